@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The engine process: `hobd --engine` runs one model for the gateway that started it, over a socketpair (protocol.h).
+ * Threads: `io` reads and writes frames, `text` runs template and tokenizer, `step` owns batcher and device. It is
+ * under seccomp, with no network, from before it opens the model file; it exits when the gateway goes away. */
+#ifndef HOB_DAEMON_ENGINE_ENGINE_H
+#define HOB_DAEMON_ENGINE_ENGINE_H
+
+/* Arguments after `--engine`: --fd N --model FILE --device NAME --threads N --context N --kv-tokens N
+ * --kv f16|q8_0 --max-sequences N --max-waiting N. Numbers 0 mean the default. Returns the exit status. */
+int hob_engine_main(int argc, char **argv);
+
+/* Thread: any, before others start. Installs the seccomp filter for this process; HOB_EIO with the reason. */
+#include "hal/base.h"
+HOB_MUST_CHECK int hob_sandbox_enter(hob_diag *diag);
+
+#endif

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The hardware abstraction layer: one table of operations that a compute device implements, and the handles that
+ * pass through it. A model's graph is written once against this table; nothing above hal/ knows which device runs it.
+ *
+ * Weights, tensors and the KV arena are opaque handles of the device that made them. Operations are enqueued between
+ * step_begin and step_end; step_end is the one fence of a step, after which candidates and read_rows may look at
+ * results. A device that works at once (CPU) and one that queues (OpenCL) both fit. One step runs at a time per device.
+ *
+ * Determinism (CPU devices): a row's results depend on that row's tokens and positions alone, never on the other
+ * rows of the step, on how a prompt was cut into steps, on the number of threads, nor on the ISA tier.
+ *
+ * Does not own: token ids' meaning, block allocation (models/kv.h), sampling (models/sampler.h).
+ * Thread: all operations of one device come from one thread (`step`); probe, open and weight_upload may come from
+ * another before the first step. */
+#ifndef HOB_HAL_HAL_H
+#define HOB_HAL_HAL_H
+
+#include "hal/base.h"
+
+enum {
+    HOB_KV_BLOCK_TOKENS = 32, /* positions in one KV block */
+    HOB_LINEAR_MAX = 3,       /* weights that may share one input */
+    HOB_CANDIDATES_MAX = 256, /* most candidates returned for one row */
+};
+
+/* Element types, with the numbers of GGUF's tensor types. */
+typedef enum hob_type {
+    HOB_TYPE_F32 = 0,
+    HOB_TYPE_F16 = 1,
+    HOB_TYPE_Q4_0 = 2, /* 32 weights: f16 d, 16 bytes of nibbles; w = d * (q - 8) */
+    HOB_TYPE_Q4_1 = 3, /* 32 weights: f16 d, f16 m, 16 bytes of nibbles; w = d * q + m */
+    HOB_TYPE_Q8_0 = 8, /* 32 weights: f16 d, 32 int8; w = d * q */
+} hob_type;
+
+typedef struct hob_type_info {
+    const char *name;     /* "Q4_1" */
+    uint32_t block_len;   /* weights in a block; a row is a whole number of blocks */
+    uint32_t block_bytes; /* bytes of a block in a GGUF file */
+    /* Reference: the count weights (a multiple of block_len) at src, which may be unaligned, as floats. */
+    void (*dequantize)(const void *src, float *dst, size_t count);
+} hob_type_info;
+
+/* NULL when hob cannot compute with this GGUF tensor type. */
+const hob_type_info *hob_type_find(uint32_t gguf_type);
+
+typedef struct hob_device hob_device;
+typedef struct hob_weight hob_weight; /* a matrix [rows, cols] or vector [1, cols] in the device's own layout */
+typedef struct hob_tensor hob_tensor; /* f32 activations [rows, cols] */
+typedef struct hob_kv hob_kv;         /* arena of KV blocks of all layers */
+
+typedef struct hob_device_info {
+    char name[32];         /* what `device =` selects: "cpu", "opencl:0" */
+    char description[128]; /* processor or board */
+    char isa[32];          /* "scalar", "avx2", "avx512vnni", "neon"; empty where it has no meaning */
+    uint32_t threads;      /* workers, 0 where it has no meaning */
+    uint64_t memory_bytes; /* of the device, 0 unknown */
+} hob_device_info;
+
+typedef struct hob_device_options {
+    uint32_t threads; /* CPU workers; 0: one a core available to the process */
+} hob_device_options;
+
+/* Consecutive rows of one sequence in a step: positions first_position .. first_position + row_count - 1. */
+typedef struct hob_span {
+    uint32_t first_row, row_count;
+    uint32_t first_position;
+    const uint32_t *blocks; /* KV block of position p is blocks[p / HOB_KV_BLOCK_TOKENS] */
+} hob_span;
+
+typedef struct hob_batch {
+    uint32_t row_count;
+    const uint32_t *tokens; /* [row_count] */
+    uint32_t span_count;
+    const hob_span *spans; /* ascending, covering every row once */
+    uint32_t logit_count;
+    const uint32_t *logit_rows; /* [logit_count], ascending: rows whose logits are wanted */
+} hob_batch;
+
+/* y[i] = W[i] * norm(x) + bias[i], added onto y[i] when `add` (the residual stream). */
+typedef struct hob_linear {
+    const hob_tensor *x;                      /* [rows, cols] */
+    const hob_weight *norm;                   /* RMSNorm weight [1, cols], or NULL: x is used as it is */
+    float norm_eps;
+    uint32_t count;                           /* 1 .. HOB_LINEAR_MAX */
+    const hob_weight *w[HOB_LINEAR_MAX];      /* [out_i, cols] */
+    const hob_weight *bias[HOB_LINEAR_MAX];   /* [1, out_i] or NULL */
+    hob_tensor *y[HOB_LINEAR_MAX];            /* [rows, out_i]; [logit_count, out_i] when logit_rows */
+    bool add;
+    bool logit_rows;                          /* only the batch's logit_rows, packed */
+} hob_linear;
+
+/* In place on q and k: optional RMSNorm of each head, then rotary embedding; then k and v into the KV cache.
+ * Rotation of pair i of n_rot / 2 at position p: angle = p * freq_base^(-2 i / n_rot) * freq_scale / factors[i]. */
+typedef struct hob_rope_kv {
+    hob_tensor *q; /* [rows, heads * head_dim] */
+    hob_tensor *k; /* [rows, kv_heads * head_dim] */
+    hob_tensor *v; /* [rows, kv_heads * head_dim] */
+    uint32_t layer, heads, kv_heads, head_dim;
+    uint32_t n_rot;            /* leading dimensions rotated; 0: no rotation */
+    bool neox;                 /* pairs (i, i + n_rot/2) instead of (2i, 2i+1) */
+    float freq_base, freq_scale;
+    const hob_weight *factors; /* [1, n_rot / 2] or NULL */
+    const hob_weight *q_norm, *k_norm; /* [1, head_dim] or NULL */
+    float norm_eps;
+} hob_rope_kv;
+
+/* Causal attention of each row over its sequence's cached positions, its own included. */
+typedef struct hob_attention {
+    const hob_tensor *q; /* [rows, heads * head_dim] */
+    hob_tensor *out;     /* [rows, heads * head_dim] */
+    uint32_t layer, heads, kv_heads, head_dim;
+    float scale;
+    uint32_t window; /* positions seen at most, 0: all */
+} hob_attention;
+
+typedef enum hob_gate_kind { HOB_GATE_SILU, HOB_GATE_GELU_TANH } hob_gate_kind;
+
+typedef struct hob_kv_shape {
+    uint32_t layers, kv_heads, head_dim, block_count;
+    hob_type type; /* HOB_TYPE_F16 or HOB_TYPE_Q8_0 */
+} hob_kv_shape;
+
+/* One change to a row's logits before candidates are taken: logit = (logit > 0 ? logit / divide : logit * divide) + add. */
+typedef struct hob_logit_edit {
+    uint32_t token;
+    float divide; /* 1: none */
+    float add;    /* -INFINITY forbids the token */
+} hob_logit_edit;
+
+typedef struct hob_candidates_in {
+    uint32_t row; /* row of the logits tensor */
+    uint32_t k;   /* 1 .. HOB_CANDIDATES_MAX, cut to the vocabulary */
+    float inverse_temperature; /* 1/T; for T = 0 pass 1 */
+    uint32_t edit_count;
+    const hob_logit_edit *edits; /* distinct tokens */
+} hob_candidates_in;
+
+typedef struct hob_candidates {
+    uint32_t count;
+    uint32_t ids[HOB_CANDIDATES_MAX];  /* by descending edited logit, ties by ascending id */
+    float logits[HOB_CANDIDATES_MAX];  /* edited, before temperature */
+    float raw[HOB_CANDIDATES_MAX];     /* as the model gave them */
+    float lse;     /* log sum exp of edited logit * inverse_temperature over the whole row */
+    float lse_raw; /* log sum exp of raw logits over the whole row: raw[i] - lse_raw is a log probability */
+} hob_candidates;
+
+/* All return 0 or HOB_E…; a device failure is HOB_EDEVICE and leaves the device unusable. */
+typedef struct hob_device_ops {
+    void (*close)(hob_device *dev);
+
+    /* Copies and repacks; the source may be unmapped or dropped afterwards. bytes is exactly rows * cols / block_len *
+     * block_bytes. F32 with rows == 1 is a vector (norms, biases). */
+    int (*weight_upload)(hob_device *dev, hob_type type, uint32_t rows, uint32_t cols, const void *data, size_t bytes,
+                         hob_weight **ret, hob_diag *diag);
+    void (*weight_free)(hob_device *dev, hob_weight *w);
+    int (*tensor_new)(hob_device *dev, uint32_t rows, uint32_t cols, hob_tensor **ret, hob_diag *diag);
+    void (*tensor_free)(hob_device *dev, hob_tensor *t);
+    int (*kv_new)(hob_device *dev, const hob_kv_shape *shape, hob_kv **ret, hob_diag *diag);
+    void (*kv_free)(hob_device *dev, hob_kv *kv);
+    int (*kv_copy_block)(hob_device *dev, hob_kv *kv, uint32_t from, uint32_t to); /* all layers */
+
+    /* The batch and what it points to must live until step_end. kv may be NULL for a step without attention. */
+    int (*step_begin)(hob_device *dev, hob_kv *kv, const hob_batch *batch);
+    int (*embed)(hob_device *dev, const hob_weight *table, float scale, hob_tensor *out); /* out[r] = table[tokens[r]] * scale */
+    int (*linear)(hob_device *dev, const hob_linear *op);
+    int (*rope_kv)(hob_device *dev, const hob_rope_kv *op);
+    int (*attention)(hob_device *dev, const hob_attention *op);
+    int (*gate)(hob_device *dev, hob_gate_kind kind, const hob_tensor *gate, const hob_tensor *up, hob_tensor *out); /* out = act(gate) * up; may alias */
+    int (*step_end)(hob_device *dev);
+
+    /* After step_end. */
+    int (*candidates)(hob_device *dev, const hob_tensor *logits, const hob_candidates_in *in, uint32_t count, hob_candidates *ret);
+    int (*read_rows)(hob_device *dev, const hob_tensor *t, uint32_t first_row, uint32_t rows, float *ret);
+} hob_device_ops;
+
+/* The head of every device; a backend's own struct begins with it. */
+struct hob_device {
+    const hob_device_ops *ops;
+    hob_device_info info;
+    uint64_t resident_bytes; /* weights + tensors + KV now held */
+};
+
+typedef struct hob_backend {
+    const char *name;
+    /* Devices found, at most cap are written; 0 when there are none, which is normal. */
+    int (*probe)(hob_device_info *ret, size_t cap);
+    int (*open)(const hob_device_info *which, const hob_device_options *options, hob_device **ret, hob_diag *diag);
+} hob_backend;
+
+extern const hob_backend hob_backend_cpu;
+
+/* The choice for one device: what was found and why it is or is not used. */
+typedef struct hob_choice {
+    hob_device_info info;
+    bool usable;
+    char reason[160];
+} hob_choice;
+
+/* Probes all backends, self-tests the candidates and ranks them, best first. Returns the number written. */
+int hob_hal_list(hob_choice *ret, size_t cap);
+
+/* Opens `name` ("auto", "cpu", "opencl:<n>"; NULL is "auto"). HOB_ENOENT when there is none of that name. */
+HOB_MUST_CHECK int hob_hal_open(const char *name, const hob_device_options *options, hob_device **ret, hob_diag *diag);
+static inline void hob_device_close(hob_device *dev)
+{
+    if (dev)
+        dev->ops->close(dev);
+}
+
+#endif
