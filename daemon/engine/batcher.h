@@ -42,6 +42,7 @@ typedef struct hob_request {
     const hob_sampling *sampling; /* copied */
     const char *const *stops;
     uint32_t stop_count;
+    bool logprobs;          /* events carry the token's log probability and sampling->logprobs alternatives */
 } hob_request;
 
 typedef struct hob_token_event {
@@ -69,8 +70,9 @@ void hob_batcher_free(hob_batcher *b);
 
 /* HOB_EINVAL, HOB_ELIMIT (longer than the context or the KV budget, with both counts; or too many waiting). */
 HOB_MUST_CHECK int hob_batcher_submit(hob_batcher *b, const hob_request *r, hob_diag *diag);
-/* Unknown ids are ignored: the sequence may just have ended. */
-void hob_batcher_cancel(hob_batcher *b, uint64_t id);
+/* Frees what the request holds at once; no event follows. False for an unknown id: it may just have ended. */
+bool hob_batcher_cancel(hob_batcher *b, uint64_t id);
+/* Unknown ids are ignored. */
 void hob_batcher_credit(hob_batcher *b, uint64_t id, uint32_t tokens);
 bool hob_batcher_has_work(const hob_batcher *b); /* something could run in a step now */
 /* Runs one step and reports its tokens. HOB_EDEVICE: the device failed; sequences are untouched. */

@@ -6,12 +6,15 @@
 #ifndef HOB_DAEMON_ENGINE_ENGINE_H
 #define HOB_DAEMON_ENGINE_ENGINE_H
 
+#include "hal/base.h"
+
 /* Arguments after `--engine`: --fd N --model FILE --device NAME --threads N --context N --kv-tokens N
  * --kv f16|q8_0 --max-sequences N --max-waiting N. Numbers 0 mean the default. Returns the exit status. */
 int hob_engine_main(int argc, char **argv);
 
-/* Thread: any, before others start. Installs the seccomp filter for this process; HOB_EIO with the reason. */
-#include "hal/base.h"
-HOB_MUST_CHECK int hob_sandbox_enter(hob_diag *diag);
+/* From here on the process can open for reading only the file at `readable` and what /proc and /sys say of the machine,
+ * and cannot write files, execute, or make sockets. Landlock where the kernel has it, and seccomp always; inherited by
+ * threads made later. HOB_EIO with the reason. Thread: the first, before others start. */
+HOB_MUST_CHECK int hob_sandbox_enter(const char *readable, hob_diag *diag);
 
 #endif
