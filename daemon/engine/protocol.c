@@ -82,6 +82,16 @@ void hob_bytes_consume(hob_bytes *b, size_t len)
         b->start = b->len = 0;
 }
 
+static void put_header(uint8_t *to, hob_message_type type, uint8_t flags, uint32_t len, uint64_t id)
+{
+    to[0] = HOB_PROTOCOL_VERSION;
+    to[1] = 0;
+    to[2] = (uint8_t)type;
+    to[3] = flags;
+    hob_put_u32(to + 4, len);
+    hob_put_u64(to + 8, id);
+}
+
 int hob_message_append(hob_bytes *out, hob_message_type type, uint64_t id, const void *payload, size_t len)
 {
     if (len > HOB_MESSAGE_MAX)
@@ -94,12 +104,7 @@ int hob_message_append(hob_bytes *out, hob_message_type type, uint64_t id, const
     for (size_t i = 0; i < frames; i++) {
         size_t part = len < HOB_FRAME_MAX ? len : HOB_FRAME_MAX;
         uint8_t *to = out->data + out->len;
-        to[0] = HOB_PROTOCOL_VERSION;
-        to[1] = 0;
-        to[2] = (uint8_t)type;
-        to[3] = i + 1 < frames ? HOB_FRAME_MORE : 0;
-        hob_put_u32(to + 4, (uint32_t)part);
-        hob_put_u64(to + 8, id);
+        put_header(to, type, i + 1 < frames ? HOB_FRAME_MORE : 0, (uint32_t)part, id);
         if (part)
             memcpy(to + HOB_FRAME_HEADER, from, part);
         out->len += HOB_FRAME_HEADER + part;
@@ -203,23 +208,29 @@ int hob_tokens_decode(const hob_message *m, hob_tokens_message *ret, hob_diag *d
     return 0;
 }
 
+/* In one frame, straight into out: this runs once a token and allocates only when out grows. */
 int hob_tokens_append(hob_bytes *out, uint64_t id, const hob_tokens_message *t)
 {
     size_t ids = (size_t)t->token_count * 4, len = TOKENS_HEADER + ids + t->text_len + t->logprobs_len;
-    uint8_t head[TOKENS_HEADER] = {t->finish, t->has_logprobs, (uint8_t)t->token_count, (uint8_t)(t->token_count >> 8)};
-    hob_bytes whole = {0};
-    int rc;
-
-    hob_put_u32(head + 4, t->prompt_tokens);
-    hob_put_u32(head + 8, t->cached_tokens);
-    hob_put_u32(head + 12, t->answer_tokens);
-    hob_put_u32(head + 16, (uint32_t)t->text_len);
-    if ((rc = bytes_reserve(&whole, len)) < 0 || (rc = hob_bytes_append(&whole, head, sizeof head)) < 0 ||
-        (rc = hob_bytes_append(&whole, t->ids, ids)) < 0 || (rc = hob_bytes_append(&whole, t->text, t->text_len)) < 0 ||
-        (rc = hob_bytes_append(&whole, t->logprobs, t->logprobs_len)) < 0)
-        goto done;
-    rc = hob_message_append(out, HOB_MSG_TOKENS, id, whole.data, whole.len);
-done:
-    hob_bytes_free(&whole);
-    return rc;
+    if (len > HOB_FRAME_MAX || t->token_count > UINT16_MAX)
+        return HOB_ELIMIT;
+    int rc = bytes_reserve(out, HOB_FRAME_HEADER + len);
+    if (rc < 0)
+        return rc;
+    uint8_t *to = out->data + out->len;
+    put_header(to, HOB_MSG_TOKENS, 0, (uint32_t)len, id);
+    to += HOB_FRAME_HEADER;
+    to[0] = t->finish;
+    to[1] = t->has_logprobs;
+    to[2] = (uint8_t)t->token_count;
+    to[3] = (uint8_t)(t->token_count >> 8);
+    hob_put_u32(to + 4, t->prompt_tokens);
+    hob_put_u32(to + 8, t->cached_tokens);
+    hob_put_u32(to + 12, t->answer_tokens);
+    hob_put_u32(to + 16, (uint32_t)t->text_len);
+    to = mempcpy(to + TOKENS_HEADER, t->ids, ids);
+    to = mempcpy(to, t->text, t->text_len);
+    memcpy(to, t->logprobs, t->logprobs_len);
+    out->len += HOB_FRAME_HEADER + len;
+    return 0;
 }

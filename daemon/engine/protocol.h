@@ -29,7 +29,8 @@
  *   TOKENS   u8 finish (hob_finish) | u8 has_logprobs | u16 token count | u32 prompt tokens | u32 cached tokens |
  *            u32 answer tokens so far | u32 text bytes | u32 id * token count | text (UTF-8) | JSON array of
  *            {"token", "logprob", "bytes", "top_logprobs": [{"token", "logprob", "bytes"}]} when has_logprobs
- *   ERROR    JSON {"code": "HOB_E…", "message": "…", "param": "…"?}; the id is then unknown to the engine.
+ *   ERROR    JSON {"code": "HOB_E…", "message": "…"}, and "tokens" and "max_tokens" when a prompt is too long; the id is
+ *            then unknown to the engine. With id 0: the model could not be loaded, and the engine exits.
  *   STATS    JSON, every second: the fields of hob_batcher_stats, and "resident_bytes".
  *   HEARTBEAT u64 steps finished; sent by `step` at least every second while it is alive. */
 #ifndef HOB_DAEMON_ENGINE_PROTOCOL_H
@@ -113,6 +114,7 @@ typedef struct hob_tokens_message {
     size_t logprobs_len;
 } hob_tokens_message;
 HOB_MUST_CHECK int hob_tokens_decode(const hob_message *m, hob_tokens_message *ret, hob_diag *diag);
-HOB_MUST_CHECK int hob_tokens_append(hob_bytes *out, uint64_t id, const hob_tokens_message *t); /* ids little endian */
+/* ids little endian; no pointer may be NULL. HOB_ELIMIT when it does not fit one frame. */
+HOB_MUST_CHECK int hob_tokens_append(hob_bytes *out, uint64_t id, const hob_tokens_message *t);
 
 #endif

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The engine process: arguments, sandbox, loading, and the `io` thread, which moves bytes between the socket and the
+ * other threads' mailboxes and never computes. See engine.h. */
+#include "daemon/engine/engine.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "daemon/engine/process.h"
+
+enum {
+    DEFAULT_CONTEXT = 8192,
+    DEFAULT_SEQUENCES = 16,
+    DEFAULT_WAITING = 64,
+    STEP_ROWS = 512,
+    OUT_MAX = 64 * 1024 * 1024, /* bytes the gateway may leave unread before the engine gives up on it */
+};
+
+typedef struct engine_options {
+    const char *model, *device, *kv;
+    uint32_t fd, threads, context, kv_tokens, max_sequences, max_waiting;
+} engine_options;
+
+/* ---- towards the gateway ---- */
+
+void hob_engine_wake(hob_engine *e)
+{
+    pthread_mutex_lock(&e->out_lock);
+    bool some = hob_bytes_left(&e->out) > 0;
+    pthread_mutex_unlock(&e->out_lock);
+    uint64_t one = 1;
+    if (some && write(e->wake, &one, sizeof one) < 0 && errno != EAGAIN)
+        _exit(1);
+}
+
+void hob_engine_send(hob_engine *e, hob_message_type type, uint64_t id, const void *payload, size_t len)
+{
+    pthread_mutex_lock(&e->out_lock);
+    int rc = hob_message_append(&e->out, type, id, payload, len);
+    if (rc == 0 && hob_bytes_left(&e->out) > OUT_MAX)
+        rc = HOB_ELIMIT;
+    pthread_mutex_unlock(&e->out_lock);
+    if (rc < 0) {
+        fprintf(stderr, "hobd engine: cannot queue a message of %zu bytes: %s\n", len, hob_error_name(rc));
+        _exit(1);
+    }
+}
+
+void hob_engine_send_error(hob_engine *e, uint64_t id, int code, const char *message)
+{
+    json_t *text = json_string(message), *o = json_pack("{s:s, s:o}", "code", hob_error_name(code), "message",
+                                                        text ? text : json_string("the message is not valid UTF-8"));
+    char *payload = o ? json_dumps(o, JSON_COMPACT) : NULL;
+    if (payload)
+        hob_engine_send(e, HOB_MSG_ERROR, id, payload, strlen(payload));
+    free(payload);
+    json_decref(o);
+}
+
+/* Writes what fits. Returns false when the gateway is gone. */
+static bool flush(hob_engine *e)
+{
+    bool alive = true;
+    pthread_mutex_lock(&e->out_lock);
+    while (hob_bytes_left(&e->out) > 0) {
+        ssize_t n = write(e->fd, e->out.data + e->out.start, hob_bytes_left(&e->out));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            alive = errno == EAGAIN;
+            break;
+        }
+        hob_bytes_consume(&e->out, (size_t)n);
+    }
+    pthread_mutex_unlock(&e->out_lock);
+    return alive;
+}
+
+/* ---- from the gateway ---- */
+
+/* hob_message_handler. Thread: io */
+static int route(void *user, const hob_message *m)
+{
+    hob_engine *e = user;
+    int rc;
+    switch (m->type) {
+    case HOB_MSG_PREPARE:
+        rc = hob_prepared_add(e, m->id);
+        if (rc < 0) {
+            hob_engine_send_error(e, m->id, rc, rc == HOB_ELIMIT ? "too many requests are being prepared" : "the request id is in use");
+            return 0;
+        }
+        return hob_mailbox_put(&e->for_text, m);
+    case HOB_MSG_CANCEL:
+    case HOB_MSG_ABORT:
+        hob_prepared_drop(e, m->id); /* at once, so that `text` need not work on it */
+        return hob_mailbox_put(&e->for_step, m);
+    case HOB_MSG_RUN:
+    case HOB_MSG_CREDIT:
+        return hob_mailbox_put(&e->for_step, m);
+    default:
+        fprintf(stderr, "hobd engine: message type %d is not for an engine\n", m->type);
+        return HOB_EFORMAT;
+    }
+}
+
+/* Thread: io. Returns when the gateway is gone or speaks nonsense. */
+static void io_loop(hob_engine *e)
+{
+    static uint8_t buffer[HOB_FRAME_MAX];
+    hob_reader reader = {0};
+    hob_diag diag = {""};
+    for (;;) {
+        pthread_mutex_lock(&e->out_lock);
+        bool pending = hob_bytes_left(&e->out) > 0;
+        pthread_mutex_unlock(&e->out_lock);
+        struct pollfd fds[2] = {{e->fd, (short)(POLLIN | (pending ? POLLOUT : 0)), 0}, {e->wake, POLLIN, 0}};
+        if (poll(fds, 2, -1) < 0 && errno != EINTR)
+            break;
+        uint64_t count;
+        if ((fds[1].revents & POLLIN) && read(e->wake, &count, sizeof count) < 0 && errno != EAGAIN)
+            break;
+        if (!flush(e))
+            break;
+        if (!(fds[0].revents & (POLLIN | POLLHUP | POLLERR)))
+            continue;
+        ssize_t n = read(e->fd, buffer, sizeof buffer);
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+            continue;
+        if (n <= 0)
+            break;
+        if (hob_reader_feed(&reader, buffer, (size_t)n, route, e, &diag) < 0) {
+            fprintf(stderr, "hobd engine: %s\n", diag.text);
+            break;
+        }
+    }
+    hob_reader_free(&reader);
+}
+
+/* ---- starting ---- */
+
+uint64_t hob_resident_bytes(void)
+{
+    unsigned long long size = 0, resident = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (!f)
+        return 0;
+    if (fscanf(f, "%llu %llu", &size, &resident) != 2)
+        resident = 0;
+    fclose(f);
+    return resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static int parse_options(int argc, char **argv, engine_options *o)
+{
+    const struct { const char *name; const char **text; uint32_t *number; } known[] = {
+        {"--fd", NULL, &o->fd},           {"--model", &o->model, NULL},
+        {"--device", &o->device, NULL},   {"--threads", NULL, &o->threads},
+        {"--context", NULL, &o->context}, {"--kv-tokens", NULL, &o->kv_tokens},
+        {"--kv", &o->kv, NULL},           {"--max-sequences", NULL, &o->max_sequences},
+        {"--max-waiting", NULL, &o->max_waiting},
+    };
+    for (int i = 0; i + 1 < argc; i += 2) {
+        size_t k = 0;
+        while (k < sizeof known / sizeof *known && strcmp(argv[i], known[k].name) != 0)
+            k++;
+        if (k == sizeof known / sizeof *known) {
+            fprintf(stderr, "hobd engine: unknown argument %s\n", argv[i]);
+            return HOB_EINVAL;
+        }
+        if (known[k].text)
+            *known[k].text = argv[i + 1];
+        else
+            *known[k].number = (uint32_t)strtoul(argv[i + 1], NULL, 10);
+    }
+    if (argc % 2 || !o->model) {
+        fprintf(stderr, "hobd engine: --model is needed, and every argument has a value\n");
+        return HOB_EINVAL;
+    }
+    return 0;
+}
+
+static int load(hob_engine *e, const engine_options *o, hob_diag *diag)
+{
+    hob_device *dev;
+    const uint64_t start = hob_now_us();
+    int rc = hob_hal_open(o->device, &(hob_device_options){.threads = o->threads}, &dev, diag);
+    if (rc < 0 || (rc = hob_model_open(o->model, dev, &e->model, diag)) < 0)
+        return rc;
+    const hob_model_info *info = hob_model_get_info(e->model);
+    e->context = o->context ? o->context : info->context_train < DEFAULT_CONTEXT ? info->context_train : DEFAULT_CONTEXT;
+    if (e->context > info->context_train)
+        return hob_fail(diag, HOB_EINVAL, "context: %u tokens, the model was trained for %u", e->context, info->context_train);
+    const uint32_t sequences = o->max_sequences ? o->max_sequences : DEFAULT_SEQUENCES;
+    const hob_batcher_options options = {.max_sequences = sequences,
+                                         .max_waiting = o->max_waiting ? o->max_waiting : DEFAULT_WAITING,
+                                         .step_rows = STEP_ROWS > sequences ? STEP_ROWS : sequences,
+                                         .context = e->context,
+                                         .kv_tokens = o->kv_tokens ? o->kv_tokens : 2 * e->context,
+                                         .kv_type = o->kv && strcmp(o->kv, "q8_0") == 0 ? HOB_TYPE_Q8_0 : HOB_TYPE_F16};
+    if ((rc = hob_batcher_new(e->model, &options, &e->batcher, diag)) < 0)
+        return rc;
+    json_t *hello = json_pack("{s:s,s:s,s:I,s:I,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I}", "model", info->name, "architecture", info->architecture,
+                              "context", (json_int_t)e->context, "vocab", (json_int_t)info->vocab, "device", dev->info.name, "isa",
+                              dev->info.isa, "threads", (json_int_t)dev->info.threads, "resident_bytes", (json_int_t)hob_resident_bytes(),
+                              "weight_bytes", (json_int_t)info->weight_bytes, "kv_tokens", (json_int_t)options.kv_tokens, "max_sequences",
+                              (json_int_t)sequences, "load_ms", (json_int_t)((hob_now_us() - start) / 1000));
+    char *text = hello ? json_dumps(hello, JSON_COMPACT) : NULL;
+    json_decref(hello);
+    if (!text)
+        return hob_fail(diag, HOB_EFORMAT, "general.name: not valid UTF-8");
+    hob_engine_send(e, HOB_MSG_HELLO, 0, text, strlen(text));
+    free(text);
+    return 0;
+}
+
+static int start_threads(hob_engine *e)
+{
+    pthread_t text, step;
+    if (pthread_create(&text, NULL, hob_engine_text_thread, e) || pthread_create(&step, NULL, hob_engine_step_thread, e))
+        return HOB_ENOMEM;
+    pthread_setname_np(text, "text");
+    pthread_setname_np(step, "step");
+    return 0;
+}
+
+int hob_engine_main(int argc, char **argv)
+{
+    static hob_engine engine;
+    hob_engine *e = &engine;
+    engine_options o = {.fd = 3, .device = "auto"};
+    hob_diag diag = {""};
+
+    if (parse_options(argc, argv, &o) < 0)
+        return 2;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    signal(SIGINT, SIG_IGN); /* a terminal's Ctrl-C is the gateway's to handle */
+    signal(SIGTERM, SIG_IGN);
+    signal(SIGPIPE, SIG_IGN);
+    e->fd = (int)o.fd;
+    e->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    pthread_mutex_init(&e->out_lock, NULL);
+    pthread_mutex_init(&e->prepared_lock, NULL);
+    if (fcntl(e->fd, F_SETFL, O_NONBLOCK) < 0 || e->wake < 0 || hob_mailbox_init(&e->for_text) < 0 || hob_mailbox_init(&e->for_step) < 0) {
+        fprintf(stderr, "hobd engine: cannot use descriptor %d: %s\n", e->fd, strerror(errno));
+        return 1;
+    }
+    int rc = hob_sandbox_enter(o.model, &diag);
+    if (rc == 0)
+        rc = load(e, &o, &diag);
+    if (rc == 0 && (rc = start_threads(e)) < 0)
+        hob_fail(&diag, rc, "engine: cannot start threads");
+    if (rc < 0) {
+        fprintf(stderr, "hobd engine: %s\n", diag.text);
+        hob_engine_send_error(e, 0, rc, diag.text);
+        flush(e);
+        return 1;
+    }
+    io_loop(e);
+    _exit(0); /* the threads have nothing to save, and a step may be running */
+}

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The `text` thread: messages become a prompt through the model's chat template, and a prompt becomes token ids. It is
+ * a thread of its own so that a long prompt's tokenizing holds up neither frames nor steps. */
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/engine/process.h"
+
+enum { JSON_FLAGS = JSON_REJECT_DUPLICATES };
+
+/* ---- the table of prepared requests ---- */
+
+static hob_prepared **find(hob_engine *e, uint64_t id)
+{
+    hob_prepared **p = &e->prepared;
+    while (*p && (*p)->id != id)
+        p = &(*p)->next;
+    return p;
+}
+
+void hob_prepared_free(hob_prepared *p)
+{
+    if (!p)
+        return;
+    hob_ids_free(&p->ids);
+    free(p);
+}
+
+static hob_prepared *unlink_prepared(hob_engine *e, hob_prepared **at)
+{
+    hob_prepared *p = *at;
+    *at = p->next;
+    e->prepared_count--;
+    return p;
+}
+
+int hob_prepared_add(hob_engine *e, uint64_t id)
+{
+    int rc = 0;
+    pthread_mutex_lock(&e->prepared_lock);
+    if (*find(e, id))
+        rc = HOB_EINVAL;
+    else if (e->prepared_count >= HOB_REQUESTS_MAX)
+        rc = HOB_ELIMIT;
+    else {
+        hob_prepared *p = calloc(1, sizeof *p);
+        if (p) {
+            p->id = id;
+            p->next = e->prepared;
+            e->prepared = p;
+            e->prepared_count++;
+        } else
+            rc = HOB_ENOMEM;
+    }
+    pthread_mutex_unlock(&e->prepared_lock);
+    return rc;
+}
+
+bool hob_prepared_finish(hob_engine *e, uint64_t id, hob_ids *ids)
+{
+    hob_prepared *gone = NULL;
+    pthread_mutex_lock(&e->prepared_lock);
+    hob_prepared **at = find(e, id);
+    bool wanted = *at && !(*at)->dropped;
+    if (wanted) {
+        (*at)->ids = *ids;
+        (*at)->ready = true;
+        *ids = (hob_ids){0};
+    } else if (*at)
+        gone = unlink_prepared(e, at);
+    pthread_mutex_unlock(&e->prepared_lock);
+    hob_prepared_free(gone);
+    return wanted;
+}
+
+hob_prepared *hob_prepared_take(hob_engine *e, uint64_t id)
+{
+    pthread_mutex_lock(&e->prepared_lock);
+    hob_prepared **at = find(e, id), *p = NULL;
+    if (*at && (*at)->ready)
+        p = unlink_prepared(e, at);
+    pthread_mutex_unlock(&e->prepared_lock);
+    return p;
+}
+
+void hob_prepared_drop(hob_engine *e, uint64_t id)
+{
+    hob_prepared *gone = NULL;
+    pthread_mutex_lock(&e->prepared_lock);
+    hob_prepared **at = find(e, id);
+    if (*at && (*at)->ready)
+        gone = unlink_prepared(e, at);
+    else if (*at)
+        (*at)->dropped = true;
+    pthread_mutex_unlock(&e->prepared_lock);
+    hob_prepared_free(gone);
+}
+
+/* ---- the work ---- */
+
+static int set_token(json_t *o, const char *name, const hob_tokenizer *t, uint32_t id)
+{
+    hob_string piece = {"", 0};
+    if (id != HOB_TOKEN_NONE)
+        piece = hob_tokenizer_piece(t, id);
+    return json_object_set_new(o, name, json_stringn(piece.data, piece.len));
+}
+
+static int tokenize_messages(hob_engine *e, json_t *request, hob_ids *ids, hob_diag *diag)
+{
+    const hob_tokenizer *t = hob_model_tokenizer(e->model);
+    const hob_template *chat = hob_model_template(e->model);
+    json_t *trusted = json_object(), *variables = json_object();
+    hob_rendered r = {0};
+    int rc;
+
+    if (!chat) {
+        rc = hob_fail(diag, HOB_EUNSUPPORTED, "messages: this model has no chat template; use a plain prompt");
+        goto done;
+    }
+    if (!trusted || !variables || set_token(trusted, "bos_token", t, hob_tokenizer_bos(t)) < 0 ||
+        set_token(trusted, "eos_token", t, hob_tokenizer_eos(t)) < 0 ||
+        json_object_set(variables, "messages", json_object_get(request, "messages")) < 0 ||
+        json_object_set_new(variables, "add_generation_prompt", json_true()) < 0 ||
+        (json_object_get(request, "tools") && json_object_set(variables, "tools", json_object_get(request, "tools")) < 0)) {
+        rc = hob_fail(diag, HOB_ENOMEM, "messages: no memory");
+        goto done;
+    }
+    if ((rc = hob_template_render(chat, variables, trusted, HOB_MESSAGE_MAX, &r, diag)) == 0)
+        rc = hob_tokenize(t, r.text, r.len, r.trusted, r.trusted_count, hob_tokenizer_adds_bos(t), 0, ids, diag);
+done:
+    hob_rendered_free(&r);
+    json_decref(variables);
+    json_decref(trusted);
+    return rc;
+}
+
+static int copy_ids(const hob_engine *e, json_t *list, hob_ids *ids, hob_diag *diag)
+{
+    const uint32_t vocab = hob_tokenizer_size(hob_model_tokenizer(e->model));
+    size_t i;
+    json_t *v;
+    json_array_foreach(list, i, v)
+    {
+        if (!json_is_integer(v) || json_integer_value(v) < 0 || json_integer_value(v) >= vocab)
+            return hob_fail(diag, HOB_EINVAL, "prompt: element %zu is no token id, 0 to %u", i, vocab - 1);
+        if (hob_ids_push(ids, (uint32_t)json_integer_value(v)) < 0)
+            return hob_fail(diag, HOB_ENOMEM, "prompt: no memory for %zu token ids", json_array_size(list));
+    }
+    return 0;
+}
+
+static int tokenize_request(hob_engine *e, json_t *request, hob_ids *ids, hob_diag *diag)
+{
+    const hob_tokenizer *t = hob_model_tokenizer(e->model);
+    json_t *prompt = json_object_get(request, "prompt"), *list = json_object_get(request, "ids");
+    if (json_is_array(json_object_get(request, "messages")))
+        return tokenize_messages(e, request, ids, diag);
+    if (json_is_string(prompt))
+        return hob_tokenize(t, json_string_value(prompt), json_string_length(prompt), NULL, 0, hob_tokenizer_adds_bos(t), 0, ids, diag);
+    if (json_is_array(list))
+        return copy_ids(e, list, ids, diag);
+    return hob_fail(diag, HOB_EFORMAT, "engine protocol: PREPARE without messages, prompt or ids");
+}
+
+static void send_too_long(hob_engine *e, uint64_t id, size_t tokens, size_t most)
+{
+    char text[256];
+    int len = snprintf(text, sizeof text,
+                       "{\"code\": \"HOB_ELIMIT\", \"message\": \"the prompt has %zu tokens, at most %zu are possible\", "
+                       "\"tokens\": %zu, \"max_tokens\": %zu}", tokens, most, tokens, most);
+    hob_engine_send(e, HOB_MSG_ERROR, id, text, (size_t)len);
+}
+
+static void send_prepared(hob_engine *e, uint64_t id, const hob_ids *ids)
+{
+    size_t len = 8 + ids->count * 4;
+    uint8_t *payload = malloc(len);
+    if (!payload)
+        return hob_engine_send_error(e, id, HOB_ENOMEM, "no memory for the prompt's token ids");
+    hob_put_u32(payload, (uint32_t)ids->count);
+    hob_put_u32(payload + 4, 0);
+    for (size_t i = 0; i < ids->count; i++)
+        hob_put_u32(payload + 8 + 4 * i, ids->data[i]);
+    hob_engine_send(e, HOB_MSG_PREPARED, id, payload, len);
+    free(payload);
+}
+
+static void prepare(hob_engine *e, const hob_message *m)
+{
+    hob_ids ids = {0};
+    hob_diag diag = {"the request is not a JSON object"};
+    json_error_t error;
+    json_t *request = json_loadb((const char *)m->payload, m->len, JSON_FLAGS, &error);
+    int rc = json_is_object(request) ? tokenize_request(e, request, &ids, &diag) : HOB_EFORMAT;
+    json_int_t most = json_integer_value(json_object_get(request, "max_prompt_tokens"));
+    if (most <= 0 || most > e->context)
+        most = e->context;
+    if (rc == 0 && ids.count == 0)
+        rc = hob_fail(&diag, HOB_EINVAL, "the prompt is empty");
+    if (rc == 0 && ids.count > (size_t)most) {
+        hob_prepared_drop(e, m->id);
+        hob_prepared_finish(e, m->id, &ids);
+        send_too_long(e, m->id, ids.count, (size_t)most);
+    } else if (rc < 0) {
+        hob_prepared_drop(e, m->id);
+        hob_prepared_finish(e, m->id, &ids);
+        hob_engine_send_error(e, m->id, rc, diag.text);
+    } else {
+        hob_ids copy = ids; /* the table owns it now; RUN cannot come before PREPARED is sent */
+        if (hob_prepared_finish(e, m->id, &ids))
+            send_prepared(e, m->id, &copy);
+    }
+    hob_ids_free(&ids);
+    json_decref(request);
+    hob_engine_wake(e);
+}
+
+void *hob_engine_text_thread(void *engine)
+{
+    hob_engine *e = engine;
+    for (;;) {
+        for (hob_mail *mail = hob_mailbox_take(&e->for_text, -1), *next; mail; mail = next) {
+            next = mail->next;
+            prepare(e, &mail->message);
+            free(mail);
+        }
+    }
+    return NULL;
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Private to the engine process: what its three threads share. Each field says who owns it. */
+#ifndef HOB_DAEMON_ENGINE_PROCESS_H
+#define HOB_DAEMON_ENGINE_PROCESS_H
+
+#include "daemon/engine/batcher.h"
+#include "daemon/engine/mailbox.h"
+
+enum { HOB_REQUESTS_MAX = 4096 }; /* known to an engine at once, in any state */
+
+/* A request from PREPARE until it runs or is dropped. */
+typedef struct hob_prepared {
+    struct hob_prepared *next;
+    uint64_t id;
+    bool dropped; /* cancelled while `text` works on it */
+    bool ready;   /* ids is complete */
+    hob_ids ids;
+} hob_prepared;
+
+typedef struct hob_engine {
+    int fd;   /* io: socket to the gateway */
+    int wake; /* any: eventfd that makes io look at out */
+    hob_model *model;      /* immutable */
+    hob_batcher *batcher;  /* step */
+    uint32_t context;      /* immutable */
+    pthread_mutex_t out_lock;
+    hob_bytes out;         /* under out_lock: bytes for the gateway */
+    pthread_mutex_t prepared_lock;
+    hob_prepared *prepared; /* under prepared_lock */
+    uint32_t prepared_count;
+    hob_mailbox for_text, for_step;
+} hob_engine;
+
+/* Queue a message for the gateway; on no memory the engine ends, since the gateway would wait for ever. */
+void hob_engine_send(hob_engine *e, hob_message_type type, uint64_t id, const void *payload, size_t len);
+void hob_engine_send_error(hob_engine *e, uint64_t id, int code, const char *message);
+void hob_engine_wake(hob_engine *e);
+
+/* The prepared table. Thread: any. */
+HOB_MUST_CHECK int hob_prepared_add(hob_engine *e, uint64_t id);          /* HOB_EINVAL: known already, HOB_ELIMIT */
+bool hob_prepared_finish(hob_engine *e, uint64_t id, hob_ids *ids);       /* takes ids over; false when it was dropped */
+hob_prepared *hob_prepared_take(hob_engine *e, uint64_t id);              /* a ready one, for the caller to free; or NULL */
+void hob_prepared_drop(hob_engine *e, uint64_t id);                       /* in whatever state */
+void hob_prepared_free(hob_prepared *p);
+
+void *hob_engine_text_thread(void *engine);
+void *hob_engine_step_thread(void *engine);
+uint64_t hob_resident_bytes(void); /* of this process */
+
+#endif
