@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * hobctl: the command line of hob. This file only chooses a command; each command lives in its own
+ * file. Exit status: 0 done, 1 it failed (stderr says why), 2 it was asked wrongly (stderr says
+ * what is allowed), 130 interrupted. */
+#include "daemon/ctl/ctl.h"
+
+#include <stdio.h>
+#include <string.h>
+
+typedef struct command {
+    const char *name, *help;
+    int (*run)(int argc, char **argv);
+} command;
+
+static const command commands[] = {
+    {"generate", "continue a prompt on a model file, without a server", hob_ctl_generate},
+    {"tokenize", "text on stdin to token ids", hob_ctl_tokenize},
+    {"template", "messages on stdin to the prompt that a chat template makes of them",
+     hob_ctl_template},
+    {"perplexity", "how well a model file predicts a text", hob_ctl_perplexity},
+    {"bench", "prefill and decode speed of a model file", hob_ctl_bench},
+    {"doctor", "devices, limits, and what hob would use", hob_ctl_doctor},
+};
+enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
+
+static void print_help(FILE *f)
+{
+    fprintf(f, "hobctl %s: the command line of hob\n\nusage: hobctl COMMAND [options]\n\n",
+            HOB_VERSION);
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        fprintf(f, "  %-12s %s\n", commands[i].name, commands[i].help);
+    fprintf(f, "\nhobctl COMMAND --help lists a command's options; hobctl --version prints the "
+               "version.\n");
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        print_help(stderr);
+        return HOB_EXIT_USAGE;
+    }
+    const char *name = argv[1];
+    int status = HOB_EXIT_OK;
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
+        print_help(stdout);
+    } else if (strcmp(name, "--version") == 0) {
+        printf("hobctl %s\n", HOB_VERSION);
+    } else {
+        const command *c = NULL;
+        for (size_t i = 0; i < COMMAND_COUNT; i++)
+            if (strcmp(commands[i].name, name) == 0)
+                c = &commands[i];
+        if (!c) {
+            fprintf(stderr,
+                    "hobctl: unknown %s \"%s\"; allowed:", name[0] == '-' ? "option" : "command",
+                    name);
+            for (size_t i = 0; i < COMMAND_COUNT; i++)
+                fprintf(stderr, " %s", commands[i].name);
+            fprintf(stderr, " --help --version\n");
+            return HOB_EXIT_USAGE;
+        }
+        status = c->run(argc - 1, argv + 1);
+    }
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        fprintf(stderr, "hobctl: cannot write to standard output\n");
+        return status ? status : HOB_EXIT_FAILURE;
+    }
+    return status;
+}
