@@ -1,31 +1,155 @@
-# hob: see `make help`.
+# SPDX-License-Identifier: Apache-2.0
+# hob: `make help` lists the targets. Objects go to $(BUILD); a sanitizer's build is this Makefile again with another BUILD.
 MAKEFLAGS += --no-builtin-rules
-CC ?= gcc
-BUILD ?= build
 SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
 
-PKGS := libconfig jansson libpcre2-8 libutf8proc libseccomp
-HARDEN := -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE -fstack-clash-protection
-WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla
-CFLAGS_ALL = -std=gnu11 -O2 -g -ffp-contract=off $(WARN) $(HARDEN) -I. -D_GNU_SOURCE $(shell pkg-config --cflags $(PKGS)) $(CFLAGS)
-LIBS = $(shell pkg-config --libs $(PKGS)) -lm -pthread
-LDFLAGS_ALL = -pie -Wl,-z,relro,-z,now $(LDFLAGS)
+CC := $(if $(filter default undefined,$(origin CC)),gcc,$(CC))
+BUILD ?= build
+PREFIX ?= /usr/local
+PORT ?= 8443
+FUZZ_SECONDS ?= 60
+CLANG_FORMAT ?= clang-format
+CLANG_TIDY ?= clang-tidy
 
-LIB_SRC := $(wildcard hal/*.c hal/cpu/*.c models/*.c daemon/engine/*.c daemon/conf/*.c)
-LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o)
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla $(if $(CI),-Werror)
+HARDEN := -fPIE -fstack-protector-strong -fstack-clash-protection $(if $(SAN),-fno-omit-frame-pointer $(SAN),-D_FORTIFY_SOURCE=2)
+CFLAGS_ALL = -std=gnu11 -O2 -g -ffp-contract=off $(WARN) $(HARDEN) -I. -D_GNU_SOURCE $(PKG_CFLAGS) $(CFLAGS)
+LDFLAGS_ALL = -pie -Wl,-z,relro,-z,now,-z,noexecstack $(SAN) $(LDFLAGS)
+LIBS = $(BUILD)/libhob.a $(DEPS_LIBS) $(PKG_LIBS) -lm -pthread
 
-all: $(BUILD)/libhob.a
-
-$(BUILD)/libhob.a: $(LIB_OBJ)
-	@rm -f $@
-	ar rcs $@ $^
-
+# A unit named *_<isa>.c gets that ISA's flags, and is left out where the processor family is another.
+MACHINE := $(shell $(CC) -dumpmachine)
+SKIP := $(if $(filter x86_64%,$(MACHINE)),,%_avx2.c %_avx512vnni.c) $(if $(filter aarch64%,$(MACHINE)),,%_neon.c)
 $(BUILD)/hal/cpu/%_avx2.o: ISA = -mavx2 -mfma -mf16c
 $(BUILD)/hal/cpu/%_avx512vnni.o: ISA = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c
+$(BUILD)/hal/cpu/%_neon.o: ISA = -march=armv8.2-a+dotprod+fp16
 
-$(BUILD)/%.o: %.c
+LIB_SRC := $(filter-out $(SKIP),$(wildcard hal/*.c hal/cpu/*.c models/*.c daemon/engine/*.c daemon/conf/*.c))
+HOBD_SRC := $(wildcard daemon/main.c daemon/gateway/*.c)
+HOBCTL_SRC := $(wildcard daemon/ctl/*.c)
+UNIT_SRC := $(wildcard tests/unit/test_*.c)
+KERNEL_SRC := $(wildcard tests/kernels/*.c)
+FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
+ALL_SRC := $(LIB_SRC) $(HOBD_SRC) $(HOBCTL_SRC) $(UNIT_SRC) $(KERNEL_SRC) $(FUZZ_SRC)
+TRACKED_C = $(shell git ls-files --cached --others --exclude-standard '*.c' '*.h' 2>/dev/null)
+
+# A program is linked once its main file exists.
+PROGRAMS := $(if $(wildcard daemon/main.c),$(BUILD)/hobd) $(if $(wildcard daemon/ctl/main.c),$(BUILD)/hobctl)
+UNIT := $(UNIT_SRC:tests/unit/%.c=$(BUILD)/unit/%)
+KERNELS := $(if $(KERNEL_SRC),$(BUILD)/kernels-check)
+
+all: $(BUILD)/libhob.a $(PROGRAMS) compile_commands.json ## builds build/hobd and build/hobctl, getting what is missing first
+
+help: ## lists the targets
+	@sed -n -E 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r t d; do printf '  %-14s %s\n' "$$t" "$$d"; done
+
+# What the machine provides: packages, the private libraries, their flags. Checked at every build that compiles, which
+# costs a tenth of a second; the file changes, and with it everything is rebuilt, only when the answer does.
+ifneq ($(filter-out help clean format format-check setup,$(or $(MAKECMDGOALS),all)),)
+include $(BUILD)/config.mk
+endif
+$(BUILD)/config.mk: FORCE
+	@packaging/setup/packages build
+	@packaging/deps/build
+	@mkdir -p $(@D)
+	@packaging/setup/flags > $@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+FORCE:
+
+# Objects depend on the flags they were made with.
+$(BUILD)/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(CC) $(CFLAGS_ALL) | $(LDFLAGS_ALL)' > $@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+$(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_ALL) $(ISA) -MMD -MP -c $< -o $@
 
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
-.PHONY: all
+$(BUILD)/libhob.a: $(LIB_SRC:%.c=$(BUILD)/%.o)
+	@rm -f $@
+	ar rcs $@ $^
+$(BUILD)/hobd: $(HOBD_SRC:%.c=$(BUILD)/%.o) $(BUILD)/libhob.a
+	$(CC) $(LDFLAGS_ALL) $(filter %.o,$^) $(LIBS) -o $@
+$(BUILD)/hobctl: $(HOBCTL_SRC:%.c=$(BUILD)/%.o) $(BUILD)/libhob.a
+	$(CC) $(LDFLAGS_ALL) $(filter %.o,$^) $(LIBS) -o $@
+$(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(BUILD)/libhob.a
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) $< $(LIBS) -lcmocka -o $@
+$(BUILD)/kernels-check: $(KERNEL_SRC:%.c=$(BUILD)/%.o) $(BUILD)/libhob.a
+	$(CC) $(LDFLAGS_ALL) $(filter %.o,$^) $(LIBS) -o $@
+$(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/libhob.a
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer $< $(LIBS) -o $@
+.SECONDARY: $(ALL_SRC:%.c=$(BUILD)/%.o)
+
+compile_commands.json: Makefile $(BUILD)/flags $(ALL_SRC)
+	@{ sep='['; for f in $(ALL_SRC); do isa=; case $$f in *_avx2.c) isa='-mavx2 -mfma -mf16c';; \
+	   *_avx512vnni.c) isa='-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c';; esac; \
+	   printf '%s\n{"directory": "%s", "file": "%s", "command": "%s"}' "$$sep" "$(CURDIR)" "$$f" "$(CC) $(CFLAGS_ALL) $$isa -c $$f"; sep=,; \
+	   done; printf '\n]\n'; } > $@.new && mv $@.new $@
+
+setup: ## installs the Debian packages that are missing, builds the private libraries, fetches the model
+	@packaging/setup/packages build test
+	@packaging/deps/build
+	@packaging/setup/model >/dev/null
+	@packaging/setup/venv >/dev/null
+
+run: ## sets up, starts hobd on https://127.0.0.1:8443, asks it a question, stays up (MODEL=file.gguf PORT=n)
+	@packaging/setup/packages build
+	@$(MAKE) --no-print-directory all
+	@BUILD='$(BUILD)' MODEL='$(MODEL)' PORT='$(PORT)' packaging/setup/run
+
+# Every recipe that runs a test goes through tests/run, which adds up and prints the one closing line.
+TEST_ENV = HOB_BUILD='$(abspath $(BUILD))' HOB_TEST_MODEL="$$(packaging/setup/model)" HOB_PYTHON="$$(packaging/setup/venv)"
+tests-ready:
+	@packaging/setup/packages build test
+	@packaging/setup/model >/dev/null
+	@packaging/setup/venv >/dev/null
+	@$(MAKE) --no-print-directory all tests-built
+tests-built: $(UNIT) $(KERNELS)
+
+test: tests-ready ## builds and runs all tests
+	@$(TEST_ENV) tests/run unit kernels api
+check: tests-ready ## test, then the slow ones
+	@$(TEST_ENV) tests/run unit kernels api slow
+kernels-check: $(KERNELS) ## every kernel against its reference
+	@$(if $(KERNELS),$(KERNELS) $(ARGS),echo "no kernel checks in this tree")
+bench: $(PROGRAMS) ## prefill and decode speed of the default model (MODEL=file.gguf)
+	@$(BUILD)/hobctl bench --model "$${MODEL:-$$(packaging/setup/model)}" $(ARGS)
+
+asan: ## all tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@ASAN_OPTIONS=detect_leaks=1 $(MAKE) --no-print-directory BUILD=build/asan SAN='-fsanitize=address,undefined -fno-sanitize-recover=all' test
+ubsan: ## all tests under UndefinedBehaviorSanitizer
+	@$(MAKE) --no-print-directory BUILD=build/ubsan SAN='-fsanitize=undefined -fno-sanitize-recover=all' test
+tsan: ## all tests under ThreadSanitizer
+	@$(MAKE) --no-print-directory BUILD=build/tsan SAN='-fsanitize=thread' test
+fuzz: ## each fuzz target for FUZZ_SECONDS, with clang's libFuzzer
+	@packaging/setup/packages build tidy
+	@$(MAKE) --no-print-directory CC=clang BUILD=build/fuzz SAN='-fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all' fuzz-run
+fuzz-run: $(FUZZ_SRC:tests/fuzz/%.c=$(BUILD)/fuzz/%)
+	@for f in $^; do n=$${f##*/fuzz_}; mkdir -p $(BUILD)/corpus/$$n; echo "fuzz: $$n for $(FUZZ_SECONDS) s"; \
+	   $$f -max_total_time=$(FUZZ_SECONDS) -print_final_stats=0 -verbosity=0 $(BUILD)/corpus/$$n $$([ -d tests/data/fuzz/$$n ] && echo tests/data/fuzz/$$n) || exit 1; done
+tidy: compile_commands.json ## clang-tidy over the sources
+	@packaging/setup/packages build tidy
+	@$(CLANG_TIDY) --quiet -p . $(LIB_SRC) $(HOBD_SRC) $(HOBCTL_SRC)
+format: ## rewrites the C sources with clang-format
+	@packaging/setup/packages tidy
+	@$(CLANG_FORMAT) -i $(TRACKED_C)
+format-check: ## fails where clang-format would change something
+	@packaging/setup/packages tidy
+	@$(CLANG_FORMAT) --dry-run -Werror $(TRACKED_C)
+install: all ## installs the programs and the annotated configuration under $(DESTDIR)$(PREFIX)
+	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/share/hob'
+	install -m 755 $(PROGRAMS) '$(DESTDIR)$(PREFIX)/bin'
+	install -m 644 config/hob.conf '$(DESTDIR)$(PREFIX)/share/hob/hob.conf'
+clean: ## removes what was built here (not ./var, not the cache)
+	rm -rf build compile_commands.json
+
+ifneq ($(wildcard $(BUILD)),)
+-include $(ALL_SRC:%.c=$(BUILD)/%.d)
+endif
+.PHONY: all help setup run test tests-ready tests-built check kernels-check bench asan ubsan tsan fuzz fuzz-run tidy format format-check install clean FORCE
