@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# hob: `make help` lists the targets. Objects go to $(BUILD); a sanitizer's build is this Makefile again with another BUILD.
+# hob: `make help` lists the targets; V=1 shows whole commands. Objects go to $(BUILD); a sanitizer's build is this Makefile again with another BUILD.
 MAKEFLAGS += --no-builtin-rules
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
@@ -8,6 +8,7 @@ SHELL := /bin/bash
 
 CC := $(if $(filter default undefined,$(origin CC)),gcc,$(CC))
 BUILD ?= build
+Q := $(if $(V),,@)
 PREFIX ?= /usr/local
 PORT ?= 8443
 FUZZ_SECONDS ?= 60
@@ -67,23 +68,30 @@ $(BUILD)/flags: FORCE
 
 $(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) $(ISA) -MMD -MP -c $< -o $@
+	@echo "  CC $<"
+	$(Q)$(CC) $(CFLAGS_ALL) $(ISA) -MMD -MP -c $< -o $@
 
 $(BUILD)/libhob.a: $(LIB_SRC:%.c=$(BUILD)/%.o)
 	@rm -f $@
-	ar rcs $@ $^
+	@echo "  AR $@"
+	$(Q)ar rcs $@ $^
 $(BUILD)/hobd: $(HOBD_SRC:%.c=$(BUILD)/%.o) $(BUILD)/libhob.a
-	$(CC) $(LDFLAGS_ALL) $(filter %.o,$^) $(LIBS) -o $@
+	@echo "  LD $@"
+	$(Q)$(CC) $(LDFLAGS_ALL) $(filter %.o,$^) $(LIBS) -o $@
 $(BUILD)/hobctl: $(HOBCTL_SRC:%.c=$(BUILD)/%.o) $(BUILD)/libhob.a
-	$(CC) $(LDFLAGS_ALL) $(filter %.o,$^) $(LIBS) -o $@
+	@echo "  LD $@"
+	$(Q)$(CC) $(LDFLAGS_ALL) $(filter %.o,$^) $(LIBS) -o $@
 $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(BUILD)/libhob.a
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) $< $(LIBS) -lcmocka -o $@
+	@echo "  LD $@"
+	$(Q)$(CC) $(LDFLAGS_ALL) $< $(LIBS) -lcmocka -o $@
 $(BUILD)/kernels-check: $(KERNEL_SRC:%.c=$(BUILD)/%.o) $(BUILD)/libhob.a
-	$(CC) $(LDFLAGS_ALL) $(filter %.o,$^) $(LIBS) -o $@
+	@echo "  LD $@"
+	$(Q)$(CC) $(LDFLAGS_ALL) $(filter %.o,$^) $(LIBS) -o $@
 $(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/libhob.a
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer $< $(LIBS) -o $@
+	@echo "  LD $@"
+	$(Q)$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer $< $(LIBS) -o $@
 .SECONDARY: $(ALL_SRC:%.c=$(BUILD)/%.o)
 
 compile_commands.json: Makefile $(BUILD)/flags $(ALL_SRC)
