@@ -174,18 +174,25 @@ static void send_too_long(hob_engine *e, uint64_t id, size_t tokens, size_t most
     hob_engine_send(e, HOB_MSG_ERROR, id, text, (size_t)len);
 }
 
-static void send_prepared(hob_engine *e, uint64_t id, const hob_ids *ids)
+/* PREPARED's payload, from malloc; NULL on no memory. */
+static uint8_t *encode_prepared(const hob_ids *ids, size_t *ret_len)
 {
-    size_t len = 8 + ids->count * 4;
-    uint8_t *payload = malloc(len);
+    uint8_t *payload = malloc(8 + ids->count * 4);
     if (!payload)
-        return hob_engine_send_error(e, id, HOB_ENOMEM, "no memory for the prompt's token ids");
+        return NULL;
     hob_put_u32(payload, (uint32_t)ids->count);
     hob_put_u32(payload + 4, 0);
     for (size_t i = 0; i < ids->count; i++)
         hob_put_u32(payload + 8 + 4 * i, ids->data[i]);
-    hob_engine_send(e, HOB_MSG_PREPARED, id, payload, len);
-    free(payload);
+    *ret_len = 8 + ids->count * 4;
+    return payload;
+}
+
+static void forget(hob_engine *e, uint64_t id)
+{
+    hob_ids none = {0};
+    hob_prepared_drop(e, id);
+    hob_prepared_finish(e, id, &none);
 }
 
 static void prepare(hob_engine *e, const hob_message *m)
@@ -200,19 +207,20 @@ static void prepare(hob_engine *e, const hob_message *m)
         most = e->context;
     if (rc == 0 && ids.count == 0)
         rc = hob_fail(&diag, HOB_EINVAL, "the prompt is empty");
-    if (rc == 0 && ids.count > (size_t)most) {
-        hob_prepared_drop(e, m->id);
-        hob_prepared_finish(e, m->id, &ids);
-        send_too_long(e, m->id, ids.count, (size_t)most);
-    } else if (rc < 0) {
-        hob_prepared_drop(e, m->id);
-        hob_prepared_finish(e, m->id, &ids);
+    uint8_t *payload = NULL;
+    size_t len = 0;
+    if (rc == 0 && ids.count <= (size_t)most && !(payload = encode_prepared(&ids, &len)))
+        rc = hob_fail(&diag, HOB_ENOMEM, "no memory for the prompt's %zu token ids", ids.count);
+    if (rc < 0) {
+        forget(e, m->id);
         hob_engine_send_error(e, m->id, rc, diag.text);
-    } else {
-        hob_ids copy = ids; /* the table owns it now; RUN cannot come before PREPARED is sent */
-        if (hob_prepared_finish(e, m->id, &ids))
-            send_prepared(e, m->id, &copy);
+    } else if (!payload) {
+        forget(e, m->id);
+        send_too_long(e, m->id, ids.count, (size_t)most);
+    } else if (hob_prepared_finish(e, m->id, &ids)) {
+        hob_engine_send(e, HOB_MSG_PREPARED, m->id, payload, len);
     }
+    free(payload);
     hob_ids_free(&ids);
     json_decref(request);
     hob_engine_wake(e);
