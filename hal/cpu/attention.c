@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Rotary embedding, the KV cache and attention over it. K and V are read from the cache only, block by block of 32
+ * absolute positions, in ascending order, by the online softmax (Milakov and Gimelshein 2018): so a row's result
+ * depends on its own positions alone. All query heads of a KV head, and up to 48 queries of neighbouring rows, share
+ * one unpacked block. Blocks that not all of these queries see whole are summed row by row, each in its own bounds, so
+ * that no value of a later position is ever multiplied in, not even by zero. */
+#include "hal/cpu/cpu.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+enum { ROWS_AN_ITEM = 16, TOKENS = HOB_KV_BLOCK_TOKENS };
+
+static int rope_table_grow(hob_cpu_rope_table *t, uint32_t positions)
+{
+    uint32_t half = t->n_rot / 2;
+    size_t count, bytes;
+
+    if (positions > t->capacity) {
+        uint32_t capacity = positions < 512 ? 512 : positions + positions / 2;
+        if (!hob_mul_size(capacity, half, &count) || !hob_mul_size(count, sizeof(float), &bytes))
+            return HOB_ENOMEM;
+        float *cosine = realloc(t->cosine, bytes);
+        if (!cosine)
+            return HOB_ENOMEM;
+        t->cosine = cosine;
+        float *sine = realloc(t->sine, bytes);
+        if (!sine)
+            return HOB_ENOMEM;
+        t->sine = sine;
+        t->capacity = capacity;
+    }
+    for (uint32_t i = 0; i < half; i++) {
+        double rate = pow(t->freq_base, -2.0 * i / t->n_rot) * t->freq_scale / (t->factors ? t->factors[i] : 1.0f);
+        for (uint32_t p = t->positions; p < positions; p++) {
+            t->cosine[(size_t)p * half + i] = (float)cos(p * rate);
+            t->sine[(size_t)p * half + i] = (float)sin(p * rate);
+        }
+    }
+    t->positions = positions;
+    return 0;
+}
+
+/* The table of these parameters, with all positions below `positions`. */
+static int rope_table_find(hob_cpu_device *dev, const hob_rope_kv *op, uint32_t positions, const hob_cpu_rope_table **ret)
+{
+    const float *factors = op->factors ? op->factors->vector : NULL;
+    hob_cpu_rope_table *t = dev->ropes;
+
+    for (; t < dev->ropes + HOB_CPU_ROPE_TABLES && t->n_rot; t++)
+        if (t->n_rot == op->n_rot && t->freq_base == op->freq_base && t->freq_scale == op->freq_scale && t->factors == factors)
+            break;
+    if (t == dev->ropes + HOB_CPU_ROPE_TABLES) { /* more kinds than a model has: the last place is used again */
+        t--;
+        t->positions = t->capacity = 0;
+        t->n_rot = 0;
+    }
+    if (t->n_rot == 0) {
+        t->n_rot = op->n_rot;
+        t->freq_base = op->freq_base;
+        t->freq_scale = op->freq_scale;
+        t->factors = factors;
+        t->positions = 0;
+    }
+    int rc = positions > t->positions ? rope_table_grow(t, positions) : 0;
+    *ret = t;
+    return rc;
+}
+
+static uint8_t *kv_head_at(const hob_kv *kv, uint32_t block, uint32_t layer, uint32_t head)
+{
+    return kv->data + block * kv->block_bytes + ((size_t)layer * kv->shape.kv_heads + head) * (kv->k_bytes + kv->v_bytes);
+}
+
+/* k, v: [head_dim] of one position of one head. */
+static void kv_write(const hob_cpu_device *dev, uint8_t *at, uint32_t slot, const float *k, const float *v)
+{
+    const hob_kv *kv = dev->kv;
+    uint32_t head_dim = kv->shape.head_dim;
+
+    if (kv->shape.type == HOB_TYPE_F16) {
+        uint16_t half[HOB_CPU_HEAD_DIM_MAX], *to = (uint16_t *)at;
+        dev->kernels.to_half(k, half, head_dim);
+        for (uint32_t j = 0; j < head_dim; j++)
+            to[j * TOKENS + slot] = half[j];
+        dev->kernels.to_half(v, (uint16_t *)(at + kv->k_bytes) + (size_t)slot * kv->width, head_dim);
+        return;
+    }
+    float padded[2][HOB_CPU_HEAD_DIM_MAX] = { { 0 } }, d[2][HOB_CPU_HEAD_DIM_MAX / 32], s[HOB_CPU_HEAD_DIM_MAX / 32];
+    int8_t q[2][HOB_CPU_HEAD_DIM_MAX];
+    int32_t sum[HOB_CPU_HEAD_DIM_MAX / 32];
+    memcpy(padded[0], k, head_dim * sizeof *k);
+    memcpy(padded[1], v, head_dim * sizeof *v);
+    for (int i = 0; i < 2; i++)
+        dev->kernels.quantize(padded[i], kv->groups, q[i], d[i], s, sum);
+    int8_t *k_to = (int8_t *)at, *v_to = (int8_t *)at + kv->k_bytes;
+    uint16_t *k_scales = (uint16_t *)(at + (size_t)head_dim * TOKENS);
+    uint16_t *v_scales = (uint16_t *)(at + kv->k_bytes + (size_t)TOKENS * kv->width) + (size_t)slot * kv->groups;
+    for (uint32_t j = 0; j < head_dim; j++)
+        k_to[j * TOKENS + slot] = q[0][j];
+    memcpy(v_to + (size_t)slot * kv->width, q[1], head_dim);
+    for (uint32_t g = 0; g < kv->groups; g++) {
+        k_scales[g * TOKENS + slot] = hob_float_to_half(d[0][g]);
+        v_scales[g] = hob_float_to_half(d[1][g]);
+    }
+}
+
+/* k [head_dim][32]; v [32][width], rows lo .. hi. */
+static void kv_unpack(const hob_cpu_device *dev, const uint8_t *at, uint32_t lo, uint32_t hi, float *k, float *v)
+{
+    const hob_kv *kv = dev->kv;
+    uint32_t head_dim = kv->shape.head_dim, width = kv->width;
+
+    if (kv->shape.type == HOB_TYPE_F16) {
+        dev->kernels.from_half((const uint16_t *)at, k, (size_t)head_dim * TOKENS);
+        dev->kernels.from_half((const uint16_t *)(at + kv->k_bytes) + (size_t)lo * width, v + (size_t)lo * width,
+                               (size_t)(hi - lo) * width);
+        return;
+    }
+    const int8_t *k_from = (const int8_t *)at, *v_from = (const int8_t *)at + kv->k_bytes;
+    const uint16_t *k_scales = (const uint16_t *)(at + (size_t)head_dim * TOKENS);
+    const uint16_t *v_scales = (const uint16_t *)(at + kv->k_bytes + (size_t)TOKENS * width);
+    float d[TOKENS];
+    for (uint32_t g = 0; g < kv->groups; g++) {
+        dev->kernels.from_half(k_scales + g * TOKENS, d, TOKENS);
+        for (uint32_t j = g * 32; j < head_dim && j < g * 32 + 32; j++)
+            dev->kernels.scale_lanes(k_from + j * TOKENS, d, k + j * TOKENS, TOKENS);
+    }
+    for (uint32_t p = lo; p < hi; p++)
+        for (uint32_t g = 0; g < kv->groups; g++) {
+            size_t from = (size_t)p * width + g * 32, count = width - g * 32 < 32 ? width - g * 32 : 32;
+            float scale = hob_half_to_float(v_scales[(size_t)p * kv->groups + g]);
+            for (uint32_t i = 0; i < TOKENS; i++)
+                d[i] = scale;
+            dev->kernels.scale_lanes(v_from + from, d, v + from, count);
+        }
+}
+
+typedef struct rope_job {
+    hob_cpu_device *dev;
+    const hob_rope_kv *op;
+    const hob_cpu_rope_table *table;
+} rope_job;
+
+static void rotate_head_rows(const rope_job *job, float *x, uint32_t heads, const hob_weight *norm, uint32_t position)
+{
+    const hob_rope_kv *op = job->op;
+
+    for (uint32_t h = 0; norm && h < heads; h++)
+        job->dev->kernels.rms_norm(x + h * op->head_dim, norm->vector, op->norm_eps, x + h * op->head_dim, op->head_dim);
+    if (op->n_rot) {
+        size_t at = (size_t)position * (op->n_rot / 2);
+        job->dev->kernels.rope(x, heads, op->head_dim, op->n_rot, op->neox, job->table->cosine + at, job->table->sine + at);
+    }
+}
+
+static void rope_rows(void *arg, uint32_t item, uint32_t worker)
+{
+    const rope_job *job = arg;
+    const hob_rope_kv *op = job->op;
+    const hob_batch *batch = job->dev->batch;
+    uint32_t first = item * ROWS_AN_ITEM, end = first + ROWS_AN_ITEM < batch->row_count ? first + ROWS_AN_ITEM : batch->row_count;
+    const hob_span *span = batch->spans;
+
+    (void)worker;
+    for (uint32_t row = first; row < end; row++) {
+        while (row >= span->first_row + span->row_count)
+            span++;
+        uint32_t position = span->first_position + (row - span->first_row);
+        float *q = op->q->data + (size_t)row * op->q->cols, *k = op->k->data + (size_t)row * op->k->cols;
+        const float *v = op->v->data + (size_t)row * op->v->cols;
+        rotate_head_rows(job, q, op->heads, op->q_norm, position);
+        rotate_head_rows(job, k, op->kv_heads, op->k_norm, position);
+        for (uint32_t h = 0; h < op->kv_heads; h++)
+            kv_write(job->dev, kv_head_at(job->dev->kv, span->blocks[position / TOKENS], op->layer, h), position % TOKENS,
+                     k + h * op->head_dim, v + h * op->head_dim);
+    }
+}
+
+/* Thread: step */
+int hob_cpu_rope_kv(hob_device *base, const hob_rope_kv *op)
+{
+    hob_cpu_device *dev = (hob_cpu_device *)base;
+    const hob_batch *batch = dev->batch;
+    rope_job job = { .dev = dev, .op = op };
+    uint32_t positions = 0;
+
+    if (!dev->kv || op->layer >= dev->kv->shape.layers || op->kv_heads != dev->kv->shape.kv_heads ||
+        op->head_dim != dev->kv->shape.head_dim || op->n_rot > op->head_dim || op->n_rot % 2 ||
+        op->q->cols != op->heads * op->head_dim || op->k->cols != op->kv_heads * op->head_dim || op->v->cols != op->k->cols ||
+        (op->q_norm && (!op->q_norm->vector || op->q_norm->matrix.cols != op->head_dim)) ||
+        (op->k_norm && (!op->k_norm->vector || op->k_norm->matrix.cols != op->head_dim)) ||
+        (op->factors && (!op->factors->vector || op->factors->matrix.cols != op->n_rot / 2)))
+        return HOB_EINVAL;
+    for (uint32_t i = 0; i < batch->span_count; i++) {
+        uint32_t end = batch->spans[i].first_position + batch->spans[i].row_count;
+        positions = end > positions ? end : positions;
+    }
+    if (op->n_rot && rope_table_find(dev, op, positions, &job.table) < 0)
+        return HOB_ENOMEM;
+    uint32_t items = (batch->row_count + ROWS_AN_ITEM - 1) / ROWS_AN_ITEM;
+    hob_pool_run(dev->pool, rope_rows, &job, items);
+    return 0;
+}
+
+/* Working memory of one item; every part begins on 64 bytes. */
+typedef struct attend_memory {
+    float *k, *v;          /* [head_dim][32], [32][width] */
+    float *q, *s, *o;      /* [queries][head_dim], [queries][32], [queries][width] */
+    float (*state)[2];     /* [queries] */
+    float *scale;          /* [queries] */
+} attend_memory;
+
+static size_t attend_bytes(const hob_kv *kv)
+{
+    size_t width = kv->width;
+    return sizeof(float) * (TOKENS * width * 2 + HOB_CPU_ATTEND_QUERIES * (width * 2 + TOKENS + 3)) + 1024;
+}
+
+static attend_memory attend_lay_out(const hob_kv *kv, void *scratch)
+{
+    size_t width = kv->width; /* a multiple of 16: rows begin on 64 bytes */
+    attend_memory m;
+
+    m.k = scratch;
+    m.v = m.k + TOKENS * width;
+    m.q = m.v + TOKENS * width;
+    m.s = m.q + HOB_CPU_ATTEND_QUERIES * width;
+    m.o = m.s + HOB_CPU_ATTEND_QUERIES * TOKENS;
+    m.scale = m.o + HOB_CPU_ATTEND_QUERIES * width;
+    m.state = (float (*)[2])(m.scale + HOB_CPU_ATTEND_QUERIES);
+    return m;
+}
+
+typedef struct attend_job {
+    hob_cpu_device *dev;
+    const hob_attention *op;
+    uint32_t group;     /* query heads of a KV head */
+    uint32_t rows_each; /* of an item */
+    uint32_t items;
+} attend_job;
+
+static uint32_t first_seen(const hob_attention *op, uint32_t position)
+{
+    return op->window && position + 1 > op->window ? position + 1 - op->window : 0;
+}
+
+/* One block for `rows` neighbouring rows, the first at `position`. */
+static void attend_block(const attend_job *job, const attend_memory *m, const uint8_t *at, uint32_t block_start,
+                         uint32_t position, uint32_t rows)
+{
+    const hob_cpu_kernels *kernels = &job->dev->kernels;
+    const hob_attention *op = job->op;
+    const hob_kv *kv = job->dev->kv;
+    uint32_t last = position + rows - 1, seen_end = last - block_start < TOKENS - 1 ? last - block_start + 1 : TOKENS;
+    uint32_t seen_from = first_seen(op, position) > block_start ? first_seen(op, position) - block_start : 0;
+    bool whole = position >= block_start + TOKENS - 1 && first_seen(op, last) <= block_start;
+
+    kv_unpack(job->dev, at, seen_from, seen_end, m->k, m->v);
+    kernels->attend_scores(m->q, op->head_dim, rows * job->group, m->k, op->head_dim, m->s);
+    for (uint32_t r = 0; r < rows; r++) {
+        uint32_t p = position + r, from = first_seen(op, p), query = r * job->group;
+        if (p < block_start || from >= block_start + TOKENS)
+            continue;
+        uint32_t lo = from > block_start ? from - block_start : 0, hi = p - block_start < TOKENS ? p - block_start + 1 : TOKENS;
+        for (uint32_t g = 0; g < job->group; g++)
+            m->scale[query + g] = kernels->attend_softmax(m->s + (query + g) * TOKENS, lo, hi, m->state[query + g]);
+        if (!whole)
+            kernels->attend_values(m->s + query * TOKENS, m->scale + query, job->group, lo, hi, m->v, kv->width,
+                                   m->o + query * kv->width);
+    }
+    if (whole)
+        kernels->attend_values(m->s, m->scale, rows * job->group, 0, TOKENS, m->v, kv->width, m->o);
+}
+
+static void attend_item(void *arg, uint32_t item, uint32_t worker)
+{
+    const attend_job *job = arg;
+    const hob_attention *op = job->op;
+    const hob_kv *kv = job->dev->kv;
+    const hob_span *span = job->dev->batch->spans;
+    attend_memory m = attend_lay_out(kv, hob_cpu_scratch(job->dev, worker));
+
+    item = job->items - 1 - item; /* later rows see more: they go first */
+    uint32_t head = item % op->kv_heads, chunk = item / op->kv_heads, chunks;
+    while (chunk >= (chunks = (span->row_count + job->rows_each - 1) / job->rows_each)) {
+        chunk -= chunks;
+        span++;
+    }
+    uint32_t first = chunk * job->rows_each, rows = span->row_count - first;
+    rows = rows < job->rows_each ? rows : job->rows_each;
+    uint32_t position = span->first_position + first, queries = rows * job->group;
+
+    for (uint32_t i = 0; i < queries; i++) {
+        const float *q = op->q->data + (size_t)(span->first_row + first + i / job->group) * op->q->cols +
+                         (size_t)(head * job->group + i % job->group) * op->head_dim;
+        for (uint32_t j = 0; j < op->head_dim; j++)
+            m.q[i * op->head_dim + j] = q[j] * op->scale;
+        m.state[i][0] = -INFINITY;
+        m.state[i][1] = 0;
+    }
+    memset(m.o, 0, (size_t)queries * kv->width * sizeof *m.o);
+    for (uint32_t b = first_seen(op, position) / TOKENS; b <= (position + rows - 1) / TOKENS; b++)
+        attend_block(job, &m, kv_head_at(kv, span->blocks[b], op->layer, head), b * TOKENS, position, rows);
+    for (uint32_t i = 0; i < queries; i++) {
+        float *out = op->out->data + (size_t)(span->first_row + first + i / job->group) * op->out->cols +
+                     (size_t)(head * job->group + i % job->group) * op->head_dim;
+        float inverse = 1.0f / m.state[i][1];
+        for (uint32_t j = 0; j < op->head_dim; j++)
+            out[j] = m.o[i * kv->width + j] * inverse;
+    }
+}
+
+/* Thread: step */
+int hob_cpu_attention(hob_device *base, const hob_attention *op)
+{
+    hob_cpu_device *dev = (hob_cpu_device *)base;
+    const hob_batch *batch = dev->batch;
+    attend_job job = { .dev = dev, .op = op };
+
+    if (!dev->kv || op->layer >= dev->kv->shape.layers || op->kv_heads != dev->kv->shape.kv_heads ||
+        op->head_dim != dev->kv->shape.head_dim || op->heads % op->kv_heads || op->q->cols != op->heads * op->head_dim ||
+        op->out->cols != op->q->cols || op->heads / op->kv_heads > HOB_CPU_ATTEND_QUERIES)
+        return HOB_EINVAL;
+    int rc = hob_cpu_scratch_ensure(dev, attend_bytes(dev->kv));
+    if (rc < 0)
+        return rc;
+    job.group = op->heads / op->kv_heads;
+    job.rows_each = HOB_CPU_ATTEND_QUERIES / job.group;
+    for (uint32_t i = 0; i < batch->span_count; i++)
+        job.items += (batch->spans[i].row_count + job.rows_each - 1) / job.rows_each * op->kv_heads;
+    hob_pool_run(dev->pool, attend_item, &job, job.items);
+    return 0;
+}

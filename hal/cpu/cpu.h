@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Inside of the CPU device: its handles, shared by the files that implement hal.h's table. The device works at once:
+ * an operation has finished when its function returns. Working memory only grows, and only when a larger shape than
+ * before is seen, so a steady stream of steps allocates nothing. */
+#ifndef HOB_HAL_CPU_CPU_H
+#define HOB_HAL_CPU_CPU_H
+
+#include "hal/cpu/kernels.h"
+#include "hal/cpu/pool.h"
+#include "hal/half.h"
+
+enum {
+    HOB_CPU_ROPE_TABLES = 4,    /* distinct rotations in one model */
+    HOB_CPU_ATTEND_QUERIES = 48, /* queries that share one unpacked KV block */
+    HOB_CPU_HEAD_DIM_MAX = 512,
+};
+
+typedef struct hob_cpu_chunk hob_cpu_chunk; /* of weight memory */
+
+struct hob_weight {
+    hob_cpu_matrix matrix;
+    const float *vector; /* [cols], for F32 with one row; else NULL */
+    hob_type type;
+    hob_cpu_chunk *chunk;
+    size_t bytes;
+};
+
+struct hob_tensor {
+    uint32_t rows, cols;
+    float *data; /* [rows][cols] */
+    size_t bytes;
+};
+
+/* A block holds, for each layer and KV head, K [head_dim][32 positions] and V [32 positions][width]; width is head_dim
+ * rounded up to 16. Q8_0 adds a f16 scale for each position and 32 dimensions: K [groups][32], V [32][groups]. */
+struct hob_kv {
+    hob_kv_shape shape;
+    uint32_t width, groups;
+    size_t k_bytes, v_bytes; /* of one head of one layer of a block */
+    size_t block_bytes;
+    uint8_t *data;
+    size_t bytes;
+};
+
+typedef struct hob_cpu_rope_table {
+    uint32_t n_rot, positions, capacity;
+    float freq_base, freq_scale;
+    const float *factors; /* identity only */
+    float *cosine, *sine; /* [capacity][n_rot / 2] */
+} hob_cpu_rope_table;
+
+typedef struct hob_cpu_buffer {
+    void *data;
+    size_t bytes;
+} hob_cpu_buffer;
+
+typedef struct hob_cpu_device {
+    hob_device base;
+    hob_cpu_kernels kernels;
+    hob_pool *pool;
+    uint32_t threads;
+    hob_cpu_chunk *chunks;
+    uint32_t max_cols; /* of any matrix, for the workers' scratch */
+
+    hob_kv *kv; /* of the current step */
+    const hob_batch *batch;
+    hob_cpu_buffer input_f32, input_q, input_d, input_s, input_sum; /* of the current linear */
+    hob_cpu_buffer scratch;                                         /* threads * scratch_each */
+    size_t scratch_each;
+    hob_cpu_buffer candidates; /* partial results */
+    hob_cpu_rope_table ropes[HOB_CPU_ROPE_TABLES];
+} hob_cpu_device;
+
+/* Aligned to 64, contents not kept, zeroed when it grows. */
+HOB_MUST_CHECK int hob_cpu_buffer_ensure(hob_cpu_buffer *b, size_t bytes);
+/* Zeroed pages, on huge pages where the system has them; NULL when there is no memory. */
+void *hob_cpu_pages_new(size_t bytes);
+void hob_cpu_pages_free(void *data, size_t bytes);
+
+/* Working memory of that many bytes for each worker. */
+HOB_MUST_CHECK int hob_cpu_scratch_ensure(hob_cpu_device *dev, size_t bytes_each);
+
+static inline void *hob_cpu_scratch(const hob_cpu_device *dev, uint32_t worker)
+{
+    return (uint8_t *)dev->scratch.data + worker * dev->scratch_each;
+}
+
+/* weights.c */
+int hob_cpu_weight_upload(hob_device *dev, hob_type type, uint32_t rows, uint32_t cols, const void *data, size_t bytes,
+                          hob_weight **ret, hob_diag *diag);
+void hob_cpu_weight_free(hob_device *dev, hob_weight *w);
+void hob_cpu_weights_drop(hob_cpu_device *dev);
+/* One row of a matrix as floats, times scale. */
+void hob_cpu_weight_row(const hob_weight *w, uint32_t row, float scale, float *ret);
+
+/* linear.c, attention.c, candidates.c: operations of hal.h's table */
+int hob_cpu_linear(hob_device *dev, const hob_linear *op);
+int hob_cpu_rope_kv(hob_device *dev, const hob_rope_kv *op);
+int hob_cpu_attention(hob_device *dev, const hob_attention *op);
+int hob_cpu_candidates(hob_device *dev, const hob_tensor *logits, const hob_candidates_in *in, uint32_t count,
+                       hob_candidates *ret);
+
+#endif

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The CPU's kernels: one table of function pointers, filled once at open. It starts scalar (scalar.c is the readable
+ * definition of every operation); each ISA tier overwrites what it has. Every tier gives the same bits:
+ *
+ * - A quantized linear sums a 32-block exactly in integers; then, blocks ascending, in f32:
+ *       acc = fma(d_w * d_x, (float)isum, acc)            isum = sum over the block of q_w * q_x, q_w signed for Q4_0, Q8_0
+ *       acc = fma(m_w, s_x, acc)                          Q4_1 only; s_x = d_x * (float)sum(q_x)
+ *   F16 and F32 weights: acc = fma(w, x, acc), k ascending. Then acc + bias, then y + acc.
+ * - Reductions are 16 virtual accumulators (element i goes to i % 16), added in the tree 8, 4, 2, 1 apart.
+ * - exp is hob_exp's polynomial, step by step.
+ *
+ * Panels: a matrix is cut into groups of 16 rows, row = lane, the last group filled up with zeros. A panel holds, one
+ * after another for its blocks, quants, then f16 d [block][16], then (Q4_1) f16 m [block][16]:
+ *   Q4: 256 bytes a block: 4 vectors of 64 bytes; vector j, lane r: the nibbles of k = 4j..4j+3 (low), 16+4j.. (high)
+ *   Q8_0: 512 bytes a block: 8 vectors; vector j, lane r: int8 of k = 4j..4j+3
+ *   F16, F32: [k][16].
+ * Panels begin on 64 bytes. */
+#ifndef HOB_HAL_CPU_KERNELS_H
+#define HOB_HAL_CPU_KERNELS_H
+
+#include "hal/hal.h"
+
+enum {
+    HOB_PANEL_ROWS = 16,
+    HOB_QUANT_BLOCK = 32,
+};
+
+typedef enum hob_cpu_kind { HOB_CPU_Q4_0, HOB_CPU_Q4_1, HOB_CPU_Q8_0, HOB_CPU_F16, HOB_CPU_F32, HOB_CPU_KINDS } hob_cpu_kind;
+
+typedef enum hob_cpu_tier { HOB_CPU_SCALAR, HOB_CPU_AVX2, HOB_CPU_AVX512VNNI, HOB_CPU_TIERS } hob_cpu_tier;
+
+typedef struct hob_cpu_matrix {
+    hob_cpu_kind kind;
+    uint32_t rows, cols;
+    uint32_t blocks; /* cols / 32 when quantized, else 0 */
+    uint32_t panels; /* rows / 16, rounded up */
+    size_t panel_bytes;
+    const uint8_t *data;
+} hob_cpu_matrix;
+
+/* Rows of activations as a linear wants them. */
+typedef struct hob_cpu_input {
+    uint32_t rows;
+    const float *f32; /* [rows][f32_stride] */
+    size_t f32_stride;
+    const int8_t *q; /* [rows][q_stride], -127 .. 127 */
+    size_t q_stride;
+    const float *d;     /* [rows][block_stride] */
+    const float *s;     /* d * sum */
+    const int32_t *sum; /* of the block's quants */
+    size_t block_stride;
+} hob_cpu_input;
+
+typedef struct hob_cpu_output {
+    float *y; /* [rows of the input][stride] */
+    size_t stride;
+    const float *bias; /* [rows of the matrix] or NULL */
+    bool add;          /* onto what y holds */
+} hob_cpu_output;
+
+/* scratch: hob_cpu_scratch_bytes(cols), aligned to 64. */
+typedef void (*hob_cpu_linear_fn)(const hob_cpu_matrix *w, const hob_cpu_input *x, const hob_cpu_output *out,
+                                  uint32_t first_panel, uint32_t panel_count, void *scratch);
+
+typedef struct hob_cpu_kernels {
+    const char *isa;
+    hob_cpu_linear_fn linear[HOB_CPU_KINDS];
+
+    /* y[i] = x[i] / sqrt(mean(x^2) + eps) * w[i]; may be in place */
+    void (*rms_norm)(const float *x, const float *w, float eps, float *y, uint32_t n);
+    /* d = max|x| / 127, q = round to even of x * (127 / max|x|). A block with NaN or infinity: d NaN, q 0. */
+    void (*quantize)(const float *x, uint32_t blocks, int8_t *q, float *d, float *s, int32_t *sum);
+    /* In place on [heads][head_dim]; cosine, sine: [n_rot / 2] */
+    void (*rope)(float *x, uint32_t heads, uint32_t head_dim, uint32_t n_rot, bool neox, const float *cosine,
+                 const float *sine);
+    void (*gate)(hob_gate_kind kind, const float *gate, const float *up, float *out, size_t n);
+
+    void (*to_half)(const float *x, uint16_t *y, size_t n);
+    void (*from_half)(const uint16_t *x, float *y, size_t n);
+    /* y[i] = d[i] * q[i] */
+    void (*scale_lanes)(const int8_t *q, const float *d, float *y, size_t n);
+    /* s[i][p] = sum over j, ascending fma, of q[i][j] * k[j][p]; q [n][q_stride], k [head_dim][32], s [n][32] */
+    void (*attend_scores)(const float *q, size_t q_stride, uint32_t n, const float *k, uint32_t head_dim, float *s);
+    /* One step of the online softmax over the scores s[lo .. hi) of 32, which become their weights (0 outside).
+     * state: largest score, sum of weights. Returns what earlier sums must be multiplied with. */
+    float (*attend_softmax)(float *s, uint32_t lo, uint32_t hi, float state[2]);
+    /* o[i] = o[i] * scale[i], then p ascending in lo .. hi: o[i][j] = fma(s[i][p], v[p][j], o[i][j]).
+     * v [32][width], o [n][width], width a multiple of 16 */
+    void (*attend_values)(const float *s, const float *scale, uint32_t n, uint32_t lo, uint32_t hi, const float *v,
+                          uint32_t width, float *o);
+
+    float (*max)(const float *x, size_t n); /* ignores NaN; -INFINITY when n is 0 */
+    /* Sum of exp(x[i] * scale - shift) */
+    float (*exp_sum)(const float *x, size_t n, float scale, float shift);
+    /* Indices, ascending, of x[i] >= floor; returns how many. ids has room for n + 16. */
+    uint32_t (*at_least)(const float *x, uint32_t n, float floor, uint32_t *ids);
+} hob_cpu_kernels;
+
+/* Bytes of working memory a linear of that many columns needs. */
+static inline size_t hob_cpu_scratch_bytes(uint32_t cols)
+{
+    return (size_t)cols * 128 + 4096;
+}
+
+static inline size_t hob_cpu_quant_bytes(hob_cpu_kind kind) /* of one block of a panel */
+{
+    return kind == HOB_CPU_Q8_0 ? 512 : 256;
+}
+
+/* Best tier of this processor and operating system, masked by HOB_CPU in the environment. HOB_EINVAL: unknown word. */
+HOB_MUST_CHECK int hob_cpu_best_tier(hob_cpu_tier *ret, hob_diag *diag);
+const char *hob_cpu_tier_name(hob_cpu_tier tier);
+bool hob_cpu_has_tier(hob_cpu_tier tier);
+void hob_cpu_describe(char *text, size_t size); /* the processor's own name */
+
+/* The table of a tier that this machine has. */
+void hob_cpu_kernels_fill(hob_cpu_tier tier, hob_cpu_kernels *ret);
+void hob_cpu_fill_scalar(hob_cpu_kernels *k);
+void hob_cpu_fill_avx2(hob_cpu_kernels *k);
+void hob_cpu_fill_avx512vnni(hob_cpu_kernels *k);
+
+/* Compares a table with the scalar one on fixed inputs. HOB_EDEVICE names the kernel that disagrees. */
+HOB_MUST_CHECK int hob_cpu_self_test(const hob_cpu_kernels *k, hob_diag *diag);
+
+#endif
