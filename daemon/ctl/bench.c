@@ -160,7 +160,7 @@ int hob_ctl_bench(int argc, char **argv)
         goto fail;
 
     const hob_device_info *dev = &offline.device->info;
-    uint64_t rss_bytes = hob_resident_bytes();
+    uint64_t rss_bytes = hob_self_resident_bytes();
     double load_ms = (double)offline.load_us / 1e3;
     if (json) {
         r = hob_json_print(

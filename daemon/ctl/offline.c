@@ -166,7 +166,7 @@ int hob_ctl_failed(const char *command, const hob_diag *diag)
     return HOB_EXIT_FAILURE;
 }
 
-uint64_t hob_resident_bytes(void)
+uint64_t hob_self_resident_bytes(void)
 {
     FILE *f = fopen("/proc/self/statm", "re");
     if (!f)

@@ -54,7 +54,7 @@ HOB_MUST_CHECK int hob_json_print(json_t *object, hob_diag *diag);
 int hob_ctl_failed(const char *command, const hob_diag *diag);
 
 /* Resident memory of this process; 0 unknown. */
-uint64_t hob_resident_bytes(void);
+uint64_t hob_self_resident_bytes(void);
 
 /* Writes model text. On a terminal, control characters other than newline and tab become '?', so
  * that a model cannot drive the terminal; elsewhere bytes go out as they are. */

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The HTTP client. See client.h. libwebsockets runs the connection and TLS in its own event loop,
+ * which lives for one call; the state of the call is the loop's user pointer, so there is nothing
+ * global. */
+#include "daemon/ctl/client.h"
+
+#include <jansson.h>
+#include <libwebsockets.h>
+#include <psa/crypto.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    CONNECT_TIMEOUT_S = 10,
+    ANSWER_TIMEOUT_S =
+        3600, /* a long prompt may wait long for its first byte; Ctrl-C is the shorter limit */
+    ERROR_BODY_MAX = 16384,
+    CHUNK_BYTES = 4096,
+};
+
+typedef struct call_state {
+    const hob_server *server;
+    const hob_call *call;
+    size_t sent;
+    int status;
+    bool done, complete;
+    int code; /* 0, or why it ended */
+    hob_diag diag;
+    char error_body[ERROR_BODY_MAX + 1];
+    size_t error_len;
+    unsigned char write_buffer[LWS_PRE + CHUNK_BYTES], read_buffer[LWS_PRE + CHUNK_BYTES];
+} call_state;
+
+static void finish(call_state *c, int code)
+{
+    if (!c->done)
+        c->code = code;
+    c->done = true;
+}
+
+static int add_header(struct lws *wsi, enum lws_token_indexes token, const char *value,
+                      unsigned char **p, unsigned char *end)
+{
+    return lws_add_http_header_by_token(wsi, token, (const unsigned char *)value,
+                                        (int)strlen(value), p, end);
+}
+
+static int add_headers(call_state *c, struct lws *wsi, unsigned char **p, unsigned char *end)
+{
+    char text[300];
+    if (c->server->key[0]) {
+        snprintf(text, sizeof text, "Bearer %s", c->server->key);
+        if (add_header(wsi, WSI_TOKEN_HTTP_AUTHORIZATION, text, p, end))
+            return -1;
+    }
+    if (!c->call->body)
+        return 0;
+    snprintf(text, sizeof text, "%zu", c->call->body_len);
+    if (add_header(wsi, WSI_TOKEN_HTTP_CONTENT_TYPE, "application/json", p, end) ||
+        add_header(wsi, WSI_TOKEN_HTTP_CONTENT_LENGTH, text, p, end))
+        return -1;
+    lws_client_http_body_pending(wsi, 1);
+    lws_callback_on_writable(wsi);
+    return 0;
+}
+
+/* One piece of the request's body. */
+static int write_body(call_state *c, struct lws *wsi)
+{
+    if (!c->call->body || c->sent == c->call->body_len)
+        return 0;
+    size_t len = c->call->body_len - c->sent;
+    bool last = len <= CHUNK_BYTES;
+    if (!last)
+        len = CHUNK_BYTES;
+    memcpy(c->write_buffer + LWS_PRE, c->call->body + c->sent, len);
+    if (lws_write(wsi, c->write_buffer + LWS_PRE, len,
+                  last ? LWS_WRITE_HTTP_FINAL : LWS_WRITE_HTTP) < (int)len)
+        return -1;
+    c->sent += len;
+    if (last)
+        lws_client_http_body_pending(wsi, 0);
+    else
+        lws_callback_on_writable(wsi);
+    return 0;
+}
+
+static int take_body(call_state *c, const char *data, size_t len)
+{
+    if (c->status / 100 != 2) {
+        size_t room = ERROR_BODY_MAX - c->error_len;
+        size_t n = len < room ? len : room;
+        memcpy(c->error_body + c->error_len, data, n);
+        c->error_len += n;
+        return 0;
+    }
+    int r = c->call->sink(c->call->user, data, len);
+    if (r < 0) {
+        finish(c, r);
+        return -1;
+    }
+    return 0;
+}
+
+static void fail_connection(call_state *c, const char *reason)
+{
+    const hob_server *s = c->server;
+    /* The library names its TLS failures by a prefix. */
+    bool tls = reason && (strncmp(reason, "mbedtls", 7) == 0 || strncmp(reason, "tls", 3) == 0 ||
+                          strstr(reason, "cert"));
+    if (s->tls && tls)
+        finish(c, hob_fail(&c->diag, HOB_EIO,
+                           "TLS with %s port %u failed (%.40s): the server must speak TLS and its "
+                           "certificate must be "
+                           "valid, for this name, from the CA in %.60s",
+                           s->host, s->port, reason, s->cacert));
+    else
+        finish(c, hob_fail(&c->diag, HOB_EIO, "cannot connect to %s port %u: %.100s", s->host,
+                           s->port, reason && *reason ? reason : "no answer"));
+}
+
+static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
+                    size_t len)
+{
+    (void)user;
+    struct lws_context *context = lws_get_context(wsi);
+    call_state *c = context ? lws_context_user(context) : NULL;
+    if (!c)
+        return 0;
+    switch (reason) {
+    case LWS_CALLBACK_CLIENT_CONNECTION_ERROR:
+        fail_connection(c, in);
+        return 0;
+    case LWS_CALLBACK_CLIENT_APPEND_HANDSHAKE_HEADER: {
+        unsigned char **p = in;
+        return add_headers(c, wsi, p, *p + len);
+    }
+    case LWS_CALLBACK_CLIENT_HTTP_WRITEABLE:
+        return write_body(c, wsi);
+    case LWS_CALLBACK_ESTABLISHED_CLIENT_HTTP:
+        c->status = (int)lws_http_client_http_response(wsi);
+        lws_set_timeout(wsi, NO_PENDING_TIMEOUT, 0); /* a stream lasts as long as it lasts */
+        return 0;
+    case LWS_CALLBACK_RECEIVE_CLIENT_HTTP: {
+        char *at = (char *)c->read_buffer + LWS_PRE;
+        int room = CHUNK_BYTES;
+        return lws_http_client_read(wsi, &at, &room) < 0 ? -1 : 0;
+    }
+    case LWS_CALLBACK_RECEIVE_CLIENT_HTTP_READ:
+        return take_body(c, in, len);
+    case LWS_CALLBACK_COMPLETED_CLIENT_HTTP:
+        c->complete = true;
+        finish(c, 0);
+        return 0;
+    case LWS_CALLBACK_CLOSED_CLIENT_HTTP:
+        if (!c->done)
+            finish(c,
+                   hob_fail(&c->diag, HOB_EIO, "%s closed the connection before the answer ended",
+                            c->server->host));
+        return 0;
+    default:
+        return 0;
+    }
+}
+
+static const struct lws_protocols protocols[] = {
+    {.name = "hob", .callback = on_event, .rx_buffer_size = CHUNK_BYTES}, LWS_PROTOCOL_LIST_TERM};
+
+/* A status that is not 2xx, in the server's own words. */
+static int fail_status(call_state *c, hob_diag *diag)
+{
+    c->error_body[c->error_len] = 0;
+    json_t *body = json_loadb(c->error_body, c->error_len, 0, NULL);
+    const char *message =
+        json_string_value(json_object_get(json_object_get(body, "error"), "message"));
+    const char *advice = c->status == 401 ? " (give --key or set HOB_API_KEY)" : "";
+    int r = hob_fail(diag, HOB_EIO, "the server answered %d%s%.160s%s", c->status,
+                     message ? ": " : "", message ? message : "", advice);
+    json_decref(body);
+    return r;
+}
+
+static void connect_to(struct lws_context *context, const hob_server *s, const hob_call *call,
+                       const char *path)
+{
+    char host[300];
+    bool usual = s->port == (s->tls ? 443 : 80);
+    int n = snprintf(host, sizeof host, s->ipv6 ? "[%s]" : "%s", s->host);
+    if (!usual)
+        snprintf(host + n, sizeof host - (size_t)n, ":%u", s->port);
+    struct lws_client_connect_info info = {.context = context,
+                                           .address = s->host,
+                                           .port = s->port,
+                                           .ssl_connection = LCCSCF_HTTP_NO_FOLLOW_REDIRECT |
+                                                             (s->tls ? LCCSCF_USE_SSL : 0),
+                                           .path = path,
+                                           .host = host,
+                                           .method = call->method,
+                                           .protocol = protocols[0].name,
+                                           .alpn = "http/1.1"};
+    lws_client_connect_via_info(&info); /* a failure has been told to on_event */
+}
+
+int hob_client_call(const hob_server *s, const hob_call *call, int *ret_status, hob_diag *diag)
+{
+    if (ret_status)
+        *ret_status = 0;
+    char path[600];
+    snprintf(path, sizeof path, "%s%s", s->prefix, call->path);
+    call_state *c = calloc(1, sizeof *c);
+    if (!c)
+        return hob_fail(diag, HOB_ENOMEM, "no memory for a request");
+    c->server = s;
+    c->call = call;
+
+    lws_set_log_level(0, NULL);
+    unsetenv("http_proxy"); /* the library would send even local requests there */
+    if (s->tls && psa_crypto_init() != PSA_SUCCESS) { /* TLS 1.3 needs it */
+        free(c);
+        return hob_fail(diag, HOB_EIO,
+                        "the cryptography library cannot start (no random numbers?)");
+    }
+    struct lws_context_creation_info info = {
+        .port = CONTEXT_PORT_NO_LISTEN,
+        .protocols = protocols,
+        .user = c,
+        .timeout_secs = ANSWER_TIMEOUT_S,
+        .connect_timeout_secs = CONNECT_TIMEOUT_S,
+        .options = LWS_SERVER_OPTION_DISABLE_TLS_SESSION_CACHE |
+                   (s->tls ? LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT : 0),
+        .client_ssl_ca_filepath = s->tls ? s->cacert : NULL};
+    struct lws_context *context = lws_create_context(&info);
+    if (!context) {
+        free(c);
+        return hob_fail(diag, HOB_EIO,
+                        s->tls ? "cannot use the CA file %.150s"
+                               : "cannot start the HTTP client%.0s",
+                        s->cacert);
+    }
+    connect_to(context, s, call, path);
+    while (!c->done) {
+        if (call->stop && *call->stop)
+            finish(c, hob_fail(&c->diag, HOB_ECANCELED, "interrupted"));
+        else if (lws_service(context, 0) < 0 && !(call->stop && *call->stop))
+            finish(c, hob_fail(&c->diag, HOB_EIO, "the HTTP client's event loop failed"));
+    }
+    int r = c->code, status = c->status;
+    if (diag)
+        *diag = c->diag;
+    if (status && status / 100 != 2 && r != HOB_ECANCELED)
+        r = fail_status(c, diag);
+    c->done = true; /* what closing reports is of no interest */
+    lws_context_destroy(context);
+    free(c);
+    if (ret_status)
+        *ret_status = status;
+    return r;
+}

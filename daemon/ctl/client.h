@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * One HTTP request to a hob server, over TLS or plain, through libwebsockets: a connection a call,
+ * the server verified by the given CA alone and by its name, no proxy, no redirects. Thread: the
+ * command's only one; blocks until the answer has ended. */
+#ifndef HOB_DAEMON_CTL_CLIENT_H
+#define HOB_DAEMON_CTL_CLIENT_H
+
+#include <signal.h>
+
+#include "daemon/ctl/server.h"
+
+/* A piece of a 2xx answer's body as it arrives. Negative ends the call with that code. */
+typedef int hob_body_sink(void *user, const char *data, size_t len);
+
+typedef struct hob_call {
+    const char *method; /* "GET", "POST" */
+    const char *path;   /* "/v1/models" */
+    const char *body;   /* JSON, or NULL */
+    size_t body_len;
+    hob_body_sink *sink;
+    void *user;
+    const volatile sig_atomic_t *stop; /* non-zero ends the call with HOB_ECANCELED; NULL: none */
+} hob_call;
+
+/* 0 when a 2xx answer came whole. HOB_EIO: no connection, a failed TLS handshake, an answer cut
+ * short, or a status that is not 2xx (with the server's own message). *ret_status (may be NULL) is
+ * the HTTP status, 0 when there was none; it is set on failure too. */
+HOB_MUST_CHECK int hob_client_call(const hob_server *s, const hob_call *call, int *ret_status,
+                                   hob_diag *diag);
+
+#endif

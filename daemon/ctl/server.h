@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Which server the online commands talk to, and with what: --url --key --cacert, else HOB_URL
+ * HOB_API_KEY HOB_CACERT, else what `hobctl setup` left under ./var (url, api_key, ca.pem). The key
+ * and the CA under ./var belong to the server named there and are offered to no other. */
+#ifndef HOB_DAEMON_CTL_SERVER_H
+#define HOB_DAEMON_CTL_SERVER_H
+
+#include "hal/base.h"
+
+/* Options of every online command; NULL where not given. */
+typedef struct hob_server_options {
+    const char *url, *key, *cacert;
+} hob_server_options;
+
+#define HOB_SERVER_OPTIONS(s_)                                                                     \
+    HOB_TEXT("--url", "URL", &(s_)->url, "of the server (else HOB_URL, else var/url)"),            \
+        HOB_TEXT("--key", "KEY", &(s_)->key, "API key (else HOB_API_KEY, else var/api_key)"),      \
+        HOB_TEXT("--cacert", "FILE", &(s_)->cacert,                                                \
+                 "CA to verify the server by (else HOB_CACERT, else var/ca.pem)")
+
+typedef struct hob_server {
+    bool tls;
+    bool ipv6; /* host is an IPv6 address, without its brackets */
+    char host[256];
+    uint16_t port;
+    char prefix[256];  /* path in front of /v1/…, "" mostly */
+    char key[256];     /* "" none */
+    char cacert[4096]; /* "" with plain HTTP */
+} hob_server;
+
+/* HOB_EINVAL (malformed URL), HOB_ENOENT (no server named anywhere, or no CA for https). */
+HOB_MUST_CHECK int hob_server_find(const hob_server_options *o, hob_server *ret, hob_diag *diag);
+/* Splits a URL into tls, host, port and prefix; a path's trailing "/v1" is left out. */
+HOB_MUST_CHECK int hob_server_parse_url(const char *url, hob_server *ret, hob_diag *diag);
+
+#endif
