@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * API keys: a key that was made is found and no other is; every broken line is refused with its number. */
+#include "daemon/conf/file.h"
+#include "daemon/conf/keys.h"
+
+// clang-format off
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+// clang-format on
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static char dir[64], path[80];
+
+static int make_dir(void **state)
+{
+    (void)state;
+    snprintf(dir, sizeof dir, "/tmp/hob-keys-XXXXXX");
+    if (!mkdtemp(dir))
+        return -1;
+    snprintf(path, sizeof path, "%s/keys", dir);
+    return 0;
+}
+
+static int drop_dir(void **state)
+{
+    (void)state;
+    unlink(path);
+    return rmdir(dir);
+}
+
+static void put(const char *text)
+{
+    assert_int_equal(hob_file_write(path, text, strlen(text), 0600, NULL), 0);
+}
+
+/* Any 64 digits. */
+#define HASH "18fdcb3ba8ea05e78c6c32c9f1ad0d7f1e6c3fa6f2d0e3dba0c97c6f0c2d3e11"
+
+static void test_round_trip(void **state)
+{
+    (void)state;
+    char text[3][HOB_KEY_TEXT_MAX];
+    hob_keys keys = {0};
+    hob_diag diag;
+    struct stat st;
+    unlink(path);
+    assert_int_equal(hob_keys_create(path, "first", "acme", "interactive", text[0], &diag), 0);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+    assert_int_equal(hob_keys_create(path, "second", "acme", "standard", text[1], &diag), 0);
+    assert_int_equal(hob_keys_create(path, "third", "other@home", "batch", text[2], &diag), 0);
+    assert_int_equal(hob_keys_load(path, &keys, &diag), 0);
+    assert_int_equal(keys.count, 3);
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(strlen(text[i]), 47);
+        assert_memory_equal(text[i], "hob_", 4);
+        const hob_key *k = hob_keys_find(&keys, text[i], 47);
+        assert_ptr_equal(k, &keys.list[i]);
+        for (size_t at = 0; at < 47; at++) {
+            text[i][at] ^= 1;
+            assert_null(hob_keys_find(&keys, text[i], 47));
+            text[i][at] ^= 1;
+        }
+        assert_null(hob_keys_find(&keys, text[i], 46));
+        assert_null(hob_keys_find(&keys, text[i], 0));
+    }
+    assert_string_equal(keys.list[2].label, "third");
+    assert_string_equal(keys.list[2].tenant, "other@home");
+    assert_string_equal(keys.list[2].class_name, "batch");
+    hob_keys_free(&keys);
+    assert_int_equal(keys.count, 0);
+    hob_keys_free(&keys);
+}
+
+static void test_known_hash(void **state)
+{
+    (void)state;
+    hob_keys keys = {0};
+    hob_diag diag;
+    /* printf abc | sha256sum: the example of FIPS 180-4. */
+    put("# comment\n\n  ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\tabc t standard # more\r\n");
+    assert_int_equal(hob_keys_load(path, &keys, &diag), 0);
+    assert_int_equal(keys.count, 1);
+    assert_non_null(hob_keys_find(&keys, "abc", 3));
+    assert_null(hob_keys_find(&keys, "abd", 3));
+    hob_keys_free(&keys);
+}
+
+static void test_empty(void **state)
+{
+    (void)state;
+    hob_keys keys = {0};
+    hob_diag diag;
+    put("");
+    assert_int_equal(hob_keys_load(path, &keys, &diag), 0);
+    assert_int_equal(keys.count, 0);
+    assert_null(hob_keys_find(&keys, "abc", 3));
+    assert_int_equal(hob_keys_load("/tmp/hob-no-such-file", &keys, &diag), HOB_EIO);
+}
+
+static void test_append_after_an_open_line(void **state)
+{
+    (void)state;
+    char text[HOB_KEY_TEXT_MAX];
+    hob_keys keys = {0};
+    hob_diag diag;
+    put(HASH " a b standard");
+    assert_int_equal(hob_keys_create(path, "c", "d", "batch", text, &diag), 0);
+    assert_int_equal(hob_keys_load(path, &keys, &diag), 0);
+    assert_int_equal(keys.count, 2);
+    assert_ptr_equal(hob_keys_find(&keys, text, strlen(text)), &keys.list[1]);
+    hob_keys_free(&keys);
+}
+
+static void test_broken_lines(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *says;
+    } cases[] = {
+        {"x", ":1: fewer"},
+        {"\n\n" HASH " a b", ":3: fewer"},
+        {HASH " a b standard more", ":1: more"},
+        {HASH "0 a b standard", ":1: the hash"},
+        {"g" HASH " a b standard", ":1: the hash"},
+        {"18FDCB3BA8ea05e78c6c32c9f1ad0d7f1e6c3fa6f2d0e3dba0c97c6f0c2d3e11 a b standard", ":1: the hash"},
+        {HASH " a! b standard", ":1: label"},
+        {HASH " a b/c standard", ":1: tenant"},
+        {HASH " aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa b standard", ":1: label"},
+        {HASH " a b urgent", ":1: class is \"urgent\""},
+        {HASH " a b standard\n" HASH " c d batch", ":2: this key is already"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        hob_keys keys = {0};
+        hob_diag diag = {""};
+        put(cases[i].text);
+        int code = hob_keys_load(path, &keys, &diag);
+        if (code != HOB_EFORMAT || !strstr(diag.text, cases[i].says))
+            fail_msg("case %zu: code %d, \"%s\", expected \"%s\"", i, code, diag.text, cases[i].says);
+        assert_int_equal(keys.count, 0);
+        assert_null(keys.list);
+    }
+}
+
+static void test_refused_names(void **state)
+{
+    (void)state;
+    char text[HOB_KEY_TEXT_MAX] = "untouched";
+    hob_diag diag;
+    put("");
+    assert_int_equal(hob_keys_create(path, "a b", "t", "batch", text, &diag), HOB_EINVAL);
+    assert_int_equal(hob_keys_create(path, "", "t", "batch", text, &diag), HOB_EINVAL);
+    assert_int_equal(hob_keys_create(path, "a", "t\n", "batch", text, &diag), HOB_EINVAL);
+    assert_int_equal(hob_keys_create(path, "a", "t", "", text, &diag), HOB_EINVAL);
+    assert_int_equal(hob_keys_create("/tmp/hob-no-such-dir/keys", "a", "t", "batch", text, &diag), HOB_EIO);
+    assert_string_equal(text, "untouched");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_round_trip),    cmocka_unit_test(test_known_hash),
+        cmocka_unit_test(test_empty),         cmocka_unit_test(test_append_after_an_open_line),
+        cmocka_unit_test(test_broken_lines),  cmocka_unit_test(test_refused_names),
+    };
+    return cmocka_run_group_tests_name("keys", tests, make_dir, drop_dir);
+}
