@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * BPE in O(n log n): symbols are a doubly linked list in an array; possible merges are in a binary heap ordered by
- * (rank, position), so that the best and leftmost one is on top. A merge that a neighbor's merge made stale is
- * recognized when it is taken out: the rank names the pair of ids that must still stand there. See bpe.h. */
+ * BPE in O(n log n): symbols are a doubly linked list in an array; possible merges are in a binary
+ * heap ordered by (rank, position), so that the best and leftmost one is on top. A merge that a
+ * neighbor's merge made stale is recognized when it is taken out: the rank names the pair of ids
+ * that must still stand there. See bpe.h. */
 #include "models/bpe.h"
 
 #include <string.h>
@@ -89,7 +90,8 @@ static uint64_t heap_pop(hob_bpe_work *w)
 }
 
 /* The rank of merging the symbols at left and right, or NONE. */
-static uint32_t rank_of(const hob_bpe *b, const struct hob_bpe_symbol *s, uint32_t left, uint32_t right)
+static uint32_t rank_of(const hob_bpe *b, const struct hob_bpe_symbol *s, uint32_t left,
+                        uint32_t right)
 {
     return hob_intmap_find(&b->ranks, (uint64_t)s[left].id << 32 | s[right].id);
 }
@@ -115,8 +117,8 @@ int hob_bpe_encode(const hob_bpe *b, hob_bpe_work *w, const char *piece, size_t 
     for (size_t i = w->heap_count / 2; i-- > 0;)
         sift_down(w->heap, w->heap_count, i);
 
-    /* Each merge takes one entry out and puts at most two in, and there are fewer merges than symbols: the heap never
-     * holds more than 2 * len. */
+    /* Each merge takes one entry out and puts at most two in, and there are fewer merges than
+     * symbols: the heap never holds more than 2 * len. */
     while (w->heap_count) {
         uint64_t top = heap_pop(w);
         uint32_t left = (uint32_t)top, right = s[left].next;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Byte pair encoding (Sennrich et al. 2016) over token ids: a piece starts as one symbol a byte, and the pair of
- * neighbors with the lowest rank (leftmost first) is merged until none is left.
+ * Byte pair encoding (Sennrich et al. 2016) over token ids: a piece starts as one symbol a byte,
+ * and the pair of neighbors with the lowest rank (leftmost first) is merged until none is left.
  * Thread: a hob_bpe is immutable once filled; a hob_bpe_work belongs to one call. */
 #ifndef HOB_MODELS_BPE_H
 #define HOB_MODELS_BPE_H
@@ -31,7 +31,8 @@ HOB_MUST_CHECK int hob_bpe_index(hob_bpe *b);
 void hob_bpe_free(hob_bpe *b); /* what it points to */
 void hob_bpe_work_free(hob_bpe_work *w);
 
-/* Encodes one piece of 1 .. INT32_MAX bytes. Calls push with each id in order; a byte without a token gives none. */
+/* Encodes one piece of 1 .. INT32_MAX bytes. Calls push with each id in order; a byte without a
+ * token gives none. */
 HOB_MUST_CHECK int hob_bpe_encode(const hob_bpe *b, hob_bpe_work *w, const char *piece, size_t len,
                                   int (*push)(void *context, uint32_t id), void *context);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Ids to text, one at a time. A token may end inside a character: its beginning, at most three bytes, is held until
- * the next token decides. See tokenizer.h. */
+ * Ids to text, one at a time. A token may end inside a character: its beginning, at most three
+ * bytes, is held until the next token decides. See tokenizer.h. */
 #include "models/tokenizer_private.h"
 
 #include <string.h>
@@ -37,7 +37,8 @@ static size_t feed(hob_detokenizer *d, char byte, char *ret, size_t used, size_t
     return used;
 }
 
-size_t hob_detokenize(const hob_tokenizer *t, hob_detokenizer *d, uint32_t id, bool special, char *ret, size_t ret_cap)
+size_t hob_detokenize(const hob_tokenizer *t, hob_detokenizer *d, uint32_t id, bool special,
+                      char *ret, size_t ret_cap)
 {
     hob_string piece = hob_tokenizer_piece(t, id);
     size_t used = 0;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A small open-addressing map from 64-bit keys to 32-bit values, linear probing, at most half full. Used where a
- * lookup happens for every byte or token: merge ranks, the trie of special tokens, token counts. UINT32_MAX marks an
- * empty slot and is therefore no value. Zero-initialize; nothing is allocated until the first insert.
- * Thread: whoever owns it. */
+ * A small open-addressing map from 64-bit keys to 32-bit values, linear probing, at most half full.
+ * Used where a lookup happens for every byte or token: merge ranks, the trie of special tokens,
+ * token counts. UINT32_MAX marks an empty slot and is therefore no value. Zero-initialize; nothing
+ * is allocated until the first insert. Thread: whoever owns it. */
 #ifndef HOB_MODELS_INTMAP_H
 #define HOB_MODELS_INTMAP_H
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Philox4x32-10, a counter-based generator: the output is a function of key and counter alone, so a draw needs no
- * state that would have to be saved, moved or replayed. J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw,
- * "Parallel random numbers: as easy as 1, 2, 3", SC 2011. */
+ * Philox4x32-10, a counter-based generator: the output is a function of key and counter alone, so a
+ * draw needs no state that would have to be saved, moved or replayed. J. K. Salmon, M. A. Moraes,
+ * R. O. Dror, D. E. Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011. */
 #ifndef HOB_MODELS_PHILOX_H
 #define HOB_MODELS_PHILOX_H
 
@@ -11,7 +11,8 @@
 /* counter[4], key[2] -> ret[4]; ret may be counter. */
 static inline void hob_philox4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t ret[4])
 {
-    uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3], k0 = key[0], k1 = key[1];
+    uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3], k0 = key[0],
+             k1 = key[1];
     for (int round = 0; round < 10; round++) {
         uint64_t a = (uint64_t)0xD2511F53u * c0, b = (uint64_t)0xCD9E8D57u * c2;
         c0 = (uint32_t)(b >> 32) ^ c1 ^ k0;

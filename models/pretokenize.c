@@ -2,11 +2,12 @@
  *
  * Pre-tokenizers: the table of names and patterns, and their application. See pretokenize.h.
  *
- * The text is checked to be UTF-8 once by the caller, so PCRE2 is told not to check it again: otherwise every match
- * would rescan all of the text. Each pattern sees its piece as the whole subject, because `\s+(?!\S)` must see the
- * end of a piece as the end of the text. White space is Unicode's White_Space property; PCRE2's \s has U+180E too.
+ * The text is checked to be UTF-8 once by the caller, so PCRE2 is told not to check it again:
+ * otherwise every match would rescan all of the text. Each pattern sees its piece as the whole
+ * subject, because `\s+(?!\S)` must see the end of a piece as the end of the text. White space is
+ * Unicode's White_Space property; PCRE2's \s has U+180E too.
  *
- * Which names share which patterns is what llama.cpp and the models' tokenizer.json files agree on. */
+ * Which names share patterns is what llama.cpp and the models' tokenizer.json files agree on. */
 #include "models/pretokenize.h"
 
 #include <stdlib.h>
@@ -24,8 +25,9 @@
 /* The split of GPT-2. */
 #define GPT2 CONTRACTIONS "| ?\\p{L}+| ?\\p{N}+| ?" NOT_WORD "+|" SPACES "|[" SPACE "]+"
 /* The split of cl100k, which Llama 3 and Qwen 2 took over with different numbers. */
-#define CL100K(numbers) CONTRACTIONS_ANY_CASE "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" numbers "| ?" NOT_WORD "+[\\r\\n]*|[" SPACE "]*[\\r\\n]+|" \
-                        SPACES "|[" SPACE "]+"
+#define CL100K(numbers)                                                            \
+    CONTRACTIONS_ANY_CASE "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" numbers "| ?" NOT_WORD \
+                          "+[\\r\\n]*|[" SPACE "]*[\\r\\n]+|" SPACES "|[" SPACE "]+"
 
 enum { PATTERNS_MAX = 4 };
 
@@ -71,10 +73,12 @@ int hob_pretokenizer_open(hob_string name, hob_pretokenizer **ret, hob_diag *dia
     const pre_entry *entry = NULL;
     int r;
     for (size_t i = 0; i < sizeof pre_table / sizeof *pre_table && !entry; i++)
-        if (strlen(pre_table[i].name) == name.len && memcmp(pre_table[i].name, name.data, name.len) == 0)
+        if (strlen(pre_table[i].name) == name.len &&
+            memcmp(pre_table[i].name, name.data, name.len) == 0)
             entry = &pre_table[i];
     if (!entry)
-        return hob_fail(diag, HOB_EUNSUPPORTED, "tokenizer.ggml.pre: \"%.*s\" is not a pre-tokenizer that hob knows",
+        return hob_fail(diag, HOB_EUNSUPPORTED,
+                        "tokenizer.ggml.pre: \"%.*s\" is not a pre-tokenizer that hob knows",
                         (int)(name.len < 64 ? name.len : 64), name.data);
     p = calloc(1, sizeof *p);
     if (!p) {
@@ -85,11 +89,13 @@ int hob_pretokenizer_open(hob_string name, hob_pretokenizer **ret, hob_diag *dia
     for (; p->count < PATTERNS_MAX && entry->patterns[p->count]; p->count++) {
         int error;
         PCRE2_SIZE offset;
-        p->codes[p->count] = pcre2_compile((PCRE2_SPTR)entry->patterns[p->count], PCRE2_ZERO_TERMINATED,
-                                           PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &offset, NULL);
+        p->codes[p->count] =
+            pcre2_compile((PCRE2_SPTR)entry->patterns[p->count], PCRE2_ZERO_TERMINATED,
+                          PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &offset, NULL);
         if (!p->codes[p->count]) {
-            r = hob_fail(diag, HOB_EUNSUPPORTED, "pre-tokenizer %s: pattern %u: PCRE2 error %d at offset %zu",
-                         entry->name, p->count, error, (size_t)offset);
+            r = hob_fail(diag, HOB_EUNSUPPORTED,
+                         "pre-tokenizer %s: pattern %u: PCRE2 error %d at offset %zu", entry->name,
+                         p->count, error, (size_t)offset);
             goto fail;
         }
     }
@@ -129,8 +135,8 @@ int hob_pretokenizing_new(const hob_pretokenizer *p, size_t bytes, hob_pretokeni
     run->limits = pcre2_match_context_create(NULL);
     if (!run->limits)
         goto fail;
-    /* Our patterns look at a character a small number of times in one match; the limits only stop what we did not
-     * think of, long before a person would notice. */
+    /* Our patterns look at a character a small number of times in one match; the limits only stop
+     * what we did not think of, long before a person would notice. */
     size_t steps = bytes < 64u << 20 ? 1000000 + 16 * bytes : UINT32_MAX;
     pcre2_set_match_limit(run->limits, (uint32_t)steps);
     pcre2_set_heap_limit(run->limits, 64 * 1024); /* KiB */
@@ -165,13 +171,16 @@ static int split(hob_pretokenizing *run, uint32_t level, const char *text, size_
     const PCRE2_SIZE *span = pcre2_get_ovector_pointer(run->match[level]);
     size_t done = 0;
     while (done < len) {
-        int n = pcre2_match(run->pre->codes[level], (PCRE2_SPTR)text, len, done, PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY,
-                            run->match[level], run->limits);
+        int n = pcre2_match(run->pre->codes[level], (PCRE2_SPTR)text, len, done,
+                            PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY, run->match[level], run->limits);
         if (n < 0 && n != PCRE2_ERROR_NOMATCH) {
             if (n == PCRE2_ERROR_NOMEMORY)
-                return hob_fail(run->diag, HOB_ENOMEM, "out of memory splitting a text of %zu bytes", len);
-            return hob_fail(run->diag, HOB_ELIMIT, "pre-tokenizer %s: pattern %u gave up on a text of %zu bytes (PCRE2 error %d)",
-                            run->pre->entry->name, level, len, n);
+                return hob_fail(run->diag, HOB_ENOMEM,
+                                "out of memory splitting a text of %zu bytes", len);
+            return hob_fail(
+                run->diag, HOB_ELIMIT,
+                "pre-tokenizer %s: pattern %u gave up on a text of %zu bytes (PCRE2 error %d)",
+                run->pre->entry->name, level, len, n);
         }
         size_t start = n < 0 ? len : span[0], end = n < 0 ? len : span[1];
         int r = 0;
@@ -186,7 +195,8 @@ static int split(hob_pretokenizing *run, uint32_t level, const char *text, size_
     return 0;
 }
 
-int hob_pretokenize(hob_pretokenizing *run, const char *text, size_t len, hob_piece_fn *each, void *context, hob_diag *diag)
+int hob_pretokenize(hob_pretokenizing *run, const char *text, size_t len, hob_piece_fn *each,
+                    void *context, hob_diag *diag)
 {
     run->each = each;
     run->context = context;

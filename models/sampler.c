@@ -2,18 +2,20 @@
  *
  * The sampler. See sampler.h.
  *
- * Canonical order: tokens by descending edited logit, ties by ascending id. Every filter keeps a prefix of it, and the
- * draw u picks the first token whose cumulative weight exceeds u times the weight kept. A token's weight is
- * exp((logit - best logit) / temperature) in double precision.
+ * Canonical order: tokens by descending edited logit, ties by ascending id. Every filter keeps a
+ * prefix of it, and the draw u picks the first token whose cumulative weight exceeds u times the
+ * weight kept. A token's weight is exp((logit - best logit) / temperature) in double precision.
  *
- * The device hands out the head of that order and, as a float, the log of the sum over all of it. From these the
- * token is decided whenever the float's error cannot change it; otherwise the whole row is read, where the sum is
- * exact. So both ways choose the same token for the same draw, and the rare second way is also the reference.
+ * The device hands out the head of that order and, as a float, the log of the sum over all of it.
+ * From these the token is decided whenever the float's error cannot change it; otherwise the whole
+ * row is read, where the sum is exact. So both ways choose the same token for the same draw, and
+ * the rare second way is also the reference.
  *
- * The whole row is not sorted: the token at a cumulative weight is found by a radix select over the bits of the
- * logits, three passes that need no memory but their histograms.
+ * The whole row is not sorted: the token at a cumulative weight is found by a radix select over the
+ * bits of the logits, three passes that need no memory but their histograms.
  *
- * Edits (biases, penalties, bans) are kept up to date as tokens are accepted, so that preparing a step is O(1). */
+ * Edits (biases, penalties, bans) are kept up to date as tokens are accepted, so that preparing a
+ * step is O(1). */
 #include "models/sampler.h"
 
 #include <math.h>
@@ -25,7 +27,7 @@
 
 enum { CANDIDATES_DEFAULT = 64 };
 
-/* Below this temperature the best token is taken: scaled logits would lose their digits in a float. */
+/* Below this the best token is taken: logits / temperature would lose their digits in a float. */
 #define TEMPERATURE_LOWEST 1e-3f
 
 typedef struct edited {
@@ -57,7 +59,8 @@ static int check_range(const char *name, float value, float min, float max, hob_
 {
     if (value >= min && value <= max)
         return 0;
-    return hob_fail(diag, HOB_EINVAL, "%s: got %g, allowed are %g to %g", name, (double)value, (double)min, (double)max);
+    return hob_fail(diag, HOB_EINVAL, "%s: got %g, allowed are %g to %g", name, (double)value,
+                    (double)min, (double)max);
 }
 
 int hob_sampling_check(const hob_sampling *s, uint32_t vocab, hob_diag *diag)
@@ -69,22 +72,31 @@ int hob_sampling_check(const hob_sampling *s, uint32_t vocab, hob_diag *diag)
         (r = check_range("frequency_penalty", s->frequency_penalty, -2, 2, diag)) < 0)
         return r;
     if (!(s->top_p > 0 && s->top_p <= 1))
-        return hob_fail(diag, HOB_EINVAL, "top_p: got %g, allowed are values above 0 up to 1", (double)s->top_p);
+        return hob_fail(diag, HOB_EINVAL, "top_p: got %g, allowed are values above 0 up to 1",
+                        (double)s->top_p);
     if (!(s->repeat_penalty > 0 && s->repeat_penalty <= 100))
-        return hob_fail(diag, HOB_EINVAL, "repeat_penalty: got %g, allowed are values above 0 up to 100", (double)s->repeat_penalty);
+        return hob_fail(diag, HOB_EINVAL,
+                        "repeat_penalty: got %g, allowed are values above 0 up to 100",
+                        (double)s->repeat_penalty);
     if (s->logprobs > HOB_LOGPROBS_MAX)
-        return hob_fail(diag, HOB_EINVAL, "top_logprobs: got %u, allowed are 0 to %d", s->logprobs, HOB_LOGPROBS_MAX);
+        return hob_fail(diag, HOB_EINVAL, "top_logprobs: got %u, allowed are 0 to %d", s->logprobs,
+                        HOB_LOGPROBS_MAX);
     if (s->bias_count > HOB_BIAS_MAX)
-        return hob_fail(diag, HOB_EINVAL, "logit_bias: got %u tokens, allowed are %d", s->bias_count, HOB_BIAS_MAX);
+        return hob_fail(diag, HOB_EINVAL, "logit_bias: got %u tokens, allowed are %d",
+                        s->bias_count, HOB_BIAS_MAX);
     for (uint32_t i = 0; i < s->bias_count; i++) {
         if (s->bias[i].token >= vocab)
-            return hob_fail(diag, HOB_EINVAL, "logit_bias: got token %u, the model has tokens 0 to %u", s->bias[i].token, vocab - 1);
+            return hob_fail(diag, HOB_EINVAL,
+                            "logit_bias: got token %u, the model has tokens 0 to %u",
+                            s->bias[i].token, vocab - 1);
         if (!(s->bias[i].bias <= 100))
-            return hob_fail(diag, HOB_EINVAL, "logit_bias: token %u: got %g, allowed are -100 to 100", s->bias[i].token,
-                            (double)s->bias[i].bias);
+            return hob_fail(diag, HOB_EINVAL,
+                            "logit_bias: token %u: got %g, allowed are -100 to 100",
+                            s->bias[i].token, (double)s->bias[i].bias);
         for (uint32_t j = 0; j < i; j++)
             if (s->bias[j].token == s->bias[i].token)
-                return hob_fail(diag, HOB_EINVAL, "logit_bias: token %u is there twice", s->bias[i].token);
+                return hob_fail(diag, HOB_EINVAL, "logit_bias: token %u is there twice",
+                                s->bias[i].token);
     }
     return 0;
 }
@@ -123,7 +135,8 @@ static void update_edit(hob_sampler *s, uint32_t i)
     const edited *w = &s->why[i];
     double add = w->bias;
     if (w->generated)
-        add -= (double)s->params.presence_penalty + (double)s->params.frequency_penalty * w->generated;
+        add -= (double)s->params.presence_penalty +
+               (double)s->params.frequency_penalty * w->generated;
     s->edits[i].divide = w->seen ? s->params.repeat_penalty : 1;
     s->edits[i].add = w->bias <= -100 ? -INFINITY : (float)add;
 }
@@ -139,7 +152,8 @@ static int set_bias(hob_sampler *s, uint32_t token, float bias)
     return 0;
 }
 
-int hob_sampler_new(const hob_sampling *params, uint32_t vocab, const uint32_t *end_tokens, uint32_t end_count, hob_sampler **ret)
+int hob_sampler_new(const hob_sampling *params, uint32_t vocab, const uint32_t *end_tokens,
+                    uint32_t end_count, hob_sampler **ret)
 {
     hob_sampler *s = calloc(1, sizeof *s);
     int r = 0;
@@ -176,7 +190,8 @@ void hob_sampler_free(hob_sampler *s)
 
 int hob_sampler_accept(hob_sampler *s, uint32_t token, bool generated)
 {
-    bool counts = generated && (s->params.presence_penalty != 0 || s->params.frequency_penalty != 0);
+    bool counts = generated &&
+                  (s->params.presence_penalty != 0 || s->params.frequency_penalty != 0);
     uint32_t i;
     if (token >= s->vocab)
         return HOB_EINVAL;
@@ -201,8 +216,11 @@ void hob_sampler_prepare(hob_sampler *s, uint32_t row, hob_candidates_in *ret)
         k = HOB_CANDIDATES_MAX;
     if (k > s->vocab)
         k = s->vocab;
-    *ret = (hob_candidates_in){.row = row, .k = k, .inverse_temperature = (float)s->inverse_temperature,
-                               .edit_count = s->edit_count, .edits = s->edits};
+    *ret = (hob_candidates_in){.row = row,
+                               .k = k,
+                               .inverse_temperature = (float)s->inverse_temperature,
+                               .edit_count = s->edit_count,
+                               .edits = s->edits};
 }
 
 /* The number of leading weights whose sum reaches target; count + 1 when all of them do not. */
@@ -233,7 +251,8 @@ static double sum_of(const double *weights, uint32_t count)
     return sum;
 }
 
-/* The place among the candidates that the draw u chooses, or UINT32_MAX when they are too few to say. */
+/* The place among the candidates that the draw u chooses, or UINT32_MAX when they are too few to
+ * say. */
 static uint32_t decide(const hob_sampler *s, const hob_candidates *c, double u)
 {
     double weights[HOB_CANDIDATES_MAX]; /* [count] */
@@ -266,7 +285,8 @@ static uint32_t decide(const hob_sampler *s, const hob_candidates *c, double u)
     bool certain = whole;
     if (s->params.top_p < 1) {
         nucleus = reach(weights, count, (double)s->params.top_p * low);
-        certain = certain || (nucleus <= count && nucleus == reach(weights, count, (double)s->params.top_p * high));
+        certain = certain || (nucleus <= count &&
+                              nucleus == reach(weights, count, (double)s->params.top_p * high));
     }
     /* What min_p keeps: exactly so many, or all of the candidates and perhaps more. */
     uint32_t kept = 0;
@@ -295,11 +315,13 @@ static uint32_t decide(const hob_sampler *s, const hob_candidates *c, double u)
     return i;
 }
 
-/* Keeps the best `params.logprobs` of what it is given in ret->top, by descending log probability, ties by id. */
+/* Keeps the best `params.logprobs` of what it is given in ret->top, by descending log probability,
+ * ties by id. */
 static void add_top(const hob_sampler *s, hob_sampled *ret, uint32_t token, float logprob)
 {
     uint32_t at = ret->top_count;
-    while (at > 0 && (ret->top[at - 1].logprob < logprob || (ret->top[at - 1].logprob == logprob && ret->top[at - 1].token > token)))
+    while (at > 0 && (ret->top[at - 1].logprob < logprob ||
+                      (ret->top[at - 1].logprob == logprob && ret->top[at - 1].token > token)))
         at--;
     if (at >= s->params.logprobs)
         return;
@@ -313,7 +335,8 @@ static void add_top(const hob_sampler *s, hob_sampled *ret, uint32_t token, floa
 
 int hob_sampler_pick(hob_sampler *s, const hob_candidates *c, uint64_t position, hob_sampled *ret)
 {
-    uint32_t i = s->greedy && c->count ? 0 : decide(s, c, hob_philox_uniform(s->params.seed, position));
+    uint32_t i = s->greedy && c->count ? 0
+                                       : decide(s, c, hob_philox_uniform(s->params.seed, position));
     if (i == UINT32_MAX)
         return 1;
     /* An edit may have moved one of the model's own best out of the candidates. */
@@ -362,7 +385,8 @@ typedef struct place { /* of a token in canonical order */
     double weight; /* of it and all before it */
 } place;
 
-/* The first token at which the count (by_count) or the weight of it and all before it exceeds target. */
+/* The first token at which the count (by_count) or the weight of it and all before it exceeds
+ * target. */
 static place select_place(const row_view *v, bool by_count, double target)
 {
     static const uint32_t shifts[] = {21, 10, 0}, sizes[] = {2048, 2048, 1024};
@@ -438,7 +462,8 @@ static uint32_t decide_full(const row_view *v, double u)
     return is_before(last, chosen) ? last.token : chosen.token;
 }
 
-void hob_sampler_pick_full(hob_sampler *s, const float *logits, const hob_candidates *c, uint64_t position, hob_sampled *ret)
+void hob_sampler_pick_full(hob_sampler *s, const float *logits, const hob_candidates *c,
+                           uint64_t position, hob_sampled *ret)
 {
     row_view v = {.s = s, .logits = logits, .best = -INFINITY};
     uint32_t token = 0;

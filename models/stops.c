@@ -2,10 +2,11 @@
  *
  * Stop strings. See sampler.h.
  *
- * The stop string whose last byte comes first wins; of several that end at the same byte, the longest. So the result
- * does not depend on how the text was cut into tokens. Each string is matched by Knuth, Morris and Pratt's automaton,
- * whose state is the number of bytes that might be its beginning: the largest state of all is what must be held back.
- * A stop string is UTF-8 and so begins with the first byte of a character: what comes out never ends inside one. */
+ * The stop string whose last byte comes first wins; of several that end at the same byte, the
+ * longest. So the result does not depend on how the text was cut into tokens. Each string is
+ * matched by Knuth, Morris and Pratt's automaton, whose state is the number of bytes that might be
+ * its beginning: the largest state of all is what must be held back. A stop string is UTF-8 and so
+ * begins with the first byte of a character: what comes out never ends inside one. */
 #include "models/sampler.h"
 
 #include <stdlib.h>
@@ -13,7 +14,8 @@
 
 typedef struct stop {
     char bytes[HOB_STOP_BYTES_MAX];
-    uint16_t border[HOB_STOP_BYTES_MAX]; /* [i]: longest proper prefix of bytes[0 .. i] that is also its suffix */
+    uint16_t border[HOB_STOP_BYTES_MAX]; /* [i]: longest proper prefix of bytes[0 .. i] that is also
+                                            its suffix */
     uint16_t len;
     uint16_t state; /* bytes matched so far, < len */
 } stop;
@@ -36,7 +38,8 @@ static uint16_t step(const stop *s, uint16_t state, char byte)
 int hob_stops_new(const char *const *strings, uint32_t count, hob_stops **ret, hob_diag *diag)
 {
     if (count > HOB_STOPS_MAX)
-        return hob_fail(diag, HOB_EINVAL, "stop: got %u strings, allowed are %d", count, HOB_STOPS_MAX);
+        return hob_fail(diag, HOB_EINVAL, "stop: got %u strings, allowed are %d", count,
+                        HOB_STOPS_MAX);
     hob_stops *s = calloc(1, sizeof *s + count * sizeof *s->stops);
     if (!s)
         return hob_fail(diag, HOB_ENOMEM, "out of memory for stop strings");
@@ -46,7 +49,8 @@ int hob_stops_new(const char *const *strings, uint32_t count, hob_stops **ret, h
         size_t len = strlen(strings[i]);
         if (len == 0 || len > HOB_STOP_BYTES_MAX) {
             free(s);
-            return hob_fail(diag, HOB_EINVAL, "stop: string %u: got %zu bytes, allowed are 1 to %d", i, len, HOB_STOP_BYTES_MAX);
+            return hob_fail(diag, HOB_EINVAL, "stop: string %u: got %zu bytes, allowed are 1 to %d",
+                            i, len, HOB_STOP_BYTES_MAX);
         }
         memcpy(p->bytes, strings[i], len);
         p->len = (uint16_t)len;

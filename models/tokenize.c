@@ -2,11 +2,11 @@
  *
  * Text to ids. See tokenizer.h.
  *
- * One pass looks at every byte that may begin a control or user-defined token and takes the longest one there; the
- * text between two of them is one fragment, whatever trust ranges it spans. A fragment is cut where it is not UTF-8,
- * the rest is pre-tokenized, and each piece goes through BPE straight into the ids: nothing is allocated for a token
- * or a piece. A byte for which the vocabulary has no token is dropped, since the only id left for it would be a
- * control token. */
+ * One pass looks at every byte that may begin a control or user-defined token and takes the longest
+ * one there; the text between two of them is one fragment, whatever trust ranges it spans. A
+ * fragment is cut where it is not UTF-8, the rest is pre-tokenized, and each piece goes through BPE
+ * straight into the ids: nothing is allocated for a token or a piece. A byte for which the
+ * vocabulary has no token is dropped, since the only id left for it would be a control token. */
 #include "models/tokenizer_private.h"
 
 #include <stdlib.h>
@@ -57,7 +57,8 @@ static int push(void *context, uint32_t id)
     }
     k->has_bos = false;
     if (k->max_tokens && k->ids->count - k->first >= k->max_tokens)
-        return hob_fail(k->diag, HOB_ELIMIT, "a text of %zu bytes has more than %zu tokens", k->len, k->max_tokens);
+        return hob_fail(k->diag, HOB_ELIMIT, "a text of %zu bytes has more than %zu tokens", k->len,
+                        k->max_tokens);
     return hob_ids_push(k->ids, id);
 }
 
@@ -120,9 +121,10 @@ static int encode_fragment(tokenizing *k, const char *text, size_t len)
     return encode_valid(k, text + done, len - done);
 }
 
-/* The longest token parsed at the beginning of text; control tokens must end within the first `trusted` bytes.
- * Returns its length, 0: none. */
-static size_t match_special(const hob_tokenizer *t, const char *text, size_t len, size_t trusted, uint32_t *ret_id)
+/* The longest token parsed at the beginning of text; control tokens must end within the first
+ * `trusted` bytes. Returns its length, 0: none. */
+static size_t match_special(const hob_tokenizer *t, const char *text, size_t len, size_t trusted,
+                            uint32_t *ret_id)
 {
     uint32_t node = 0;
     size_t best = 0;
@@ -139,10 +141,16 @@ static size_t match_special(const hob_tokenizer *t, const char *text, size_t len
     return best;
 }
 
-int hob_tokenize(const hob_tokenizer *t, const char *text, size_t len, const hob_text_range *trusted, size_t trusted_count,
-                 bool add_bos, size_t max_tokens, hob_ids *ids, hob_diag *diag)
+int hob_tokenize(const hob_tokenizer *t, const char *text, size_t len,
+                 const hob_text_range *trusted, size_t trusted_count, bool add_bos,
+                 size_t max_tokens, hob_ids *ids, hob_diag *diag)
 {
-    tokenizing k = {.t = t, .ids = ids, .first = ids->count, .max_tokens = max_tokens, .len = len, .diag = diag};
+    tokenizing k = {.t = t,
+                    .ids = ids,
+                    .first = ids->count,
+                    .max_tokens = max_tokens,
+                    .len = len,
+                    .diag = diag};
     size_t done = 0, range = 0, i = 0;
     int r = 0;
     if (len > INT32_MAX)
@@ -159,7 +167,8 @@ int hob_tokenize(const hob_tokenizer *t, const char *text, size_t len, const hob
         }
         while (range < trusted_count && trusted[range].end <= i)
             range++;
-        size_t limit = range < trusted_count && trusted[range].start <= i ? trusted[range].end - i : 0;
+        size_t limit = range < trusted_count && trusted[range].start <= i ? trusted[range].end - i
+                                                                          : 0;
         uint32_t id;
         size_t matched = match_special(t, text + i, len - i, limit, &id);
         if (matched == 0) {

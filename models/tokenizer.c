@@ -2,12 +2,14 @@
  *
  * Building a tokenizer from a GGUF's keys. See tokenizer.h.
  *
- * A token's text in the file is written in GPT-2's byte-level alphabet: 256 printable characters that stand for the
- * 256 bytes. It is decoded once, here, into the token's raw bytes (its piece), which is all that is kept; merges
- * become pairs of ids. Control and user-defined tokens are written in plain text and go into a trie.
+ * A token's text in the file is written in GPT-2's byte-level alphabet: 256 printable characters
+ * that stand for the 256 bytes. It is decoded once, here, into the token's raw bytes (its piece),
+ * which is all that is kept; merges become pairs of ids. Control and user-defined tokens are
+ * written in plain text and go into a trie.
  *
- * Of two tokens with the same text the later one is given by merges and parsing, as in llama.cpp. A merge that would
- * give a control token is left out, so that BPE over user text can never produce one. */
+ * Of two tokens with the same text the later one is given by merges and parsing, as in llama.cpp. A
+ * merge that would give a control token is left out, so that BPE over user text can never produce
+ * one. */
 #include "models/tokenizer_private.h"
 
 #include <stdlib.h>
@@ -30,18 +32,21 @@ typedef struct loading {
     hob_tokenizer *t;
     const hob_gguf *g;
     hob_diag *diag;
-    hob_string *texts;       /* [count] in the file */
+    hob_string *texts;          /* [count] in the file */
     const unsigned char *types; /* [count] little-endian int32, unaligned; NULL: all normal */
-    uint32_t *by_text;       /* [mask + 1] ids that BPE may give, HOB_TOKEN_NONE: empty */
+    uint32_t *by_text;          /* [mask + 1] ids that BPE may give, HOB_TOKEN_NONE: empty */
     size_t mask;
     int16_t byte_of[ALPHABET_MAX]; /* byte that a code point stands for, -1: none */
     uint16_t code_point_of[256];
 } loading;
 
 static const char *const end_texts[] = {
-    "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>",
-    "<|endoftext|>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "</s>", "<eos>", "<|end_of_text|>",
-    "<end_of_utterance>",
+    "<|eot_id|>", "<|im_end|>",      "<|end|>",
+    "<|return|>", "<|call|>",        "<|flush|>",
+    "<|calls|>",  "<end_of_turn>",   "<|endoftext|>",
+    "<|eom_id|>", "<EOT>",           "_<EOT>",
+    "[EOT]",      "[EOS]",           "</s>",
+    "<eos>",      "<|end_of_text|>", "<end_of_utterance>",
 };
 
 static bool text_is(hob_string s, const char *text)
@@ -93,7 +98,8 @@ static int read_tables(loading *l)
     if (r < 0)
         return r;
     if (count == 0 || count > TOKENS_MAX)
-        return hob_fail(l->diag, HOB_EFORMAT, "tokenizer.ggml.tokens: got %llu tokens, allowed are 1 to %d",
+        return hob_fail(l->diag, HOB_EFORMAT,
+                        "tokenizer.ggml.tokens: got %llu tokens, allowed are 1 to %d",
                         (unsigned long long)count, TOKENS_MAX);
     t->count = (uint32_t)count;
     l->texts = calloc(t->count, sizeof *l->texts);
@@ -110,17 +116,20 @@ static int read_tables(loading *l)
         return r;
     if (r >= 0) {
         if (type_count != count)
-            return hob_fail(l->diag, HOB_EFORMAT, "tokenizer.ggml.token_type: got %llu types for %u tokens",
+            return hob_fail(l->diag, HOB_EFORMAT,
+                            "tokenizer.ggml.token_type: got %llu types for %u tokens",
                             (unsigned long long)type_count, t->count);
         l->types = types;
     }
     for (uint32_t id = 0; id < t->count; id++) {
         if (token_type(l, id) > TYPE_LAST)
-            return hob_fail(l->diag, HOB_EFORMAT, "tokenizer.ggml.token_type: token %u: got type %u, allowed are 0 to %d",
+            return hob_fail(l->diag, HOB_EFORMAT,
+                            "tokenizer.ggml.token_type: token %u: got type %u, allowed are 0 to %d",
                             id, token_type(l, id), TYPE_LAST);
         if (l->texts[id].len > TOKEN_BYTES_MAX)
-            return hob_fail(l->diag, HOB_EFORMAT, "tokenizer.ggml.tokens: token %u: got %zu bytes, allowed are %d",
-                            id, l->texts[id].len, TOKEN_BYTES_MAX);
+            return hob_fail(l->diag, HOB_EFORMAT,
+                            "tokenizer.ggml.tokens: token %u: got %zu bytes, allowed are %d", id,
+                            l->texts[id].len, TOKEN_BYTES_MAX);
     }
     return 0;
 }
@@ -138,7 +147,7 @@ static void set_flags(loading *l)
             t->flags[id] |= HOB_TOKEN_USER;
         for (size_t i = 0; i < sizeof end_texts / sizeof *end_texts; i++)
             if (text_is(l->texts[id], end_texts[i]))
-                t->flags[id] = HOB_TOKEN_END | HOB_TOKEN_CONTROL; /* some files give these a wrong type */
+                t->flags[id] = HOB_TOKEN_END | HOB_TOKEN_CONTROL; /* some files give a wrong type */
         if (text_is(l->texts[id], "<|end|>"))
             end_id = id;
         has_return = has_return || text_is(l->texts[id], "<|return|>");
@@ -151,11 +160,15 @@ static void set_flags(loading *l)
 
 static int hex_digit(char c)
 {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* Decodes a token's text to ret (at least its length), returns the number of bytes. Characters that are not of the
- * byte-level alphabet stand for themselves. */
+/* Decodes a token's text to ret (at least its length), returns the number of bytes. Characters that
+ * are not of the byte-level alphabet stand for themselves. */
 static size_t decode_piece(const loading *l, uint32_t id, char *ret, bool *ret_byte_level)
 {
     hob_string s = l->texts[id];
@@ -166,8 +179,8 @@ static size_t decode_piece(const loading *l, uint32_t id, char *ret, bool *ret_b
             memcpy(ret, s.data, s.len);
         return s.len;
     }
-    if (token_type(l, id) == TYPE_BYTE && s.len == 6 && memcmp(s.data, "<0x", 3) == 0 && s.data[5] == '>' &&
-        hex_digit(s.data[3]) >= 0 && hex_digit(s.data[4]) >= 0) {
+    if (token_type(l, id) == TYPE_BYTE && s.len == 6 && memcmp(s.data, "<0x", 3) == 0 &&
+        s.data[5] == '>' && hex_digit(s.data[3]) >= 0 && hex_digit(s.data[4]) >= 0) {
         ret[0] = (char)(hex_digit(s.data[3]) * 16 + hex_digit(s.data[4]));
         return 1;
     }
@@ -254,12 +267,14 @@ static int build_merges(loading *l)
     if (r < 0)
         return r;
     if (count > MERGES_MAX)
-        return hob_fail(l->diag, HOB_EFORMAT, "%s: got %llu merges, allowed are %d", key, (unsigned long long)count, MERGES_MAX);
+        return hob_fail(l->diag, HOB_EFORMAT, "%s: got %llu merges, allowed are %d", key,
+                        (unsigned long long)count, MERGES_MAX);
     merges = calloc(count + 1, sizeof *merges);
     b->merges = calloc(count + 1, sizeof *b->merges);
     joined = malloc(2 * (size_t)TOKEN_BYTES_MAX);
     if (!merges || !b->merges || !joined) {
-        r = hob_fail(l->diag, HOB_ENOMEM, "out of memory for %llu merges", (unsigned long long)count);
+        r = hob_fail(l->diag, HOB_ENOMEM, "out of memory for %llu merges",
+                     (unsigned long long)count);
         goto fail;
     }
     r = hob_gguf_read_strings(l->g, key, merges, count, l->diag);
@@ -271,7 +286,8 @@ static int build_merges(loading *l)
         const char *space = m.len > 1 ? memchr(m.data + 1, ' ', m.len - 1) : NULL;
         size_t left = space ? (size_t)(space - m.data) : 0, right = space ? m.len - left - 1 : 0;
         if (!right || left > TOKEN_BYTES_MAX || right > TOKEN_BYTES_MAX) {
-            r = hob_fail(l->diag, HOB_EFORMAT, "%s: merge %u is not two tokens with a space between", key, i);
+            r = hob_fail(l->diag, HOB_EFORMAT,
+                         "%s: merge %u is not two tokens with a space between", key, i);
             goto fail;
         }
         memcpy(joined, m.data, left);
@@ -282,11 +298,14 @@ static int build_merges(loading *l)
         if (b->merges[i].left != HOB_TOKEN_NONE && b->merges[i].right != HOB_TOKEN_NONE &&
             b->merges[i].result != HOB_TOKEN_NONE)
             continue;
-        /* Either the file is broken or the merge is about a control token; few of the latter are believable, and a
-         * bound keeps the slow look at all tokens from being repeated at a hostile file's will. */
+        /* Either the file is broken or the merge is about a control token; few of the latter are
+         * believable, and a bound keeps the slow look at all tokens from being repeated at a
+         * hostile file's will. */
         if (++controls > 64 || !names_token(l, m.data, left) || !names_token(l, space + 1, right) ||
             !names_token(l, joined, left + right)) {
-            r = hob_fail(l->diag, HOB_EFORMAT, "%s: merge %u names a token that tokenizer.ggml.tokens does not have", key, i);
+            r = hob_fail(l->diag, HOB_EFORMAT,
+                         "%s: merge %u names a token that tokenizer.ggml.tokens does not have", key,
+                         i);
             goto fail;
         }
         b->merges[i] = (hob_bpe_merge){HOB_TOKEN_NONE, HOB_TOKEN_NONE, HOB_TOKEN_NONE};
@@ -377,7 +396,8 @@ static int read_id(loading *l, const char *key, uint32_t *ret)
 
 static int read_special_ids(loading *l)
 {
-    static const char *const ends[] = {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"};
+    static const char *const ends[] = {"tokenizer.ggml.eot_token_id",
+                                       "tokenizer.ggml.eom_token_id"};
     hob_tokenizer *t = l->t;
     uint32_t id;
     int r = read_id(l, "tokenizer.ggml.bos_token_id", &t->bos);
@@ -408,7 +428,8 @@ static int read_kind(loading *l)
     if (r < 0)
         return r;
     if (!text_is(model, "gpt2"))
-        return hob_fail(l->diag, HOB_EUNSUPPORTED, "tokenizer.ggml.model: \"%.*s\" is not a tokenizer that hob knows, gpt2 is",
+        return hob_fail(l->diag, HOB_EUNSUPPORTED,
+                        "tokenizer.ggml.model: \"%.*s\" is not a tokenizer that hob knows, gpt2 is",
                         (int)(model.len < 64 ? model.len : 64), model.data);
     r = hob_gguf_string(l->g, "tokenizer.ggml.pre", &pre, l->diag);
     if (r < 0 && r != HOB_ENOENT)
@@ -427,8 +448,8 @@ int hob_tokenizer_open(const hob_gguf *g, hob_tokenizer **ret, hob_diag *diag)
     if ((r = read_kind(&l)) < 0 || (r = read_tables(&l)) < 0)
         goto fail;
     set_flags(&l);
-    if ((r = build_pieces(&l)) < 0 || (r = build_text_index(&l)) < 0 || (r = build_merges(&l)) < 0 ||
-        (r = build_trie(&l)) < 0 || (r = read_special_ids(&l)) < 0)
+    if ((r = build_pieces(&l)) < 0 || (r = build_text_index(&l)) < 0 ||
+        (r = build_merges(&l)) < 0 || (r = build_trie(&l)) < 0 || (r = read_special_ids(&l)) < 0)
         goto fail;
     if (hob_pretokenizer_ignores_merges(t->pre) && (r = build_piece_index(&l)) < 0)
         goto fail;

@@ -27,10 +27,10 @@ struct hob_tokenizer {
     hob_bpe bpe;
 
     /* The trie of parsed tokens. Node 0 is the root. */
-    hob_intmap edges;    /* node << 8 | byte -> node */
-    uint32_t *node_ids;  /* [node_count] token that ends here, HOB_TOKEN_NONE: none */
+    hob_intmap edges;   /* node << 8 | byte -> node */
+    uint32_t *node_ids; /* [node_count] token that ends here, HOB_TOKEN_NONE: none */
     uint32_t node_count;
-    bool starts[256];    /* some parsed token begins with this byte */
+    bool starts[256]; /* some parsed token begins with this byte */
 
     /* Tokens by piece, for pre-tokenizers that take a piece that is a token whole; else NULL. */
     uint32_t *by_piece; /* [by_piece_mask + 1] HOB_TOKEN_NONE: empty */

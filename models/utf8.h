@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One step of UTF-8 decoding, shared by the tokenizer, the detokenizer and the stop strings. Well-formed sequences are
- * those of table 3-7 of the Unicode standard; an ill-formed one is reported as its maximal subpart (section 3.9), so
- * that every reader replaces the same bytes. */
+ * One step of UTF-8 decoding, shared by the tokenizer, the detokenizer and the stop strings.
+ * Well-formed sequences are those of table 3-7 of the Unicode standard; an ill-formed one is
+ * reported as its maximal subpart (section 3.9), so that every reader replaces the same bytes. */
 #ifndef HOB_MODELS_UTF8_H
 #define HOB_MODELS_UTF8_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-/* p[0 .. len), len > 0. 1 .. 4: a whole character of that many bytes. 0: a beginning that more bytes could complete.
- * Negative: minus the number of bytes that can never be part of a character. */
+/* p[0 .. len), len > 0. 1 .. 4: a whole character of that many bytes. 0: a beginning that more
+ * bytes could complete. Negative: minus the number of bytes that can never be part of a character.
+ */
 static inline int hob_utf8_step(const char *p, size_t len)
 {
     const unsigned char *s = (const unsigned char *)p;

@@ -1,33 +1,52 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A small vocabulary as a GGUF file without tensors: three control tokens, two user-defined ones, the 256 bytes in
- * GPT-2's alphabet and a few merges. One field of it can be made wrong. */
+ * A small vocabulary as a GGUF file without tensors: three control tokens, two user-defined ones,
+ * the 256 bytes in GPT-2's alphabet and a few merges. One field of it can be made wrong. */
 #ifndef HOB_TESTS_VOCABULARY_H
 #define HOB_TESTS_VOCABULARY_H
 
 #include "tests/support/gguf_maker.h"
 
 enum { /* ids */
-    V_ENDOFTEXT, V_IM_START, V_IM_END, V_THINK, V_TH, V_BYTES, /* V_BYTES + b is byte b */
-    V_AB = V_BYTES + 256, V_ABAB, V_AA, V_AAAA, V_BA, V_SPACE_A, V_E4B8, V_ZHONG, V_WHOLE,
-    V_COUNT,
+       V_ENDOFTEXT,
+       V_IM_START,
+       V_IM_END,
+       V_THINK,
+       V_TH,
+       V_BYTES, /* V_BYTES + b is byte b */
+       V_AB = V_BYTES + 256,
+       V_ABAB,
+       V_AA,
+       V_AAAA,
+       V_BA,
+       V_SPACE_A,
+       V_E4B8,
+       V_ZHONG,
+       V_WHOLE,
+       V_COUNT,
 };
 
 typedef struct vocabulary {
-    const char *model, *pre;   /* NULL: left out */
-    const char *merge;         /* instead of the last one */
-    const char *added_merge;   /* a further one */
-    uint32_t type_count;       /* elements of token_type */
-    int32_t type_of_whole;     /* type of V_WHOLE */
-    uint32_t bos, eos, eot;    /* UINT32_MAX: left out */
-    int add_bos;               /* -1: left out */
+    const char *model, *pre; /* NULL: left out */
+    const char *merge;       /* instead of the last one */
+    const char *added_merge; /* a further one */
+    uint32_t type_count;     /* elements of token_type */
+    int32_t type_of_whole;   /* type of V_WHOLE */
+    uint32_t bos, eos, eot;  /* UINT32_MAX: left out */
+    int add_bos;             /* -1: left out */
     bool no_tokens, no_merges;
 } vocabulary;
 
 static inline vocabulary vocabulary_default(void)
 {
-    return (vocabulary){.model = "gpt2", .pre = "gpt-2", .type_count = V_COUNT, .type_of_whole = 1,
-                        .bos = V_IM_START, .eos = V_IM_END, .eot = UINT32_MAX, .add_bos = -1};
+    return (vocabulary){.model = "gpt2",
+                        .pre = "gpt-2",
+                        .type_count = V_COUNT,
+                        .type_of_whole = 1,
+                        .bos = V_IM_START,
+                        .eos = V_IM_END,
+                        .eot = UINT32_MAX,
+                        .add_bos = -1};
 }
 
 /* The character that stands for byte b, in UTF-8; ret has 3 bytes. */
@@ -41,17 +60,36 @@ static inline const char *v_alphabet(int b, char *ret)
         else if (i < b && !printable)
             c++;
     }
-    snprintf(ret, 3, c < 128 ? "%c" : "%c%c", c < 128 ? (int)c : (int)(0xC0 | c >> 6), (int)(0x80 | (c & 63)));
+    snprintf(ret, 3, c < 128 ? "%c" : "%c%c", c < 128 ? (int)c : (int)(0xC0 | c >> 6),
+             (int)(0x80 | (c & 63)));
     return ret;
 }
 
 static inline void mk_small_vocabulary(mk *m, const vocabulary *v)
 {
-    static const char *const merges[] = {"a b", "ab ab", "a a", "aa aa", "b a", "\xC4\xA0 a", "\xC3\xA4 \xC2\xB8", "\xC3\xA4\xC2\xB8 \xC5\x83"};
-    static const char *const rest[] = {"ab", "abab", "aa", "aaaa", "ba", "\xC4\xA0" "a", "\xC3\xA4\xC2\xB8", "\xC3\xA4\xC2\xB8\xC5\x83", "zz"};
+    static const char *const merges[] = {"a b",
+                                         "ab ab",
+                                         "a a",
+                                         "aa aa",
+                                         "b a",
+                                         "\xC4\xA0 a",
+                                         "\xC3\xA4 \xC2\xB8",
+                                         "\xC3\xA4\xC2\xB8 \xC5\x83"};
+    static const char *const rest[] = {"ab",
+                                       "abab",
+                                       "aa",
+                                       "aaaa",
+                                       "ba",
+                                       "\xC4\xA0"
+                                       "a",
+                                       "\xC3\xA4\xC2\xB8",
+                                       "\xC3\xA4\xC2\xB8\xC5\x83",
+                                       "zz"};
     char text[3];
-    mk_header(m, 3, 0, (v->model != NULL) + (v->pre != NULL) + !v->no_tokens + 1u + !v->no_merges + (v->bos != UINT32_MAX) +
-                           (v->eos != UINT32_MAX) + (v->eot != UINT32_MAX) + (v->add_bos >= 0));
+    mk_header(m, 3, 0,
+              (v->model != NULL) + (v->pre != NULL) + !v->no_tokens + 1u + !v->no_merges +
+                  (v->bos != UINT32_MAX) + (v->eos != UINT32_MAX) + (v->eot != UINT32_MAX) +
+                  (v->add_bos >= 0));
     if (v->model)
         mk_key_string(m, "tokenizer.ggml.model", v->model);
     if (v->pre)
@@ -70,11 +108,16 @@ static inline void mk_small_vocabulary(mk *m, const vocabulary *v)
     }
     mk_key_array(m, "tokenizer.ggml.token_type", MK_I32, v->type_count);
     for (uint32_t i = 0; i < v->type_count; i++)
-        mk_u32(m, i == V_WHOLE ? (uint32_t)v->type_of_whole : i < V_THINK ? 3 : i < V_BYTES ? 4 : 1);
+        mk_u32(m, i == V_WHOLE  ? (uint32_t)v->type_of_whole
+                  : i < V_THINK ? 3
+                  : i < V_BYTES ? 4
+                                : 1);
     if (!v->no_merges) {
-        mk_key_array(m, "tokenizer.ggml.merges", MK_STRING, sizeof merges / sizeof *merges + (v->added_merge != NULL));
+        mk_key_array(m, "tokenizer.ggml.merges", MK_STRING,
+                     sizeof merges / sizeof *merges + (v->added_merge != NULL));
         for (size_t i = 0; i < sizeof merges / sizeof *merges; i++)
-            mk_string(m, v->merge && i + 1 == sizeof merges / sizeof *merges ? v->merge : merges[i]);
+            mk_string(m,
+                      v->merge && i + 1 == sizeof merges / sizeof *merges ? v->merge : merges[i]);
         if (v->added_merge)
             mk_string(m, v->added_merge);
     }

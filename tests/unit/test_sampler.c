@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The sampler against a plain one that sorts the whole row, its distributions, and stop strings. Every seed is fixed:
- * a failure is a change, never chance. */
+ * The sampler against a plain one that sorts the whole row, its distributions, and stop strings.
+ * Every seed is fixed: a failure is a change, never chance. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -96,7 +96,8 @@ static uint32_t expected(const hob_sampling *p, const row *r, uint64_t position)
     if (p->temperature == 0)
         return r->order[0];
     for (uint32_t i = 0; i < r->vocab; i++)
-        w[i] = exp(((double)r->edited[r->order[i]] - (double)r->edited[r->order[0]]) * (double)(1 / p->temperature));
+        w[i] = exp(((double)r->edited[r->order[i]] - (double)r->edited[r->order[0]]) *
+                   (double)(1 / p->temperature));
     if (p->top_k && p->top_k < kept)
         kept = p->top_k;
     for (uint32_t i = 0; i < kept; i++)
@@ -144,8 +145,12 @@ static void philox_known_answers(void **state)
         uint32_t counter[4], key[2], want[4];
     } cases[] = {
         {{0, 0, 0, 0}, {0, 0}, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
-        {{0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff}, {0xffffffff, 0xffffffff}, {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
-        {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}, {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
+        {{0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff},
+         {0xffffffff, 0xffffffff},
+         {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
+        {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344},
+         {0xa4093822, 0x299f31d0},
+         {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -163,7 +168,8 @@ static void random_row(row *r, uint32_t vocab)
     float spread = random_float(0.5f, 12);
     r->vocab = vocab;
     for (uint32_t i = 0; i < vocab; i++)
-        r->logits[i] = random_below(4) ? random_float(-spread, spread) : (float)random_below(7) - 3; /* with ties, 0 and -0 */
+        r->logits[i] = random_below(4) ? random_float(-spread, spread)
+                                       : (float)random_below(7) - 3; /* with ties, 0 and -0 */
     if (vocab > 8)
         r->logits[random_below(vocab)] = -0.0f;
 }
@@ -216,7 +222,8 @@ static void agrees_with_a_plain_sampler(void **state)
             assert_int_equal(got.top_count, p.logprobs < r.vocab ? p.logprobs : r.vocab);
             for (uint32_t i = 1; i < got.top_count; i++)
                 assert_true(got.top[i - 1].logprob > got.top[i].logprob ||
-                            (got.top[i - 1].logprob == got.top[i].logprob && got.top[i - 1].token < got.top[i].token));
+                            (got.top[i - 1].logprob == got.top[i].logprob &&
+                             got.top[i - 1].token < got.top[i].token));
             assert_int_equal(hob_sampler_accept(s, got.token, true), 0);
             total++;
         }
@@ -248,8 +255,10 @@ static void decides_from_candidates(void **state)
     hob_sampler_free(s);
 }
 
-/* Draws 20,000 tokens and compares with probabilities[8] by chi square; 7 degrees of freedom, 0.1 % point 24.3. */
-static void check_distribution(const hob_sampling *p, const float *logits, const double *probabilities)
+/* Draws 20,000 tokens and compares with probabilities[8] by chi square; 7 degrees of freedom, 0.1 %
+ * point 24.3. */
+static void check_distribution(const hob_sampling *p, const float *logits,
+                               const double *probabilities)
 {
     enum { DRAWS = 20000 };
     static row r;
@@ -314,14 +323,16 @@ static void draws_the_right_distribution(void **state)
         p.bias[0].bias = -100;
         p.bias[1].token = 6;
         p.bias[1].bias = 4;
-        softmax_of((float[8]){3, 1, 2, 0, -1, 2.5f, 2, 1}, 1, (bool[8]){0, 1, 1, 1, 1, 1, 1, 1}, want);
+        softmax_of((float[8]){3, 1, 2, 0, -1, 2.5f, 2, 1}, 1, (bool[8]){0, 1, 1, 1, 1, 1, 1, 1},
+                   want);
         check_distribution(&p, even_logits, want);
     }
 }
 
 static void the_test_itself_can_fail(void **state)
 {
-    /* The statistic tells a wrong temperature from the right one, so the bound above means something. */
+    /* The statistic tells a wrong temperature from the right one, so the bound above means
+     * something. */
     double right[8], wrong[8], chi = 0;
     (void)state;
     softmax_of(even_logits, 1, (bool[8]){1, 1, 1, 1, 1, 1, 1, 1}, right);
@@ -475,7 +486,8 @@ static void checks_name_the_field(void **state)
     REFUSES((p.bias_count = 2, p.bias[0].token = p.bias[1].token = 3), "logit_bias");
 }
 
-/* Feeds text in parts of `part` bytes and gives what comes out, followed by "|" when a stop string ended it. */
+/* Feeds text in parts of `part` bytes and gives what comes out, followed by "|" when a stop string
+ * ended it. */
 static const char *fed(const char *const *strings, uint32_t count, const char *text, size_t part)
 {
     static char out[4096];
@@ -514,8 +526,8 @@ static void stops_do_not_depend_on_borders(void **state)
         {{"END"}, "no en EN", "no en EN"},
         {{"aab"}, "aaaab", "aa|"},
         {{"abab", "bc"}, "xababc", "x|"},
-        {{"ababc", "b"}, "ababc", "a|"},         /* the first to be complete */
-        {{"bcd", "abcd"}, "xabcd", "x|"},        /* together: the longest */
+        {{"ababc", "b"}, "ababc", "a|"},  /* the first to be complete */
+        {{"bcd", "abcd"}, "xabcd", "x|"}, /* together: the longest */
         {{"abcd", "bcd"}, "xabcd", "x|"},
         {{"abcx", "bcy"}, "abcy", "a|"},
         {{"\n\n", "</s>"}, "a\n</s\n\nb", "a\n</s|"},

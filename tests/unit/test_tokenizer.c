@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The tokenizer: against llama.cpp's ids for SmolLM2 (tests/data/tokenizer_smollm2.json, made by
- * tests/data/make_tokenizer_reference.py; the model is named by HOB_TEST_MODEL), and on a small vocabulary made in
- * memory. */
+ * tests/data/make_tokenizer_reference.py; the model is named by HOB_TEST_MODEL), and on a small
+ * vocabulary made in memory. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 
 #include <cmocka.h>
 #include <jansson.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,7 +54,8 @@ static void check_ids(const hob_tokenizer *t, const char *text, bool special, co
     assert_int_equal(ids.count, n);
     hob_ids_free(&ids);
 }
-#define CHECK_IDS(t, text, special, ...) check_ids(t, text, special, (const uint32_t[]){__VA_ARGS__, HOB_TOKEN_NONE})
+#define CHECK_IDS(t, text, special, ...) \
+    check_ids(t, text, special, (const uint32_t[]){__VA_ARGS__, HOB_TOKEN_NONE})
 
 static hob_tokenizer *smollm2; /* NULL without HOB_TEST_MODEL */
 
@@ -87,7 +89,8 @@ static bool round_trips(const hob_tokenizer *t, const hob_ids *ids, const char *
     size_t cap = 3 * (hob_tokenizer_longest_piece(t) + 4), at = 0;
     char *part = malloc(cap);
     for (size_t i = 0; i <= ids->count; i++) {
-        size_t n = i < ids->count ? hob_detokenize(t, &d, ids->data[i], true, part, cap) : hob_detokenize_end(&d, part, cap);
+        size_t n = i < ids->count ? hob_detokenize(t, &d, ids->data[i], true, part, cap)
+                                  : hob_detokenize_end(&d, part, cap);
         if (n > len - at || memcmp(part, text + at, n) != 0) {
             free(part);
             return false;
@@ -123,12 +126,15 @@ static void gives_llama_cpps_ids(void **state)
         json_t *cases = json_object_get(all, groups[special]);
         assert_in_range(json_array_size(cases), special ? 100 : 2000, 10000);
         for (size_t i = 0; i < json_array_size(cases); i++) {
-            json_t *string = json_array_get(json_array_get(cases, i), 0), *want = json_array_get(json_array_get(cases, i), 1);
+            json_t *string = json_array_get(json_array_get(cases, i), 0),
+                   *want = json_array_get(json_array_get(cases, i), 1);
             const char *text = json_string_value(string);
             hob_ids ids = {0};
             hob_text_range range = {0, json_string_length(string)};
             bool whole = true;
-            assert_int_equal(hob_tokenize(smollm2, text, range.end, &range, (size_t)special, false, 0, &ids, NULL), 0);
+            assert_int_equal(hob_tokenize(smollm2, text, range.end, &range, (size_t)special, false,
+                                          0, &ids, NULL),
+                             0);
             bool equal = ids.count == json_array_size(want);
             for (size_t j = 0; equal && j < ids.count; j++)
                 equal = ids.data[j] == json_integer_value(json_array_get(want, j));
@@ -196,9 +202,11 @@ static void splits_as_named(void **state)
         hob_pretokenizer *p;
         hob_pretokenizing *run;
         pieces got = {.len = 0};
-        assert_int_equal(hob_pretokenizer_open((hob_string){cases[i].pre, strlen(cases[i].pre)}, &p, NULL), 0);
+        assert_int_equal(
+            hob_pretokenizer_open((hob_string){cases[i].pre, strlen(cases[i].pre)}, &p, NULL), 0);
         assert_int_equal(hob_pretokenizing_new(p, strlen(cases[i].text), &run), 0);
-        assert_int_equal(hob_pretokenize(run, cases[i].text, strlen(cases[i].text), add_piece, &got, NULL), 0);
+        assert_int_equal(
+            hob_pretokenize(run, cases[i].text, strlen(cases[i].text), add_piece, &got, NULL), 0);
         assert_string_equal(got.text, cases[i].want);
         hob_pretokenizing_free(run);
         hob_pretokenizer_close(p);
@@ -238,8 +246,9 @@ static uint32_t random_below(uint32_t n)
 static size_t merge_plainly(uint32_t *ids, size_t count)
 {
     static const uint32_t merges[][3] = {
-        {V_BYTES + 'a', V_BYTES + 'b', V_AB}, {V_AB, V_AB, V_ABAB}, {V_BYTES + 'a', V_BYTES + 'a', V_AA},
-        {V_AA, V_AA, V_AAAA}, {V_BYTES + 'b', V_BYTES + 'a', V_BA},
+        {V_BYTES + 'a', V_BYTES + 'b', V_AB}, {V_AB, V_AB, V_ABAB},
+        {V_BYTES + 'a', V_BYTES + 'a', V_AA}, {V_AA, V_AA, V_AAAA},
+        {V_BYTES + 'b', V_BYTES + 'a', V_BA},
     };
     for (size_t rank = 0; rank < sizeof merges / sizeof *merges;) {
         size_t i = 0;
@@ -316,7 +325,8 @@ static void controls_need_trust(void **state)
         }
     /* User-defined tokens are parsed everywhere, the longest one; the text between stays one. */
     CHECK_IDS(t, "ab<think>ab", false, V_AB, V_THINK, V_AB);
-    CHECK_IDS(t, "<thinking", false, V_TH, V_BYTES + 'i', V_BYTES + 'n', V_BYTES + 'k', V_BYTES + 'i', V_BYTES + 'n', V_BYTES + 'g');
+    CHECK_IDS(t, "<thinking", false, V_TH, V_BYTES + 'i', V_BYTES + 'n', V_BYTES + 'k',
+              V_BYTES + 'i', V_BYTES + 'n', V_BYTES + 'g');
     CHECK_IDS(t, "<<th", false, V_BYTES + '<', V_TH);
     ranges[0] = (hob_text_range){0, 1};
     ranges[1] = (hob_text_range){1, 2};
@@ -366,7 +376,10 @@ static void any_bytes_come_back(void **state)
             assert_int_equal(at, len);
             hob_ids_free(&ids);
         }
-        CHECK_IDS(t, "a\xE4\xB8" "a", false, V_BYTES + 'a', V_BYTES + 0xE4, V_BYTES + 0xB8, V_BYTES + 'a');
+        CHECK_IDS(t,
+                  "a\xE4\xB8"
+                  "a",
+                  false, V_BYTES + 'a', V_BYTES + 0xE4, V_BYTES + 0xB8, V_BYTES + 'a');
         CHECK_IDS(t, "\xC0\x80", false, V_BYTES + 0xC0, V_BYTES + 0x80);
         hob_tokenizer_close(t);
     }
@@ -387,7 +400,9 @@ static void bos_and_limits(void **state)
     assert_int_equal(ids.count, 5);
     assert_int_equal(ids.data[3], V_IM_START);
     assert_int_equal(ids.data[4], V_BYTES + 'x');
-    assert_int_equal(hob_tokenize(t, "<|im_start|><|im_start|>", 24, &(hob_text_range){0, 24}, 1, true, 0, &ids, NULL), 0);
+    assert_int_equal(hob_tokenize(t, "<|im_start|><|im_start|>", 24, &(hob_text_range){0, 24}, 1,
+                                  true, 0, &ids, NULL),
+                     0);
     assert_int_equal(ids.count, 7);
     assert_int_equal(hob_tokenize(t, "xyz", 3, NULL, 0, true, 4, &ids, &diag), 0);
     assert_int_equal(hob_tokenize(t, "xyz", 3, NULL, 0, true, 3, &ids, &diag), HOB_ELIMIT);
@@ -404,14 +419,14 @@ static void broken_tables_are_named(void **state)
     hob_diag diag;
     vocabulary v;
     (void)state;
-#define REFUSES(change, code, key)                                  \
-    do {                                                            \
-        v = vocabulary_default();                                   \
-        change;                                                     \
-        assert_int_equal(open_vocabulary(&v, &t, &diag), code);     \
-        if (!strstr(diag.text, key))                                \
-            fail_msg("\"%s\" does not name %s", diag.text, key);    \
-        assert_null(t);                                             \
+#define REFUSES(change, code, key)                               \
+    do {                                                         \
+        v = vocabulary_default();                                \
+        change;                                                  \
+        assert_int_equal(open_vocabulary(&v, &t, &diag), code);  \
+        if (!strstr(diag.text, key))                             \
+            fail_msg("\"%s\" does not name %s", diag.text, key); \
+        assert_null(t);                                          \
     } while (0)
     REFUSES(v.model = NULL, HOB_EFORMAT, "tokenizer.ggml.model");
     REFUSES(v.model = "llama", HOB_EUNSUPPORTED, "\"llama\"");
@@ -485,8 +500,47 @@ static void characters_come_out_whole(void **state)
     assert_int_equal(hob_detokenize(t, &d, V_E4B8, true, out, sizeof out), 0);
     assert_int_equal(hob_detokenize(t, &d, V_BYTES + 0xAD, true, out, sizeof out), 3);
     assert_memory_equal(out, "\u4e2d", 3);
-    assert_int_equal(hob_detokenize(t, &d, V_THINK, false, out, 3), 3); /* too small: cut, no overrun */
+    assert_int_equal(hob_detokenize(t, &d, V_THINK, false, out, 3),
+                     3); /* too small: cut, no overrun */
     assert_int_equal(hob_tokenizer_longest_piece(t), 13);
+    hob_tokenizer_close(t);
+}
+
+static void *tokenize_often(void *shared)
+{
+    static const char text[] = "abab 1234 don't \u4e2d\xFF<think> aaaaa";
+    size_t *failures = calloc(1, sizeof *failures);
+    hob_ids first = {0};
+    if (!failures ||
+        hob_tokenize(shared, text, sizeof text - 1, NULL, 0, false, 0, &first, NULL) < 0)
+        return failures;
+    for (int i = 0; i < 300; i++) {
+        hob_ids ids = {0};
+        if (hob_tokenize(shared, text, sizeof text - 1, NULL, 0, false, 0, &ids, NULL) < 0 ||
+            ids.count != first.count ||
+            memcmp(ids.data, first.data, ids.count * sizeof *ids.data) != 0)
+            ++*failures;
+        hob_ids_free(&ids);
+    }
+    hob_ids_free(&first);
+    return failures;
+}
+
+/* Of use under ThreadSanitizer above all. */
+static void threads_share_a_tokenizer(void **state)
+{
+    hob_tokenizer *t = small("smollm");
+    pthread_t threads[4];
+    (void)state;
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, tokenize_often, t), 0);
+    for (int i = 0; i < 4; i++) {
+        void *failures = NULL;
+        assert_int_equal(pthread_join(threads[i], &failures), 0);
+        assert_non_null(failures);
+        assert_int_equal(*(size_t *)failures, 0);
+        free(failures);
+    }
     hob_tokenizer_close(t);
 }
 
@@ -504,6 +558,7 @@ int main(void)
         cmocka_unit_test(bos_and_limits),
         cmocka_unit_test(broken_tables_are_named),
         cmocka_unit_test(characters_come_out_whole),
+        cmocka_unit_test(threads_share_a_tokenizer),
     };
     return cmocka_run_group_tests(tests, open_model, close_model);
 }
