@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The engine as a process, spoken to over its socket as the gateway does; and the sandbox it lives in. */
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "daemon/engine/engine.h"
+#include "daemon/engine/protocol.h"
+
+typedef struct peer {
+    pid_t pid;
+    int fd;
+    hob_reader reader;
+    /* The last message of interest, and text collected from TOKENS. */
+    hob_message_type wanted, got;
+    uint64_t got_id;
+    char payload[65536];
+    size_t payload_len;
+    char text[8192];
+    size_t text_len;
+    uint32_t tokens;
+    uint8_t finish;
+} peer;
+
+static const char *model_path(void)
+{
+    const char *path = getenv("HOB_TEST_MODEL");
+    if (!path)
+        fail_msg("HOB_TEST_MODEL is not set: run through make test");
+    return path;
+}
+
+static peer *start(const char *model)
+{
+    int pair[2];
+    char fd[16];
+    peer *p = calloc(1, sizeof *p);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    p->pid = fork();
+    if (p->pid == 0) {
+        char *argv[] = {"--fd", fd, "--model", (char *)model, "--threads", "2", "--context", "512", "--device", "cpu"};
+        close(pair[0]);
+        snprintf(fd, sizeof fd, "%d", pair[1]);
+        _exit(hob_engine_main(10, argv));
+    }
+    close(pair[1]);
+    p->fd = pair[0];
+    return p;
+}
+
+static int stop(peer *p)
+{
+    int status = -1;
+    close(p->fd);
+    assert_int_equal(waitpid(p->pid, &status, 0), p->pid);
+    hob_reader_free(&p->reader);
+    free(p);
+    return status;
+}
+
+static void say(peer *p, hob_message_type type, uint64_t id, const void *payload, size_t len)
+{
+    hob_bytes out = {0};
+    assert_int_equal(hob_message_append(&out, type, id, payload, len), 0);
+    for (size_t at = 0; at < out.len;) {
+        ssize_t n = write(p->fd, out.data + at, out.len - at);
+        assert_true(n > 0);
+        at += (size_t)n;
+    }
+    hob_bytes_free(&out);
+}
+
+static void say_json(peer *p, hob_message_type type, uint64_t id, const char *json)
+{
+    say(p, type, id, json, strlen(json));
+}
+
+/* hob_message_handler */
+static int keep(void *user, const hob_message *m)
+{
+    peer *p = user;
+    if (m->type == HOB_MSG_TOKENS) {
+        hob_tokens_message t;
+        assert_int_equal(hob_tokens_decode(m, &t, NULL), 0);
+        memcpy(p->text + p->text_len, t.text, t.text_len);
+        p->text_len += t.text_len;
+        p->tokens += t.token_count;
+        p->finish = t.finish;
+        if (t.finish == 0)
+            return 0;
+    }
+    if (m->type != p->wanted && m->type != HOB_MSG_ERROR)
+        return 0;
+    p->got = m->type;
+    p->got_id = m->id;
+    p->payload_len = m->len < sizeof p->payload - 1 ? m->len : sizeof p->payload - 1;
+    memcpy(p->payload, m->payload, p->payload_len);
+    p->payload[p->payload_len] = 0;
+    return 0;
+}
+
+/* Reads until a message of this type (TOKENS: that finishes) or an ERROR came. False at the end of the stream. */
+static bool await(peer *p, hob_message_type type)
+{
+    uint8_t buffer[4096];
+    hob_diag diag = {""};
+    p->wanted = type;
+    p->got = 0;
+    while (!p->got) {
+        ssize_t n = read(p->fd, buffer, sizeof buffer);
+        if (n <= 0)
+            return false;
+        if (hob_reader_feed(&p->reader, buffer, (size_t)n, keep, p, &diag) < 0)
+            fail_msg("%s", diag.text);
+    }
+    return true;
+}
+
+static void test_a_request(void **state)
+{
+    (void)state;
+    peer *p = start(model_path());
+    assert_true(await(p, HOB_MSG_HELLO));
+    assert_int_equal(p->got, HOB_MSG_HELLO);
+    json_t *hello = json_loads(p->payload, 0, NULL);
+    assert_int_equal(json_integer_value(json_object_get(hello, "context")), 512);
+    assert_string_equal(json_string_value(json_object_get(hello, "architecture")), "llama");
+    json_decref(hello);
+
+    say_json(p, HOB_MSG_PREPARE, 7, "{\"messages\": [{\"role\": \"user\", \"content\": \"Say hello.\"}]}");
+    assert_true(await(p, HOB_MSG_PREPARED));
+    assert_int_equal(p->got, HOB_MSG_PREPARED);
+    assert_int_equal(p->got_id, 7);
+    assert_in_range(hob_get_u32(p->payload), 10, 60);
+    assert_int_equal(p->payload_len, 8 + 4 * hob_get_u32(p->payload));
+
+    say_json(p, HOB_MSG_RUN, 7, "{\"max_tokens\": 12, \"credit\": 4, \"seed\": \"1\", \"temperature\": 0, \"ignore_eos\": true}");
+    uint8_t credit[4];
+    hob_put_u32(credit, 100);
+    say(p, HOB_MSG_CREDIT, 7, credit, 4);
+    assert_true(await(p, HOB_MSG_TOKENS));
+    assert_int_equal(p->got, HOB_MSG_TOKENS);
+    assert_int_equal(p->tokens, 12);
+    assert_int_equal(p->finish, 2);
+    assert_true(p->text_len > 10);
+    assert_int_equal(stop(p), 0);
+}
+
+static void test_refusals_and_cancel(void **state)
+{
+    (void)state;
+    peer *p = start(model_path());
+    assert_true(await(p, HOB_MSG_HELLO));
+    say_json(p, HOB_MSG_PREPARE, 1, "[1, 2]");
+    assert_true(await(p, HOB_MSG_PREPARED));
+    assert_int_equal(p->got, HOB_MSG_ERROR);
+    assert_int_equal(p->got_id, 1);
+    say_json(p, HOB_MSG_PREPARE, 2, "{\"ids\": [1, 99999999]}");
+    assert_true(await(p, HOB_MSG_PREPARED));
+    assert_int_equal(p->got, HOB_MSG_ERROR);
+    say_json(p, HOB_MSG_PREPARE, 3, "{\"prompt\": \"one two three four five six seven eight\", \"max_prompt_tokens\": 4}");
+    assert_true(await(p, HOB_MSG_PREPARED));
+    assert_int_equal(p->got, HOB_MSG_ERROR);
+    assert_non_null(strstr(p->payload, "\"max_tokens\": 4"));
+    say_json(p, HOB_MSG_PREPARE, 4, "{\"prompt\": \"Count: 1, 2, 3,\"}");
+    assert_true(await(p, HOB_MSG_PREPARED));
+    say_json(p, HOB_MSG_RUN, 4, "{\"max_tokens\": 4, \"credit\": 4, \"seed\": \"1\", \"temperature\": -3}");
+    assert_true(await(p, HOB_MSG_TOKENS));
+    assert_int_equal(p->got, HOB_MSG_ERROR);
+    assert_non_null(strstr(p->payload, "temperature"));
+    say_json(p, HOB_MSG_PREPARE, 5, "{\"prompt\": \"Count: 1, 2, 3,\"}");
+    assert_true(await(p, HOB_MSG_PREPARED));
+    say_json(p, HOB_MSG_RUN, 5, "{\"max_tokens\": 400, \"credit\": 3, \"seed\": \"1\", \"ignore_eos\": true}");
+    say(p, HOB_MSG_CANCEL, 5, "", 0);
+    assert_true(await(p, HOB_MSG_TOKENS));
+    assert_int_equal(p->finish, 3);
+    assert_int_equal(stop(p), 0);
+}
+
+static void test_hostile_bytes_end_it(void **state)
+{
+    (void)state;
+    peer *p = start(model_path());
+    assert_true(await(p, HOB_MSG_HELLO));
+    assert_int_equal(write(p->fd, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", 27), 27);
+    assert_false(await(p, HOB_MSG_PREPARED));
+    stop(p);
+}
+
+static void test_unloadable_model(void **state)
+{
+    (void)state;
+    peer *p = start("/proc/self/maps");
+    assert_true(await(p, HOB_MSG_HELLO));
+    assert_int_equal(p->got, HOB_MSG_ERROR);
+    assert_int_equal(p->got_id, 0);
+    assert_int_equal(WEXITSTATUS(stop(p)), 1);
+}
+
+/* Returns, as exit status, the number of the first thing that the sandbox wrongly allowed or refused. */
+static int try_sandbox(void)
+{
+    char byte;
+    char *const argv[] = {"/bin/true", NULL};
+    int before = socket(AF_INET, SOCK_STREAM, 0);
+    if (before < 0 || hob_sandbox_enter(model_path(), NULL) < 0)
+        return 1;
+    if (socket(AF_INET, SOCK_STREAM, 0) >= 0 || socket(AF_UNIX, SOCK_STREAM, 0) >= 0)
+        return 2;
+    if (listen(before, 1) == 0)
+        return 3;
+    if (open("/etc/passwd", O_RDONLY) >= 0)
+        return 4;
+    if (open("/tmp/hob-sandbox-test", O_WRONLY | O_CREAT, 0600) >= 0 || open(model_path(), O_RDWR) >= 0)
+        return 5;
+    if (execv("/bin/true", argv) == 0 || errno != EPERM)
+        return 6;
+    if (mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED)
+        return 7;
+    int fd = open(model_path(), O_RDONLY);
+    if (fd < 0 || read(fd, &byte, 1) != 1 || byte != 'G')
+        return 8;
+    return 0;
+}
+
+static void test_sandbox(void **state)
+{
+    (void)state;
+    int status;
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(try_sandbox());
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_sandbox),           cmocka_unit_test(test_unloadable_model),    cmocka_unit_test(test_hostile_bytes_end_it),
+        cmocka_unit_test(test_a_request),         cmocka_unit_test(test_refusals_and_cancel),
+    };
+    signal(SIGPIPE, SIG_IGN);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
