@@ -87,13 +87,13 @@ static void kv_write(const hob_cpu_device *dev, uint8_t *at, uint32_t slot, cons
         dev->kernels.to_half(v, (uint16_t *)(at + kv->k_bytes) + (size_t)slot * kv->width, head_dim);
         return;
     }
-    float padded[2][HOB_CPU_HEAD_DIM_MAX] = { { 0 } }, d[2][HOB_CPU_HEAD_DIM_MAX / 32], s[HOB_CPU_HEAD_DIM_MAX / 32];
+    float padded[2][HOB_CPU_HEAD_DIM_MAX] = { { 0 } };
     int8_t q[2][HOB_CPU_HEAD_DIM_MAX];
-    int32_t sum[HOB_CPU_HEAD_DIM_MAX / 32];
+    hob_cpu_scale scales[2][HOB_CPU_HEAD_DIM_MAX / 32];
     memcpy(padded[0], k, head_dim * sizeof *k);
     memcpy(padded[1], v, head_dim * sizeof *v);
     for (int i = 0; i < 2; i++)
-        dev->kernels.quantize(padded[i], kv->groups, q[i], d[i], s, sum);
+        dev->kernels.quantize(padded[i], kv->groups, q[i], scales[i]);
     int8_t *k_to = (int8_t *)at, *v_to = (int8_t *)at + kv->k_bytes;
     uint16_t *k_scales = (uint16_t *)(at + (size_t)head_dim * TOKENS);
     uint16_t *v_scales = (uint16_t *)(at + kv->k_bytes + (size_t)TOKENS * kv->width) + (size_t)slot * kv->groups;
@@ -101,8 +101,8 @@ static void kv_write(const hob_cpu_device *dev, uint8_t *at, uint32_t slot, cons
         k_to[j * TOKENS + slot] = q[0][j];
     memcpy(v_to + (size_t)slot * kv->width, q[1], head_dim);
     for (uint32_t g = 0; g < kv->groups; g++) {
-        k_scales[g * TOKENS + slot] = hob_float_to_half(d[0][g]);
-        v_scales[g] = hob_float_to_half(d[1][g]);
+        k_scales[g * TOKENS + slot] = hob_float_to_half(scales[0][g].d);
+        v_scales[g] = hob_float_to_half(scales[1][g].d);
     }
 }
 

@@ -65,8 +65,8 @@ typedef struct hob_cpu_device {
 
     hob_kv *kv; /* of the current step */
     const hob_batch *batch;
-    hob_cpu_buffer input_f32, input_q, input_d, input_s, input_sum; /* of the current linear */
-    hob_cpu_buffer scratch;                                         /* threads * scratch_each */
+    hob_cpu_buffer input_f32, input_q, input_scales; /* of the current linear */
+    hob_cpu_buffer scratch;                          /* threads * scratch_each */
     size_t scratch_each;
     hob_cpu_buffer candidates; /* partial results */
     hob_cpu_rope_table ropes[HOB_CPU_ROPE_TABLES];

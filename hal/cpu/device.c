@@ -248,8 +248,7 @@ static int read_rows(hob_device *base, const hob_tensor *t, uint32_t first_row, 
 static void close_device(hob_device *base)
 {
     hob_cpu_device *dev = (hob_cpu_device *)base;
-    hob_cpu_buffer *buffers[] = { &dev->input_f32, &dev->input_q, &dev->input_d, &dev->input_s, &dev->input_sum, &dev->scratch,
-                                  &dev->candidates };
+    hob_cpu_buffer *buffers[] = { &dev->input_f32, &dev->input_q, &dev->input_scales, &dev->scratch, &dev->candidates };
 
     hob_pool_free(dev->pool);
     hob_cpu_weights_drop(dev);

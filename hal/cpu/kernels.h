@@ -39,6 +39,13 @@ typedef struct hob_cpu_matrix {
     const uint8_t *data;
 } hob_cpu_matrix;
 
+/* Of one block of 32 quantized activations. */
+typedef struct hob_cpu_scale {
+    float d;     /* x = d * q */
+    float s;     /* d * sum */
+    int32_t sum; /* of q */
+} hob_cpu_scale;
+
 /* Rows of activations as a linear wants them. */
 typedef struct hob_cpu_input {
     uint32_t rows;
@@ -46,10 +53,8 @@ typedef struct hob_cpu_input {
     size_t f32_stride;
     const int8_t *q; /* [rows][q_stride], -127 .. 127 */
     size_t q_stride;
-    const float *d;     /* [rows][block_stride] */
-    const float *s;     /* d * sum */
-    const int32_t *sum; /* of the block's quants */
-    size_t block_stride;
+    const hob_cpu_scale *scales; /* [rows][scale_stride], one a block */
+    size_t scale_stride;
 } hob_cpu_input;
 
 typedef struct hob_cpu_output {
@@ -70,7 +75,7 @@ typedef struct hob_cpu_kernels {
     /* y[i] = x[i] / sqrt(mean(x^2) + eps) * w[i]; may be in place */
     void (*rms_norm)(const float *x, const float *w, float eps, float *y, uint32_t n);
     /* d = max|x| / 127, q = round to even of x * (127 / max|x|). A block with NaN or infinity: d NaN, q 0. */
-    void (*quantize)(const float *x, uint32_t blocks, int8_t *q, float *d, float *s, int32_t *sum);
+    void (*quantize)(const float *x, uint32_t blocks, int8_t *q, hob_cpu_scale *scales);
     /* In place on [heads][head_dim]; cosine, sine: [n_rot / 2] */
     void (*rope)(float *x, uint32_t heads, uint32_t head_dim, uint32_t n_rot, bool neox, const float *cosine,
                  const float *sine);

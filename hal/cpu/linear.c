@@ -40,8 +40,7 @@ static void prepare_rows(void *arg, uint32_t item, uint32_t worker)
         }
         if (job->quantize)
             dev->kernels.quantize(x, (uint32_t)blocks, (int8_t *)dev->input_q.data + (size_t)i * job->stride,
-                                  (float *)dev->input_d.data + i * blocks, (float *)dev->input_s.data + i * blocks,
-                                  (int32_t *)dev->input_sum.data + i * blocks);
+                                  (hob_cpu_scale *)dev->input_scales.data + i * blocks);
     }
 }
 
@@ -76,9 +75,7 @@ static int ensure_input(hob_cpu_device *dev, size_t rows, size_t cols, bool quan
     if (!quantize)
         return 0;
     if (hob_cpu_buffer_ensure(&dev->input_q, rows * cols) < 0 ||
-        hob_cpu_buffer_ensure(&dev->input_d, rows * blocks * sizeof(float)) < 0 ||
-        hob_cpu_buffer_ensure(&dev->input_s, rows * blocks * sizeof(float)) < 0 ||
-        hob_cpu_buffer_ensure(&dev->input_sum, rows * blocks * sizeof(int32_t)) < 0)
+        hob_cpu_buffer_ensure(&dev->input_scales, rows * blocks * sizeof(hob_cpu_scale)) < 0)
         return HOB_ENOMEM;
     return 0;
 }
@@ -126,10 +123,8 @@ int hob_cpu_linear(hob_device *base, const hob_linear *op)
         .f32_stride = cols,
         .q = dev->input_q.data,
         .q_stride = cols,
-        .d = dev->input_d.data,
-        .s = dev->input_s.data,
-        .sum = dev->input_sum.data,
-        .block_stride = blocks,
+        .scales = dev->input_scales.data,
+        .scale_stride = blocks,
     };
     uint32_t panels = 0, total = 0;
     for (uint32_t i = 0; i < op->count; i++)

@@ -57,16 +57,16 @@ static void linear_quantized(const hob_cpu_matrix *w, const hob_cpu_input *x, co
             float acc[16] = { 0 };
             for (uint32_t b = 0; b < w->blocks; b++) {
                 const int8_t *q_x = x->q + column * x->q_stride + b * HOB_QUANT_BLOCK;
-                float d_x = x->d[column * x->block_stride + b], s_x = x->s[column * x->block_stride + b];
+                const hob_cpu_scale *scale = x->scales + column * x->scale_stride + b;
                 for (uint32_t i = 0; i < 16 * HOB_QUANT_BLOCK; i++)
                     q_w[i] = quant_at(w->kind, quants + b * quant_bytes, i / 32, i % 32);
                 for (uint32_t r = 0; r < 16; r++) {
                     int32_t isum = 0;
                     for (uint32_t k = 0; k < HOB_QUANT_BLOCK; k++)
                         isum += q_w[r * 32 + k] * q_x[k];
-                    acc[r] = fmaf(half_at(d_w, b * 16 + r) * d_x, (float)isum, acc[r]);
+                    acc[r] = fmaf(half_at(d_w, b * 16 + r) * scale->d, (float)isum, acc[r]);
                     if (w->kind == HOB_CPU_Q4_1)
-                        acc[r] = fmaf(half_at(m_w, b * 16 + r), s_x, acc[r]);
+                        acc[r] = fmaf(half_at(m_w, b * 16 + r), scale->s, acc[r]);
                 }
             }
             store_panel(w, out, panel, column, acc);
@@ -106,7 +106,7 @@ static void rms_norm(const float *x, const float *w, float eps, float *y, uint32
         y[i] = x[i] * scale * w[i];
 }
 
-static void quantize(const float *x, uint32_t blocks, int8_t *q, float *d, float *s, int32_t *sum)
+static void quantize(const float *x, uint32_t blocks, int8_t *q, hob_cpu_scale *scales)
 {
     for (uint32_t b = 0; b < blocks; b++, x += 32, q += 32) {
         uint32_t top = 0; /* magnitudes compare as their bits do; NaN is above infinity */
@@ -116,8 +116,8 @@ static void quantize(const float *x, uint32_t blocks, int8_t *q, float *d, float
         }
         if (top >= 0x7f800000u || top < HOB_QUANT_TINY) {
             memset(q, 0, 32);
-            d[b] = s[b] = top >= 0x7f800000u ? hob_bits_float(0x7fc00000u) : 0.0f;
-            sum[b] = 0;
+            float d = top >= 0x7f800000u ? hob_bits_float(0x7fc00000u) : 0.0f;
+            scales[b] = (hob_cpu_scale){ d, d, 0 };
             continue;
         }
         float most = hob_bits_float(top), inverse = 127.0f / most;
@@ -126,9 +126,7 @@ static void quantize(const float *x, uint32_t blocks, int8_t *q, float *d, float
             q[i] = (int8_t)lrintf(x[i] * inverse);
             total += q[i];
         }
-        d[b] = most / 127.0f;
-        s[b] = d[b] * (float)total;
-        sum[b] = total;
+        scales[b] = (hob_cpu_scale){ most / 127.0f, most / 127.0f * (float)total, total };
     }
 }
 
