@@ -8,6 +8,7 @@
 #include <jansson.h>
 #include <libwebsockets.h>
 #include <psa/crypto.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -103,21 +104,30 @@ static int take_body(call_state *c, const char *data, size_t len)
     return 0;
 }
 
+/* The library gives a reason as a phrase of its own, "conn fail: 111" for an error of the system's.
+ */
 static void fail_connection(call_state *c, const char *reason)
 {
     const hob_server *s = c->server;
-    /* The library names its TLS failures by a prefix. */
-    bool tls = reason && (strncmp(reason, "mbedtls", 7) == 0 || strncmp(reason, "tls", 3) == 0 ||
-                          strstr(reason, "cert"));
+    static const char *const tls_reasons[] = {"mbedtls", "tls", "cert", "server's cert"};
+    int number;
+    if (!reason || !*reason)
+        reason = "no answer";
+    bool tls = false;
+    for (size_t i = 0; i < sizeof tls_reasons / sizeof tls_reasons[0]; i++)
+        tls |= strncmp(reason, tls_reasons[i], strlen(tls_reasons[i])) == 0;
     if (s->tls && tls)
         finish(c, hob_fail(&c->diag, HOB_EIO,
-                           "TLS with %s port %u failed (%.40s): the server must speak TLS and its "
-                           "certificate must be "
-                           "valid, for this name, from the CA in %.60s",
-                           s->host, s->port, reason, s->cacert));
+                           "TLS with %.60s port %u failed: it must speak TLS and its certificate "
+                           "must be valid, for "
+                           "this name, from the CA in %.60s",
+                           s->host, s->port, s->cacert));
+    else if (sscanf(reason, "conn fail: %d", &number) == 1)
+        finish(c, hob_fail(&c->diag, HOB_EIO, "cannot connect to %.100s port %u: %s", s->host,
+                           s->port, strerror(number)));
     else
-        finish(c, hob_fail(&c->diag, HOB_EIO, "cannot connect to %s port %u: %.100s", s->host,
-                           s->port, reason && *reason ? reason : "no answer"));
+        finish(c, hob_fail(&c->diag, HOB_EIO, "cannot connect to %.100s port %u: %.100s", s->host,
+                           s->port, reason));
 }
 
 static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
