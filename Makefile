@@ -34,7 +34,8 @@ HOBCTL_SRC := $(wildcard daemon/ctl/*.c)
 UNIT_SRC := $(wildcard tests/unit/test_*.c)
 KERNEL_SRC := $(wildcard tests/kernels/*.c)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
-ALL_SRC := $(LIB_SRC) $(HOBD_SRC) $(HOBCTL_SRC) $(UNIT_SRC) $(KERNEL_SRC) $(FUZZ_SRC)
+MUTATE_SRC := $(wildcard tests/fuzz/*_mutate.c)
+ALL_SRC := $(LIB_SRC) $(HOBD_SRC) $(HOBCTL_SRC) $(UNIT_SRC) $(KERNEL_SRC) $(FUZZ_SRC) $(MUTATE_SRC) tests/fuzz/replay.c
 TRACKED_C = $(shell git ls-files --cached --others --exclude-standard '*.c' '*.h' 2>/dev/null)
 
 # A program is linked once its main file exists.
@@ -92,6 +93,14 @@ $(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/libhob.a
 	@mkdir -p $(@D)
 	@echo "  LD $@"
 	$(Q)$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer $< $(LIBS) -o $@
+$(BUILD)/mutate/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/libhob.a
+	@mkdir -p $(@D)
+	@echo "  LD $@"
+	$(Q)$(CC) $(LDFLAGS_ALL) $< $(LIBS) -o $@
+$(BUILD)/replay/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/replay.o $(BUILD)/libhob.a
+	@mkdir -p $(@D)
+	@echo "  LD $@"
+	$(Q)$(CC) $(LDFLAGS_ALL) $(filter %.o,$^) $(LIBS) -o $@
 .SECONDARY: $(ALL_SRC:%.c=$(BUILD)/%.o)
 
 compile_commands.json: Makefile $(BUILD)/flags $(ALL_SRC)
@@ -140,7 +149,14 @@ fuzz: ## each fuzz target for FUZZ_SECONDS, with clang's libFuzzer
 	@$(MAKE) --no-print-directory CC=clang BUILD=build/fuzz SAN='-fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all' fuzz-run
 fuzz-run: $(FUZZ_SRC:tests/fuzz/%.c=$(BUILD)/fuzz/%)
 	@for f in $^; do n=$${f##*/fuzz_}; mkdir -p $(BUILD)/corpus/$$n; echo "fuzz: $$n for $(FUZZ_SECONDS) s"; \
-	   $$f -max_total_time=$(FUZZ_SECONDS) -print_final_stats=0 -verbosity=0 $(BUILD)/corpus/$$n $$([ -d tests/data/fuzz/$$n ] && echo tests/data/fuzz/$$n) || exit 1; done
+	   $$f -max_total_time=$(FUZZ_SECONDS) -print_final_stats=0 -verbosity=0 $(BUILD)/corpus/$$n $$([ -d tests/fuzz/seeds/$$n ] && echo tests/fuzz/seeds/$$n) || exit 1; done
+fuzz-gguf: ## every small damage to a model file, and the fuzz seeds, under AddressSanitizer and UndefinedBehaviorSanitizer
+	@packaging/setup/packages build
+	@$(MAKE) --no-print-directory BUILD=build/asan SAN='-fsanitize=address,undefined -fno-sanitize-recover=all' fuzz-gguf-run
+fuzz-gguf-run: $(MUTATE_SRC:tests/fuzz/%.c=$(BUILD)/mutate/%) $(FUZZ_SRC:tests/fuzz/%.c=$(BUILD)/replay/%)
+	@for f in $(filter $(BUILD)/mutate/%,$^); do echo "$${f##*/}:"; HOB_TEST_MODEL="$$(packaging/setup/model)" $$f || exit 1; done
+	@for f in $(filter $(BUILD)/replay/%,$^); do n=$${f##*/fuzz_}; echo "replay $$n:"; \
+	   ! [ -d tests/fuzz/seeds/$$n ] || $$f tests/fuzz/seeds/$$n || exit 1; done
 tidy: compile_commands.json ## clang-tidy over the sources
 	@packaging/setup/packages build tidy
 	@$(CLANG_TIDY) --quiet -p . $(LIB_SRC) $(HOBD_SRC) $(HOBCTL_SRC)
@@ -160,4 +176,4 @@ clean: ## removes what was built here (not ./var, not the cache)
 ifneq ($(wildcard $(BUILD)),)
 -include $(ALL_SRC:%.c=$(BUILD)/%.d)
 endif
-.PHONY: all help setup run test tests-ready tests-built check kernels-check bench asan ubsan tsan fuzz fuzz-run tidy format format-check install clean FORCE
+.PHONY: all help setup run test tests-ready tests-built check kernels-check bench asan ubsan tsan fuzz fuzz-run fuzz-gguf fuzz-gguf-run tidy format format-check install clean FORCE

@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * libFuzzer target over the GGUF parser. Alone it is linked with replay.c. To fuzz:
- *
- *   clang -std=gnu11 -g -O1 -D_GNU_SOURCE -I. -fsanitize=fuzzer,address,undefined tests/fuzz/fuzz_gguf.c \
- *       hal/base.c models/gguf.c models/gguf_keys.c -lm -o build/fuzz_gguf
- *   build/fuzz_gguf -max_len=16384 build/corpus tests/fuzz/seeds/gguf */
+ * libFuzzer target over the GGUF parser (`make fuzz`). With replay.c it runs given inputs. */
 #include "tests/fuzz/gguf_walk.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
