@@ -41,6 +41,7 @@ struct hob_sampler {
     uint32_t vocab;
     bool greedy;
     double inverse_temperature;
+    uint8_t *marked;       /* [vocab / 8 + 1] a bit a token: it has an edit */
     hob_intmap index;      /* token -> place in edits and why */
     hob_logit_edit *edits; /* [edit_count] */
     edited *why;           /* [edit_count] what the edit at the same place is made of */
@@ -124,6 +125,7 @@ static int edit_of(hob_sampler *s, uint32_t token, uint32_t *ret)
             return r;
         s->edits[i] = (hob_logit_edit){.token = token, .divide = 1, .add = 0};
         s->why[i] = (edited){0};
+        s->marked[token / 8] |= (uint8_t)(1u << token % 8);
         s->edit_count++;
     }
     *ret = i;
@@ -165,6 +167,9 @@ int hob_sampler_new(const hob_sampling *params, uint32_t vocab, const uint32_t *
     s->inverse_temperature = s->greedy ? 1 : (double)(1 / params->temperature);
     if (s->params.top_k >= vocab)
         s->params.top_k = 0;
+    s->marked = calloc(vocab / 8 + 1, 1);
+    if (!s->marked)
+        r = HOB_ENOMEM;
     for (uint32_t i = 0; i < params->bias_count && r >= 0; i++)
         r = set_bias(s, params->bias[i].token, params->bias[i].bias);
     for (uint32_t i = 0; i < end_count && params->ignore_eos && r >= 0; i++)
@@ -182,6 +187,7 @@ void hob_sampler_free(hob_sampler *s)
 {
     if (!s)
         return;
+    free(s->marked);
     hob_intmap_free(&s->index);
     free(s->edits);
     free(s->why);
@@ -358,9 +364,8 @@ typedef struct row_view {
 static float edited_logit(const row_view *v, uint32_t token)
 {
     float x = v->logits[token];
-    uint32_t i = v->s->edit_count ? hob_intmap_find(&v->s->index, token) : HOB_INTMAP_NONE;
-    if (i != HOB_INTMAP_NONE) {
-        const hob_logit_edit *e = &v->s->edits[i];
+    if (v->s->marked[token / 8] >> token % 8 & 1) {
+        const hob_logit_edit *e = &v->s->edits[hob_intmap_find(&v->s->index, token)];
         x = (x > 0 ? x / e->divide : x * e->divide) + e->add;
     }
     return isnan(x) ? -INFINITY : x;

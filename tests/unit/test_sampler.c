@@ -525,6 +525,8 @@ static void stops_do_not_depend_on_borders(void **state)
         {{"END"}, "abENENDcd", "abEN|"},
         {{"END"}, "no en EN", "no en EN"},
         {{"aab"}, "aaaab", "aa|"},
+        {{"aab"}, "aaab", "a|"},
+        {{"abacabab"}, "abacabacabab", "abac|"},
         {{"abab", "bc"}, "xababc", "x|"},
         {{"ababc", "b"}, "ababc", "a|"},  /* the first to be complete */
         {{"bcd", "abcd"}, "xabcd", "x|"}, /* together: the longest */
