@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Opening a GGUF file: header, keys, tensor table, in one pass over a read-only private map. The file is hostile. What
- * makes that bearable is that nothing here depends on trust in an earlier field: a count is bounded by the bytes that
- * so many entries need at the least, a length by the bytes left, a tensor by the data area, and all memory
- * allocated is in proportion to the file. Names are indexed by SipHash under a secret drawn at each open, which keeps
- * the search for duplicates linear whatever the names are. Tensors are sorted by offset to prove that none overlap.
+ * Opening a GGUF file: header, keys, tensor table, in one pass over a read-only private map. The
+ * file is hostile. What makes that bearable is that nothing here depends on trust in an earlier
+ * field: a count is bounded by the bytes that so many entries need at the least, a length by the
+ * bytes left, a tensor by the data area, and all memory allocated is in proportion to the file.
+ * Names are indexed by SipHash under a secret drawn at each open, which keeps the search for
+ * duplicates linear whatever the names are. Tensors are sorted by offset to prove that none
+ * overlap.
  *
- * Element types hob cannot compute with still have a size here, because a table of tensors is only sound when all of
- * it is; whether a type can be used is the model's question. Values are answered by gguf_keys.c.
+ * Element types hob cannot compute with still have a size here, because a table of tensors is only
+ * sound when all of it is; whether a type can be used is the model's question. Values are answered
+ * by gguf_keys.c.
  *
- * The map is of a file that another process may write to. A changed byte can change a value but no bound that was
- * checked is ever read twice; a file that shrinks is found by hob_gguf_check_size, short of the race itself. */
+ * The map is of a file that another process may write to. A changed byte can change a value, but a
+ * bound is either kept from this pass or checked again where it is read again; a file that shrinks is
+ * found by hob_gguf_check_size, short of the race itself. */
 #include "models/gguf_private.h"
 
 #include <errno.h>
@@ -26,7 +30,7 @@ enum {
     TENSOR_NAME_MAX = 64,  /* likewise */
     KEYS_MAX = 1 << 16,
     TENSORS_MAX = 1 << 17,
-    KEY_BYTES_LEAST = 8 + 1 + 4 + 1,             /* name of one byte, kind, value of one byte */
+    KEY_BYTES_LEAST = 8 + 1 + 4 + 1,            /* name of one byte, kind, value of one byte */
     TENSOR_BYTES_LEAST = 8 + 1 + 4 + 8 + 4 + 8, /* name of one byte, one dimension, type, offset */
     ARRAY_DEPTH_MAX = 4,
     DIMS_MAX = 4,
@@ -36,44 +40,45 @@ enum {
     SHOWN = 80, /* of a name in a diagnosis */
 };
 
-/* Block sizes of ggml's tensor types, by number; a length of 0 marks numbers that are not, or no longer, in use. */
+/* Block sizes of ggml's tensor types, by number; a length of 0 marks numbers that are not, or no
+ * longer, in use. */
 typedef struct type_size {
     uint16_t block_len, block_bytes;
 } type_size;
 
 static const type_size type_sizes[] = {
-    [0] = {1, 4},       /* F32 */
-    [1] = {1, 2},       /* F16 */
-    [2] = {32, 18},     /* Q4_0 */
-    [3] = {32, 20},     /* Q4_1 */
-    [6] = {32, 22},     /* Q5_0 */
-    [7] = {32, 24},     /* Q5_1 */
-    [8] = {32, 34},     /* Q8_0 */
-    [9] = {32, 36},     /* Q8_1 */
-    [10] = {256, 84},   /* Q2_K */
-    [11] = {256, 110},  /* Q3_K */
-    [12] = {256, 144},  /* Q4_K */
-    [13] = {256, 176},  /* Q5_K */
-    [14] = {256, 210},  /* Q6_K */
-    [15] = {256, 292},  /* Q8_K */
-    [16] = {256, 66},   /* IQ2_XXS */
-    [17] = {256, 74},   /* IQ2_XS */
-    [18] = {256, 98},   /* IQ3_XXS */
-    [19] = {256, 50},   /* IQ1_S */
-    [20] = {32, 18},    /* IQ4_NL */
-    [21] = {256, 110},  /* IQ3_S */
-    [22] = {256, 82},   /* IQ2_S */
-    [23] = {256, 136},  /* IQ4_XS */
-    [24] = {1, 1},      /* I8 */
-    [25] = {1, 2},      /* I16 */
-    [26] = {1, 4},      /* I32 */
-    [27] = {1, 8},      /* I64 */
-    [28] = {1, 8},      /* F64 */
-    [29] = {256, 56},   /* IQ1_M */
-    [30] = {1, 2},      /* BF16 */
-    [34] = {256, 54},   /* TQ1_0 */
-    [35] = {256, 66},   /* TQ2_0 */
-    [39] = {32, 17},    /* MXFP4 */
+    [0] = {1, 4},      /* F32 */
+    [1] = {1, 2},      /* F16 */
+    [2] = {32, 18},    /* Q4_0 */
+    [3] = {32, 20},    /* Q4_1 */
+    [6] = {32, 22},    /* Q5_0 */
+    [7] = {32, 24},    /* Q5_1 */
+    [8] = {32, 34},    /* Q8_0 */
+    [9] = {32, 36},    /* Q8_1 */
+    [10] = {256, 84},  /* Q2_K */
+    [11] = {256, 110}, /* Q3_K */
+    [12] = {256, 144}, /* Q4_K */
+    [13] = {256, 176}, /* Q5_K */
+    [14] = {256, 210}, /* Q6_K */
+    [15] = {256, 292}, /* Q8_K */
+    [16] = {256, 66},  /* IQ2_XXS */
+    [17] = {256, 74},  /* IQ2_XS */
+    [18] = {256, 98},  /* IQ3_XXS */
+    [19] = {256, 50},  /* IQ1_S */
+    [20] = {32, 18},   /* IQ4_NL */
+    [21] = {256, 110}, /* IQ3_S */
+    [22] = {256, 82},  /* IQ2_S */
+    [23] = {256, 136}, /* IQ4_XS */
+    [24] = {1, 1},     /* I8 */
+    [25] = {1, 2},     /* I16 */
+    [26] = {1, 4},     /* I32 */
+    [27] = {1, 8},     /* I64 */
+    [28] = {1, 8},     /* F64 */
+    [29] = {256, 56},  /* IQ1_M */
+    [30] = {1, 2},     /* BF16 */
+    [34] = {256, 54},  /* TQ1_0 */
+    [35] = {256, 66},  /* TQ2_0 */
+    [39] = {32, 17},   /* MXFP4 */
 };
 
 /* SipHash-2-4 (Aumasson and Bernstein, 2012). */
@@ -179,15 +184,17 @@ static int skip_bools(gguf_reader *r, uint64_t count, const char *key, hob_diag 
     return 0;
 }
 
-/* Walks count values of one kind, checking each; r is left behind them. depth counts the arrays around. */
+/* Walks count values of one kind, checking each; r is left behind them. depth counts the arrays
+ * around. */
 static int skip_values(gguf_reader *r, uint32_t kind, uint64_t count, int depth, const char *key,
                        hob_diag *diag)
 {
     const size_t each = hob_gguf_kind_bytes(kind);
     if (each) {
         if (count > gguf_left(r) / each)
-            return hob_fail(diag, HOB_EFORMAT, "key %s: %llu values of %s, the file has %zu bytes left",
-                            key, (unsigned long long)count, hob_gguf_kind_name(kind), gguf_left(r));
+            return hob_fail(diag, HOB_EFORMAT,
+                            "key %s: %llu values of %s, the file has %zu bytes left", key,
+                            (unsigned long long)count, hob_gguf_kind_name(kind), gguf_left(r));
         if (kind == KIND_BOOL)
             return skip_bools(r, count, key, diag);
         r->at += (size_t)count * each;
@@ -195,8 +202,8 @@ static int skip_values(gguf_reader *r, uint32_t kind, uint64_t count, int depth,
     }
     if (kind == KIND_STRING) {
         if (count > gguf_left(r) / 8)
-            return hob_fail(diag, HOB_EFORMAT, "key %s: %llu strings, the file has %zu bytes left", key,
-                            (unsigned long long)count, gguf_left(r));
+            return hob_fail(diag, HOB_EFORMAT, "key %s: %llu strings, the file has %zu bytes left",
+                            key, (unsigned long long)count, gguf_left(r));
         for (uint64_t i = 0; i < count; i++) {
             hob_string s;
             if (!gguf_read_string(r, &s))
@@ -258,8 +265,9 @@ static int parse_key(hob_gguf *g, gguf_reader *r, uint64_t i, hob_diag *diag)
         if (!gguf_read(&look, &k->count, sizeof k->count))
             return truncated(r, "string of key", i, diag);
         if (k->count > gguf_left(&look))
-            return hob_fail(diag, HOB_EFORMAT, "key %s: string of %llu bytes, the file has %zu left",
-                            shown, (unsigned long long)k->count, gguf_left(&look));
+            return hob_fail(diag, HOB_EFORMAT,
+                            "key %s: string of %llu bytes, the file has %zu left", shown,
+                            (unsigned long long)k->count, gguf_left(&look));
         look.at += (size_t)k->count;
     }
     k->value = k->kind == KIND_STRING ? look.at - (size_t)k->count : look.at;
@@ -279,8 +287,10 @@ static int parse_key(hob_gguf *g, gguf_reader *r, uint64_t i, hob_diag *diag)
     return 0;
 }
 
-/* *ret_offset is relative to the data area, whose place is not known before the last tensor is read. */
-static int parse_tensor(hob_gguf *g, gguf_reader *r, uint64_t i, uint64_t *ret_offset, hob_diag *diag)
+/* *ret_offset is relative to the data area, whose place is not known before the last tensor is
+ * read. */
+static int parse_tensor(hob_gguf *g, gguf_reader *r, uint64_t i, uint64_t *ret_offset,
+                        hob_diag *diag)
 {
     hob_gguf_tensor *t = &g->tensors[i];
     char shown[SHOWN];
@@ -311,8 +321,8 @@ static int parse_tensor(hob_gguf *g, gguf_reader *r, uint64_t i, uint64_t *ret_o
             return hob_fail(diag, HOB_EFORMAT, "tensor %s: dimension %u is 0", shown, d);
         if (t->dims[d] > SIZE_MAX || !hob_mul_size(elements, (size_t)t->dims[d], &elements))
             return hob_fail(diag, HOB_EFORMAT,
-                            "tensor %s: its dimensions, up to the %u. of %llu, overflow", shown, d + 1,
-                            (unsigned long long)t->dims[d]);
+                            "tensor %s: its dimensions, up to the %u. of %llu, overflow", shown,
+                            d + 1, (unsigned long long)t->dims[d]);
     }
     if (!gguf_read(r, &t->type, sizeof t->type) || !gguf_read(r, ret_offset, sizeof *ret_offset))
         return truncated(r, "type and offset of tensor", i, diag);
@@ -341,14 +351,16 @@ static int by_begin(const void *a, const void *b)
     return (x->begin > y->begin) - (x->begin < y->begin);
 }
 
-/* Given each tensor's offset in extents[].begin: checks it, sets the data pointers, refuses overlaps. */
+/* Given each tensor's offset in extents[].begin: checks it, sets the data pointers, refuses
+ * overlaps. */
 static int place_tensors(hob_gguf *g, const gguf_reader *r, size_t alignment, extent *extents,
                          hob_diag *diag)
 {
     char shown[SHOWN], other[SHOWN];
     const size_t pad = (alignment - r->at % alignment) % alignment;
     if (g->tensor_count && pad > gguf_left(r))
-        return hob_fail(diag, HOB_EFORMAT, "file ends at byte %zu, before its tensor data", r->bytes);
+        return hob_fail(diag, HOB_EFORMAT, "file ends at byte %zu, before its tensor data",
+                        r->bytes);
     const size_t start = r->at + (pad > gguf_left(r) ? 0 : pad);
     const size_t room = r->bytes - start;
 
@@ -358,8 +370,8 @@ static int place_tensors(hob_gguf *g, const gguf_reader *r, size_t alignment, ex
         if (offset % alignment || offset > room || t->bytes > room - offset) {
             hob_gguf_printable(t->name, shown, sizeof shown);
             if (offset % alignment)
-                return hob_fail(diag, HOB_EFORMAT, "tensor %s: offset %llu, alignment is %zu", shown,
-                                (unsigned long long)offset, alignment);
+                return hob_fail(diag, HOB_EFORMAT, "tensor %s: offset %llu, alignment is %zu",
+                                shown, (unsigned long long)offset, alignment);
             return hob_fail(diag, HOB_EFORMAT,
                             "tensor %s: %zu bytes at offset %llu, the file has %zu bytes of data",
                             shown, t->bytes, (unsigned long long)offset, room);
@@ -390,13 +402,15 @@ static int parse_header(hob_gguf *g, gguf_reader *r, hob_diag *diag)
         return hob_fail(diag, HOB_EUNSUPPORTED, "big-endian GGUF file, version %u",
                         __builtin_bswap32(g->version));
     if (g->version != 2 && g->version != 3)
-        return hob_fail(diag, HOB_EUNSUPPORTED, "GGUF version %u, supported are 2 and 3", g->version);
+        return hob_fail(diag, HOB_EUNSUPPORTED, "GGUF version %u, supported are 2 and 3",
+                        g->version);
     if (!gguf_read(r, &g->tensor_count, sizeof g->tensor_count))
         return truncated(r, "header, field", 2, diag);
     if (!gguf_read(r, &g->key_count, sizeof g->key_count))
         return truncated(r, "header, field", 3, diag);
     if (g->key_count > KEYS_MAX || g->key_count > gguf_left(r) / KEY_BYTES_LEAST)
-        return hob_fail(diag, HOB_EFORMAT, "header: %llu keys, allowed are %d and what %zu bytes hold",
+        return hob_fail(diag, HOB_EFORMAT,
+                        "header: %llu keys, allowed are %d and what %zu bytes hold",
                         (unsigned long long)g->key_count, KEYS_MAX, gguf_left(r));
     if (g->tensor_count > TENSORS_MAX || g->tensor_count > gguf_left(r) / TENSOR_BYTES_LEAST)
         return hob_fail(diag, HOB_EFORMAT,
@@ -413,8 +427,8 @@ static int read_alignment(const hob_gguf *g, size_t *ret, hob_diag *diag)
         return hob_fail(diag, HOB_EFORMAT, "key general.alignment: type %s, allowed is u32",
                         hob_gguf_kind_name(k->kind));
     if (k) {
-        const int rc = hob_gguf_u64(g, "general.alignment", ALIGNMENT_LEAST, ALIGNMENT_MOST, &value,
-                                    diag);
+        const int rc =
+            hob_gguf_u64(g, "general.alignment", ALIGNMENT_LEAST, ALIGNMENT_MOST, &value, diag);
         if (rc < 0)
             return rc;
     }
@@ -493,7 +507,8 @@ int hob_gguf_open(const char *path, hob_gguf **ret, hob_diag *diag)
     hob_gguf *g = calloc(1, sizeof *g);
     if (!g)
         return hob_fail(diag, HOB_ENOMEM, "no memory to open %s", path);
-    /* O_NONBLOCK: a FIFO in the file's place must not hang the open; it means nothing for a regular file. */
+    /* O_NONBLOCK: a FIFO in the file's place must not hang the open; it means nothing for a regular
+     * file. */
     g->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (g->fd < 0 || fstat(g->fd, &st) < 0) {
         rc = hob_fail(diag, HOB_EIO, "%s: cannot open: %s", path, strerror(errno));
@@ -511,7 +526,8 @@ int hob_gguf_open(const char *path, hob_gguf **ret, hob_diag *diag)
     g->bytes = (size_t)st.st_size;
     map = mmap(NULL, g->bytes, PROT_READ, MAP_PRIVATE, g->fd, 0);
     if (map == MAP_FAILED) {
-        rc = hob_fail(diag, HOB_EIO, "%s: cannot map %zu bytes: %s", path, g->bytes, strerror(errno));
+        rc = hob_fail(diag, HOB_EIO, "%s: cannot map %zu bytes: %s", path, g->bytes,
+                      strerror(errno));
         goto fail;
     }
     g->base = map;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The values of a parsed GGUF file, by type and within the caller's bounds. gguf.c has proved that every value lies
- * inside the file and noted where; values are read from there, unaligned. String arrays are walked again when they
- * are asked for, under the same checks, because the mapped file may have been written to since. */
+ * The values of a parsed GGUF file, by type and within the caller's bounds. gguf.c has proved that
+ * every value lies inside the file and noted where; values are read from there, unaligned. String
+ * arrays are walked again when they are asked for, under the same checks, because the mapped file
+ * may have been written to since. */
 #include "models/gguf_private.h"
 
 #include <math.h>
@@ -14,10 +15,10 @@ typedef struct kind_info {
 } kind_info;
 
 static const kind_info kinds[KIND_COUNT] = {
-    [KIND_U8] = {"u8", 1},          [KIND_I8] = {"i8", 1},        [KIND_U16] = {"u16", 2},
-    [KIND_I16] = {"i16", 2},        [KIND_U32] = {"u32", 4},      [KIND_I32] = {"i32", 4},
-    [KIND_F32] = {"f32", 4},        [KIND_BOOL] = {"bool", 1},    [KIND_STRING] = {"string", 0},
-    [KIND_ARRAY] = {"array", 0},    [KIND_U64] = {"u64", 8},      [KIND_I64] = {"i64", 8},
+    [KIND_U8] = {"u8", 1},       [KIND_I8] = {"i8", 1},     [KIND_U16] = {"u16", 2},
+    [KIND_I16] = {"i16", 2},     [KIND_U32] = {"u32", 4},   [KIND_I32] = {"i32", 4},
+    [KIND_F32] = {"f32", 4},     [KIND_BOOL] = {"bool", 1}, [KIND_STRING] = {"string", 0},
+    [KIND_ARRAY] = {"array", 0}, [KIND_U64] = {"u64", 8},   [KIND_I64] = {"i64", 8},
     [KIND_F64] = {"f64", 8},
 };
 
@@ -61,8 +62,8 @@ char *hob_gguf_printable(hob_string s, char *text, size_t text_size)
 }
 
 /* The key, which must be of this kind; of an array also of this element, or the other one. */
-static int want(const hob_gguf *g, const char *key, uint32_t kind, uint32_t element, uint32_t or_element,
-                const gguf_key **ret, hob_diag *diag)
+static int want(const hob_gguf *g, const char *key, uint32_t kind, uint32_t element,
+                uint32_t or_element, const gguf_key **ret, hob_diag *diag)
 {
     const gguf_key *k = hob_gguf_find_key(g, key);
     if (!k)
@@ -77,7 +78,8 @@ static int want(const hob_gguf *g, const char *key, uint32_t kind, uint32_t elem
     return 0;
 }
 
-/* The integer at the value; *ret_negative when it is below zero, and then *ret has its two's complement. */
+/* The integer at the value; *ret_negative when it is below zero, and then *ret has its two's
+ * complement. */
 static bool read_integer(const uint8_t *at, uint32_t kind, uint64_t *ret, bool *ret_negative)
 {
     int64_t i;
@@ -132,12 +134,14 @@ int hob_gguf_u64(const hob_gguf *g, const char *key, uint64_t min, uint64_t max,
                         (long long)value, (unsigned long long)min, (unsigned long long)max);
     if (value < min || value > max)
         return hob_fail(diag, HOB_EFORMAT, "key %s: %llu, allowed are %llu to %llu", key,
-                        (unsigned long long)value, (unsigned long long)min, (unsigned long long)max);
+                        (unsigned long long)value, (unsigned long long)min,
+                        (unsigned long long)max);
     *ret = value;
     return 0;
 }
 
-int hob_gguf_f32(const hob_gguf *g, const char *key, float min, float max, float *ret, hob_diag *diag)
+int hob_gguf_f32(const hob_gguf *g, const char *key, float min, float max, float *ret,
+                 hob_diag *diag)
 {
     const gguf_key *k = NULL;
     float value;
@@ -219,8 +223,9 @@ int hob_gguf_read_strings(const hob_gguf *g, const char *key, hob_string *ret, u
     gguf_reader r = {g->base, g->bytes, k->value};
     for (uint64_t i = 0; i < count; i++) {
         if (!gguf_read_string(&r, &ret[i]))
-            return hob_fail(diag, HOB_EFORMAT, "key %s: string %llu changed since the file was opened",
-                            key, (unsigned long long)i);
+            return hob_fail(diag, HOB_EFORMAT,
+                            "key %s: string %llu changed since the file was opened", key,
+                            (unsigned long long)i);
     }
     return 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Shared by gguf.c (which parses) and gguf_keys.c (which answers): the parsed file, and a reader that cannot leave the
- * file. Not for other files. */
+ * Shared by gguf.c (which parses) and gguf_keys.c (which answers): the parsed file, and a reader
+ * that cannot leave the file. Not for other files. */
 #ifndef HOB_MODELS_GGUF_PRIVATE_H
 #define HOB_MODELS_GGUF_PRIVATE_H
 
@@ -37,7 +37,8 @@ typedef struct gguf_key {
     size_t value;     /* file offset of the first byte after those headers */
 } gguf_key;
 
-/* Names to indices, open addressing. Keyed by a secret, so that a file cannot be made of names that collide. */
+/* Names to indices, open addressing. Keyed by a secret, so that a file cannot be made of names that
+ * collide. */
 typedef struct gguf_index {
     uint32_t *slots; /* [mask + 1], 0: empty, else index + 1 */
     uint32_t mask;
@@ -46,7 +47,7 @@ typedef struct gguf_index {
 struct hob_gguf {
     const uint8_t *base;
     size_t bytes;
-    int fd;     /* -1 for bytes of the caller's */
+    int fd; /* -1 for bytes of the caller's */
     bool mapped;
     uint64_t secret[2];
     uint32_t version;
@@ -98,7 +99,8 @@ const char *hob_gguf_kind_name(uint32_t kind);
 /* NULL: none. */
 const gguf_key *hob_gguf_find_key(const hob_gguf *g, const char *name);
 
-/* Writes s for a person: printable ASCII stays, the rest is escaped, what does not fit ends in "...". Returns text. */
+/* Writes s for a person: printable ASCII stays, the rest is escaped, what does not fit ends in
+ * "...". Returns text. */
 char *hob_gguf_printable(hob_string s, char *text, size_t text_size);
 
 #endif

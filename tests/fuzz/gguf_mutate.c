@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Every small damage to a GGUF file, without a fuzzer's luck: each byte of a synthetic file under three masks, each
- * truncation of it, and 10,000 random changes of the header of the real model named by HOB_TEST_MODEL (or the
- * argument; skipped when there is none). Prints how often the parser took the file and how often it refused. It ends
- * badly when a sanitizer, a signal or a broken promise (gguf_walk.h) ends it, or when a truncated file is taken.
+ * Every small damage to a GGUF file, without a fuzzer's luck: each byte of a synthetic file under
+ * three masks, each truncation of it, and 10,000 random changes of the header of the real model
+ * named by HOB_TEST_MODEL (or the argument; skipped when there is none). Prints how often the
+ * parser took the file and how often it refused. It ends badly when a sanitizer, a signal or a
+ * broken promise (gguf_walk.h) ends it, or when a truncated file is taken.
  *
- * `make fuzz-gguf` builds and runs it under AddressSanitizer and UndefinedBehaviorSanitizer. With --seeds FOLDER it
- * writes the seeds of fuzz_gguf (tests/fuzz/seeds/gguf) instead. */
+ * `make fuzz-gguf` builds and runs it under AddressSanitizer and UndefinedBehaviorSanitizer. With
+ * --seeds FOLDER it writes the seeds of fuzz_gguf (tests/fuzz/seeds/gguf) instead. */
 #include "tests/fuzz/mutate.h"
 
 static bool write_seeds(const char *folder, const mk *everything)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What a fuzzer does with one file's bytes: parse them, and when they are taken ask for everything in every way. A
- * broken promise of models/gguf.h aborts, so that it counts like a fault of memory. */
+ * What a fuzzer does with one file's bytes: parse them, and when they are taken ask for everything
+ * in every way. A broken promise of models/gguf.h aborts, so that it counts like a fault of memory.
+ */
 #ifndef HOB_TESTS_GGUF_WALK_H
 #define HOB_TESTS_GGUF_WALK_H
 
@@ -12,12 +13,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PROMISE(x)                                                           \
-    do {                                                                     \
-        if (!(x)) {                                                          \
-            fprintf(stderr, "%s:%d: broken: %s\n", __FILE__, __LINE__, #x); \
-            abort();                                                         \
-        }                                                                    \
+#define PROMISE(x)                                                                                 \
+    do {                                                                                           \
+        if (!(x)) {                                                                                \
+            fprintf(stderr, "%s:%d: broken: %s\n", __FILE__, __LINE__, #x);                        \
+            abort();                                                                               \
+        }                                                                                          \
     } while (0)
 
 static volatile unsigned walk_sink; /* keeps the reads */
@@ -30,7 +31,8 @@ static inline void walk_touch(const void *data, size_t bytes)
     }
 }
 
-static inline void walk_inside(const void *data, size_t bytes, const uint8_t *file, size_t file_bytes)
+static inline void walk_inside(const void *data, size_t bytes, const uint8_t *file,
+                               size_t file_bytes)
 {
     const uintptr_t at = (uintptr_t)data, from = (uintptr_t)file;
     PROMISE(at >= from && at - from <= file_bytes && bytes <= file_bytes - (at - from));
@@ -43,7 +45,8 @@ static inline void walk_refused(int rc, const hob_diag *diag)
     PROMISE(diag->text[0] && memchr(diag->text, 0, sizeof diag->text));
 }
 
-static inline void walk_key(const hob_gguf *g, const char *key, const uint8_t *file, size_t file_bytes)
+static inline void walk_key(const hob_gguf *g, const char *key, const uint8_t *file,
+                            size_t file_bytes)
 {
     hob_diag diag = {""};
     uint64_t u = 42, n = 42;
@@ -131,7 +134,8 @@ static inline void walk_gguf(const hob_gguf *g, const uint8_t *file, size_t file
     for (uint64_t i = 0; i < tensors; i++) {
         const hob_gguf_tensor *t = hob_gguf_tensor_at(g, i);
         char found[65];
-        PROMISE(t->name.len >= 1 && t->name.len <= 64 && t->dim_count >= 1 && t->dim_count <= 4 && t->bytes);
+        PROMISE(t->name.len >= 1 && t->name.len <= 64 && t->dim_count >= 1 && t->dim_count <= 4 &&
+                t->bytes);
         PROMISE(t->dims[0] && t->dims[1] && t->dims[2] && t->dims[3]);
         walk_inside(t->data, t->bytes, file, file_bytes);
         walk_touch(t->data, t->bytes);

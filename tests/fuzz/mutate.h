@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Systematic damage to a file's bytes, and the count of what became of it. A walk is what is done with each damaged
- * file: it returns a reader's code, and aborts where a promise is broken. */
+ * Systematic damage to a file's bytes, and the count of what became of it. A walk is what is done
+ * with each damaged file: it returns a reader's code, and aborts where a promise is broken. */
 #ifndef HOB_TESTS_MUTATE_H
 #define HOB_TESTS_MUTATE_H
 
@@ -29,8 +29,8 @@ static inline void tally_add(tally *t, int rc)
 
 static inline void tally_print(const char *what, const tally *t)
 {
-    printf("%-44s %6lu tried, %6lu taken, %6lu HOB_EFORMAT, %4lu HOB_EUNSUPPORTED\n", what, t->tried, t->taken, t->format,
-           t->unsupported);
+    printf("%-44s %6lu tried, %6lu taken, %6lu HOB_EFORMAT, %4lu HOB_EUNSUPPORTED\n", what,
+           t->tried, t->taken, t->format, t->unsupported);
 }
 
 /* Exactly bytes long, so that a sanitizer sees the first byte past it. */
@@ -42,7 +42,8 @@ static inline uint8_t *mutate_copy(const uint8_t *data, size_t bytes)
     return c;
 }
 
-/* Each byte under three masks and each truncation of m, at most 8 KB. False when a truncated file was taken. */
+/* Each byte under three masks and each truncation of m, at most 8 KB. False when a truncated file
+ * was taken. */
 static inline bool mutate_small(const mk *m, mutate_walk walk)
 {
     static const uint8_t masks[] = {0x01, 0x80, 0xff};
@@ -76,9 +77,11 @@ static inline uint64_t mutate_random(uint64_t *state)
     return *state * 0x2545f4914f6cdd1du;
 }
 
-/* The file's header with nothing but zeros for its tensors, ending at a page that cannot be read: no reader of the
- * header looks at tensor data, and a copy of all of it would only cost memory. Stays mapped. */
-static inline uint8_t *mutate_load(const char *path, size_t *ret_bytes, size_t *ret_header, size_t *ret_table)
+/* The file's header with nothing but zeros for its tensors, ending at a page that cannot be read:
+ * no reader of the header looks at tensor data, and a copy of all of it would only cost memory.
+ * Stays mapped. */
+static inline uint8_t *mutate_load(const char *path, size_t *ret_bytes, size_t *ret_header,
+                                   size_t *ret_table)
 {
     struct stat st;
     hob_gguf *g = NULL;
@@ -104,7 +107,8 @@ static inline uint8_t *mutate_load(const char *path, size_t *ret_bytes, size_t *
         table = info < table ? info : table;
     }
     const size_t page = (size_t)sysconf(_SC_PAGESIZE), whole = (bytes + page - 1) / page * page;
-    uint8_t *room = mmap(NULL, whole + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    uint8_t *room =
+        mmap(NULL, whole + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     PROMISE(room != MAP_FAILED && mprotect(room + whole, page, PROT_NONE) == 0);
     uint8_t *file = room + (whole - bytes);
     memcpy(file, map, header);
@@ -117,9 +121,9 @@ static inline uint8_t *mutate_load(const char *path, size_t *ret_bytes, size_t *
     return file;
 }
 
-/* Random bytes under random masks in the header of the file at path (NULL or "": skipped), one at a time. Most of a
- * real header is vocabulary, where damage is mostly harmless: a second round, as long as the first, aims at its first
- * 2 KB and at the tensor table. */
+/* Random bytes under random masks in the header of the file at path (NULL or "": skipped), one at a
+ * time. Most of a real header is vocabulary, where damage is mostly harmless: a second round, as
+ * long as the first, aims at its first 2 KB and at the tensor table. */
 static inline void mutate_real(const char *path, unsigned long flips, mutate_walk walk)
 {
     size_t bytes, header, table;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * main for a fuzz target without a fuzzer: feeds it each file named, and each file of each folder named, in memory of
- * exactly the file's size so that a sanitizer sees the first byte past it. Fails when it was given nothing. */
+ * main for a fuzz target without a fuzzer: feeds it each file named, and each file of each folder
+ * named, in memory of exactly the file's size so that a sanitizer sees the first byte past it.
+ * Fails when it was given nothing. */
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>

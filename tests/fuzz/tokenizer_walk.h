@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What a fuzzer does with one file's bytes as a tokenizer: open it and, when it is taken, turn texts into ids and
- * back, in buffers of exactly the promised size. */
+ * What a fuzzer does with one file's bytes as a tokenizer: open it and, when it is taken, turn
+ * texts into ids and back, in buffers of exactly the promised size. */
 #ifndef HOB_TESTS_TOKENIZER_WALK_H
 #define HOB_TESTS_TOKENIZER_WALK_H
 
@@ -43,7 +43,8 @@ static inline void walk_tokenizer(const hob_tokenizer *t)
         PROMISE(piece.len <= hob_tokenizer_longest_piece(t));
         walk_touch(piece.data, piece.len);
     }
-    PROMISE(hob_tokenizer_piece(t, size).len == 0 && !hob_tokenizer_is_end(t, size) && !hob_tokenizer_is_control(t, size));
+    PROMISE(hob_tokenizer_piece(t, size).len == 0 && !hob_tokenizer_is_end(t, size) &&
+            !hob_tokenizer_is_control(t, size));
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         for (int trusted = 0; trusted < 2; trusted++) {
             const size_t len = strlen(texts[i]);
@@ -52,7 +53,8 @@ static inline void walk_tokenizer(const hob_tokenizer *t)
             hob_diag diag = {""};
             const hob_text_range all = {0, len};
             PROMISE(text);
-            /* The byte behind the text differs from a terminator, for a search that would run on. */
+            /* The byte behind the text differs from a terminator, for a search that would run on.
+             */
             memcpy(text, texts[i], len);
             text[len] = 't';
             const int rc = hob_tokenize(t, text, len, &all, (size_t)trusted, false, 0, &ids, &diag);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Writes GGUF files into memory, well formed or not, for tests and fuzzing: each function appends what its name says
- * and checks nothing, so that any field can be made wrong. mk_llama makes a whole small model file.
+ * Writes GGUF files into memory, well formed or not, for tests and fuzzing: each function appends
+ * what its name says and checks nothing, so that any field can be made wrong. mk_llama makes a
+ * whole small model file.
  *
  * Running out of memory ends the program: a test has nothing better to do. */
 #ifndef HOB_TESTS_GGUF_MAKER_H
@@ -14,8 +15,28 @@
 #include <string.h>
 
 /* GGUF's numbers of value types and of some tensor types. */
-enum mk_kind { MK_U8, MK_I8, MK_U16, MK_I16, MK_U32, MK_I32, MK_F32, MK_BOOL, MK_STRING, MK_ARRAY, MK_U64, MK_I64, MK_F64 };
-enum mk_type { MK_TYPE_F32 = 0, MK_TYPE_F16 = 1, MK_TYPE_Q4_0 = 2, MK_TYPE_Q4_1 = 3, MK_TYPE_Q8_0 = 8 };
+enum mk_kind {
+    MK_U8,
+    MK_I8,
+    MK_U16,
+    MK_I16,
+    MK_U32,
+    MK_I32,
+    MK_F32,
+    MK_BOOL,
+    MK_STRING,
+    MK_ARRAY,
+    MK_U64,
+    MK_I64,
+    MK_F64
+};
+enum mk_type {
+    MK_TYPE_F32 = 0,
+    MK_TYPE_F16 = 1,
+    MK_TYPE_Q4_0 = 2,
+    MK_TYPE_Q4_1 = 3,
+    MK_TYPE_Q8_0 = 8
+};
 
 typedef struct mk { /* zero-initialize; released by mk_free */
     uint8_t *data;
@@ -114,7 +135,8 @@ static inline void mk_key_array(mk *m, const char *name, uint32_t element, uint6
     mk_u64(m, count);
 }
 
-static inline void mk_tensor(mk *m, const char *name, uint32_t type, uint32_t dim_count, const uint64_t *dims, uint64_t offset)
+static inline void mk_tensor(mk *m, const char *name, uint32_t type, uint32_t dim_count,
+                             const uint64_t *dims, uint64_t offset)
 {
     mk_string(m, name);
     mk_u32(m, dim_count);
@@ -145,8 +167,8 @@ static inline bool mk_save(const mk *m, const char *path)
     return fclose(f) == 0 && ok;
 }
 
-/* The model of mk_llama: one layer, tied table. Its vocabulary is three control tokens, the 256 bytes in GPT-2's
- * alphabet, and a few merges, so that any text can be written with it. */
+/* The model of mk_llama: one layer, tied table. Its vocabulary is three control tokens, the 256
+ * bytes in GPT-2's alphabet, and a few merges, so that any text can be written with it. */
 enum {
     MK_LLAMA_CONTROLS = 3,
     MK_LLAMA_MERGES = 8,
@@ -172,7 +194,8 @@ enum mk_fault {
     MK_NO_TOKENS,       /* no tokens key */
 };
 
-/* GPT-2's printable stand-in for a byte, as UTF-8: printable Latin-1 is itself, the rest counts up from U+0100. */
+/* GPT-2's printable stand-in for a byte, as UTF-8: printable Latin-1 is itself, the rest counts up
+ * from U+0100. */
 static inline void mk_byte_word(unsigned byte, char ret[3])
 {
     unsigned point = 256;
@@ -196,13 +219,16 @@ static inline void mk_byte_word(unsigned byte, char ret[3])
 /* Appends tokenizer.ggml.* and returns how many keys those were. */
 static inline uint64_t mk_vocabulary(mk *m, enum mk_fault fault)
 {
-    static const char *const controls[MK_LLAMA_CONTROLS] = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
-    static const char *const merges[MK_LLAMA_MERGES][2] = {{"t", "h"}, {"h", "e"}, {"\xc4\xa0", "th"}, {"i", "n"},
-                                                           {"\xc4\xa0th", "e"}, {"a", "n"}, {"an", "d"}, {"\xc4\xa0", "and"}};
+    static const char *const controls[MK_LLAMA_CONTROLS] = {"<|endoftext|>", "<|im_start|>",
+                                                            "<|im_end|>"};
+    static const char *const merges[MK_LLAMA_MERGES][2] = {
+        {"t", "h"},          {"h", "e"}, {"\xc4\xa0", "th"}, {"i", "n"},
+        {"\xc4\xa0th", "e"}, {"a", "n"}, {"an", "d"},        {"\xc4\xa0", "and"}};
     char word[16];
     mk_key_string(m, "tokenizer.ggml.model", "gpt2");
     mk_key_string(m, "tokenizer.ggml.pre", fault == MK_BAD_PRE ? "no-such-pre" : "smollm");
-    mk_key_array(m, fault == MK_NO_TOKENS ? "tokenizer.ggml.nothing" : "tokenizer.ggml.tokens", MK_STRING, MK_LLAMA_VOCAB);
+    mk_key_array(m, fault == MK_NO_TOKENS ? "tokenizer.ggml.nothing" : "tokenizer.ggml.tokens",
+                 MK_STRING, MK_LLAMA_VOCAB);
     for (int i = 0; i < MK_LLAMA_CONTROLS; i++)
         mk_string(m, controls[i]);
     for (unsigned b = 0; b < 256; b++) {
@@ -222,7 +248,8 @@ static inline uint64_t mk_vocabulary(mk *m, enum mk_fault fault)
         if (fault == MK_BAD_MERGE && i == 3)
             snprintf(word, sizeof word, "in xyzzy");
         else
-            snprintf(word, sizeof word, "%s%s%s", merges[i][0], fault == MK_SPLITLESS_MERGE && i == 3 ? "" : " ", merges[i][1]);
+            snprintf(word, sizeof word, "%s%s%s", merges[i][0],
+                     fault == MK_SPLITLESS_MERGE && i == 3 ? "" : " ", merges[i][1]);
         mk_string(m, word);
     }
     mk_key_u32(m, "tokenizer.ggml.bos_token_id", fault == MK_BAD_BOS ? MK_LLAMA_VOCAB : 1);
@@ -244,8 +271,8 @@ static inline void mk_weights_f32(mk *m, size_t count, uint64_t seed, float scal
     }
 }
 
-/* A whole file: llama keys and vocabulary, and with_weights also all tensors (F32, about 180 KB); without, it is a
- * vocabulary-only file of about 6 KB. */
+/* A whole file: llama keys and vocabulary, and with_weights also all tensors (F32, about 180 KB);
+ * without, it is a vocabulary-only file of about 6 KB. */
 static inline void mk_llama(mk *m, enum mk_fault fault, bool with_weights)
 {
     static const struct {
@@ -291,12 +318,14 @@ static inline void mk_llama(mk *m, enum mk_fault fault, bool with_weights)
     for (size_t i = 0; i < count; i++) {
         const uint64_t rows = tensors[i].dims[1];
         mk_pad(m, 32);
-        mk_weights_f32(m, tensors[i].dims[0] * (rows ? rows : 1), i + 1, rows ? 0.2f : 0.1f, rows ? 0 : 1);
+        mk_weights_f32(m, tensors[i].dims[0] * (rows ? rows : 1), i + 1, rows ? 0.2f : 0.1f,
+                       rows ? 0 : 1);
     }
 }
 
-/* At most 8 KB with something of everything: all value types, nested arrays, a vocabulary, tensors of several types,
- * an alignment of its own. It ends with the last byte of its last tensor. Not a model that runs. */
+/* At most 8 KB with something of everything: all value types, nested arrays, a vocabulary, tensors
+ * of several types, an alignment of its own. It ends with the last byte of its last tensor. Not a
+ * model that runs. */
 static inline void mk_everything(mk *m)
 {
     static const uint64_t d4[] = {4, 3, 2, 1}, d32[] = {32, 2}, d64[] = {64}, d256[] = {256};
@@ -336,11 +365,11 @@ static inline void mk_everything(mk *m)
     mk_string(m, "deep");
     const uint64_t keys = 15 + mk_vocabulary(m, MK_GOOD);
     memcpy(m->data + start + 16, &keys, sizeof keys);
-    mk_tensor(m, "f32", MK_TYPE_F32, 4, d4, 0);       /* 96 bytes */
-    mk_tensor(m, "q4_1", MK_TYPE_Q4_1, 2, d32, 256);  /* 40 */
-    mk_tensor(m, "q8_0", MK_TYPE_Q8_0, 1, d64, 128);  /* 68, out of order */
-    mk_tensor(m, "q6_k", 14, 1, d256, 320);           /* 210 */
-    mk_tensor(m, "f16", MK_TYPE_F16, 1, d64, 576);    /* 128 */
+    mk_tensor(m, "f32", MK_TYPE_F32, 4, d4, 0);      /* 96 bytes */
+    mk_tensor(m, "q4_1", MK_TYPE_Q4_1, 2, d32, 256); /* 40 */
+    mk_tensor(m, "q8_0", MK_TYPE_Q8_0, 1, d64, 128); /* 68, out of order */
+    mk_tensor(m, "q6_k", 14, 1, d256, 320);          /* 210 */
+    mk_tensor(m, "f16", MK_TYPE_F16, 1, d64, 576);   /* 128 */
     mk_pad(m, 64);
     mk_zeros(m, 576 + 128);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The GGUF parser: files that must be taken and what they answer, and one file of each class of damage that must be
- * refused, with the code and with words that name the culprit. */
+ * The GGUF parser: files that must be taken and what they answer, and one file of each class of
+ * damage that must be refused, with the code and with words that name the culprit. */
 #include "models/gguf.h"
 #include "tests/support/gguf_maker.h"
 
@@ -28,8 +28,9 @@ static void refused(mk *m, int code, const char *text, const char *text2)
         memcpy(exact, m->data, m->bytes);
     const int rc = hob_gguf_parse(exact, m->bytes, &g, &diag);
     if (rc != code || !strstr(diag.text, text) || !strstr(diag.text, text2))
-        fail_msg("%s \"%s\", expected %s with \"%s\" and \"%s\"", rc < 0 ? hob_error_name(rc) : "taken", diag.text,
-                 hob_error_name(code), text, text2);
+        fail_msg("%s \"%s\", expected %s with \"%s\" and \"%s\"",
+                 rc < 0 ? hob_error_name(rc) : "taken", diag.text, hob_error_name(code), text,
+                 text2);
     assert_null(g);
     free(exact);
     mk_free(m);
@@ -91,8 +92,12 @@ static void answers_every_type(void **state)
     assert_int_equal(hob_gguf_read_strings(g, "tokenizer.ggml.tokens", strings, n, &diag), 0);
     assert_int_equal(strings[0].len, 13);
     assert_memory_equal(strings[0].data, "<|endoftext|>", 13);
-    assert_memory_equal(strings[MK_LLAMA_VOCAB - 1].data, "\xc4\xa0" "and", 5);
-    assert_int_equal(hob_gguf_read_strings(g, "tokenizer.ggml.tokens", strings, n - 1, &diag), HOB_EINVAL);
+    assert_memory_equal(strings[MK_LLAMA_VOCAB - 1].data,
+                        "\xc4\xa0"
+                        "and",
+                        5);
+    assert_int_equal(hob_gguf_read_strings(g, "tokenizer.ggml.tokens", strings, n - 1, &diag),
+                     HOB_EINVAL);
     hob_gguf_close(g);
     mk_free(&m);
 }
@@ -292,7 +297,8 @@ static void refuses_other_headers(void **state)
 static void refuses_counts(void **state)
 {
     (void)state;
-    const uint64_t counts[] = {2, 65537, UINT32_MAX, UINT64_C(1) << 61, UINT64_MAX / 14 + 1, UINT64_MAX};
+    const uint64_t counts[] = {2,         65537, UINT32_MAX, UINT64_C(1) << 61, UINT64_MAX / 14 + 1,
+                               UINT64_MAX};
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
         mk m = {0};
         mk_header(&m, 3, 0, counts[i]);
@@ -459,8 +465,8 @@ static void bounds_alignment(void **state)
 }
 
 /* A file of one tensor as given, with data_bytes of data. */
-static void one(mk *m, const char *name, uint32_t type, uint32_t dim_count, const uint64_t *dims, uint64_t offset,
-                size_t data_bytes)
+static void one(mk *m, const char *name, uint32_t type, uint32_t dim_count, const uint64_t *dims,
+                uint64_t offset, size_t data_bytes)
 {
     mk_header(m, 3, 1, 0);
     mk_tensor(m, name, type, dim_count, dims, offset);
@@ -472,8 +478,10 @@ static void refuses_shapes(void **state)
 {
     (void)state;
     const uint64_t zero_first[] = {0, 4}, zero_last[] = {32, 4, 0}, five[] = {32, 1, 1, 1, 1};
-    const uint64_t wrap2[] = {UINT64_C(1) << 32, UINT64_C(1) << 32}, wrap4[] = {65536, 65536, 65536, 65536};
-    const uint64_t huge[] = {UINT64_MAX - 31}, bytes_wrap[] = {UINT64_C(1) << 62}, to_one[] = {UINT64_MAX, UINT64_MAX};
+    const uint64_t wrap2[] = {UINT64_C(1) << 32, UINT64_C(1) << 32},
+                   wrap4[] = {65536, 65536, 65536, 65536};
+    const uint64_t huge[] = {UINT64_MAX - 31}, bytes_wrap[] = {UINT64_C(1) << 62},
+                   to_one[] = {UINT64_MAX, UINT64_MAX};
     const uint64_t wide[] = {UINT64_C(1) << 61, 8}, odd[] = {33, 2}, small_block[] = {32};
     mk m = {0};
     one(&m, "t", MK_TYPE_F32, 0, NULL, 0, 128);
@@ -657,7 +665,8 @@ static void opens_the_real_model(void **state)
     assert_int_equal(hob_gguf_tensor_count(g), 272);
     const hob_gguf_tensor *t = hob_gguf_find_tensor(g, "token_embd.weight");
     assert_non_null(t);
-    assert_true(t->type == MK_TYPE_Q8_0 && t->dims[0] == 576 && t->dims[1] == 49152 && t->bytes == 30081024);
+    assert_true(t->type == MK_TYPE_Q8_0 && t->dims[0] == 576 && t->dims[1] == 49152 &&
+                t->bytes == 30081024);
     assert_int_equal(hob_gguf_array_strings(g, "tokenizer.ggml.merges", &n, &diag), 0);
     assert_int_equal(n, 48900);
     hob_gguf_close(g);
