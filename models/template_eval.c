@@ -26,12 +26,15 @@ static bool same_name(const tmpl_str *a, const tmpl_str *b) { return a->len == b
 
 static bool set_var(tmpl_run *r, tmpl_scope *scope, const tmpl_str *name, tmpl_value value)
 {
-    for (tmpl_var *v = scope->vars; v; v = v->next) {
+    size_t looks = 0;
+    for (tmpl_var *v = scope->vars; v; v = v->next, looks++) {
         if (same_name(v->name, name)) {
             v->value = value;
-            return true;
+            return hob_tmpl_charge(r, looks / 16);
         }
     }
+    if (!hob_tmpl_charge(r, looks / 16))
+        return false;
     tmpl_var *v = hob_tmpl_run_alloc(r, 1, sizeof *v);
     if (!v)
         return false;
@@ -42,16 +45,17 @@ static bool set_var(tmpl_run *r, tmpl_scope *scope, const tmpl_str *name, tmpl_v
 
 static bool lookup(tmpl_run *r, const tmpl_str *name, tmpl_value *ret)
 {
+    size_t looks = 0;
     for (const tmpl_scope *s = r->scope; s; s = s->parent) {
-        for (const tmpl_var *v = s->vars; v; v = v->next) {
+        for (const tmpl_var *v = s->vars; v; v = v->next, looks++) {
             if (tmpl_given(v->value) && same_name(v->name, name)) {
                 *ret = v->value;
-                return true;
+                return hob_tmpl_charge(r, looks / 16);
             }
         }
     }
     tmpl_value *hit;
-    if (!hob_tmpl_dict_find(r, r->variables, name->s, name->len, &hit))
+    if (!hob_tmpl_charge(r, looks / 16) || !hob_tmpl_dict_find(r, r->variables, name->s, name->len, &hit))
         return false;
     if (hit) {
         *ret = *hit;
@@ -451,11 +455,12 @@ static __attribute__((noinline)) flow exec_for(tmpl_run *r, const tmpl_node *n)
     if (!push_scope(r))
         return FLOW_FAILED;
     for (size_t i = 0; i < items->count; i++) {
-        for (tmpl_var *v = r->scope->vars; v; v = v->next)
+        size_t vars = 0;
+        for (tmpl_var *v = r->scope->vars; v; v = v->next, vars++)
             v->value.kind = TV_MISSING; /* each turn begins with what the scopes around it have */
         loop->index = i;
         r->line = n->line;
-        if (!hob_tmpl_charge(r, 1) || !set_var(r, r->scope, &name, self) || !assign(r, n->a, items->items[i]))
+        if (!hob_tmpl_charge(r, 1 + vars / 16) || !set_var(r, r->scope, &name, self) || !assign(r, n->a, items->items[i]))
             return FLOW_FAILED;
         flow f = exec(r, n->items[0]);
         if (f == FLOW_FAILED)

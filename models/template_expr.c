@@ -24,10 +24,12 @@ static bool binary(tmpl_parser *p, int kind, int op, uint32_t line, tmpl_node *a
 bool hob_tmpl_parse_expr(tmpl_parser *p, tmpl_node **ret)
 {
     tmpl_node *value;
+    const tmpl_node *unknown = p->unknown;
     if (!hob_tmpl_deeper(p) || !parse_or(p, &value))
         return false;
     uint32_t line = p->at->line;
     while (hob_tmpl_skip_name(p, "if")) {
+        p->unknown = unknown; /* what was just parsed may never be evaluated */
         tmpl_node *n = hob_tmpl_node(p, N_COND, line);
         if (!n)
             return false;
@@ -250,21 +252,20 @@ static bool parse_arguments(tmpl_parser *p, tmpl_node *n)
 }
 
 /* A dotted name of a filter or test; none of ours has a dot, so that the name stays unknown. */
-static bool resolve(tmpl_parser *p, tmpl_node *n, const char *what, const tmpl_builtin *(*find)(const char *, size_t))
+static bool resolve(tmpl_parser *p, tmpl_node *n, const tmpl_builtin *(*find)(const char *, size_t))
 {
     if (!hob_tmpl_expect_name(p, &n->name))
         return false;
     n->builtin = find(n->name->s, n->name->len);
-    if (!n->builtin && p->conditional == 0)
-        return hob_tmpl_syntax(p, HOB_EUNSUPPORTED, "no %s named \"%.*s\"", what,
-                               (int)(n->name->len < 40 ? n->name->len : 40), n->name->s);
+    if (!n->builtin && p->conditional == 0 && !p->unknown)
+        p->unknown = n;
     return true;
 }
 
 bool hob_tmpl_parse_filter(tmpl_parser *p, tmpl_node **io)
 {
     tmpl_node *n = hob_tmpl_node(p, N_FILTER, p->at->line);
-    if (!n || !resolve(p, n, "filter", hob_tmpl_filter))
+    if (!n || !resolve(p, n, hob_tmpl_filter))
         return false;
     n->a = *io;
     *io = n;
@@ -302,7 +303,7 @@ static bool parse_test(tmpl_parser *p, tmpl_node **io)
     if (!n)
         return false;
     n->op = hob_tmpl_skip_name(p, "not");
-    if (!resolve(p, n, "test", hob_tmpl_test))
+    if (!resolve(p, n, hob_tmpl_test))
         return false;
     n->a = *io;
     *io = n;

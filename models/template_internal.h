@@ -362,12 +362,13 @@ bool hob_tmpl_bind(tmpl_run *r, const char *what, const tmpl_args *args, const c
 bool hob_tmpl_want_string(tmpl_run *r, const char *what, tmpl_value v, const tmpl_str **ret);
 bool hob_tmpl_want_int(tmpl_run *r, const char *what, tmpl_value v, int64_t *ret);
 
-/* --- template_filter.c, template_test.c --- */
+/* --- template_filter.c, template_sequence.c, template_test.c --- */
 const tmpl_builtin *hob_tmpl_filter(const char *name, size_t len);
+const tmpl_builtin *hob_tmpl_sequence_filter(const char *name, size_t len);
 const tmpl_builtin *hob_tmpl_test(const char *name, size_t len); /* gives a TV_BOOL */
 const tmpl_builtin *hob_tmpl_find_builtin(const tmpl_builtin *table, size_t count, const char *name, size_t len);
 
-/* order[]: indices of keys[count], sorted stably. */
+/* order[] (template_sequence.c): indices of keys[count], sorted stably. */
 bool hob_tmpl_sort(tmpl_run *r, const tmpl_value *keys, size_t count, bool reverse, size_t *order);
 
 /* --- template_operator.c --- */

@@ -103,6 +103,8 @@ static bool repeat(tmpl_run *r, tmpl_value v, tmpl_value times, tmpl_value *ret)
         tmpl_buf *b = hob_tmpl_run_alloc(r, 1, sizeof *b);
         if (!b)
             return false;
+        if (v.u.s->len > 0 && n > 0 && (uint64_t)n > r->max_bytes / v.u.s->len)
+            return hob_tmpl_fail(r, HOB_ELIMIT, "a text of more than %zu bytes", r->max_bytes);
         for (int64_t i = 0; i < n && v.u.s->len > 0; i++) {
             if (!hob_tmpl_charge(r, 1) || !hob_tmpl_buf_put_str(r, b, v.u.s))
                 return false;

@@ -460,6 +460,10 @@ static bool parse_body(tmpl_parser *p, const char *ends, tmpl_node **ret)
             return hob_tmpl_syntax(p, HOB_EFORMAT, "opened before line %u, but the template ends without \"%s\"",
                                    opened, ends);
         }
+        const tmpl_node *unknown = p->unknown;
+        if (unknown)
+            return hob_tmpl_syntax(p, HOB_EUNSUPPORTED, "no %s named \"%.*s\"", unknown->kind == N_TEST ? "test" : "filter",
+                                   (int)(unknown->name->len < 40 ? unknown->name->len : 40), unknown->name->s);
         if (!hob_tmpl_add_item(p, body, child))
             return false;
     }

@@ -14,6 +14,7 @@ typedef struct tmpl_parser {
     const char *construct; /* what is being parsed, for messages */
     int depth, error;
     size_t loops, conditional; /* enclosing loops of this function; enclosing if's */
+    const tmpl_node *unknown;  /* a filter or test nobody knows, an error unless it turns out to be conditional */
     tmpl_node *macro;          /* the enclosing macro or NULL */
 } tmpl_parser;
 
