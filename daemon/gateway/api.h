@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What a client asked for, whichever of OpenAI's interfaces it spoke, and what it is told when that cannot be done.
+ * Parsing is pure: it looks at the JSON and the configuration only. Every field is known by name; one that is not, or
+ * that asks for something hob does not do, is a 400 that names it. */
+#ifndef HOB_DAEMON_GATEWAY_API_H
+#define HOB_DAEMON_GATEWAY_API_H
+
+#include <jansson.h>
+
+#include "daemon/conf/conf.h"
+#include "daemon/gateway/text.h"
+
+typedef struct hob_api_error { /* status 0: none */
+    int status;                /* of HTTP */
+    const char *type, *code;   /* code may be NULL */
+    char param[96];            /* "": null */
+    char message[400];
+    uint32_t retry_after_s; /* 0: no header */
+} hob_api_error;
+
+/* Fills the error and returns HOB_EINVAL, so that a parser may `return hob_api_fail(...)`. type and code are literals. */
+int hob_api_fail(hob_api_error *e, int status, const char *type, const char *code, const char *param,
+                 const char *format, ...) HOB_PRINTF(6, 7);
+/* A 400 invalid_request_error. */
+#define hob_api_bad(e, code, param, ...) hob_api_fail(e, 400, "invalid_request_error", code, param, __VA_ARGS__)
+/* {"message": …, "type": …, "param": …, "code": …} */
+void hob_api_error_object(hob_text *t, const hob_api_error *e);
+
+typedef enum hob_api_kind { HOB_API_CHAT, HOB_API_COMPLETION, HOB_API_RESPONSES } hob_api_kind;
+
+typedef struct hob_api_request { /* zero-initialize; released by hob_api_request_free */
+    hob_api_kind kind;
+    uint32_t model; /* index in the configuration */
+    json_t *prepare; /* what PREPARE takes, without max_prompt_tokens */
+    json_t *run;     /* the sampling fields that RUN takes and the client gave */
+    json_t *echo;    /* responses: fields that the response object repeats */
+    bool stream, include_usage, logprobs, seed_given, max_tokens_given;
+    int top_logprobs; /* alternatives; meaningful with logprobs */
+    uint32_t max_tokens;
+    uint64_t seed;
+    char stream_id[65]; /* WebSocket; "": none */
+    bool has_stream_id;
+} hob_api_request;
+void hob_api_request_free(hob_api_request *r);
+
+/* A request body: bounded in depth and number of values before it is parsed, no duplicate keys, an object. */
+json_t *hob_api_load(const char *text, size_t len, hob_api_error *e);
+/* body is that object. WebSocket events carry "type" and "stream_id" as well. */
+HOB_MUST_CHECK int hob_api_parse(const hob_conf *conf, hob_api_kind kind, bool websocket, json_t *body,
+                                 hob_api_request *ret, hob_api_error *e);
+/* Index of the model called name ("default" is the first), or -1. */
+int hob_api_find_model(const hob_conf *conf, const char *name);
+
+/* The two ways a message list is written; both return new references, NULL with the error filled. */
+json_t *hob_api_chat_messages(json_t *messages, hob_api_error *e);
+json_t *hob_api_responses_messages(json_t *input, const char *instructions, hob_api_error *e);
+
+#endif

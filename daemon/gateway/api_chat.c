@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The answers of /v1/chat/completions and /v1/completions, whole or as server-sent events. Both send a piece of text
+ * with one choice, and differ in what they call it. */
+#include <string.h>
+
+#include "daemon/gateway/state.h"
+
+static bool is_chat(const hob_job *j)
+{
+    return j->request.kind == HOB_API_CHAT;
+}
+
+/* {"id": … "choices": — what every object begins with. */
+static void object_head(hob_text *t, const hob_job *j, const char *object)
+{
+    const char *model = j->link->model->name;
+    hob_text_format(t, "{\"id\":\"%s\",\"object\":\"%s\",\"created\":%lld,\"model\":", j->response_id, object,
+                    (long long)j->created_s);
+    hob_text_string(t, model, strlen(model));
+    hob_text_puts(t, ",\"system_fingerprint\":\"hob-" HOB_VERSION "\",\"choices\":[");
+}
+
+static const char *stream_object(const hob_job *j)
+{
+    return is_chat(j) ? "chat.completion.chunk" : "text_completion";
+}
+
+static void usage(hob_text *t, const hob_job *j)
+{
+    hob_text_format(t, "\"usage\":{\"prompt_tokens\":%u,\"completion_tokens\":%u,\"total_tokens\":%u,"
+                       "\"prompt_tokens_details\":{\"cached_tokens\":%u}}",
+                    j->prompt_tokens, j->answer_tokens, j->prompt_tokens + j->answer_tokens, j->cached_tokens);
+}
+
+static const char *finish_reason(hob_finish finish)
+{
+    return finish == HOB_FINISH_LENGTH ? "length" : "stop";
+}
+
+static size_t characters(const char *s, size_t len)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < len; i++)
+        n += ((unsigned char)s[i] & 0xc0) != 0x80;
+    return n;
+}
+
+static void add_token_text(hob_text *t, json_t *entry)
+{
+    json_t *token = json_object_get(entry, "token");
+    hob_text_string(t, json_is_string(token) ? json_string_value(token) : "", json_string_length(token));
+}
+
+/* The older interface's four parallel lists. offset, in characters, is where the first token's text begins. */
+static void completion_logprobs(hob_text *t, json_t *list, uint64_t *offset)
+{
+    json_t *entry, *other;
+    size_t i, k;
+
+    hob_text_puts(t, "{\"tokens\":[");
+    json_array_foreach(list, i, entry)
+    {
+        hob_text_puts(t, i ? "," : "");
+        add_token_text(t, entry);
+    }
+    hob_text_puts(t, "],\"token_logprobs\":[");
+    json_array_foreach(list, i, entry)
+        hob_text_format(t, "%s%.9g", i ? "," : "", json_number_value(json_object_get(entry, "logprob")));
+    hob_text_puts(t, "],\"top_logprobs\":[");
+    json_array_foreach(list, i, entry)
+    {
+        json_t *top = json_object_get(entry, "top_logprobs");
+        json_t *by_text = json_object(); /* two tokens may render alike: the likelier one stays */
+        json_array_foreach(top, k, other)
+        {
+            const char *name = json_string_value(json_object_get(other, "token"));
+            if (name && !json_object_get(by_text, name))
+                json_object_set(by_text, name, json_object_get(other, "logprob"));
+        }
+        hob_text_puts(t, i ? "," : "");
+        hob_text_json(t, by_text);
+        json_decref(by_text);
+    }
+    hob_text_puts(t, "],\"text_offset\":[");
+    json_array_foreach(list, i, entry)
+    {
+        json_t *token = json_object_get(entry, "token");
+        hob_text_format(t, "%s%llu", i ? "," : "", (unsigned long long)*offset);
+        if (json_is_string(token))
+            *offset += characters(json_string_value(token), json_string_length(token));
+    }
+    hob_text_puts(t, "]}");
+}
+
+static void choice_logprobs(hob_text *t, hob_job *j, json_t *list)
+{
+    if (!j->request.logprobs || !list)
+        hob_text_puts(t, "\"logprobs\":null");
+    else if (is_chat(j)) {
+        hob_text_puts(t, "\"logprobs\":{\"content\":");
+        hob_text_json(t, list);
+        hob_text_puts(t, ",\"refusal\":null}");
+    } else {
+        hob_text_puts(t, "\"logprobs\":");
+        completion_logprobs(t, list, &j->sequence);
+    }
+}
+
+/* ---- as a stream ---- */
+
+static void send_event(hob_job *j, hob_text *t, uint32_t tokens)
+{
+    if (j->request.include_usage)
+        hob_text_puts(t, ",\"usage\":null");
+    hob_text_puts(t, "}\n\n");
+    hob_http_stream_add(j->conn, t, j->id, tokens);
+}
+
+static hob_text *event_head(hob_job *j)
+{
+    hob_text *t = &j->g->scratch;
+    hob_text_clear(t);
+    hob_text_puts(t, "data: ");
+    object_head(t, j, stream_object(j));
+    return t;
+}
+
+static void begin(hob_job *j)
+{
+    if (j->began)
+        return;
+    j->began = true;
+    hob_http_stream_begin(j->conn);
+    if (!is_chat(j))
+        return;
+    hob_text *t = event_head(j);
+    hob_text_puts(t, "{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"logprobs\":null,"
+                     "\"finish_reason\":null}]");
+    send_event(j, t, 0);
+}
+
+static void stream_tokens(hob_job *j, const hob_tokens_message *m, json_t *logprobs)
+{
+    if (m->text_len == 0 && !(logprobs && json_array_size(logprobs) > 0)) {
+        hob_job_drained(j->g, j->id, m->token_count); /* nothing to send: nothing to wait for */
+        return;
+    }
+    begin(j);
+    hob_text *t = event_head(j);
+    hob_text_puts(t, is_chat(j) ? "{\"index\":0,\"delta\":{\"content\":" : "{\"index\":0,\"text\":");
+    hob_text_string(t, m->text, m->text_len);
+    hob_text_puts(t, is_chat(j) ? "}," : ",");
+    choice_logprobs(t, j, logprobs);
+    hob_text_puts(t, ",\"finish_reason\":null}]");
+    send_event(j, t, m->token_count);
+}
+
+static void stream_finished(hob_job *j, hob_finish finish)
+{
+    begin(j);
+    hob_text *t = event_head(j);
+    hob_text_format(t, "{\"index\":0,%s,\"logprobs\":null,\"finish_reason\":\"%s\"}]",
+                    is_chat(j) ? "\"delta\":{}" : "\"text\":\"\"", finish_reason(finish));
+    send_event(j, t, 0);
+    if (j->request.include_usage) {
+        t = event_head(j);
+        hob_text_puts(t, "],");
+        usage(t, j);
+        hob_text_puts(t, "}\n\n");
+        hob_http_stream_add(j->conn, t, 0, 0);
+    }
+    hob_text_clear(t);
+    hob_text_puts(t, "data: [DONE]\n\n");
+    hob_http_stream_add(j->conn, t, 0, 0);
+    hob_http_stream_end(j->conn);
+}
+
+/* ---- whole ---- */
+
+static void whole_tokens(hob_job *j, const hob_tokens_message *m, json_t *logprobs)
+{
+    hob_text_add(&j->text, m->text, m->text_len);
+    if (logprobs && !j->logprobs)
+        j->logprobs = json_incref(logprobs);
+    else if (logprobs && json_array_extend(j->logprobs, logprobs) < 0)
+        j->text.failed = true;
+    hob_job_drained(j->g, j->id, m->token_count);
+}
+
+static void whole_finished(hob_job *j, hob_finish finish)
+{
+    const char *text = hob_text_len(&j->text) ? hob_text_data(&j->text) : "";
+    hob_text t = {0};
+
+    object_head(&t, j, is_chat(j) ? "chat.completion" : "text_completion");
+    hob_text_puts(&t, is_chat(j) ? "{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":" : "{\"index\":0,\"text\":");
+    hob_text_string(&t, text, hob_text_len(&j->text));
+    hob_text_puts(&t, is_chat(j) ? ",\"refusal\":null}," : ",");
+    choice_logprobs(&t, j, j->logprobs);
+    hob_text_format(&t, ",\"finish_reason\":\"%s\"}],", finish_reason(finish));
+    usage(&t, j);
+    hob_text_puts(&t, "}\n");
+    if (t.failed || j->text.failed)
+        hob_conn_kill(j->conn, "no memory for an answer");
+    else
+        hob_http_respond(j->conn, 200, "application/json", "", hob_text_data(&t), hob_text_len(&t));
+    hob_text_free(&t);
+}
+
+/* ---- the format ---- */
+
+static void on_tokens(hob_job *j, const hob_tokens_message *m, json_t *logprobs)
+{
+    if (j->request.stream)
+        stream_tokens(j, m, logprobs);
+    else
+        whole_tokens(j, m, logprobs);
+}
+
+static void on_finished(hob_job *j, hob_finish finish)
+{
+    if (j->request.stream)
+        stream_finished(j, finish);
+    else
+        whole_finished(j, finish);
+}
+
+static void on_failed(hob_job *j, const hob_api_error *e)
+{
+    hob_text *t = &j->g->scratch;
+    if (!j->began) {
+        hob_http_error(j->conn, e);
+        return;
+    }
+    /* The status is long out: the error is the stream's last event. */
+    hob_text_clear(t);
+    hob_text_puts(t, "data: {\"error\":");
+    hob_api_error_object(t, e);
+    hob_text_puts(t, "}\n\n");
+    hob_http_stream_add(j->conn, t, 0, 0);
+    hob_http_stream_end(j->conn);
+}
+
+const hob_format hob_format_chat = {.tokens = on_tokens, .finished = on_finished, .failed = on_failed};
+const hob_format hob_format_completion = {.tokens = on_tokens, .finished = on_finished, .failed = on_failed};

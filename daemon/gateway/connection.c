@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A client's connection: limits at the door, the outbox, deadlines.
+ *
+ * The outbox is a queue of records, each some bytes of the response and the tokens that they stand for. One record, or
+ * for HTTP as many as fit, goes into one lws_write, and the next write is made only when libwebsockets says that the
+ * socket is writable again, with nothing of its own left over. That is the moment when the tokens of the write before
+ * count as drained and their credit goes back to the engine: a reader that stops reading stops its sequence. */
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+
+#include "daemon/gateway/state.h"
+
+enum { SEND_BUFFER_BYTES = 32 * 1024, NOT_SENT_BYTES = 16 * 1024, RECORD_HEADER = 16 };
+
+/* The peer's address, IPv4 mapped into IPv6; all zero when there is none. */
+static void peer_address(int fd, uint8_t ret[16], bool *ret_local)
+{
+    struct sockaddr_storage peer;
+    socklen_t len = sizeof peer;
+    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+
+    memset(ret, 0, 16);
+    *ret_local = false;
+    if (getpeername(fd, (struct sockaddr *)&peer, &len) < 0)
+        return;
+    if (peer.ss_family == AF_INET) {
+        memcpy(ret, mapped, 12);
+        memcpy(ret + 12, &((struct sockaddr_in *)&peer)->sin_addr, 4);
+    } else if (peer.ss_family == AF_INET6)
+        memcpy(ret, &((struct sockaddr_in6 *)&peer)->sin6_addr, 16);
+    else
+        return;
+    static const uint8_t loopback[16] = {[15] = 1};
+    *ret_local = memcmp(ret, mapped, 12) == 0 ? ret[12] == 127 : memcmp(ret, loopback, 16) == 0;
+}
+
+static bool same_source(const uint8_t a[16], const uint8_t b[16])
+{
+    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+    return memcmp(a, b, memcmp(a, mapped, 12) == 0 ? 16 : 8) == 0;
+}
+
+bool hob_conn_admits(hob_gateway *g, int fd)
+{
+    const int one = 1, send_bytes = SEND_BUFFER_BYTES, unsent = NOT_SENT_BYTES;
+    const unsigned timeout_ms = g->conf->stall_timeout_ms;
+    uint8_t address[16];
+    uint32_t same = 0;
+    bool local;
+
+    if (g->draining || g->conn_count >= g->conf->max_connections) {
+        g->metrics.refused_connections++;
+        return false;
+    }
+    peer_address(fd, address, &local);
+    for (const hob_conn *c = g->conns; c; c = c->next)
+        same += same_source(c->address, address);
+    if (same >= g->conf->max_connections_per_address) {
+        g->metrics.refused_connections++;
+        return false;
+    }
+    /* Options that fail leave a socket that works, only with the kernel's own bounds. */
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_bytes, sizeof send_bytes);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof timeout_ms);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
+    (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+    return true;
+}
+
+hob_conn *hob_conn_new(hob_gateway *g, struct lws *wsi, int fd)
+{
+    hob_conn *c = calloc(1, sizeof *c);
+    if (!c)
+        return NULL;
+    c->g = g;
+    c->wsi = wsi;
+    peer_address(fd, c->address, &c->local);
+    c->state = HOB_CONN_IDLE;
+    c->deadline_us = hob_now_us() + g->conf->header_timeout_ms * (uint64_t)1000;
+    c->next = g->conns;
+    if (g->conns)
+        g->conns->prev = c;
+    g->conns = c;
+    g->conn_count++;
+    g->metrics.connections++;
+    return c;
+}
+
+void hob_conn_free(hob_conn *c)
+{
+    if (!c)
+        return;
+    hob_conn_drop_jobs(c);
+    if (c->prev)
+        c->prev->next = c->next;
+    else
+        c->g->conns = c->next;
+    if (c->next)
+        c->next->prev = c->prev;
+    c->g->conn_count--;
+    hob_bytes_free(&c->body);
+    hob_bytes_free(&c->out);
+    free(c);
+}
+
+void hob_conn_drop_jobs(hob_conn *c)
+{
+    while (c->jobs)
+        hob_job_abandon(c->jobs);
+}
+
+void hob_conn_kill(hob_conn *c, const char *why)
+{
+    if (c->state == HOB_CONN_CLOSING)
+        return;
+    hob_log(HOB_LOG_DEBUG, "connection closed: %s", why);
+    c->state = HOB_CONN_CLOSING; /* its jobs go when libwebsockets closes it: callers may still hold one */
+    lws_set_timeout(c->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
+}
+
+void hob_request_id(char ret[32], const char *prefix)
+{
+    uint8_t random[12];
+    size_t n = (size_t)snprintf(ret, 32, "%s", prefix);
+    if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random) {
+        uint64_t now = hob_now_us(); /* unique is enough for a name */
+        memcpy(random, &now, sizeof now);
+    }
+    for (size_t i = 0; i < sizeof random && n + 3 <= 32; i++, n += 2)
+        snprintf(ret + n, 32 - n, "%02x", random[i]);
+}
+
+/* ---- the outbox ---- */
+
+void hob_conn_queue(hob_conn *c, const void *data, size_t len, uint64_t job, uint32_t tokens)
+{
+    uint8_t header[RECORD_HEADER];
+    if (c->state == HOB_CONN_CLOSING || (len == 0 && tokens == 0))
+        return;
+    if (len > UINT32_MAX || c->out_bytes + len > (size_t)c->g->conf->outbox_bytes + HOB_OUTBOX_SLACK) {
+        hob_log(HOB_LOG_WARN, "outbox full: %zu bytes wait and %zu come", c->out_bytes, len);
+        hob_conn_kill(c, "outbox full");
+        return;
+    }
+    hob_put_u32(header, (uint32_t)len);
+    hob_put_u32(header + 4, tokens);
+    hob_put_u64(header + 8, job);
+    if (hob_bytes_append(&c->out, header, sizeof header) < 0 || hob_bytes_append(&c->out, data, len) < 0) {
+        hob_conn_kill(c, "no memory for the outbox");
+        return;
+    }
+    if (c->out_bytes == 0 && !c->in_flight)
+        c->progress_us = hob_now_us();
+    c->out_bytes += len;
+    lws_callback_on_writable(c->wsi);
+}
+
+/* What the write before carried has left for the socket. */
+static void settle(hob_conn *c)
+{
+    if (!c->in_flight)
+        return;
+    uint64_t job = c->flight_job;
+    uint32_t tokens = c->flight_tokens;
+    c->in_flight = false;
+    c->flight_job = c->flight_tokens = 0;
+    c->progress_us = hob_now_us();
+    if (tokens > 0)
+        hob_job_drained(c->g, job, tokens);
+}
+
+/* Copies up to HOB_WRITE_MAX bytes to buffer and notes their tokens. ret_first, ret_final: of a WebSocket message. */
+static size_t take_records(hob_conn *c, unsigned char *buffer, bool one, bool *ret_first, bool *ret_final)
+{
+    size_t n = 0;
+    *ret_first = c->record_sent == 0;
+    *ret_final = false;
+    while (hob_bytes_left(&c->out) > 0 && n < HOB_WRITE_MAX) {
+        const uint8_t *record = c->out.data + c->out.start;
+        size_t len = hob_get_u32(record), left = len - c->record_sent;
+        size_t part = left < HOB_WRITE_MAX - n ? left : HOB_WRITE_MAX - n;
+        memcpy(buffer + n, record + RECORD_HEADER + c->record_sent, part);
+        n += part;
+        c->record_sent += part;
+        c->out_bytes -= part;
+        if (c->record_sent < len)
+            break;
+        if (hob_get_u32(record + 4) > 0) {
+            c->flight_job = hob_get_u64(record + 8);
+            c->flight_tokens += hob_get_u32(record + 4);
+        }
+        c->record_sent = 0;
+        *ret_final = true;
+        hob_bytes_consume(&c->out, RECORD_HEADER + len);
+        if (one)
+            break;
+    }
+    return n;
+}
+
+int hob_conn_write(hob_conn *c)
+{
+    unsigned char *buffer = c->g->write_buffer + LWS_PRE;
+    const bool socket = c->state == HOB_CONN_SOCKET;
+    bool first, final;
+
+    settle(c);
+    if (c->state == HOB_CONN_CLOSING)
+        return -1;
+    if (hob_bytes_left(&c->out) == 0)
+        return 0;
+    size_t n = take_records(c, buffer, socket, &first, &final);
+    c->in_flight = true;
+    c->sent_at_us = hob_now_us();
+    c->g->metrics.bytes_out += n;
+    int how = socket ? lws_write_ws_flags(LWS_WRITE_TEXT, first, final) : LWS_WRITE_HTTP;
+    if (lws_write(c->wsi, buffer, n, (enum lws_write_protocol)how) < (int)n)
+        return -1;
+    lws_callback_on_writable(c->wsi); /* for the rest, and to learn that this has drained */
+    return 1;
+}
+
+/* ---- deadlines ---- */
+
+static void body_too_slow(hob_conn *c)
+{
+    hob_api_error e;
+    hob_api_fail(&e, 408, "invalid_request_error", "request_timeout", NULL,
+                 "the body came too slowly: %zu of %zu bytes", c->body_seen, c->body_bytes);
+    c->close_after = true;
+    hob_http_error(c, &e);
+}
+
+void hob_conn_tick(hob_conn *c, uint64_t now_us)
+{
+    const hob_conf *conf = c->g->conf;
+
+    if (c->state == HOB_CONN_CLOSING)
+        return;
+    if (c->state == HOB_CONN_BODY) {
+        uint64_t spent_us = now_us - c->body_began_us;
+        uint64_t least = spent_us < 1000000 ? 0 : (spent_us - 1000000) / 1000 * conf->body_min_bytes_per_s / 1000;
+        if (spent_us > conf->body_timeout_ms * (uint64_t)1000 || c->body_seen < least)
+            body_too_slow(c);
+        return;
+    }
+    if ((c->out_bytes > 0 || c->in_flight) && now_us - c->progress_us > conf->stall_timeout_ms * (uint64_t)1000) {
+        c->g->metrics.stalled_closes++;
+        hob_conn_kill(c, "its reader has stalled");
+    } else if (c->deadline_us && now_us > c->deadline_us)
+        hob_conn_kill(c, "idle");
+    else if (c->g->draining && !c->jobs && !c->in_flight && c->out_bytes == 0 &&
+             (c->state == HOB_CONN_IDLE || c->state == HOB_CONN_SOCKET))
+        hob_conn_kill(c, "draining");
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The gateway process: sockets, TLS, keys, and the engines it supervises. One thread, `loop`, runs libwebsockets and
+ * everything in this folder; nothing there blocks.
+ *
+ *     client <-> hob_conn (connection.c, http.c, websocket.c) <-> hob_job (job.c) <-> hob_link (link.c) <-> engine
+ *
+ * A job is one inference. It belongs to a connection and a link, and knows each by pointer: both tell it before they
+ * go. How its answer is written is a hob_format: chat, completion or responses. */
+#ifndef HOB_DAEMON_GATEWAY_GATEWAY_H
+#define HOB_DAEMON_GATEWAY_GATEWAY_H
+
+#include "daemon/conf/conf.h"
+
+#define HOB_VERSION "0.1.0"
+
+/* Runs until SIGTERM or SIGINT has drained it; returns the exit status. give_up: end, with an error, when an engine
+ * cannot be started at all, instead of trying for ever. */
+int hob_gateway_run(const hob_conf *conf, bool give_up);
+
+#endif

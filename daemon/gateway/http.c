@@ -1,0 +1,483 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * HTTP/1.1: from a request's head and body to a route, and the writing of responses.
+ *
+ * libwebsockets parses; what it lets through and should not is refused here: a second Content-Length (it joins them with
+ * a comma, so a strict number finds it), Content-Length beside Transfer-Encoding, and chunked request bodies, which it
+ * never completes. Response heads and chunk framing are our own bytes. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/gateway/state.h"
+
+/* A refused body up to this long is read and dropped, so that the connection lives on; above, it closes. */
+enum { DROP_BODY_MAX = 65536 };
+
+static const char *reason_of(int status)
+{
+    static const struct { int status; const char *reason; } known[] = {
+        {200, "OK"}, {400, "Bad Request"}, {401, "Unauthorized"}, {403, "Forbidden"}, {404, "Not Found"},
+        {405, "Method Not Allowed"}, {408, "Request Timeout"}, {411, "Length Required"},
+        {413, "Content Too Large"}, {415, "Unsupported Media Type"}, {417, "Expectation Failed"},
+        {426, "Upgrade Required"}, {429, "Too Many Requests"}, {500, "Internal Server Error"},
+        {503, "Service Unavailable"},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (known[i].status == status)
+            return known[i].reason;
+    return "Error";
+}
+
+/* ---- responses ---- */
+
+size_t hob_http_head(hob_conn *c, char *ret, size_t cap, int status, const char *type, const char *extra,
+                     const size_t *body_len)
+{
+    char length[64] = "";
+    if (body_len)
+        snprintf(length, sizeof length, "content-length: %zu\r\n", *body_len);
+    else if (c->chunked)
+        snprintf(length, sizeof length, "transfer-encoding: chunked\r\n");
+    int n = snprintf(ret, cap,
+                     "HTTP/1.1 %d %s\r\nserver: hob\r\ncontent-type: %s\r\n%s%scache-control: no-store\r\n"
+                     "x-content-type-options: nosniff\r\nx-request-id: %s\r\nconnection: %s\r\n\r\n",
+                     status, reason_of(status), type, length, extra, c->request_id,
+                     c->close_after ? "close" : "keep-alive");
+    hob_metrics_status(&c->g->metrics, status);
+    return n > 0 && (size_t)n < cap ? (size_t)n : 0;
+}
+
+void hob_http_respond(hob_conn *c, int status, const char *type, const char *extra, const char *body, size_t len)
+{
+    char head[1024];
+    if (c->state == HOB_CONN_CLOSING)
+        return;
+    if (c->g->draining)
+        c->close_after = true;
+    size_t n = hob_http_head(c, head, sizeof head, status, type, extra, &len);
+    c->state = HOB_CONN_BUSY;
+    c->deadline_us = 0;
+    c->response_done = true;
+    hob_conn_queue(c, head, n, 0, 0);
+    if (len > 0)
+        hob_conn_queue(c, body, len, 0, 0);
+}
+
+void hob_http_error(hob_conn *c, const hob_api_error *e)
+{
+    char extra[128] = "";
+    hob_text t = {0};
+
+    if (e->retry_after_s)
+        snprintf(extra, sizeof extra, "retry-after: %u\r\n", e->retry_after_s);
+    if (e->status == 401)
+        snprintf(extra, sizeof extra, "www-authenticate: Bearer realm=\"hob\"\r\n");
+    if (e->status == 405)
+        snprintf(extra, sizeof extra, "allow: %s\r\n", c->route == HOB_ROUTE_CHAT || c->route == HOB_ROUTE_COMPLETION ||
+                                                               c->route == HOB_ROUTE_RESPONSES ? "POST" : "GET");
+    hob_log(HOB_LOG_DEBUG, "%s refused with %d %s", c->request_id, e->status, e->code ? e->code : e->type);
+    hob_text_puts(&t, "{\"error\":");
+    hob_api_error_object(&t, e);
+    hob_text_puts(&t, "}\n");
+    if (t.failed)
+        hob_conn_kill(c, "no memory for an error");
+    else
+        hob_http_respond(c, e->status, "application/json", extra, hob_text_data(&t), hob_text_len(&t));
+    hob_text_free(&t);
+}
+
+void hob_http_stream_begin(hob_conn *c)
+{
+    char head[1024];
+    c->chunked = !c->version_1_0;
+    if (c->version_1_0 || c->g->draining)
+        c->close_after = true; /* the end of the connection is the end of the stream, or of the server */
+    size_t n = hob_http_head(c, head, sizeof head, 200, "text/event-stream; charset=utf-8", "", NULL);
+    hob_conn_queue(c, head, n, 0, 0);
+}
+
+void hob_http_stream_add(hob_conn *c, const hob_text *event, uint64_t job, uint32_t tokens)
+{
+    char size[32];
+    if (event->failed) {
+        hob_conn_kill(c, "no memory for an event");
+        return;
+    }
+    if (c->chunked) {
+        int n = snprintf(size, sizeof size, "%zx\r\n", hob_text_len(event));
+        hob_conn_queue(c, size, (size_t)n, 0, 0);
+    }
+    hob_conn_queue(c, hob_text_data(event), hob_text_len(event), job, tokens);
+    if (c->chunked)
+        hob_conn_queue(c, "\r\n", 2, 0, 0);
+}
+
+void hob_http_stream_end(hob_conn *c)
+{
+    if (c->chunked)
+        hob_conn_queue(c, "0\r\n\r\n", 5, 0, 0);
+    c->response_done = true;
+    if (c->state != HOB_CONN_CLOSING)
+        lws_callback_on_writable(c->wsi);
+}
+
+/* ---- the head ---- */
+
+/* A header's value; "" when it is absent. False when it is longer than cap. */
+static bool header(struct lws *wsi, enum lws_token_indexes token, char *ret, size_t cap)
+{
+    ret[0] = '\0';
+    if (lws_hdr_total_length(wsi, token) <= 0)
+        return true;
+    return lws_hdr_copy(wsi, ret, (int)cap, token) >= 0;
+}
+
+/* Is word among the comma-separated values? */
+static bool has_word(const char *list, const char *word)
+{
+    size_t n = strlen(word);
+    for (const char *p = list; *p;) {
+        p += strspn(p, " \t,");
+        size_t len = strcspn(p, " \t,;");
+        if (len == n && strncasecmp(p, word, n) == 0)
+            return true;
+        p += strcspn(p, ",");
+    }
+    return false;
+}
+
+int hob_http_authorize(hob_conn *c, hob_api_error *e)
+{
+    char value[512];
+
+    c->key = NULL;
+    if (c->g->conf->plain)
+        return 0;
+    if (!header(c->wsi, WSI_TOKEN_HTTP_AUTHORIZATION, value, sizeof value))
+        value[0] = '\0';
+    if (strncasecmp(value, "Bearer ", 7) == 0) {
+        const char *key = value + 7 + strspn(value + 7, " ");
+        c->key = hob_keys_find(&c->g->keys, key, strlen(key));
+    }
+    lws_explicit_bzero(value, sizeof value);
+    if (c->key)
+        return 0;
+    return hob_api_fail(e, 401, "invalid_request_error", "invalid_api_key", NULL,
+                        "no valid API key was given; send it as 'Authorization: Bearer KEY'");
+}
+
+static bool is_loopback_name(const char *host)
+{
+    char name[64];
+    size_t len = host[0] == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":/");
+    if (len >= sizeof name)
+        return false;
+    memcpy(name, host, len);
+    name[len] = '\0';
+    return strcasecmp(name, "localhost") == 0 || strcmp(name, "[::1]") == 0 || strncmp(name, "127.", 4) == 0;
+}
+
+/* --dev has no keys, so a web page in the developer's browser must not reach it, by another site's origin or by a
+ * name that resolves to this machine. */
+int hob_http_check_site(hob_conn *c, hob_api_error *e)
+{
+    char host[256], origin[256];
+    if (!c->g->conf->plain)
+        return 0;
+    bool fits = header(c->wsi, WSI_TOKEN_HOST, host, sizeof host) && header(c->wsi, WSI_TOKEN_ORIGIN, origin, sizeof origin);
+    const char *site = strstr(origin, "://");
+    if (fits && (!host[0] || is_loopback_name(host)) && (!origin[0] || (site && is_loopback_name(site + 3))))
+        return 0;
+    return hob_api_fail(e, 403, "invalid_request_error", "forbidden_host", NULL,
+                        "a server without keys answers only to localhost and 127.0.0.1");
+}
+
+static hob_route find_route(hob_conn *c, const char *path)
+{
+    static const struct { const char *path; hob_route route; } routes[] = {
+        {"/livez", HOB_ROUTE_LIVEZ}, {"/readyz", HOB_ROUTE_READYZ}, {"/metrics", HOB_ROUTE_METRICS},
+        {"/v1/models", HOB_ROUTE_MODELS}, {"/v1/chat/completions", HOB_ROUTE_CHAT},
+        {"/v1/completions", HOB_ROUTE_COMPLETION}, {"/v1/responses", HOB_ROUTE_RESPONSES},
+    };
+    for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
+        if (strcmp(routes[i].path, path) == 0)
+            return routes[i].route;
+    if (strncmp(path, "/v1/models/", 11) == 0 && path[11]) {
+        if (strlen(path + 11) < sizeof c->model) {
+            strcpy(c->model, path + 11);
+            return HOB_ROUTE_MODEL;
+        }
+    }
+    return HOB_ROUTE_NONE;
+}
+
+static bool is_post_route(hob_route r)
+{
+    return r == HOB_ROUTE_CHAT || r == HOB_ROUTE_COMPLETION || r == HOB_ROUTE_RESPONSES;
+}
+
+/* How long the body is. Fills the error where that cannot be told. */
+static int check_length(hob_conn *c, bool post, hob_api_error *e)
+{
+    char length[64], encoding[64];
+    bool fits = header(c->wsi, WSI_TOKEN_HTTP_CONTENT_LENGTH, length, sizeof length) &&
+                header(c->wsi, WSI_TOKEN_HTTP_TRANSFER_ENCODING, encoding, sizeof encoding);
+    size_t digits = strspn(length, "0123456789");
+
+    c->body_bytes = 0;
+    if (!fits || (encoding[0] && length[0]) || (length[0] && (length[digits] || digits == 0)))
+        return hob_api_bad(e, "invalid_length", NULL, "the body's length is ambiguous or not a number");
+    if (encoding[0])
+        return hob_api_fail(e, 411, "invalid_request_error", "length_required", NULL,
+                            "chunked request bodies are not supported: send Content-Length");
+    if (!length[0]) {
+        if (!post)
+            return 0;
+        return hob_api_fail(e, 411, "invalid_request_error", "length_required", NULL, "Content-Length is needed");
+    }
+    if (digits > 15 || strtoull(length, NULL, 10) > c->g->conf->max_body_bytes)
+        return hob_api_fail(e, 413, "invalid_request_error", "request_too_large", NULL,
+                            "the body is longer than the %u bytes that are allowed", c->g->conf->max_body_bytes);
+    c->body_bytes = strtoull(length, NULL, 10);
+    return 0;
+}
+
+static int check_head(hob_conn *c, const char *path, bool get, bool post, hob_api_error *e)
+{
+    char type[128];
+
+    c->route = find_route(c, path);
+    if (c->route != HOB_ROUTE_LIVEZ && c->route != HOB_ROUTE_READYZ && !(c->route == HOB_ROUTE_METRICS && c->local) &&
+        hob_http_authorize(c, e) < 0)
+        return HOB_EINVAL;
+    if (hob_http_check_site(c, e) < 0)
+        return HOB_EINVAL;
+    if (c->route == HOB_ROUTE_NONE)
+        return hob_api_fail(e, 404, "invalid_request_error", "unknown_url", NULL, "unknown URL: %.100s", path);
+    if (is_post_route(c->route) ? !post : !get)
+        return hob_api_fail(e, 405, "invalid_request_error", "method_not_allowed", NULL,
+                            "%.60s answers to %s only", path, is_post_route(c->route) ? "POST" : "GET");
+    if (post && (!header(c->wsi, WSI_TOKEN_HTTP_CONTENT_TYPE, type, sizeof type) || !has_word(type, "application/json")))
+        return hob_api_fail(e, 415, "invalid_request_error", "unsupported_media_type", NULL,
+                            "the body has to be sent with 'Content-Type: application/json'");
+    return 0;
+}
+
+static void begin_request(hob_conn *c)
+{
+    char value[64];
+
+    c->key = NULL;
+    c->early.status = 0;
+    c->body_seen = c->body.start = c->body.len = 0;
+    c->chunked = c->response_done = false;
+    c->deadline_us = 0;
+    hob_request_id(c->request_id, "req_");
+    c->version_1_0 = !header(c->wsi, WSI_TOKEN_HTTP, value, sizeof value) || strcmp(value, "HTTP/1.1") != 0;
+    bool fits = header(c->wsi, WSI_TOKEN_CONNECTION, value, sizeof value);
+    c->close_after = !fits || has_word(value, "close") || (c->version_1_0 && !has_word(value, "keep-alive"));
+}
+
+static void serve_get(hob_conn *c);
+
+static int on_head(hob_conn *c, const char *in, size_t len)
+{
+    struct lws *wsi = c->wsi;
+    const bool get = lws_hdr_total_length(wsi, WSI_TOKEN_GET_URI) > 0;
+    const bool post = lws_hdr_total_length(wsi, WSI_TOKEN_POST_URI) > 0;
+    hob_api_error length_error = {0};
+    char path[256], expect[32];
+
+    if (c->state != HOB_CONN_IDLE)
+        return -1;
+    begin_request(c);
+    snprintf(path, sizeof path, "%.*s", (int)(len < sizeof path ? len : sizeof path - 1), in);
+    if (check_length(c, post, &length_error) == 0 && !post && c->body_bytes > 0)
+        hob_api_bad(&length_error, "invalid_length", NULL, "a body is allowed with POST only");
+    (void)check_head(c, path, get, post, &c->early);
+    if (length_error.status && (c->early.status == 0 || length_error.status == 400)) {
+        c->early = length_error;
+    }
+    if (c->early.status && (length_error.status || c->body_bytes > DROP_BODY_MAX || !(get || post))) {
+        c->close_after = true; /* where the next request would begin is not known, or too far away */
+        hob_http_error(c, &c->early);
+        return 0;
+    }
+    if (post) {
+        c->state = HOB_CONN_BODY;
+        c->body_began_us = hob_now_us();
+        if (header(wsi, WSI_TOKEN_HTTP_EXPECT, expect, sizeof expect) && has_word(expect, "100-continue")) {
+            static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
+            memcpy(c->g->write_buffer + LWS_PRE, go_on, sizeof go_on - 1);
+            if (lws_write(wsi, c->g->write_buffer + LWS_PRE, sizeof go_on - 1, LWS_WRITE_HTTP_HEADERS) < 0)
+                return -1;
+        }
+        return 0;
+    }
+    /* The answer is ready at once; a request piped behind this one waits until it is out. */
+    c->flow_stopped = true;
+    lws_rx_flow_control(wsi, 0);
+    if (c->early.status)
+        hob_http_error(c, &c->early);
+    else
+        serve_get(c);
+    return 0;
+}
+
+/* ---- the routes ---- */
+
+static void model_object(hob_text *t, const hob_gateway *g, uint32_t i)
+{
+    const hob_link *l = &g->links[i];
+    hob_text_puts(t, "{\"id\":");
+    hob_text_string(t, g->conf->models[i].name, strlen(g->conf->models[i].name));
+    hob_text_format(t, ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"hob\",\"hob_ready\":%s",
+                    (long long)g->started_s, l->state == HOB_LINK_READY ? "true" : "false");
+    if (l->context)
+        hob_text_format(t, ",\"hob_context_tokens\":%u", l->context);
+    hob_text_puts(t, "}");
+}
+
+static void serve_models(hob_conn *c, hob_text *t)
+{
+    hob_gateway *g = c->g;
+    hob_text_puts(t, "{\"object\":\"list\",\"data\":[");
+    for (uint32_t i = 0; i < g->conf->model_count; i++) {
+        if (i > 0)
+            hob_text_puts(t, ",");
+        model_object(t, g, i);
+    }
+    hob_text_puts(t, "]}\n");
+}
+
+static void serve_get(hob_conn *c)
+{
+    hob_gateway *g = c->g;
+    hob_text t = {0};
+    hob_api_error e;
+    const char *type = "application/json";
+    int status = 200, found;
+    bool ready = !g->draining;
+
+    switch (c->route) {
+    case HOB_ROUTE_LIVEZ:
+        hob_text_puts(&t, "{\"status\":\"ok\"}\n");
+        break;
+    case HOB_ROUTE_READYZ:
+        for (uint32_t i = 0; i < g->link_count; i++)
+            ready = ready && g->links[i].state == HOB_LINK_READY;
+        status = ready ? 200 : 503;
+        hob_text_format(&t, "{\"status\":\"%s\"}\n", ready ? "ready" : g->draining ? "draining" : "starting");
+        break;
+    case HOB_ROUTE_METRICS:
+        type = "text/plain; version=0.0.4; charset=utf-8";
+        hob_metrics_write(g, &t);
+        break;
+    case HOB_ROUTE_MODELS:
+        serve_models(c, &t);
+        break;
+    default:
+        found = hob_api_find_model(g->conf, c->model);
+        if (found < 0) {
+            hob_api_fail(&e, 404, "invalid_request_error", "model_not_found", "model", "the model '%.100s' does not exist",
+                         c->model);
+            hob_http_error(c, &e);
+            return;
+        }
+        model_object(&t, g, (uint32_t)found);
+        break;
+    }
+    if (t.failed)
+        hob_conn_kill(c, "no memory for a response");
+    else
+        hob_http_respond(c, status, type, status == 503 ? "retry-after: 1\r\n" : "", hob_text_data(&t), hob_text_len(&t));
+    hob_text_free(&t);
+}
+
+static void serve_post(hob_conn *c)
+{
+    hob_api_error e = {0};
+    hob_api_request request;
+    hob_api_kind kind = c->route == HOB_ROUTE_CHAT ? HOB_API_CHAT
+                        : c->route == HOB_ROUTE_COMPLETION ? HOB_API_COMPLETION : HOB_API_RESPONSES;
+    json_t *body = hob_api_load(hob_bytes_left(&c->body) ? (const char *)c->body.data + c->body.start : "",
+                                hob_bytes_left(&c->body), &e);
+    hob_bytes_free(&c->body);
+    int rc = body ? hob_api_parse(c->g->conf, kind, false, body, &request, &e) : HOB_EINVAL;
+    json_decref(body);
+    if (rc == 0 && c->g->draining) {
+        hob_api_request_free(&request);
+        rc = hob_api_fail(&e, 503, "server_error", "draining", NULL, "the server is shutting down");
+        e.retry_after_s = 5;
+    }
+    if (rc < 0)
+        hob_http_error(c, &e);
+    else
+        hob_job_open(c, &request, false);
+}
+
+/* ---- the body, and the way back ---- */
+
+static int on_body(hob_conn *c, const char *in, size_t len)
+{
+    if (c->state != HOB_CONN_BODY)
+        return 0; /* already refused: what still comes is dropped */
+    c->body_seen += len;
+    if (c->early.status || len == 0)
+        return 0;
+    if (c->body_seen > c->body_bytes || hob_bytes_append(&c->body, in, len) < 0)
+        return -1;
+    return 0;
+}
+
+static int on_body_end(hob_conn *c)
+{
+    if (c->state != HOB_CONN_BODY) {
+        /* libwebsockets says so again when bytes follow the body: a request piped behind, which has to wait. */
+        c->flow_stopped = true;
+        lws_rx_flow_control(c->wsi, 0);
+        return 0;
+    }
+    c->state = HOB_CONN_BUSY;
+    if (c->early.status)
+        hob_http_error(c, &c->early);
+    else
+        serve_post(c);
+    return 0;
+}
+
+static int on_writable(hob_conn *c)
+{
+    int rc = hob_conn_write(c);
+    if (rc != 0)
+        return rc < 0 ? -1 : 0;
+    if (!c->response_done || c->state != HOB_CONN_BUSY)
+        return 0;
+    c->response_done = false;
+    hob_conn_drop_jobs(c);
+    if (c->close_after) {
+        c->state = HOB_CONN_CLOSING;
+        return -1;
+    }
+    c->state = HOB_CONN_IDLE;
+    c->deadline_us = hob_now_us() + c->g->conf->idle_timeout_ms * (uint64_t)1000;
+    if (lws_http_transaction_completed(c->wsi))
+        return -1;
+    if (c->flow_stopped) {
+        c->flow_stopped = false;
+        lws_rx_flow_control(c->wsi, 1);
+    }
+    return 0;
+}
+
+int hob_http_callback(hob_conn *c, enum lws_callback_reasons reason, const char *in, size_t len)
+{
+    switch (reason) {
+    case LWS_CALLBACK_HTTP: return on_head(c, in, len);
+    case LWS_CALLBACK_HTTP_BODY: return on_body(c, in, len);
+    case LWS_CALLBACK_HTTP_BODY_COMPLETION: return on_body_end(c);
+    case LWS_CALLBACK_HTTP_WRITEABLE: return on_writable(c);
+    default: return 0;
+    }
+}

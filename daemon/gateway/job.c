@@ -1,0 +1,514 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * One inference, from admission to its last byte: PREPARE, the check of its size, RUN, tokens against credit, the end.
+ *
+ * A job keeps the token ids of its prompt and of what was already generated. When its engine dies it waits for the next
+ * one and hands those over, with the same seed, so that the stream goes on where it stopped. A job that has seen two
+ * engines die is taken for the cause and ends with an error. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "daemon/gateway/state.h"
+
+enum { CRASHES_MAX = 2, PROMPT_FACTOR = 4, PROMPT_LEAST = 65536 };
+
+/* ---- the life of the structure ---- */
+
+static void uncount(hob_job *j)
+{
+    if (j->counted && j->link->jobs > 0)
+        j->link->jobs--;
+    j->counted = false;
+}
+
+/* Takes the job out of everything; its connection may start the next one. */
+static void job_free(hob_job *j)
+{
+    hob_gateway *g = j->g;
+    hob_conn *c = j->conn;
+
+    uncount(j);
+    if (j->prev)
+        j->prev->next = j->next;
+    else
+        g->jobs = j->next;
+    if (j->next)
+        j->next->prev = j->prev;
+    if (c) {
+        hob_job **at = &c->jobs;
+        while (*at != j)
+            at = &(*at)->conn_next;
+        *at = j->conn_next;
+        c->job_count--;
+    }
+    hob_api_request_free(&j->request);
+    free(j->ids);
+    hob_text_free(&j->text);
+    json_decref(j->logprobs);
+    free(j);
+}
+
+static void job_done(hob_job *j)
+{
+    hob_conn *c = j->conn;
+    bool websocket = j->websocket;
+    job_free(j);
+    if (c && websocket)
+        hob_websocket_next(c);
+}
+
+static hob_job *find_job(hob_gateway *g, uint64_t id)
+{
+    hob_job *j = g->jobs;
+    while (j && j->id != id)
+        j = j->next;
+    return j;
+}
+
+static void fail_job(hob_job *j, const hob_api_error *e)
+{
+    j->g->metrics.failed++;
+    if (j->conn)
+        j->format->failed(j, e);
+    job_done(j);
+}
+
+static int new_seed(uint64_t *ret)
+{
+    return getrandom(ret, sizeof *ret, 0) == (ssize_t)sizeof *ret ? 0 : HOB_EIO;
+}
+
+void hob_job_open(hob_conn *c, hob_api_request *request, bool websocket)
+{
+    static const hob_format *const formats[] = {&hob_format_chat, &hob_format_completion, &hob_format_responses};
+    static const char *const prefixes[] = {"chatcmpl-", "cmpl-", "resp_"};
+    hob_gateway *g = c->g;
+    hob_job *j = calloc(1, sizeof *j);
+    hob_api_error e;
+
+    if (!j || (!request->seed_given && new_seed(&request->seed) < 0)) {
+        free(j);
+        hob_api_request_free(request);
+        hob_api_fail(&e, 503, "server_error", "out_of_memory", NULL, "no memory for the request");
+        if (websocket)
+            hob_websocket_error(c, NULL, NULL, &e);
+        else
+            hob_http_error(c, &e);
+        return;
+    }
+    j->g = g;
+    j->request = *request;
+    *request = (hob_api_request){0};
+    j->format = formats[j->request.kind];
+    j->websocket = websocket;
+    j->id = ++g->next_id;
+    j->link = &g->links[j->request.model];
+    j->arrived_us = hob_now_us();
+    j->created_s = (int64_t)time(NULL);
+    hob_request_id(j->response_id, prefixes[j->request.kind]);
+    hob_request_id(j->item_id, "msg_");
+    j->next = g->jobs;
+    if (g->jobs)
+        g->jobs->prev = j;
+    g->jobs = j;
+    j->conn = c;
+    hob_job **tail = &c->jobs;
+    while (*tail)
+        tail = &(*tail)->conn_next;
+    *tail = j;
+    c->job_count++;
+    g->metrics.jobs++;
+    if (websocket) {
+        j->state = HOB_JOB_LANE;
+        hob_websocket_next(c);
+    } else
+        hob_job_start(j);
+}
+
+/* ---- towards the engine ---- */
+
+/* How long until there is room, from what jobs took lately. */
+static uint32_t retry_after_s(const hob_link *l)
+{
+    uint32_t rows = l->max_sequences ? l->max_sequences : 1;
+    double s = l->job_seconds * (l->jobs + 1) / rows;
+    return s < 1 ? 1 : s > 60 ? 60 : (uint32_t)s;
+}
+
+static void fail_busy(hob_job *j)
+{
+    hob_api_error e;
+    hob_api_fail(&e, 429, "rate_limit_error", "server_busy", NULL,
+                 "%u requests are running or waiting for this model; try again later", j->link->jobs);
+    e.retry_after_s = retry_after_s(j->link);
+    fail_job(j, &e);
+}
+
+static void fail_unavailable(hob_job *j)
+{
+    hob_api_error e;
+    bool restarted = j->crashes > 0;
+    hob_api_fail(&e, 503, "server_error", restarted ? "engine_restarted" : "engine_unavailable", NULL,
+                 restarted ? "the engine stopped while it was answering, and could not go on"
+                           : "the model is not loaded yet; try again later");
+    e.retry_after_s = 5;
+    fail_job(j, &e);
+}
+
+static bool send_json(hob_job *j, hob_message_type type, const json_t *payload)
+{
+    hob_text *t = &j->g->scratch;
+    hob_text_clear(t);
+    hob_text_json(t, payload);
+    return !t->failed && hob_link_send(j->link, type, j->id, hob_text_data(t), hob_text_len(t));
+}
+
+static bool send_prepare(hob_job *j)
+{
+    uint32_t most = j->link->context > PROMPT_LEAST / PROMPT_FACTOR ? j->link->context * PROMPT_FACTOR : PROMPT_LEAST;
+    if (j->id_count == 0) {
+        if (json_object_set_new(j->request.prepare, "max_prompt_tokens", json_integer(most)) < 0)
+            return false;
+        return send_json(j, HOB_MSG_PREPARE, j->request.prepare);
+    }
+    hob_text *t = &j->g->scratch;
+    hob_text_clear(t);
+    hob_text_format(t, "{\"max_prompt_tokens\":%u,\"ids\":[", most);
+    for (uint32_t i = 0; i < j->id_count; i++)
+        hob_text_format(t, i ? ",%u" : "%u", j->ids[i]);
+    hob_text_puts(t, "]}");
+    return !t->failed && hob_link_send(j->link, HOB_MSG_PREPARE, j->id, hob_text_data(t), hob_text_len(t));
+}
+
+static uint32_t credit_window(const hob_job *j)
+{
+    /* Without a stream the answer is kept here whole and bounded by max_tokens: nothing to wait for. */
+    return j->request.stream || j->websocket ? HOB_CREDIT_TOKENS : j->max_tokens;
+}
+
+static bool send_run(hob_job *j)
+{
+    hob_text *t = &j->g->scratch;
+    const char *key;
+    json_t *value;
+    uint32_t window = credit_window(j);
+
+    j->credit = window > j->undrained ? window - j->undrained : 0;
+    hob_text_clear(t);
+    hob_text_format(t, "{\"max_tokens\":%u,\"credit\":%u,\"seed\":\"%" PRIu64 "\",\"logprobs\":%d", j->max_tokens,
+                    j->credit, j->request.seed, j->request.logprobs ? j->request.top_logprobs : -1);
+    if (j->id_count > j->prompt_tokens)
+        hob_text_format(t, ",\"resumed\":%u", j->id_count - j->prompt_tokens);
+    json_object_foreach(j->request.run, key, value)
+    {
+        hob_text_format(t, ",\"%s\":", key);
+        hob_text_json(t, value);
+    }
+    hob_text_puts(t, "}");
+    return !t->failed && hob_link_send(j->link, HOB_MSG_RUN, j->id, hob_text_data(t), hob_text_len(t));
+}
+
+void hob_job_start(hob_job *j)
+{
+    hob_link *l = j->link;
+
+    if (l->state != HOB_LINK_READY) {
+        if (j->state != HOB_JOB_QUEUED)
+            j->deadline_us = hob_now_us() + (j->admitted ? HOB_RECOVERY_WAIT_MS : HOB_ENGINE_WAIT_MS) * (uint64_t)1000;
+        j->state = HOB_JOB_QUEUED;
+        return;
+    }
+    if (!j->admitted && l->jobs >= l->max_sequences + l->model->max_waiting) {
+        fail_busy(j);
+        return;
+    }
+    j->state = HOB_JOB_PREPARING;
+    if (!send_prepare(j)) {
+        fail_busy(j); /* the queue to the engine is full */
+        return;
+    }
+    j->counted = true;
+    l->jobs++;
+}
+
+void hob_job_abandon(hob_job *j)
+{
+    if (j->counted && j->link->state == HOB_LINK_READY)
+        (void)hob_link_send(j->link, HOB_MSG_CANCEL, j->id, NULL, 0);
+    j->g->metrics.cancelled++;
+    job_free(j);
+}
+
+void hob_job_cancel(hob_job *j)
+{
+    if (j->cancelled)
+        return;
+    j->cancelled = true;
+    if (j->state == HOB_JOB_RUNNING) {
+        (void)hob_link_send(j->link, HOB_MSG_CANCEL, j->id, NULL, 0); /* TOKENS "cancelled" will end it */
+        return;
+    }
+    if (j->state == HOB_JOB_PREPARING)
+        (void)hob_link_send(j->link, HOB_MSG_CANCEL, j->id, NULL, 0);
+    j->g->metrics.cancelled++;
+    j->format->finished(j, HOB_FINISH_CANCEL);
+    job_done(j);
+}
+
+void hob_job_drained(hob_gateway *g, uint64_t id, uint32_t tokens)
+{
+    hob_job *j = find_job(g, id);
+    uint8_t payload[4];
+
+    if (!j)
+        return;
+    j->undrained -= tokens < j->undrained ? tokens : j->undrained;
+    uint32_t held = j->undrained + j->credit, window = credit_window(j);
+    /* In portions, so that a frame of credit does not go out for each token. */
+    if (j->state != HOB_JOB_RUNNING || held >= window || window - held < (window + 3) / 4)
+        return;
+    hob_put_u32(payload, window - held);
+    if (hob_link_send(j->link, HOB_MSG_CREDIT, j->id, payload, sizeof payload))
+        j->credit = window - j->undrained;
+}
+
+/* ---- from the engine ---- */
+
+static int keep_ids(hob_job *j, const uint8_t *ids, uint32_t count)
+{
+    if (count > j->id_capacity - j->id_count) {
+        uint32_t need = j->id_count + count, capacity = j->id_capacity ? j->id_capacity : 256;
+        while (capacity < need)
+            capacity *= 2;
+        uint32_t *grown = realloc(j->ids, capacity * sizeof *grown);
+        if (!grown)
+            return HOB_ENOMEM;
+        j->ids = grown;
+        j->id_capacity = capacity;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        j->ids[j->id_count++] = hob_get_u32(ids + 4 * i);
+    return 0;
+}
+
+/* Does it fit? Sets max_tokens. */
+static int check_size(hob_job *j, uint32_t prompt, hob_api_error *e)
+{
+    static const char *const names[] = {"messages", "prompt", "input"};
+    const hob_link *l = j->link;
+    const hob_api_request *r = &j->request;
+    uint32_t most = l->context;
+
+    if (l->kv_tokens && l->kv_tokens < most)
+        most = (uint32_t)l->kv_tokens;
+    if (prompt >= most || (r->max_tokens_given && r->max_tokens > most - prompt)) {
+        if (r->max_tokens_given)
+            return hob_api_bad(e, "context_length_exceeded", names[r->kind],
+                               "this model's context is %u tokens; the prompt has %u and %u are requested for the answer",
+                               most, prompt, r->max_tokens);
+        return hob_api_bad(e, "context_length_exceeded", names[r->kind],
+                           "this model's context is %u tokens; the prompt has %u", most, prompt);
+    }
+    j->max_tokens = r->max_tokens_given ? r->max_tokens : j->g->conf->default_output_tokens;
+    if (j->max_tokens > most - prompt)
+        j->max_tokens = most - prompt;
+    return 0;
+}
+
+void hob_job_prepared(hob_gateway *g, hob_link *l, uint64_t id, const uint8_t *payload, size_t len)
+{
+    hob_job *j = find_job(g, id);
+    hob_api_error e = {0};
+
+    if (len < 8 || hob_get_u32(payload) != (len - 8) / 4 || (len - 8) % 4 != 0) {
+        hob_link_fail(l, "a broken PREPARED message");
+        return;
+    }
+    if (!j || j->link != l) {
+        (void)hob_link_send(l, HOB_MSG_ABORT, id, NULL, 0);
+        return;
+    }
+    if (j->state != HOB_JOB_PREPARING) {
+        hob_link_fail(l, "PREPARED for a request that was not being prepared");
+        return;
+    }
+    if (j->id_count == 0) {
+        uint32_t prompt = hob_get_u32(payload);
+        int rc = check_size(j, prompt, &e);
+        if (rc == 0 && keep_ids(j, payload + 8, prompt) < 0)
+            hob_api_fail(&e, 503, "server_error", "out_of_memory", NULL, "no memory for the prompt");
+        if (e.status) {
+            (void)hob_link_send(l, HOB_MSG_ABORT, id, NULL, 0);
+            fail_job(j, &e);
+            return;
+        }
+        j->prompt_tokens = prompt;
+        json_decref(j->request.prepare); /* from here on the ids stand for it */
+        j->request.prepare = NULL;
+        g->metrics.prompt_tokens += prompt;
+    }
+    j->state = HOB_JOB_RUNNING;
+    if (!send_run(j)) {
+        fail_busy(j);
+        return;
+    }
+    if (!j->admitted) {
+        j->admitted = true;
+        if (j->format->admitted)
+            j->format->admitted(j);
+    }
+}
+
+static void finish_job(hob_job *j, uint8_t finish)
+{
+    hob_gateway *g = j->g;
+    hob_api_error e;
+
+    if (finish == HOB_FINISH_ERROR || (finish == HOB_FINISH_CANCEL && !j->cancelled)) {
+        hob_api_fail(&e, 500, "server_error", "engine_error", NULL, "the engine could not go on with this request");
+        fail_job(j, &e);
+        return;
+    }
+    double seconds = (double)(hob_now_us() - j->arrived_us) / 1e6;
+    j->link->job_seconds = j->link->job_seconds > 0 ? 0.8 * j->link->job_seconds + 0.2 * seconds : seconds;
+    g->metrics.finished++;
+    hob_log(HOB_LOG_DEBUG, "%s: %u prompt tokens (%u cached), %u answer tokens, %.2f s, %s", j->response_id,
+            j->prompt_tokens, j->cached_tokens, j->answer_tokens, seconds, hob_finish_name(finish));
+    if (j->conn)
+        j->format->finished(j, (hob_finish)finish);
+    job_done(j);
+}
+
+void hob_job_tokens(hob_gateway *g, hob_link *l, uint64_t id, const hob_tokens_message *t)
+{
+    hob_job *j = find_job(g, id);
+    json_t *logprobs = NULL;
+    hob_api_error e;
+
+    if (!j || j->link != l)
+        return; /* cancelled a moment ago */
+    if (j->state != HOB_JOB_RUNNING || t->token_count > j->credit || t->finish > HOB_FINISH_ERROR ||
+        j->id_count - j->prompt_tokens + t->token_count > j->max_tokens) {
+        hob_link_fail(l, "TOKENS beyond what was asked");
+        return;
+    }
+    if (keep_ids(j, t->ids, t->token_count) < 0) {
+        hob_api_fail(&e, 503, "server_error", "out_of_memory", NULL, "no memory for the answer");
+        (void)hob_link_send(l, HOB_MSG_CANCEL, id, NULL, 0);
+        fail_job(j, &e);
+        return;
+    }
+    uint64_t now = hob_now_us();
+    if (t->token_count > 0 && j->first_token_us == 0) {
+        j->first_token_us = now;
+        hob_metrics_ttft(&g->metrics, now - j->arrived_us);
+        g->metrics.cached_tokens += t->cached_tokens;
+    }
+    j->last_token_us = now;
+    if (j->crashes == 0)
+        j->cached_tokens = t->cached_tokens;
+    j->answer_tokens = j->id_count - j->prompt_tokens;
+    j->credit -= t->token_count;
+    j->undrained += t->token_count;
+    g->metrics.answer_tokens += t->token_count;
+    if (t->has_logprobs && j->request.logprobs) {
+        logprobs = json_loadb(t->logprobs, t->logprobs_len, JSON_REJECT_DUPLICATES, NULL);
+        if (!json_is_array(logprobs)) {
+            json_decref(logprobs);
+            hob_link_fail(l, "logprobs that are no JSON list");
+            return;
+        }
+    }
+    if (t->token_count > 0 || t->text_len > 0)
+        j->format->tokens(j, t, logprobs);
+    json_decref(logprobs);
+    /* Writing may have found the client gone, and with it the job. */
+    if ((j = find_job(g, id)) && t->finish != HOB_FINISH_NONE)
+        finish_job(j, t->finish);
+}
+
+/* ERROR's code as an HTTP status. */
+void hob_job_refused(hob_gateway *g, hob_link *l, uint64_t id, json_t *error)
+{
+    hob_job *j = find_job(g, id);
+    const char *code = json_string_value(json_object_get(error, "code"));
+    const char *message = json_string_value(json_object_get(error, "message"));
+    const char *param = json_string_value(json_object_get(error, "param"));
+    json_t *tokens = json_object_get(error, "tokens");
+    hob_api_error e = {0};
+
+    if (!j || j->link != l)
+        return;
+    code = code ? code : "HOB_E?";
+    message = message ? message : "the engine refused the request";
+    if (strcmp(code, "HOB_ELIMIT") == 0 && json_is_integer(tokens) && j->state == HOB_JOB_PREPARING &&
+        json_integer_value(tokens) > 0 && json_integer_value(tokens) < UINT32_MAX)
+        (void)check_size(j, (uint32_t)json_integer_value(tokens), &e);
+    if (e.status)
+        ;
+    else if (strcmp(code, "HOB_ELIMIT") == 0 && j->state == HOB_JOB_RUNNING) {
+        fail_busy(j);
+        return;
+    } else if (strcmp(code, "HOB_EINVAL") == 0 || strcmp(code, "HOB_ELIMIT") == 0 || strcmp(code, "HOB_EUNSUPPORTED") == 0)
+        hob_api_bad(&e, "invalid_prompt", param, "%s", message);
+    else if (strcmp(code, "HOB_ENOMEM") == 0) {
+        hob_api_fail(&e, 503, "server_error", "out_of_memory", NULL, "%s", message);
+        e.retry_after_s = 1;
+    } else
+        hob_api_fail(&e, 500, "server_error", "engine_error", NULL, "the engine could not answer this request");
+    fail_job(j, &e);
+}
+
+/* ---- engines that come and go ---- */
+
+void hob_jobs_link_lost(hob_gateway *g, hob_link *l)
+{
+    for (hob_job *j = g->jobs, *next; j; j = next) {
+        next = j->next;
+        if (j->link != l || !j->counted)
+            continue;
+        uncount(j);
+        j->crashes++;
+        g->metrics.recovered++;
+        j->state = HOB_JOB_QUEUED;
+        j->deadline_us = hob_now_us() + HOB_RECOVERY_WAIT_MS * (uint64_t)1000;
+        if (j->cancelled) {
+            j->format->finished(j, HOB_FINISH_CANCEL);
+            job_done(j);
+            next = g->jobs;
+        } else if (j->crashes >= CRASHES_MAX) {
+            fail_unavailable(j);
+            next = g->jobs; /* the end of one may have started another */
+        }
+    }
+}
+
+void hob_jobs_link_ready(hob_gateway *g, hob_link *l)
+{
+    /* The list has the newest first; the oldest come first here. */
+    hob_job *j = g->jobs;
+    while (j && j->next)
+        j = j->next;
+    for (hob_job *prev; j && l->state == HOB_LINK_READY; j = prev) {
+        prev = j->prev;
+        uint64_t prev_id = prev ? prev->id : 0;
+        if (j->link == l && j->state == HOB_JOB_QUEUED)
+            hob_job_start(j);
+        prev = prev_id ? find_job(g, prev_id) : NULL;
+    }
+}
+
+void hob_jobs_tick(hob_gateway *g, uint64_t now_us)
+{
+    for (hob_job *j = g->jobs, *next; j; j = next) {
+        next = j->next;
+        if (j->state == HOB_JOB_QUEUED && now_us > j->deadline_us) {
+            fail_unavailable(j);
+            next = g->jobs;
+        }
+    }
+}

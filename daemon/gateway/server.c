@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The libwebsockets context: one vhost that listens, one without a listener for engines and signals, and the way from
+ * a callback to a connection or a link. A timer checks deadlines. SIGTERM drains: the listening socket goes away,
+ * streams may finish, and a second signal ends it at once. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "daemon/gateway/state.h"
+
+enum {
+    TICK_US = 200000,
+    HEADERS_MAX = 8192, /* bytes of a request's head */
+    FDS_BESIDE = 64,    /* engines, signals, listener, standard streams, files being read */
+};
+
+void hob_gateway_end(hob_gateway *g, int status)
+{
+    g->ending = true;
+    g->status = status;
+    lws_cancel_service(g->context);
+}
+
+/* ---- signals ---- */
+
+static void stop_listening(hob_gateway *g)
+{
+    /* libwebsockets cannot close one listener. An eventfd that nobody writes to takes the descriptor's place, which
+     * closes the socket in the kernel: new clients are refused and the loop polls something that stays quiet. */
+    int quiet = g->listen_fd >= 0 ? eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : -1;
+    if (quiet < 0)
+        return; /* nobody ever connected: hob_conn_admits refuses the first */
+    if (dup3(quiet, g->listen_fd, O_CLOEXEC) < 0)
+        hob_log(HOB_LOG_WARN, "the listening socket stays open: %s", strerror(errno));
+    close(quiet);
+}
+
+static void on_stop_signal(hob_gateway *g, int number)
+{
+    if (g->draining) {
+        hob_log(HOB_LOG_WARN, "second signal: ending at once");
+        hob_gateway_end(g, 1);
+        return;
+    }
+    g->draining = true;
+    g->drain_until_us = hob_now_us() + g->conf->drain_timeout_ms * (uint64_t)1000;
+    hob_log(HOB_LOG_INFO, "%s: draining %u connections", strsignal(number), g->conn_count);
+    stop_listening(g);
+}
+
+static void read_signals(hob_gateway *g)
+{
+    struct signalfd_siginfo s;
+    while (read(g->signal_fd, &s, sizeof s) == (ssize_t)sizeof s) {
+        if (s.ssi_signo == SIGCHLD)
+            hob_links_reap(g);
+        else
+            on_stop_signal(g, (int)s.ssi_signo);
+    }
+}
+
+static int open_signals(hob_gateway *g, hob_diag *diag)
+{
+    lws_sock_file_fd_type fd;
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGCHLD);
+    (void)signal(SIGPIPE, SIG_IGN);
+    if (sigprocmask(SIG_BLOCK, &set, NULL) < 0 || (g->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC)) < 0)
+        return hob_fail(diag, HOB_EIO, "signals: %s", strerror(errno));
+    fd.filefd = g->signal_fd;
+    struct lws *wsi = lws_adopt_descriptor_vhost(g->inner, LWS_ADOPT_RAW_FILE_DESC, fd, "hob-inner", NULL);
+    if (!wsi)
+        return hob_fail(diag, HOB_ENOMEM, "signals: no memory");
+    lws_set_opaque_user_data(wsi, g);
+    return 0;
+}
+
+/* ---- callbacks ---- */
+
+static hob_gateway *gateway_of(struct lws *wsi)
+{
+    return lws_context_user(lws_get_context(wsi));
+}
+
+/* Engines and signals: raw descriptors, told apart by their opaque pointer. */
+static int inner_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len)
+{
+    void *owner = lws_get_opaque_user_data(wsi);
+    hob_gateway *g = gateway_of(wsi);
+
+    (void)user;
+    (void)in;
+    (void)len;
+    if (reason != LWS_CALLBACK_RAW_RX_FILE && reason != LWS_CALLBACK_RAW_WRITEABLE_FILE &&
+        reason != LWS_CALLBACK_RAW_CLOSE_FILE)
+        return 0;
+    if (!owner)
+        return reason == LWS_CALLBACK_RAW_CLOSE_FILE ? 0 : -1; /* an engine that was given up */
+    if (owner != g)
+        return hob_link_callback(owner, wsi, reason);
+    if (reason == LWS_CALLBACK_RAW_RX_FILE)
+        read_signals(g);
+    return 0;
+}
+
+static int client_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len)
+{
+    hob_conn *c;
+    hob_gateway *g;
+
+    (void)user;
+    switch (reason) {
+    case LWS_CALLBACK_FILTER_NETWORK_CONNECTION:
+        g = gateway_of(wsi);
+        g->listen_fd = (int)lws_get_socket_fd(wsi);
+        return hob_conn_admits(g, (int)(lws_intptr_t)in) ? 0 : 1;
+    case LWS_CALLBACK_SERVER_NEW_CLIENT_INSTANTIATED:
+        c = hob_conn_new(gateway_of(wsi), wsi, (int)lws_get_socket_fd(wsi));
+        if (!c)
+            return -1;
+        lws_set_opaque_user_data(wsi, c);
+        return 0;
+    case LWS_CALLBACK_HTTP:
+    case LWS_CALLBACK_HTTP_BODY:
+    case LWS_CALLBACK_HTTP_BODY_COMPLETION:
+    case LWS_CALLBACK_HTTP_WRITEABLE:
+        c = lws_get_opaque_user_data(wsi);
+        return c ? hob_http_callback(c, reason, in, len) : -1;
+    case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE:
+        c = lws_get_opaque_user_data(wsi);
+        if (!c)
+            return -1;
+        return in && strcasecmp(in, "websocket") == 0 ? hob_websocket_confirm(c) : 0;
+    case LWS_CALLBACK_ESTABLISHED:
+    case LWS_CALLBACK_RECEIVE:
+    case LWS_CALLBACK_SERVER_WRITEABLE:
+        c = lws_get_opaque_user_data(wsi);
+        return c ? hob_websocket_callback(c, reason, in, len) : -1;
+    case LWS_CALLBACK_CLOSED_HTTP:
+    case LWS_CALLBACK_CLOSED:
+        if ((c = lws_get_opaque_user_data(wsi))) {
+            c->state = HOB_CONN_CLOSING;
+            hob_conn_drop_jobs(c);
+        }
+        return 0;
+    case LWS_CALLBACK_WSI_DESTROY: /* may be the only word of its end */
+        if ((c = lws_get_opaque_user_data(wsi))) {
+            lws_set_opaque_user_data(wsi, NULL);
+            hob_conn_free(c);
+        }
+        return 0;
+    default:
+        return 0; /* the rest has a default inside libwebsockets that files would want, and none are served */
+    }
+}
+
+static void on_tick(lws_sorted_usec_list_t *sul)
+{
+    hob_gateway *g = lws_container_of(sul, hob_gateway, tick);
+    uint64_t now = hob_now_us();
+
+    for (hob_conn *c = g->conns, *next; c; c = next) {
+        next = c->next;
+        hob_conn_tick(c, now);
+    }
+    hob_jobs_tick(g, now);
+    hob_links_tick(g, now);
+    if (g->draining && !g->ending && (!g->conns || now > g->drain_until_us)) {
+        if (g->conns)
+            hob_log(HOB_LOG_WARN, "drain timeout: %u connections are cut off", g->conn_count);
+        hob_gateway_end(g, 0);
+    }
+    if (!g->ending)
+        lws_sul_schedule(g->context, 0, &g->tick, on_tick, TICK_US);
+}
+
+/* ---- start and end ---- */
+
+static void log_lws(int level, const char *line)
+{
+    size_t len = strcspn(line, "\n");
+    hob_log(level & LLL_ERR ? HOB_LOG_WARN : HOB_LOG_DEBUG, "libwebsockets: %.*s", (int)len, line);
+}
+
+static int raise_descriptor_limit(uint32_t need, hob_diag *diag)
+{
+    struct rlimit r;
+    if (getrlimit(RLIMIT_NOFILE, &r) < 0)
+        return hob_fail(diag, HOB_EIO, "RLIMIT_NOFILE: %s", strerror(errno));
+    if (r.rlim_cur >= need)
+        return 0;
+    if (r.rlim_max < need)
+        return hob_fail(diag, HOB_ELIMIT, "max_connections needs %u open files, the limit is %llu", need,
+                        (unsigned long long)r.rlim_max);
+    r.rlim_cur = need;
+    if (setrlimit(RLIMIT_NOFILE, &r) < 0)
+        return hob_fail(diag, HOB_EIO, "RLIMIT_NOFILE: %s", strerror(errno));
+    return 0;
+}
+
+static uint32_t seconds(uint32_t ms)
+{
+    return ms < 1000 ? 1 : ms / 1000;
+}
+
+static int open_context(hob_gateway *g, hob_diag *diag)
+{
+    static const struct lws_protocols client_protocols[] = {
+        {.name = "hob", .callback = client_callback, .rx_buffer_size = HOB_WRITE_MAX}, {.name = NULL}};
+    static const struct lws_protocols inner_protocols[] = {{.name = "hob-inner", .callback = inner_callback}, {.name = NULL}};
+    const hob_conf *conf = g->conf;
+    const bool any4 = strcmp(conf->listen, "0.0.0.0") == 0, any6 = strcmp(conf->listen, "::") == 0;
+    struct lws_context_creation_info info = {
+        .options = LWS_SERVER_OPTION_EXPLICIT_VHOSTS | LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT,
+        .user = g,
+        .fd_limit_per_thread = conf->max_connections + FDS_BESIDE,
+        .max_http_header_data = HEADERS_MAX,
+        .max_http_header_pool2 = conf->max_connections + 8,
+        .pt_serv_buf_size = HOB_WRITE_MAX,
+        .timeout_secs = seconds(conf->header_timeout_ms),
+        .gid = (gid_t)-1,
+        .uid = (uid_t)-1,
+    };
+
+    lws_set_log_level(LLL_ERR | LLL_WARN, log_lws);
+    g->context = lws_create_context(&info);
+    if (!g->context)
+        return hob_fail(diag, HOB_EIO, "libwebsockets cannot start");
+
+    struct lws_context_creation_info inner = {
+        .port = CONTEXT_PORT_NO_LISTEN, .protocols = inner_protocols, .vhost_name = "inner"};
+    g->inner = lws_create_vhost(g->context, &inner);
+    if (!g->inner)
+        return hob_fail(diag, HOB_EIO, "libwebsockets cannot start");
+
+    struct lws_context_creation_info clients = {
+        .port = conf->port,
+        .iface = any4 || any6 ? NULL : conf->listen,
+        .protocols = client_protocols,
+        .vhost_name = "clients",
+        .options = any6 ? 0 : any4 ? LWS_SERVER_OPTION_DISABLE_IPV6 : 0,
+        .keepalive_timeout = (int)seconds(conf->idle_timeout_ms),
+        .timeout_secs = seconds(conf->header_timeout_ms),
+        .timeout_secs_ah_idle = seconds(conf->header_timeout_ms),
+        .ssl_cert_filepath = conf->plain ? NULL : conf->tls_cert,
+        .ssl_private_key_filepath = conf->plain ? NULL : conf->tls_key,
+    };
+    if (!strchr(conf->listen, ':'))
+        clients.options |= LWS_SERVER_OPTION_DISABLE_IPV6;
+    clients.options |= LWS_SERVER_OPTION_FAIL_UPON_UNABLE_TO_BIND;
+    if (!lws_create_vhost(g->context, &clients))
+        return hob_fail(diag, HOB_EIO, "cannot listen on %s port %u (address in use, or unusable certificate %s)",
+                        conf->listen, conf->port, conf->plain ? "-" : conf->tls_cert);
+    return 0;
+}
+
+int hob_gateway_run(const hob_conf *conf, bool give_up)
+{
+    hob_gateway *g = calloc(1, sizeof *g);
+    hob_diag diag = {"no memory"};
+    int status = 1;
+
+    if (!g)
+        goto fail;
+    g->conf = conf;
+    g->give_up = give_up;
+    g->listen_fd = g->signal_fd = -1;
+    g->started_us = hob_now_us();
+    g->started_s = (int64_t)time(NULL);
+    if (raise_descriptor_limit(conf->max_connections + 2 * FDS_BESIDE, &diag) < 0)
+        goto fail;
+    if (!conf->plain && hob_keys_load(conf->keys, &g->keys, &diag) < 0)
+        goto fail;
+    if (open_context(g, &diag) < 0 || open_signals(g, &diag) < 0)
+        goto fail;
+    for (uint32_t i = 0; i < conf->model_count; i++, g->link_count++)
+        hob_link_open(&g->links[i], g, i);
+    hob_log(HOB_LOG_INFO, "hobd " HOB_VERSION " listens on %s://%s:%u", conf->plain ? "http" : "https", conf->listen,
+            conf->port);
+    lws_sul_schedule(g->context, 0, &g->tick, on_tick, TICK_US);
+    while (!g->ending && lws_service(g->context, 0) >= 0)
+        ;
+    status = g->ending ? g->status : 1;
+    g->ending = true;
+    goto done;
+fail:
+    hob_log(HOB_LOG_ERROR, "%s", diag.text);
+    if (g)
+        g->ending = true;
+done:
+    if (!g)
+        return status;
+    for (uint32_t i = 0; i < g->link_count; i++)
+        hob_link_close(&g->links[i]);
+    if (g->context)
+        lws_context_destroy(g->context);
+    hob_keys_free(&g->keys);
+    hob_text_free(&g->scratch);
+    free(g);
+    hob_log(HOB_LOG_INFO, "ended with %d", status);
+    return status;
+}

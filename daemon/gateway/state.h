@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Private to the gateway: its structures and the calls between its files. All of it belongs to thread `loop`. */
+#ifndef HOB_DAEMON_GATEWAY_STATE_H
+#define HOB_DAEMON_GATEWAY_STATE_H
+
+#include <libwebsockets.h>
+#include <sys/types.h>
+
+#include "daemon/conf/keys.h"
+#include "daemon/engine/batcher.h"
+#include "daemon/gateway/api.h"
+#include "daemon/gateway/gateway.h"
+#include "daemon/gateway/log.h"
+
+typedef struct hob_gateway hob_gateway;
+typedef struct hob_conn hob_conn;
+typedef struct hob_job hob_job;
+typedef struct hob_link hob_link;
+
+enum {
+    HOB_WRITE_MAX = 16384,        /* bytes of one lws_write */
+    HOB_CREDIT_TOKENS = 32,       /* a stream's tokens between engine and socket */
+    HOB_OUTBOX_SLACK = 16 << 20,  /* what closing events and whole answers may add to outbox_bytes */
+    HOB_LANES_MAX = 64,           /* responses waiting or running on one WebSocket */
+    HOB_ENGINE_WAIT_MS = 20000,   /* a request's wait for an engine that is coming up */
+    HOB_RECOVERY_WAIT_MS = 60000, /* a stream's wait for its engine's successor */
+};
+
+/* ---- link.c, supervisor.c: one engine process ---- */
+
+typedef enum hob_link_state { HOB_LINK_DOWN, HOB_LINK_STARTING, HOB_LINK_READY } hob_link_state;
+
+struct hob_link {
+    hob_gateway *g;
+    uint32_t index;
+    const hob_conf_model *model;
+    hob_link_state state;
+    pid_t pid; /* 0: none */
+    int fd;    /* owned by wsi once there is one; -1: none */
+    struct lws *wsi;
+    hob_reader reader;
+    hob_bytes out;
+    uint64_t started_us, heard_us, restart_us; /* heard: the last heartbeat */
+    uint32_t failures;  /* in a row; the backoff's exponent */
+    uint64_t restarts;  /* since the gateway started */
+    bool ever_ready;
+    uint32_t context, max_sequences; /* from HELLO */
+    uint64_t kv_tokens;
+    json_t *hello, *stats;
+    uint32_t jobs;      /* sent and not finished */
+    double job_seconds; /* smoothed time of a finished job */
+};
+void hob_link_open(hob_link *l, hob_gateway *g, uint32_t index);
+void hob_link_close(hob_link *l); /* kills the process */
+/* Queues a message; false when the link is not ready or its queue is full. */
+bool hob_link_send(hob_link *l, hob_message_type type, uint64_t id, const void *payload, size_t len);
+int hob_link_callback(hob_link *l, struct lws *wsi, enum lws_callback_reasons reason);
+void hob_link_fail(hob_link *l, const char *why); /* kills the process; its jobs wait for the next one */
+void hob_link_ready(hob_link *l);                 /* HELLO was read */
+int hob_link_read(hob_link *l);                   /* frames from the socket; negative: broken or at its end */
+int hob_link_write(hob_link *l);
+void hob_links_tick(hob_gateway *g, uint64_t now_us);
+void hob_links_reap(hob_gateway *g); /* SIGCHLD */
+
+/* ---- connection.c, http.c, websocket.c ---- */
+
+typedef enum hob_conn_state {
+    HOB_CONN_IDLE,    /* no request: waits for a head */
+    HOB_CONN_BODY,    /* a request's body is coming */
+    HOB_CONN_BUSY,    /* the request is whole; its response is to come or in the outbox */
+    HOB_CONN_SOCKET,  /* WebSocket */
+    HOB_CONN_CLOSING, /* nothing counts any more */
+} hob_conn_state;
+
+typedef enum hob_route {
+    HOB_ROUTE_NONE,
+    HOB_ROUTE_LIVEZ,
+    HOB_ROUTE_READYZ,
+    HOB_ROUTE_METRICS,
+    HOB_ROUTE_MODELS,
+    HOB_ROUTE_MODEL,
+    HOB_ROUTE_CHAT,
+    HOB_ROUTE_COMPLETION,
+    HOB_ROUTE_RESPONSES,
+} hob_route;
+
+struct hob_conn {
+    hob_gateway *g;
+    struct lws *wsi;
+    hob_conn *next, *prev;
+    uint8_t address[16]; /* IPv6, or IPv4 mapped into it; a /64 counts as one source */
+    bool local;          /* a loopback address */
+    hob_conn_state state;
+    uint64_t deadline_us; /* of the state; 0: none */
+    /* the request */
+    hob_route route;
+    const hob_key *key; /* NULL in --dev */
+    char model[128];    /* of /v1/models/{model} */
+    char request_id[32];
+    size_t body_bytes, body_seen; /* announced, come */
+    uint64_t body_began_us;
+    hob_bytes body;      /* also a WebSocket message in the making */
+    uint32_t fragments;  /* of that message */
+    hob_api_error early; /* status 0: none; answered once the body has passed */
+    bool version_1_0, close_after, flow_stopped;
+    /* the response */
+    hob_bytes out;       /* records: u32 bytes, u32 tokens, u64 job, bytes */
+    size_t out_bytes;    /* without record headers */
+    size_t record_sent;  /* of the first record: a WebSocket message in fragments */
+    uint64_t flight_job; /* what the last lws_write carried: settled when the next may be made */
+    uint32_t flight_tokens;
+    bool in_flight, chunked, response_done;
+    uint64_t progress_us; /* when bytes last drained */
+    uint64_t sent_at_us;
+    hob_job *jobs; /* in order of arrival; HTTP has one at most */
+    uint32_t job_count;
+};
+
+hob_conn *hob_conn_new(hob_gateway *g, struct lws *wsi, int fd); /* NULL: no memory or over a limit */
+void hob_conn_free(hob_conn *c);
+void hob_conn_kill(hob_conn *c, const char *why); /* soon: nothing of it is freed yet */
+void hob_conn_drop_jobs(hob_conn *c);
+void hob_conn_tick(hob_conn *c, uint64_t now_us);
+bool hob_conn_admits(hob_gateway *g, int fd); /* connection limits; also sets the socket's options */
+/* The outbox. job 0: no credit. The connection is killed when it runs over. */
+void hob_conn_queue(hob_conn *c, const void *data, size_t len, uint64_t job, uint32_t tokens);
+/* One lws_write from the outbox: 1 written, 0 empty, negative: close. */
+int hob_conn_write(hob_conn *c);
+void hob_request_id(char ret[32], const char *prefix);
+
+/* A whole response. extra: complete header lines, or "". */
+void hob_http_respond(hob_conn *c, int status, const char *type, const char *extra, const char *body, size_t len);
+void hob_http_error(hob_conn *c, const hob_api_error *e);
+void hob_http_stream_begin(hob_conn *c);
+void hob_http_stream_add(hob_conn *c, const hob_text *event, uint64_t job, uint32_t tokens); /* chunk framing added */
+void hob_http_stream_end(hob_conn *c);
+int hob_http_callback(hob_conn *c, enum lws_callback_reasons reason, const char *in, size_t len);
+int hob_http_authorize(hob_conn *c, hob_api_error *e);  /* 0, or HOB_EINVAL with a 401 */
+int hob_http_check_site(hob_conn *c, hob_api_error *e); /* --dev: 0, or HOB_EINVAL with a 403 */
+size_t hob_http_head(hob_conn *c, char *ret, size_t cap, int status, const char *type, const char *extra,
+                     const size_t *body_len); /* NULL: a stream */
+
+int hob_websocket_callback(hob_conn *c, enum lws_callback_reasons reason, const char *in, size_t len);
+int hob_websocket_confirm(hob_conn *c); /* 0: go on; else the refusal is written: close */
+/* j or lane (may both be NULL): what the event names. */
+void hob_websocket_error(hob_conn *c, const hob_job *j, const char *lane, const hob_api_error *e);
+void hob_websocket_next(hob_conn *c); /* starts what its lane has set free */
+
+/* ---- job.c: one inference ---- */
+
+typedef enum hob_job_state {
+    HOB_JOB_LANE,      /* behind another response of its stream_id */
+    HOB_JOB_QUEUED,    /* the engine is not up */
+    HOB_JOB_PREPARING, /* PREPARE was sent */
+    HOB_JOB_RUNNING,   /* RUN was sent */
+} hob_job_state;
+
+typedef struct hob_format {
+    void (*admitted)(hob_job *j); /* once, when it first runs */
+    void (*tokens)(hob_job *j, const hob_tokens_message *t, json_t *logprobs);
+    void (*finished)(hob_job *j, hob_finish finish);
+    void (*failed)(hob_job *j, const hob_api_error *e);
+} hob_format;
+extern const hob_format hob_format_chat, hob_format_completion, hob_format_responses;
+
+struct hob_job {
+    hob_gateway *g;
+    hob_job *next, *prev;  /* of the gateway */
+    hob_job *conn_next;    /* of the connection */
+    hob_conn *conn;
+    hob_link *link;
+    const hob_format *format;
+    uint64_t id;           /* towards the engine */
+    hob_job_state state;
+    bool counted;          /* in link->jobs */
+    bool cancelled;        /* response.cancel came */
+    bool began;            /* the response's head is out */
+    bool admitted;
+    bool websocket;
+    uint32_t crashes;
+    uint64_t arrived_us, deadline_us, first_token_us, last_token_us;
+    int64_t created_s;
+    hob_api_request request;
+    char response_id[48], item_id[48];
+    uint32_t *ids;         /* [id_count] prompt, then answer: what a new engine is given */
+    uint32_t id_count, id_capacity, prompt_tokens, cached_tokens, answer_tokens;
+    uint32_t max_tokens;
+    uint32_t credit;       /* given to the engine and not yet used */
+    uint32_t undrained;    /* tokens in the outbox or in flight */
+    hob_text text;         /* the answer, where the format needs it whole */
+    json_t *logprobs;      /* its logprobs */
+    uint64_t sequence;     /* responses: of the next event */
+};
+/* Takes request over. The job starts at once, or when its lane is free. On failure the format has been told. */
+void hob_job_open(hob_conn *c, hob_api_request *request, bool websocket);
+void hob_job_start(hob_job *j);
+/* The client left: no answer any more. */
+void hob_job_abandon(hob_job *j);
+/* The client asked for an end: the answer so far is closed properly. */
+void hob_job_cancel(hob_job *j);
+void hob_job_drained(hob_gateway *g, uint64_t id, uint32_t tokens); /* the socket took them */
+void hob_job_prepared(hob_gateway *g, hob_link *l, uint64_t id, const uint8_t *payload, size_t len);
+void hob_job_tokens(hob_gateway *g, hob_link *l, uint64_t id, const hob_tokens_message *t);
+void hob_job_refused(hob_gateway *g, hob_link *l, uint64_t id, json_t *error);
+void hob_jobs_link_lost(hob_gateway *g, hob_link *l);
+void hob_jobs_link_ready(hob_gateway *g, hob_link *l);
+void hob_jobs_tick(hob_gateway *g, uint64_t now_us);
+
+/* ---- metrics.c ---- */
+
+enum { HOB_STATUS_KINDS = 24, HOB_TTFT_BUCKETS = 10 };
+typedef struct hob_metrics {
+    struct { int status; uint64_t count; } responses[HOB_STATUS_KINDS];
+    uint64_t connections, refused_connections, websockets, jobs, finished, cancelled, failed, recovered;
+    uint64_t prompt_tokens, cached_tokens, answer_tokens, bytes_out, stalled_closes;
+    uint64_t ttft[HOB_TTFT_BUCKETS + 1], ttft_us;
+    uint64_t ttft_count;
+} hob_metrics;
+void hob_metrics_status(hob_metrics *m, int status);
+void hob_metrics_ttft(hob_metrics *m, uint64_t us);
+void hob_metrics_write(hob_gateway *g, hob_text *t);
+
+/* ---- server.c ---- */
+
+struct hob_gateway {
+    const hob_conf *conf;
+    hob_keys keys;
+    struct lws_context *context;
+    struct lws_vhost *inner; /* without a listener: engines and signals */
+    int listen_fd;           /* known after the first accept; -1 */
+    int signal_fd;
+    hob_conn *conns;
+    uint32_t conn_count;
+    hob_job *jobs;
+    uint64_t next_id;
+    hob_link links[HOB_CONF_MODELS_MAX];
+    uint32_t link_count;
+    hob_text scratch; /* of one event in the making */
+    unsigned char write_buffer[LWS_PRE + HOB_WRITE_MAX];
+    lws_sorted_usec_list_t tick;
+    uint64_t started_us, drain_until_us;
+    int64_t started_s;
+    bool draining, ending, give_up;
+    int status;
+    hob_metrics metrics;
+};
+void hob_gateway_end(hob_gateway *g, int status); /* leaves the loop */
+
+#endif

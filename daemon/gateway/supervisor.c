@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Engine processes: started, watched, restarted. An engine that exits, breaks the protocol or stops its heartbeat is
+ * killed and started again after a pause that doubles with each failure in a row. A hang is a crash. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "daemon/gateway/state.h"
+
+extern char **environ;
+
+enum {
+    ENGINE_FD = 3,
+    BACKOFF_FIRST_MS = 100,
+    BACKOFF_MOST_MS = 30000,
+    LOAD_TIMEOUT_S = 300,
+    HEARTBEAT_TIMEOUT_S = 30, /* the engine beats every second, between steps */
+    STEADY_S = 60,            /* alive for so long, an engine's past failures are forgotten */
+};
+
+static const char *kv_name(hob_type type)
+{
+    return type == HOB_TYPE_Q8_0 ? "q8_0" : "f16";
+}
+
+static int spawn_child(const hob_conf_model *m, int fd, pid_t *ret)
+{
+    char threads[16], context[16], kv_tokens[16], sequences[16], waiting[16];
+    posix_spawn_file_actions_t files;
+    posix_spawnattr_t attributes;
+    sigset_t none, defaults;
+
+    snprintf(threads, sizeof threads, "%u", m->threads);
+    snprintf(context, sizeof context, "%u", m->context);
+    snprintf(kv_tokens, sizeof kv_tokens, "%u", m->kv_tokens);
+    snprintf(sequences, sizeof sequences, "%u", m->max_sequences);
+    snprintf(waiting, sizeof waiting, "%u", m->max_waiting);
+    const char *argv[] = {"hobd", "--engine", "--fd", "3", "--model", m->path, "--device", m->device, "--threads", threads,
+                          "--context", context, "--kv-tokens", kv_tokens, "--kv", kv_name(m->kv_type),
+                          "--max-sequences", sequences, "--max-waiting", waiting, NULL};
+
+    if (posix_spawn_file_actions_init(&files) != 0)
+        return HOB_ENOMEM;
+    if (posix_spawnattr_init(&attributes) != 0) {
+        posix_spawn_file_actions_destroy(&files);
+        return HOB_ENOMEM;
+    }
+    sigemptyset(&none);
+    sigfillset(&defaults);
+    int rc = posix_spawnattr_setsigmask(&attributes, &none);
+    rc |= posix_spawnattr_setsigdefault(&attributes, &defaults);
+    /* A group of its own: Ctrl-C at the terminal is for the gateway, which then drains. */
+    rc |= posix_spawnattr_setpgroup(&attributes, 0);
+    rc |= posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
+    rc |= posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+    rc |= posix_spawn_file_actions_adddup2(&files, fd, ENGINE_FD);
+    rc |= posix_spawn_file_actions_addclosefrom_np(&files, ENGINE_FD + 1);
+    if (rc == 0)
+        rc = posix_spawn(ret, "/proc/self/exe", &files, &attributes, (char *const *)(uintptr_t)argv, environ);
+    posix_spawnattr_destroy(&attributes);
+    posix_spawn_file_actions_destroy(&files);
+    if (rc != 0)
+        errno = rc;
+    return rc == 0 ? 0 : HOB_EIO;
+}
+
+static void schedule_restart(hob_link *l)
+{
+    uint64_t ms = BACKOFF_FIRST_MS;
+    for (uint32_t i = 0; i < l->failures && ms < BACKOFF_MOST_MS; i++)
+        ms *= 2;
+    l->failures++;
+    l->restart_us = hob_now_us() + (ms < BACKOFF_MOST_MS ? ms : BACKOFF_MOST_MS) * 1000;
+}
+
+static void start(hob_link *l)
+{
+    int pair[2];
+    lws_sock_file_fd_type fd;
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
+        hob_log(HOB_LOG_ERROR, "%s: no socket pair: %s", l->model->name, strerror(errno));
+        schedule_restart(l);
+        return;
+    }
+    if (fcntl(pair[0], F_SETFL, O_NONBLOCK) < 0 || spawn_child(l->model, pair[1], &l->pid) < 0) {
+        hob_log(HOB_LOG_ERROR, "%s: the engine cannot be started: %s", l->model->name, strerror(errno));
+        l->pid = 0;
+        close(pair[0]);
+        close(pair[1]);
+        schedule_restart(l);
+        return;
+    }
+    close(pair[1]);
+    l->fd = fd.filefd = pair[0];
+    hob_reader_free(&l->reader);
+    l->reader = (hob_reader){0};
+    l->state = HOB_LINK_STARTING;
+    l->started_us = l->heard_us = hob_now_us();
+    l->wsi = lws_adopt_descriptor_vhost(l->g->inner, LWS_ADOPT_RAW_FILE_DESC, fd, "hob-inner", NULL);
+    if (!l->wsi) { /* which has closed the descriptor */
+        l->fd = -1;
+        hob_link_fail(l, "no memory");
+        return;
+    }
+    lws_set_opaque_user_data(l->wsi, l);
+    hob_log(HOB_LOG_INFO, "%s: engine %d starts", l->model->name, (int)l->pid);
+}
+
+void hob_link_open(hob_link *l, hob_gateway *g, uint32_t index)
+{
+    *l = (hob_link){.g = g, .index = index, .model = &g->conf->models[index], .fd = -1};
+    start(l);
+}
+
+/* Leaves the socket to libwebsockets, which closes it, and the process to SIGKILL. */
+static void let_go(hob_link *l)
+{
+    if (l->wsi) {
+        struct lws *wsi = l->wsi;
+        l->wsi = NULL;
+        lws_set_opaque_user_data(wsi, NULL);
+        lws_set_timeout(wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
+    }
+    l->fd = -1;
+    if (l->pid > 0)
+        (void)kill(l->pid, SIGKILL);
+    hob_bytes_free(&l->out);
+}
+
+void hob_link_fail(hob_link *l, const char *why)
+{
+    if (l->state == HOB_LINK_DOWN && !l->wsi)
+        return;
+    if (!l->g->ending)
+        hob_log(HOB_LOG_WARN, "%s: engine %d is given up: %s", l->model->name, (int)l->pid, why);
+    if (l->state == HOB_LINK_READY && hob_now_us() - l->started_us > STEADY_S * (uint64_t)1000000)
+        l->failures = 0;
+    l->state = HOB_LINK_DOWN;
+    l->restarts++;
+    let_go(l);
+    schedule_restart(l);
+    hob_jobs_link_lost(l->g, l);
+}
+
+void hob_link_ready(hob_link *l)
+{
+    l->state = HOB_LINK_READY;
+    l->heard_us = hob_now_us();
+    l->ever_ready = true;
+    l->jobs = 0;
+    hob_log(HOB_LOG_INFO, "%s: ready after %.1f s: %s, %s (%s), context %u, %u sequences", l->model->name,
+            (double)(hob_now_us() - l->started_us) / 1e6, json_string_value(json_object_get(l->hello, "architecture")),
+            json_string_value(json_object_get(l->hello, "device")), json_string_value(json_object_get(l->hello, "isa")),
+            l->context, l->max_sequences);
+    hob_jobs_link_ready(l->g, l);
+}
+
+void hob_links_reap(hob_gateway *g)
+{
+    for (uint32_t i = 0; i < g->link_count; i++) {
+        hob_link *l = &g->links[i];
+        int status;
+        if (l->pid <= 0 || waitpid(l->pid, &status, WNOHANG) != l->pid)
+            continue;
+        if (!g->ending && WIFEXITED(status))
+            hob_log(HOB_LOG_WARN, "%s: engine %d exited with %d", l->model->name, (int)l->pid, WEXITSTATUS(status));
+        else if (!g->ending)
+            hob_log(HOB_LOG_WARN, "%s: engine %d ended by signal %d", l->model->name, (int)l->pid, WTERMSIG(status));
+        l->pid = 0;
+        if (l->state == HOB_LINK_READY && l->wsi && hob_link_read(l) < 0) /* its last words */
+            continue;
+        if (l->state != HOB_LINK_DOWN)
+            hob_link_fail(l, "it has ended");
+        if (!l->ever_ready && g->give_up && !g->ending) {
+            hob_log(HOB_LOG_ERROR, "%s: the engine cannot load this model", l->model->name);
+            hob_gateway_end(g, 1);
+        }
+    }
+}
+
+void hob_links_tick(hob_gateway *g, uint64_t now_us)
+{
+    hob_links_reap(g);
+    for (uint32_t i = 0; i < g->link_count && !g->ending; i++) {
+        hob_link *l = &g->links[i];
+        if (l->state == HOB_LINK_STARTING && now_us - l->started_us > LOAD_TIMEOUT_S * (uint64_t)1000000)
+            hob_link_fail(l, "it did not load its model in time");
+        else if (l->state == HOB_LINK_READY && now_us > l->heard_us &&
+                 now_us - l->heard_us > HEARTBEAT_TIMEOUT_S * (uint64_t)1000000)
+            hob_link_fail(l, "its heartbeat has stopped");
+        else if (l->state == HOB_LINK_DOWN && l->pid == 0 && now_us >= l->restart_us)
+            start(l);
+    }
+}
+
+void hob_link_close(hob_link *l)
+{
+    l->state = HOB_LINK_DOWN;
+    let_go(l);
+    /* SIGKILL is on its way: this ends soon. */
+    if (l->pid > 0)
+        while (waitpid(l->pid, NULL, 0) < 0 && errno == EINTR)
+            ;
+    l->pid = 0;
+    hob_reader_free(&l->reader);
+    json_decref(l->hello);
+    json_decref(l->stats);
+    l->hello = l->stats = NULL;
+}
