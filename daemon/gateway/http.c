@@ -271,7 +271,7 @@ static void begin_request(hob_conn *c)
     c->key = NULL;
     c->early.status = 0;
     c->body_seen = c->body.start = c->body.len = 0;
-    c->chunked = c->response_done = false;
+    c->chunked = c->response_done = c->body_ended = false;
     c->deadline_us = 0;
     hob_request_id(c->request_id, "req_");
     c->version_1_0 = !header(c->wsi, WSI_TOKEN_HTTP, value, sizeof value) || strcmp(value, "HTTP/1.1") != 0;
@@ -280,6 +280,7 @@ static void begin_request(hob_conn *c)
 }
 
 static void serve_get(hob_conn *c);
+static int on_writable(hob_conn *c);
 
 static int on_head(hob_conn *c, const char *in, size_t len)
 {
@@ -315,14 +316,15 @@ static int on_head(hob_conn *c, const char *in, size_t len)
         }
         return 0;
     }
-    /* The answer is ready at once; a request piped behind this one waits until it is out. */
-    c->flow_stopped = true;
-    lws_rx_flow_control(wsi, 0);
+    /* The answer is ready at once, and written at once: libwebsockets gives up a connection on which a request piped
+     * behind this one is seen before this one is finished. */
     if (c->early.status)
         hob_http_error(c, &c->early);
     else
         serve_get(c);
-    return 0;
+    if (hob_conn_write(c) < 0)
+        return -1;
+    return c->out_bytes == 0 && !lws_partial_buffered(wsi) ? on_writable(c) : 0;
 }
 
 /* ---- the routes ---- */
@@ -433,12 +435,13 @@ static int on_body(hob_conn *c, const char *in, size_t len)
 
 static int on_body_end(hob_conn *c)
 {
-    if (c->state != HOB_CONN_BODY) {
-        /* libwebsockets says so again when bytes follow the body: a request piped behind, which has to wait. */
-        c->flow_stopped = true;
-        lws_rx_flow_control(c->wsi, 0);
+    /* libwebsockets says so again, and would for ever, when bytes follow a body that is not answered yet. (Its receive
+     * flow control is no way out: for HTTP it stops the writing as well.) */
+    if (c->body_ended)
+        return -1;
+    c->body_ended = true;
+    if (c->state != HOB_CONN_BODY)
         return 0;
-    }
     c->state = HOB_CONN_BUSY;
     if (c->early.status)
         hob_http_error(c, &c->early);
@@ -464,10 +467,6 @@ static int on_writable(hob_conn *c)
     c->deadline_us = hob_now_us() + c->g->conf->idle_timeout_ms * (uint64_t)1000;
     if (lws_http_transaction_completed(c->wsi))
         return -1;
-    if (c->flow_stopped) {
-        c->flow_stopped = false;
-        lws_rx_flow_control(c->wsi, 1);
-    }
     return 0;
 }
 

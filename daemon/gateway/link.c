@@ -67,8 +67,9 @@ static int on_message(void *user, const hob_message *m)
     hob_diag diag;
     json_t *o;
 
-    if (m->type != HOB_MSG_HELLO && l->state != HOB_LINK_READY && m->type != HOB_MSG_HEARTBEAT &&
-        m->type != HOB_MSG_STATS)
+    /* Before its HELLO an engine may only show that it lives, or say why it cannot. */
+    if (l->state != HOB_LINK_READY && m->type != HOB_MSG_HELLO && m->type != HOB_MSG_HEARTBEAT &&
+        m->type != HOB_MSG_STATS && !(m->type == HOB_MSG_ERROR && m->id == 0))
         return HOB_EFORMAT;
     switch (m->type) {
     case HOB_MSG_HELLO:
@@ -93,10 +94,13 @@ static int on_message(void *user, const hob_message *m)
     case HOB_MSG_ERROR:
         if (!(o = load_object(m)))
             return HOB_EFORMAT;
-        if (m->id == 0)
+        if (m->id != 0)
+            hob_job_refused(l->g, l, m->id, o);
+        else if (json_is_string(json_object_get(o, "message")))
             hob_log(HOB_LOG_ERROR, "%s: engine: %s", l->model->name, json_string_value(json_object_get(o, "message")));
-        hob_job_refused(l->g, l, m->id, o);
         json_decref(o);
+        if (m->id == 0)
+            return 0;
         break;
     default:
         return HOB_EFORMAT;
