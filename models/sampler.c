@@ -295,7 +295,7 @@ static uint32_t decide(const hob_sampler *s, const hob_candidates *c, double u)
                               nucleus == reach(weights, count, (double)s->params.top_p * high));
     }
     /* What min_p keeps: exactly so many, or all of the candidates and perhaps more. */
-    uint32_t kept = 0;
+    uint32_t kept = 1;
     while (kept < count && weights[kept] >= (double)s->params.min_p)
         kept++;
     if (kept == count && !whole)
@@ -306,7 +306,7 @@ static uint32_t decide(const hob_sampler *s, const hob_candidates *c, double u)
         certain = true;
     }
     if (nucleus <= count && certain)
-        low = high = known = sum_of(weights, nucleus);
+        low = high = sum_of(weights, nucleus);
     else if (!whole && (s->params.top_p < 1 || s->params.min_p > 0 || s->params.top_k))
         return UINT32_MAX;
     else

@@ -67,24 +67,10 @@ static inline const char *v_alphabet(int b, char *ret)
 
 static inline void mk_small_vocabulary(mk *m, const vocabulary *v)
 {
-    static const char *const merges[] = {"a b",
-                                         "ab ab",
-                                         "a a",
-                                         "aa aa",
-                                         "b a",
-                                         "\xC4\xA0 a",
-                                         "\xC3\xA4 \xC2\xB8",
-                                         "\xC3\xA4\xC2\xB8 \xC5\x83"};
-    static const char *const rest[] = {"ab",
-                                       "abab",
-                                       "aa",
-                                       "aaaa",
-                                       "ba",
-                                       "\xC4\xA0"
-                                       "a",
-                                       "\xC3\xA4\xC2\xB8",
-                                       "\xC3\xA4\xC2\xB8\xC5\x83",
-                                       "zz"};
+    static const char *const merges[] = {"a b", "ab ab",    "a a",           "aa aa",
+                                         "b a", "\u0120 a", "\u00e4 \u00b8", "\u00e4\u00b8 \u0143"};
+    static const char *const rest[] = {
+        "ab", "abab", "aa", "aaaa", "ba", "\u0120a", "\u00e4\u00b8", "\u00e4\u00b8\u0143", "zz"};
     char text[3];
     mk_header(m, 3, 0,
               (v->model != NULL) + (v->pre != NULL) + !v->no_tokens + 1u + !v->no_merges +
