@@ -69,7 +69,7 @@ static int is_integer(parser *p, const char *name, json_t *v, int64_t least, int
 
 static int take_model(parser *p, const char *name, json_t *v)
 {
-    const char *text;
+    const char *text = NULL;
     if (is_string(p, name, v, &text) < 0)
         return HOB_EINVAL;
     int found = hob_api_find_model(p->conf, text);
@@ -131,7 +131,7 @@ static int take_instructions(parser *p, const char *name, json_t *v)
 
 static int take_max_tokens(parser *p, const char *name, json_t *v)
 {
-    int64_t n;
+    int64_t n = 0;
     if (is_integer(p, name, v, 1, 1 << 30, &n) < 0)
         return HOB_EINVAL;
     if (p->r->max_tokens_given && p->r->max_tokens != n)
@@ -150,7 +150,7 @@ static int take_stream_options(parser *p, const char *name, json_t *v)
 {
     const char *key;
     json_t *value;
-    bool flag;
+    bool flag = false;
     if (!json_is_object(v))
         return wrong_type(p, name, "an object");
     json_object_foreach(v, key, value)
@@ -173,7 +173,7 @@ static int take_stream_options(parser *p, const char *name, json_t *v)
 
 static int take_stream_id(parser *p, const char *name, json_t *v)
 {
-    const char *text;
+    const char *text = NULL;
     if (is_string(p, name, v, &text) < 0)
         return HOB_EINVAL;
     if (strlen(text) >= sizeof p->r->stream_id)
@@ -234,7 +234,7 @@ static int take_repetition(parser *p, const char *name, json_t *v)
 
 static int take_top_k(parser *p, const char *name, json_t *v)
 {
-    int64_t n;
+    int64_t n = 0;
     if (is_integer(p, name, v, -1, 1 << 24, &n) < 0)
         return HOB_EINVAL;
     return n <= 0 ? 0 : pass_on(p, name, v); /* 0 and -1 turn it off */
@@ -242,7 +242,7 @@ static int take_top_k(parser *p, const char *name, json_t *v)
 
 static int take_ignore_eos(parser *p, const char *name, json_t *v)
 {
-    bool flag;
+    bool flag = false;
     return is_bool(p, name, v, &flag) < 0 ? HOB_EINVAL : pass_on(p, name, v);
 }
 
@@ -304,7 +304,7 @@ static int take_stop(parser *p, const char *name, json_t *v)
 
 static int take_logprobs(parser *p, const char *name, json_t *v)
 {
-    int64_t n;
+    int64_t n = 0;
     if (p->r->kind == HOB_API_CHAT)
         return is_bool(p, name, v, &p->r->logprobs);
     if (is_integer(p, name, v, 0, HOB_LOGPROBS_MAX, &n) < 0)
@@ -316,7 +316,7 @@ static int take_logprobs(parser *p, const char *name, json_t *v)
 
 static int take_top_logprobs(parser *p, const char *name, json_t *v)
 {
-    int64_t n;
+    int64_t n = 0;
     if (is_integer(p, name, v, 0, HOB_LOGPROBS_MAX, &n) < 0)
         return HOB_EINVAL;
     if (p->r->kind == HOB_API_CHAT && n > 0 && !json_is_true(json_object_get(p->body, "logprobs")))
@@ -351,12 +351,12 @@ static int only_empty_string(parser *p, const char *name, json_t *v)
 }
 static int any_bool(parser *p, const char *name, json_t *v)
 {
-    bool flag;
+    bool flag = false;
     return is_bool(p, name, v, &flag);
 }
 static int any_label(parser *p, const char *name, json_t *v)
 {
-    const char *text;
+    const char *text = NULL;
     if (is_string(p, name, v, &text) < 0)
         return HOB_EINVAL;
     return strlen(text) <= 512 ? 0 : hob_api_bad(p->e, "invalid_value", name, "%s: at most 512 bytes are allowed", name);

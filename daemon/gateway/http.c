@@ -294,12 +294,14 @@ static int on_head(hob_conn *c, const char *in, size_t len)
         return -1;
     begin_request(c);
     snprintf(path, sizeof path, "%.*s", (int)(len < sizeof path ? len : sizeof path - 1), in);
-    if (check_length(c, post, &length_error) == 0 && !post && c->body_bytes > 0)
-        hob_api_bad(&length_error, "invalid_length", NULL, "a body is allowed with POST only");
+    (void)check_length(c, post, &length_error);
     (void)check_head(c, path, get, post, &c->early);
-    if (length_error.status && (c->early.status == 0 || length_error.status == 400)) {
+    if (length_error.status && (c->early.status == 0 || length_error.status == 400))
         c->early = length_error;
-    }
+    else if (!c->early.status && !post && c->body_bytes > 0)
+        hob_api_bad(&c->early, "invalid_length", NULL, "a body is allowed with POST only");
+    if (!post && c->body_bytes > 0)
+        c->close_after = true;
     if (c->early.status && (length_error.status || c->body_bytes > DROP_BODY_MAX || !(get || post))) {
         c->close_after = true; /* where the next request would begin is not known, or too far away */
         hob_http_error(c, &c->early);
@@ -322,9 +324,7 @@ static int on_head(hob_conn *c, const char *in, size_t len)
         hob_http_error(c, &c->early);
     else
         serve_get(c);
-    if (hob_conn_write(c) < 0)
-        return -1;
-    return c->out_bytes == 0 && !lws_partial_buffered(wsi) ? on_writable(c) : 0;
+    return on_writable(c);
 }
 
 /* ---- the routes ---- */
@@ -453,11 +453,14 @@ static int on_body_end(hob_conn *c)
 static int on_writable(hob_conn *c)
 {
     int rc = hob_conn_write(c);
-    if (rc != 0)
-        return rc < 0 ? -1 : 0;
-    if (!c->response_done || c->state != HOB_CONN_BUSY)
+    if (rc < 0)
+        return -1;
+    /* The last write ends the request, not the news that it has drained: the client's next request may be here first.
+     * What the socket did not take libwebsockets sends before it goes on. A connection that closes waits for the news. */
+    if (!c->response_done || c->state != HOB_CONN_BUSY || c->out_bytes > 0 || (rc > 0 && c->close_after))
         return 0;
-    c->response_done = false;
+    c->response_done = c->in_flight = false;
+    c->flight_tokens = 0;
     hob_conn_drop_jobs(c);
     if (c->close_after) {
         c->state = HOB_CONN_CLOSING;
