@@ -187,6 +187,12 @@ FILTER(f_items)
     return hob_tmpl_attr(r, v[0], &name, &method) && hob_tmpl_call(r, method, &none, ret);
 }
 
+/* As jinja2 has it, map and select find nothing in what is false, even where it could not be iterated over. */
+static bool iterate_or_nothing(tmpl_run *r, tmpl_value v, tmpl_list **ret)
+{
+    return hob_tmpl_truthy(v) ? hob_tmpl_iterate(r, v, ret) : hob_tmpl_list_new(r, 0, ret);
+}
+
 /* The arguments of map or select after the first ones: a filter's or test's name and what it is given. */
 static bool apply(tmpl_run *r, const tmpl_builtin *b, tmpl_value item, const tmpl_args *args, size_t skip, tmpl_value *ret)
 {
@@ -222,7 +228,7 @@ FILTER(f_map)
     const tmpl_builtin *filter = NULL;
     tmpl_list *l;
     (void)self;
-    if (!hob_tmpl_iterate(r, args->pos[0], &l) || !new_list(r, l->count, ret))
+    if (!iterate_or_nothing(r, args->pos[0], &l) || !new_list(r, l->count, ret))
         return false;
     if (args->count > 1) {
         if (!find_by_name(r, "map", hob_tmpl_filter, args->pos[1], &filter))
@@ -256,7 +262,7 @@ static bool choose(tmpl_run *r, const tmpl_args *args, bool by_attribute, bool w
         return hob_tmpl_fail(r, HOB_EINVAL, "%s needs an attribute", what);
     if (args->count > skip && !find_by_name(r, what, hob_tmpl_test, args->pos[skip], &test))
         return false;
-    if (!hob_tmpl_iterate(r, args->pos[0], &l) || !new_list(r, 0, ret))
+    if (!iterate_or_nothing(r, args->pos[0], &l) || !new_list(r, 0, ret))
         return false;
     for (size_t i = 0; i < l->count; i++) {
         tmpl_value item = l->items[i], v = item;
@@ -290,6 +296,17 @@ FILTER(f_rejectattr)
 }
 
 /* --- order --- */
+
+/* Equal values need no order, so that a list of nothing but None or undefined values can be sorted. */
+static bool order_or_equal(tmpl_run *r, tmpl_value a, tmpl_value b, int *ret)
+{
+    bool same = false;
+    if (a.kind == b.kind && a.kind != TV_STRING && !tmpl_is_number(a) && !hob_tmpl_equal(r, a, b, &same))
+        return false;
+    *ret = 0;
+    return same || (hob_tmpl_require(r, a) && hob_tmpl_require(r, b) && hob_tmpl_order(r, a, b, ret));
+}
+
 bool hob_tmpl_sort(tmpl_run *r, const tmpl_value *keys, size_t count, bool reverse, size_t *order)
 {
     size_t *from = order, *to = hob_tmpl_run_alloc(r, count, sizeof *to);
@@ -303,7 +320,7 @@ bool hob_tmpl_sort(tmpl_run *r, const tmpl_value *keys, size_t count, bool rever
             size_t end = start + 2 * width < count ? start + 2 * width : count;
             for (size_t a = start, b = mid, k = start; k < end; k++) {
                 int c = -1;
-                if (a < mid && b < end && !hob_tmpl_order(r, keys[from[a]], keys[from[b]], &c))
+                if (a < mid && b < end && !order_or_equal(r, keys[from[a]], keys[from[b]], &c))
                     return false;
                 bool left = b == end || (a < mid && (c == 2 || (reverse ? c >= 0 : c <= 0)));
                 to[k] = left ? from[a++] : from[b++];
@@ -334,7 +351,7 @@ static bool sorted(tmpl_run *r, const tmpl_list *l, tmpl_value path, bool case_s
     if (!keys || !order || !new_list(r, n, ret))
         return false;
     for (size_t i = 0; i < n; i++) {
-        if (!sort_key(r, l->items[i], path, case_sensitive, &keys[i]) || !hob_tmpl_require(r, keys[i]))
+        if (!sort_key(r, l->items[i], path, case_sensitive, &keys[i]))
             return false;
     }
     if (!hob_tmpl_sort(r, keys, n, reverse, order))
@@ -359,7 +376,7 @@ FILTER(f_dictsort)
     const tmpl_args one = {.pos = v, .count = 1};
     if (v[2].kind == TV_STRING && v[2].u.s->len == 5 && memcmp(v[2].u.s->s, "value", 5) == 0)
         by = tmpl_int(1, true);
-    return f_items(r, self, &one, &items) &&
+    return hob_tmpl_require(r, v[0]) && f_items(r, self, &one, &items) &&
            sorted(r, items.u.list, by, hob_tmpl_truthy(v[1]), hob_tmpl_truthy(v[3]), ret);
 }
 

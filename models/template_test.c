@@ -43,7 +43,7 @@ KIND_TEST(t_float, v.kind == TV_FLOAT)
 KIND_TEST(t_boolean, v.kind == TV_BOOL)
 KIND_TEST(t_true, v.kind == TV_BOOL && v.u.b)
 KIND_TEST(t_false, v.kind == TV_BOOL && !v.u.b)
-KIND_TEST(t_callable, v.kind == TV_BUILTIN || v.kind == TV_METHOD || v.kind == TV_MACRO || v.kind == TV_JOINER)
+KIND_TEST(t_callable, v.kind == TV_UNDEFINED || (v.kind >= TV_BUILTIN && v.kind <= TV_LOOP) || v.kind == TV_JOINER)
 
 static bool compare(tmpl_run *r, const tmpl_args *args, int op, tmpl_value *ret)
 {
@@ -83,35 +83,36 @@ TEST(t_sameas)
     return true;
 }
 
-static bool remainder_is(tmpl_run *r, tmpl_value v, tmpl_value by, bool zero, tmpl_value *ret)
+static bool remainder_is(tmpl_run *r, tmpl_value v, tmpl_value by, int64_t want, tmpl_value *ret)
 {
     tmpl_value rest;
     if (!hob_tmpl_require(r, v) || !hob_tmpl_require(r, by))
         return false;
     if (!tmpl_is_number(v) || !tmpl_is_number(by))
         return hob_tmpl_fail(r, HOB_EINVAL, "odd, even and divisibleby want numbers, got a %s", hob_tmpl_type_name(v));
-    if (!hob_tmpl_binary(r, '%', v, by, &rest))
+    bool same;
+    if (!hob_tmpl_binary(r, '%', v, by, &rest) || !hob_tmpl_equal(r, rest, tmpl_int(want, true), &same))
         return false;
-    *ret = tmpl_bool(hob_tmpl_truthy(rest) != zero, true);
+    *ret = tmpl_bool(same, true);
     return true;
 }
 TEST(t_odd)
 {
     tmpl_value v;
     (void)self;
-    return one(r, args, &v) && remainder_is(r, v, tmpl_int(2, true), false, ret);
+    return one(r, args, &v) && remainder_is(r, v, tmpl_int(2, true), 1, ret);
 }
 TEST(t_even)
 {
     tmpl_value v;
     (void)self;
-    return one(r, args, &v) && remainder_is(r, v, tmpl_int(2, true), true, ret);
+    return one(r, args, &v) && remainder_is(r, v, tmpl_int(2, true), 0, ret);
 }
 TEST(t_divisibleby)
 {
     tmpl_value v[2];
     (void)self;
-    return two(r, args, v) && remainder_is(r, v[0], v[1], true, ret);
+    return two(r, args, v) && remainder_is(r, v[0], v[1], 0, ret);
 }
 
 static bool all_case(tmpl_run *r, const tmpl_args *args, const char *method, tmpl_value *ret)

@@ -448,6 +448,89 @@ tab	{% set x = 1 %}
 end
 """
 
+templates["deepseek"] = """{% if not add_generation_prompt is defined %}{% set add_generation_prompt = false %}{% endif %}{% set ns = namespace(is_first=false, is_tool=false, is_output_first=true, system_prompt='') %}{%- for message in messages %}{%- if message['role'] == 'system' %}{% set ns.system_prompt = message['content'] %}{%- endif %}{%- endfor %}{{bos_token}}{{ns.system_prompt}}{%- for message in messages %}{%- if message['role'] == 'user' %}{%- set ns.is_tool = false -%}{{'<｜User｜>' + message['content']}}{%- endif %}{%- if message['role'] == 'assistant' and message['content'] is none %}{%- set ns.is_tool = false -%}{%- for tool in message['tool_calls']%}{%- if not ns.is_first %}{{'<｜Assistant｜><｜tool▁calls▁begin｜>' + tool['function']['name'] + '\\n' + '```json' + '\\n' + tool['function']['arguments']|tojson + '\\n' + '```'}}{%- set ns.is_first = true -%}{%- else %}{{'\\n' + tool['function']['name']}}{%- endif %}{%- endfor %}{%- endif %}{%- if message['role'] == 'assistant' and message['content'] is not none %}{%- if ns.is_tool %}{{'<｜tool▁outputs▁end｜>' + message['content'] + '<｜end▁of▁sentence｜>'}}{%- set ns.is_tool = false -%}{%- else %}{% set content = message['content'] %}{% if '</think>' in content %}{% set content = content.split('</think>')[-1] %}{% endif %}{{'<｜Assistant｜>' + content + '<｜end▁of▁sentence｜>'}}{%- endif %}{%- endif %}{%- if message['role'] == 'tool' %}{%- set ns.is_tool = true -%}{%- if ns.is_output_first %}{{'<｜tool▁outputs▁begin｜>' + message['content']}}{%- set ns.is_output_first = false %}{%- else %}{{'\\n' + message['content']}}{%- endif %}{%- endif %}{%- endfor -%}{% if ns.is_tool %}{{'<｜tool▁outputs▁end｜>'}}{% endif %}{% if add_generation_prompt and not ns.is_tool %}{{'<｜Assistant｜><think>\\n'}}{% endif %}"""
+
+templates["harmony"] = """{#- The types of a tool's parameters, written as TypeScript. #}
+{%- macro render_type(spec, required, is_nullable=false) -%}
+    {%- if spec.type == "array" -%}
+        {%- if spec['items'] -%}
+            {%- if spec['items']['type'] in ["string", "number", "integer"] -%}
+                {{- {"string": "string", "number": "number", "integer": "number"}[spec['items']['type']] + "[]" }}
+            {%- else -%}
+                {{- render_type(spec['items'], required) ~ "[]" -}}
+            {%- endif -%}
+        {%- else -%}
+            {{- "any[]" }}
+        {%- endif -%}
+        {%- if is_nullable %}{{- " | null" }}{%- endif -%}
+    {%- elif spec.type is defined and spec.type is iterable and spec.type is not string and spec.type is not mapping and spec.type[0] is defined -%}
+        {%- if spec.type | length > 1 -%}
+            {{- spec.type | join(" | ") }}
+        {%- else -%}
+            {{- spec.type[0] }}
+        {%- endif -%}
+    {%- elif spec.oneOf -%}
+        {%- for variant in spec.oneOf -%}
+            {{- render_type(variant, required) -}}
+            {%- if variant.description %}{{- "// " + variant.description }}{%- endif -%}
+            {%- if variant.default is defined %}{{ "// default: " + variant.default|tojson }}{%- endif -%}
+            {%- if not loop.last %}{{- " | " }}{% endif -%}
+        {%- endfor -%}
+    {%- elif spec.type == "string" -%}
+        {%- if spec.enum -%}
+            {{- '"' + spec.enum|join('" | "') + '"' -}}
+        {%- else -%}
+            {{- "string" }}
+            {%- if spec.nullable %}{{- " | null" }}{%- endif -%}
+        {%- endif -%}
+    {%- elif spec.type in ("number", "integer") -%}
+        {{- "number" }}
+    {%- elif spec.type == "object" -%}
+        {%- if spec.properties -%}
+            {{- "{\n" }}
+            {%- for name, p in spec.properties.items() -%}
+                {{- name -}}
+                {%- if name not in (required or []) %}{{- "?" }}{%- endif -%}
+                {{- ": " }}{{ render_type(p, spec.required or []) }}
+                {%- if not loop.last %}{{-", " }}{%- endif -%}
+            {%- endfor -%}
+            {{- "}" }}
+        {%- else -%}
+            {{- "object" }}
+        {%- endif -%}
+    {%- else -%}
+        {{- "any" }}
+    {%- endif -%}
+{%- endmacro -%}
+{%- set ns = namespace(has_tools=tools is defined and tools) -%}
+<|start|>system<|message|>Reasoning: {{ reasoning_effort | default("medium") }}
+{%- if ns.has_tools %}
+
+# Tools
+
+namespace functions {
+{% for tool in tools|map(attribute='function') %}
+    {{- "\n// " ~ tool.description|default('', true)|replace('\n', '\n// ') ~ "\ntype " ~ tool.name ~ " = (_: " -}}
+    {{- render_type(tool.parameters, tool.parameters.required) }}) => any;
+{%- endfor %}
+
+} // namespace
+{%- endif -%}
+<|end|>
+{%- for message in messages -%}
+    {%- if message.role == 'assistant' -%}
+        {%- set final = loop.last and not add_generation_prompt -%}
+        {%- if "thinking" in message %}<|start|>assistant<|channel|>analysis<|message|>{{ message.thinking }}<|end|>{% endif -%}
+        <|start|>assistant<|channel|>final<|message|>{{ message.content }}{{ '<|return|>' if final else '<|end|>' }}
+    {%- elif loop.previtem is defined and loop.previtem.role == message.role -%}
+        {{- '\n' ~ message.content }}
+    {%- else -%}
+        <|start|>{{ message.role }}<|message|>{{ message.content }}<|end|>
+    {%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt %}<|start|>assistant{% endif -%}
+"""
+
 # --- message lists ---
 long_text = "The quick brown fox — über die Brücke. " * 400
 lists = [
@@ -479,7 +562,7 @@ lists = [
 for add in (True, False):
     for m in lists:
         case("smollm2", {"messages": m, "add_generation_prompt": add})
-for name in ("chatml", "llama3", "qwen2.5", "qwen3", "mistral", "gemma", "phi", "granite"):
+for name in ("chatml", "llama3", "qwen2.5", "qwen3", "mistral", "gemma", "phi", "granite", "deepseek", "harmony"):
     for m in lists:
         if m[0]["content"] != long_text:
             case(name, {"messages": m, "add_generation_prompt": True})
@@ -502,7 +585,7 @@ tools = [
 ]
 call = {"role": "assistant", "content": "", "tool_calls": [
     {"type": "function", "id": "1", "function": {"name": "get_weather", "arguments": {"city": "Köln", "n": [1, 2.5, None, True]}}}]}
-for name in ("llama3", "qwen2.5", "mistral", "granite"):
+for name in ("llama3", "qwen2.5", "mistral", "granite", "deepseek", "harmony"):
     case(name, {"messages": [user("Weather?")], "tools": tools, "add_generation_prompt": True})
     case(name, {"messages": [system("S"), user("Weather?"), call, {"role": "tool", "content": "sunny"},
                              {"role": "tool", "content": "warm"}], "tools": tools, "add_generation_prompt": True})
@@ -524,6 +607,12 @@ case("gemma", {"messages": [{"role": "system", "content": [{"type": "text", "tex
 case("gemma", {"messages": [{"role": "user", "content": 5}]})
 case("gemma", {"messages": [{"role": "user", "content": None}]})
 case("granite", {"messages": [system("A"), system("B"), user("C"), {"role": "user", "content": "D", "stop": True}, user("E")]})
+shapes = {"type": "object", "required": ["a"], "properties": {
+    "a": {"type": "array", "items": {"type": "string"}}, "b": {"type": "array", "items": {"type": "object", "properties": {
+        "c": {"type": ["string", "null"]}, "d": {"oneOf": [{"type": "integer", "default": 1}, {"type": "string", "description": "x"}]}}}},
+    "e": {"type": "string", "enum": ["p", "q"]}, "f": {"type": "string", "nullable": True}, "g": {}, "h": {"type": "object"}, "i": {"type": "array"}}}
+case("harmony", {"messages": [user("q"), {"role": "assistant", "content": "c", "thinking": "t"}],
+                 "tools": [{"function": {"name": "f", "description": "two\nlines", "parameters": shapes}}], "reasoning_effort": "high"})
 case("whitespace", {})
 
 # --- expressions ---
@@ -623,6 +712,10 @@ d | dictsort ~ d | dictsort(by='value', reverse=true) ~ d | dictsort(true)
 d | items | list ~ missing | items | list
 d | list ~ d | length ~ d | first ~ s | list | length
 l | reverse | list ~ s | reverse ~ l
+0 | map('upper') | list ~ nil | select | list ~ no | selectattr('x') | list
+5 | map('upper') | list
+missing | dictsort
+people | map(attribute='zz') | sort | length
 ['a', 'A', 'b', 'a'] | unique | list ~ [1, 1.0, 2] | unique | list
 missing | default('x') ~ empty | default('y') ~ empty | default('z', true) ~ nil | default('w') ~ missing | d
 s | upper ~ s | lower ~ 'fOO' | capitalize ~ 'foo bar-baz (qux' | title ~ 5 | upper ~ nil | string ~ t | string
@@ -643,7 +736,7 @@ missing | tojson
 people | tojson(indent=4)
 n is number ~ n is integer ~ f is float ~ f is integer ~ t is boolean ~ t is number ~ t is integer ~ nil is none ~ s is string
 d is mapping ~ l is mapping ~ l is sequence ~ s is sequence ~ d is iterable ~ n is iterable ~ missing is iterable ~ nil is sequence
-3 is odd ~ 3 is even ~ 9 is divisibleby 3 ~ 1 is eq 1 ~ 1 is ne(2) ~ 2 is gt 1 ~ 2 is lessthan 1 ~ 1 is in [1, 2] ~ t is true ~ no is false ~ 1 is true
+3.5 is odd ~ missing is callable ~ 3 is odd ~ 3 is even ~ 9 is divisibleby 3 ~ 1 is eq 1 ~ 1 is ne(2) ~ 2 is gt 1 ~ 2 is lessthan 1 ~ 1 is in [1, 2] ~ t is true ~ no is false ~ 1 is true
 n is not none ~ missing is not defined ~ (n is defined and n > 5) ~ (missing is defined or n is odd) ~ none is sameas none
 'x' is string if t else 2
 range(5) | list ~ range(2, 8, 3) | list ~ range(3, 0, -1) | list ~ range(0) | list
