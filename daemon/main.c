@@ -81,7 +81,7 @@ static int run_dev(int argc, char **argv)
         if (strcmp(name, "--model") == 0)
             rc = name_model(m, value);
         else if (strcmp(name, "--port") == 0)
-            rc = parse_number(value, 1, 65535, &port);
+            rc = parse_number(value, 0, 65535, &port);
         else if (strcmp(name, "--threads") == 0)
             rc = parse_number(value, 0, 1024, &m->threads);
         else if (strcmp(name, "--context") == 0)

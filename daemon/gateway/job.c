@@ -131,12 +131,21 @@ void hob_job_open(hob_conn *c, hob_api_request *request, bool websocket)
 
 /* ---- towards the engine ---- */
 
-/* How long until there is room, from what jobs took lately. */
-static uint32_t retry_after_s(const hob_link *l)
+/* How long until there is room for this one too: each job that ends makes room for one of those that were refused. */
+static uint32_t retry_after_s(hob_link *l)
 {
-    uint32_t rows = l->max_sequences ? l->max_sequences : 1;
-    double s = l->job_seconds * (l->jobs + 1) / rows;
+    double s = l->finish_gap_s * ++l->refused + 0.999;
     return s < 1 ? 1 : s > 60 ? 60 : (uint32_t)s;
+}
+
+static void note_finish(hob_link *l, uint64_t now_us)
+{
+    double gap_s = (double)(now_us - l->finished_us) / 1e6;
+    if (l->finished_us > 0 && gap_s < 60)
+        l->finish_gap_s = l->finish_gap_s > 0 ? 0.8 * l->finish_gap_s + 0.2 * gap_s : gap_s;
+    l->finished_us = now_us;
+    if (l->refused > 0)
+        l->refused--;
 }
 
 static void fail_busy(hob_job *j)
@@ -374,7 +383,7 @@ static void finish_job(hob_job *j, uint8_t finish)
         return;
     }
     double seconds = (double)(hob_now_us() - j->arrived_us) / 1e6;
-    j->link->job_seconds = j->link->job_seconds > 0 ? 0.8 * j->link->job_seconds + 0.2 * seconds : seconds;
+    note_finish(j->link, hob_now_us());
     g->metrics.finished++;
     hob_log(HOB_LOG_DEBUG, "%s: %u prompt tokens (%u cached), %u answer tokens, %.2f s, %s", j->response_id,
             j->prompt_tokens, j->cached_tokens, j->answer_tokens, seconds, hob_finish_name(finish));

@@ -250,19 +250,20 @@ static int open_context(hob_gateway *g, hob_diag *diag)
         .iface = any4 || any6 ? NULL : conf->listen,
         .protocols = client_protocols,
         .vhost_name = "clients",
-        .options = any6 ? 0 : any4 ? LWS_SERVER_OPTION_DISABLE_IPV6 : 0,
+        .options = LWS_SERVER_OPTION_FAIL_UPON_UNABLE_TO_BIND |
+                   (conf->plain ? 0 : LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT) | /* without it a vhost is plain HTTP */
+                   (strchr(conf->listen, ':') ? 0 : LWS_SERVER_OPTION_DISABLE_IPV6),
         .keepalive_timeout = (int)seconds(conf->idle_timeout_ms),
         .timeout_secs = seconds(conf->header_timeout_ms),
         .timeout_secs_ah_idle = seconds(conf->header_timeout_ms),
         .ssl_cert_filepath = conf->plain ? NULL : conf->tls_cert,
         .ssl_private_key_filepath = conf->plain ? NULL : conf->tls_key,
     };
-    if (!strchr(conf->listen, ':'))
-        clients.options |= LWS_SERVER_OPTION_DISABLE_IPV6;
-    clients.options |= LWS_SERVER_OPTION_FAIL_UPON_UNABLE_TO_BIND;
-    if (!lws_create_vhost(g->context, &clients))
+    struct lws_vhost *listener = lws_create_vhost(g->context, &clients);
+    if (!listener)
         return hob_fail(diag, HOB_EIO, "cannot listen on %s port %u (address in use, or unusable certificate %s)",
                         conf->listen, conf->port, conf->plain ? "-" : conf->tls_cert);
+    g->port = lws_get_vhost_listen_port(listener); /* port 0 took any */
     return 0;
 }
 
@@ -287,8 +288,7 @@ int hob_gateway_run(const hob_conf *conf, bool give_up)
         goto fail;
     for (uint32_t i = 0; i < conf->model_count; i++, g->link_count++)
         hob_link_open(&g->links[i], g, i);
-    hob_log(HOB_LOG_INFO, "hobd " HOB_VERSION " listens on %s://%s:%u", conf->plain ? "http" : "https", conf->listen,
-            conf->port);
+    hob_log(HOB_LOG_INFO, "hobd " HOB_VERSION " listens on %s://%s:%d", conf->plain ? "http" : "https", conf->listen, g->port);
     lws_sul_schedule(g->context, 0, &g->tick, on_tick, TICK_US);
     while (!g->ending && lws_service(g->context, 0) >= 0)
         ;

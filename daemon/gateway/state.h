@@ -49,7 +49,9 @@ struct hob_link {
     uint64_t kv_tokens;
     json_t *hello, *stats;
     uint32_t jobs;      /* sent and not finished */
-    double job_seconds; /* smoothed time of a finished job */
+    uint32_t refused;   /* for want of room, and not made up for by a finished job */
+    uint64_t finished_us;
+    double finish_gap_s; /* smoothed time between two finished jobs */
 };
 void hob_link_open(hob_link *l, hob_gateway *g, uint32_t index);
 void hob_link_close(hob_link *l); /* kills the process */
@@ -229,7 +231,7 @@ struct hob_gateway {
     struct lws_context *context;
     struct lws_vhost *inner; /* without a listener: engines and signals */
     int listen_fd;           /* known after the first accept; -1 */
-    int signal_fd;
+    int signal_fd, port;
     hob_conn *conns;
     uint32_t conn_count;
     hob_job *jobs;
