@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Servers for the API tests: one with TLS and a key, made by `hobctl setup`, and one `--dev` without either. Both are real
+processes on loopback with the test model, started once a session and ended by their process id. When a test fails, the
+end of the servers' logs is part of its report.
+
+HOB_BUILD names the build folder (a sanitizer's build, for example), HOB_TEST_MODEL the model."""
+import contextlib
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = Path(os.environ.get("HOB_BUILD", ROOT / "build"))
+HOBD = Path(os.environ.get("HOBD", BUILD / "hobd"))
+HOBCTL = Path(os.environ.get("HOBCTL", BUILD / "hobctl"))
+START_LIMIT_S = 120  # a sanitizer's build loads slowly
+THREADS = "2"
+# Proxies are for the internet: no client in these tests may send loopback traffic to one.
+for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+    os.environ.pop(name, None)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Server:
+    """One hobd. `key` and `ca` are None without TLS."""
+
+    def __init__(self, command, port, log, key=None, ca=None, cwd=None):
+        self.command, self.port, self.log, self.key, self.ca, self.cwd = command, port, Path(log), key, ca, cwd
+        self.url = f"{'https' if ca else 'http'}://127.0.0.1:{port}"
+        self.process = None
+
+    @property
+    def context(self):
+        return ssl.create_default_context(cafile=str(self.ca)) if self.ca else None
+
+    def start(self):
+        with open(self.log, "ab") as out:
+            self.process = subprocess.Popen([str(c) for c in self.command], stdin=subprocess.DEVNULL, stdout=out,
+                                            stderr=subprocess.STDOUT, cwd=self.cwd)
+        self.wait_ready(START_LIMIT_S)
+
+    def wait_ready(self, limit_s):
+        end = time.monotonic() + limit_s
+        last = "no answer"
+        while time.monotonic() < end:
+            if self.process.poll() is not None:
+                raise AssertionError(f"hobd ended with {self.process.returncode}:\n{self.log_tail()}")
+            try:
+                status, _ = self.get("/readyz", 5)
+                if status == 200:
+                    return
+                last = f"status {status}"
+            except OSError as e:
+                last = str(e)
+            time.sleep(0.05)
+        raise AssertionError(f"hobd was not ready after {limit_s} s ({last}):\n{self.log_tail()}")
+
+    def get(self, path, timeout=20):
+        """Status and body, whatever the status."""
+        request = urllib.request.Request(self.url + path)
+        if self.key:
+            request.add_header("Authorization", f"Bearer {self.key}")
+        try:
+            with urllib.request.urlopen(request, timeout=timeout, context=self.context) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as e:
+            with e:
+                return e.code, e.read().decode()
+
+    def metric(self, name):
+        """The sum of a metric's samples; None when there is none of that name."""
+        values = [float(line.rsplit(" ", 1)[1]) for line in self.get("/metrics")[1].splitlines()
+                  if line.startswith((name + " ", name + "{"))]
+        return sum(values) if values else None
+
+    def wait_metric(self, name, wanted, limit_s=30):
+        """Waits until wanted(value) holds; fails with the last value."""
+        end = time.monotonic() + limit_s
+        value = None
+        while time.monotonic() < end:
+            value = self.metric(name)
+            if value is not None and wanted(value):
+                return value
+            time.sleep(0.1)
+        raise AssertionError(f"{name} stayed at {value}:\n{self.log_tail()}")
+
+    def engines(self):
+        """Process ids of the engines: children of the gateway."""
+        pids = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                command = (entry / "cmdline").read_bytes().split(b"\0")
+            except (OSError, IndexError):
+                continue
+            if parent == self.process.pid and b"--engine" in command:
+                pids.append(int(entry.name))
+        return pids
+
+    def stop(self, limit_s=60):
+        """Ends it as a service manager would; returns the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(limit_s)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        return self.process.returncode
+
+    def log_tail(self, lines=60):
+        try:
+            return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        except OSError:
+            return ""
+
+
+running = []
+
+
+@contextlib.contextmanager
+def started(server):
+    try:
+        running.append(server)
+        server.start()
+        yield server
+    finally:
+        if server.process:
+            server.stop()
+        running.remove(server)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    report = outcome.get_result()
+    if report.failed:
+        for s in running:
+            report.sections.append((f"log of {' '.join(str(c) for c in s.command[:2])} port {s.port}", s.log_tail()))
+
+
+def dev_server(folder, model, *extra):
+    port = free_port()
+    return Server([HOBD, "--dev", "--model", model, "--port", port, "--threads", THREADS, *extra], port,
+                  folder / f"dev-{port}.log", cwd=folder)
+
+
+@pytest.fixture(scope="session")
+def model():
+    path = os.environ.get("HOB_TEST_MODEL")
+    if not path or not Path(path).is_file():
+        pytest.fail("HOB_TEST_MODEL must name the test model (packaging/setup/model prints it)")
+    return path
+
+
+@pytest.fixture(scope="session")
+def hobctl():
+    """Runs hobctl and returns the finished process; check=False lets it fail."""
+    def run(*args, input=None, check=True, env=None, timeout=300, cwd=None):
+        data = input.encode() if isinstance(input, str) else input
+        done = subprocess.run([str(HOBCTL), *map(str, args)], input=data if data is not None else b"",
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout, cwd=cwd,
+                              env={**os.environ, **(env or {})})
+        if check:
+            assert done.returncode == 0, f"hobctl {args}: {done.returncode}\n{done.stderr.decode()}"
+        return done
+    return run
+
+
+@pytest.fixture(scope="session")
+def var(tmp_path_factory, model, hobctl):
+    """What `hobctl setup` makes, with its port."""
+    folder = tmp_path_factory.mktemp("installation") / "var"
+    port = free_port()
+    hobctl("setup", "--dir", folder, "--model", model, "--port", port)
+    return folder, port
+
+
+@pytest.fixture(scope="session")
+def tls(var, tmp_path_factory):
+    folder, port = var
+    key = (folder / "api_key").read_text().strip()
+    server = Server([HOBD, "--config", folder / "hob.conf"], port, tmp_path_factory.mktemp("log") / "tls.log", key,
+                    folder / "ca.pem", cwd=folder.parent)
+    with started(server):
+        yield server
+
+
+@pytest.fixture(scope="session")
+def dev(tmp_path_factory, model):
+    with started(dev_server(tmp_path_factory.mktemp("dev"), model)) as server:
+        yield server
+
+
+@pytest.fixture
+def own(tmp_path, model):
+    """A --dev server for one test, which may do to it what it likes."""
+    with started(dev_server(tmp_path, model)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def client(tls):
+    """OpenAI's own client, over TLS verified by our CA."""
+    import openai
+    with openai.OpenAI(base_url=tls.url + "/v1", api_key=tls.key, max_retries=0, timeout=120,
+                       http_client=openai.DefaultHttpxClient(verify=tls.context)) as c:
+        yield c
+
+
+@pytest.fixture(scope="session")
+def dev_client(dev):
+    import openai
+    with openai.OpenAI(base_url=dev.url + "/v1", api_key="none", max_retries=0, timeout=120) as c:
+        yield c
