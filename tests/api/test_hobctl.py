@@ -23,9 +23,9 @@ def test_generate(hobctl, model):
 
 
 def test_generate_chat(hobctl, model):
-    answer = json.loads(hobctl("generate", "--model", model, "--chat", "--prompt", "What is the capital of France?",
-                               "--max-tokens", 40, "--json").stdout)
-    assert "Paris" in answer["text"] and answer["finish_reason"] == "stop"
+    answer = json.loads(hobctl("generate", "--model", model, "--chat", "--prompt", "What is 2 + 2?", "--max-tokens", 40,
+                               "--json").stdout)
+    assert "4" in answer["text"] and answer["finish_reason"] == "stop" and len(answer["ids"]) < 40
     assert "<|im_end|>" not in answer["text"]
 
 
@@ -191,9 +191,9 @@ def test_online_from_var(hobctl, tls, var):
 
 def test_chat_online(hobctl, tls):
     args = ["chat", *online(tls), "--temperature", 0, "--max-tokens", 24]
-    streamed = hobctl(*args, "What is the capital of France?").stdout.decode()
-    assert "Paris" in streamed and streamed.endswith("\n")
-    answer = json.loads(hobctl(*args, "--json", input="What is the capital of France?").stdout)
+    streamed = hobctl(*args, "What is 2 + 2?").stdout.decode()
+    assert "4" in streamed and streamed.endswith("\n")
+    answer = json.loads(hobctl(*args, "--json", input="What is 2 + 2?").stdout)
     assert answer["text"] + "\n" == streamed
     assert answer["finish_reason"] in ("stop", "length") and answer["usage"]["completion_tokens"] > 0
 

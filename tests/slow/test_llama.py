@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""hob's predictions against llama.cpp's on the test model. Needs the peer that tests/bench/build_peer.sh builds."""
+import os
+from pathlib import Path
+
+import compare_llama
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+def test_perplexity_and_agreement(capsys):
+    peer = Path(os.environ.get("PEER_DIR", Path.home() / ".cache/hob-peer"))
+    folder = next((peer / b for b in ("bin", "bin-avx2") if (peer / b / "llama-perplexity").exists()), None)
+    if not folder:
+        pytest.skip("llama-perplexity is not built: run tests/bench/build_peer.sh")
+    model = os.environ["HOB_TEST_MODEL"]
+    build = os.environ.get("HOB_BUILD", str(compare_llama.ROOT / "build"))
+    args = compare_llama.parser().parse_args(["--model", model, "--peer", str(folder), "--hobctl", f"{build}/hobctl"])
+    figures = compare_llama.compare(args)
+    with capsys.disabled():
+        print(figures)
+    assert figures["scored"] >= 20000
+    assert abs(figures["ratio"] - 1) < 0.005
+    assert figures["top1_agreement"] >= 0.97
