@@ -29,6 +29,7 @@ INLINE void tile_of(hob_cpu_kind kind, uint32_t panels, uint32_t n, bool packed,
     const __m512i mask = _mm512_set1_epi8(15), sign = _mm512_set1_epi8((char)0x80);
     const bool nibbles = packed && kind != HOB_CPU_Q8_0;
     const size_t quant_bytes = nibbles ? 256 : 512;
+    const uint32_t steps = nibbles ? 4 : 8;
     __m512 acc[COLUMNS][2];
 
 #pragma GCC unroll 6
@@ -46,7 +47,7 @@ INLINE void tile_of(hob_cpu_kind kind, uint32_t panels, uint32_t n, bool packed,
                                                          : _mm512_set1_epi32(kind == HOB_CPU_Q4_0 ? -8 * total : -128 * total);
         }
 #pragma GCC unroll 8
-        for (uint32_t j = 0; j < (nibbles ? 4 : 8); j++) {
+        for (uint32_t j = 0; j < steps; j++) {
             __m512i low[2], high[2];
 #pragma GCC unroll 2
             for (uint32_t p = 0; p < panels; p++) {

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * kernels-check: every CPU operation, type and ISA tier against a double-precision reference (within a tolerance) and
+ * against the scalar tier (by memcmp). Outputs lie between guard bands and are filled with NaN before each call; the
+ * whole region, guards included, is compared. A tier that the machine lacks is skipped, never passed. */
+#ifndef HOB_TESTS_KERNELS_CHECK_H
+#define HOB_TESTS_KERNELS_CHECK_H
+
+#include "hal/cpu/kernels.h"
+#include "hal/cpu/math.h"
+
+#include <stdlib.h>
+
+typedef struct check {
+    const char *op, *type;
+    hob_cpu_tier tier;
+    const hob_cpu_kernels *scalar, *kernels; /* kernels: of the tier */
+    uint32_t state;  /* of the generator */
+    bool failed;
+    char why[160];
+} check;
+
+typedef struct check_case {
+    const char *op, *type;
+    void (*run)(check *c);
+} check_case;
+
+extern const check_case kernel_cases[], device_cases[]; /* end with op NULL */
+
+/* Uniform in -scale .. scale; a whole number below n. */
+float random_float(check *c, float scale);
+uint32_t random_below(check *c, uint32_t n);
+void fill_random(check *c, float *x, size_t n, float scale);
+
+/* Records the first disagreement of a check. */
+void fail(check *c, const char *format, ...) HOB_PRINTF(2, 3);
+void expect_near(check *c, const char *what, size_t index, double got, double want, double tolerance);
+
+/* A region for outputs: `bytes` at data, aligned to 64 plus `skew` bytes, all 0xff, between guards of 256. */
+typedef struct region {
+    uint8_t *base, *data;
+    size_t total;
+} region;
+
+region region_new(size_t bytes, size_t skew);
+void region_free(region *r);
+void expect_same_region(check *c, const char *what, const region *a, const region *b);
+
+/* Random GGUF rows of a type, with scales of a usual size, and their values as floats [rows][cols]. */
+void *random_rows(check *c, hob_type type, uint32_t rows, uint32_t cols, size_t *ret_bytes, float **ret_values);
+
+/* Prints this machine's limits and each kernel's rate. */
+void run_bench(const char *op, int only_tier);
+
+#endif
