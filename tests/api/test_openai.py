@@ -115,7 +115,7 @@ def test_user_text_makes_no_control_tokens(client):
 
 
 def test_unicode_passes_through(client):
-    messages = [{"role": "user", "content": "Répète: 你好 🌍 \u0000 \\ \" end"}]
+    messages = [{"role": "user", "content": "Répète: 你好 🌍 \u2028 \\ \" end"}]
     assert ask(client, messages=messages, max_tokens=8).usage.prompt_tokens > 10
 
 
