@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Compiling and rendering: puts the parts together, sets the bounds of a rendering and hands out its text with the
- * ranges that are trusted. See template.h and template_internal.h. */
+ * Compiling and rendering: puts the parts together, sets the bounds of a rendering and hands out
+ * its text with the ranges that are trusted. See template.h and template_internal.h. */
 #include "models/template_internal.h"
 
 #include <stdlib.h>
@@ -52,10 +52,12 @@ static bool load_variables(tmpl_run *r, json_t *from, bool trusted)
     json_t *item;
     if (from && !json_is_object(from))
         return hob_tmpl_fail(r, HOB_EINVAL, "the variables are not an object");
-    json_object_foreach(from, key, item) {
+    json_object_foreach(from, key, item)
+    {
         tmpl_value name, value;
         if (!hob_tmpl_str_ref(r, key, strlen(key), trusted, &name) ||
-            !hob_tmpl_from_json(r, item, trusted, 0, &value) || !hob_tmpl_dict_set(r, r->variables, name, value))
+            !hob_tmpl_from_json(r, item, trusted, 0, &value) ||
+            !hob_tmpl_dict_set(r, r->variables, name, value))
             return false;
     }
     return true;
@@ -71,17 +73,15 @@ static size_t input_bytes(json_t *j, unsigned depth)
     if (json_is_string(j))
         return n + json_string_length(j);
     if (json_is_array(j)) {
-        json_array_foreach(j, i, item)
-            n += input_bytes(item, depth + 1);
+        json_array_foreach(j, i, item) n += input_bytes(item, depth + 1);
     } else if (json_is_object(j)) {
-        json_object_foreach(j, key, item)
-            n += 64 + strlen(key) + input_bytes(item, depth + 1);
+        json_object_foreach(j, key, item) n += 64 + strlen(key) + input_bytes(item, depth + 1);
     }
     return n;
 }
 
-int hob_template_render(const hob_template *t, json_t *variables, json_t *trusted_variables, size_t max_bytes,
-                        hob_rendered *ret, hob_diag *diag)
+int hob_template_render(const hob_template *t, json_t *variables, json_t *trusted_variables,
+                        size_t max_bytes, hob_rendered *ret, hob_diag *diag)
 {
     tmpl_scope scope = {0};
     tmpl_buf out = {0};
@@ -92,8 +92,10 @@ int hob_template_render(const hob_template *t, json_t *variables, json_t *truste
     r.steps_left = r.steps_max = STEPS_BASE;
     size_t input = input_bytes(variables, 0), room;
     if (!hob_mul_size(r.max_bytes, 4, &r.arena.max_bytes) || !hob_mul_size(input, 4, &room) ||
-        !hob_add_size(room, VALUES_BASE, &room) || !hob_add_size(r.arena.max_bytes, room, &r.arena.max_bytes))
-        return hob_fail(diag, HOB_ELIMIT, "template: bounds of %zu bytes are too large", r.max_bytes);
+        !hob_add_size(room, VALUES_BASE, &room) ||
+        !hob_add_size(r.arena.max_bytes, room, &r.arena.max_bytes))
+        return hob_fail(diag, HOB_ELIMIT, "template: bounds of %zu bytes are too large",
+                        r.max_bytes);
     /* trusted variables last: no field of a request can stand in for bos_token */
     if (!hob_tmpl_dict_new(&r, 8, &r.variables) || !load_variables(&r, variables, false) ||
         !load_variables(&r, trusted_variables, true))

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Walks the tree of a template. Scopes are chained from the innermost out; a name that none has is one of the caller's
- * variables, then a global function, then undefined. Loops, macros and blocks that capture text have scopes of their
- * own, if does not. Each step is counted and the depth of the walk is bounded, so that a macro that calls itself ends
- * in HOB_ELIMIT and not at the end of the C stack. */
+ * Walks the tree of a template. Scopes are chained from the innermost out; a name that none has is
+ * one of the caller's variables, then a global function, then undefined. Loops, macros and blocks
+ * that capture text have scopes of their own, if does not. Each step is counted and the depth of
+ * the walk is bounded, so that a macro that calls itself ends in HOB_ELIMIT and not at the end of
+ * the C stack. */
 #include "models/template_internal.h"
 
 #include <string.h>
@@ -22,7 +23,10 @@ static bool enter(tmpl_run *r, const tmpl_node *n)
 }
 
 /* --- variables --- */
-static bool same_name(const tmpl_str *a, const tmpl_str *b) { return a->len == b->len && memcmp(a->s, b->s, a->len) == 0; }
+static bool same_name(const tmpl_str *a, const tmpl_str *b)
+{
+    return a->len == b->len && memcmp(a->s, b->s, a->len) == 0;
+}
 
 static bool set_var(tmpl_run *r, tmpl_scope *scope, const tmpl_str *name, tmpl_value value)
 {
@@ -55,7 +59,8 @@ static bool lookup(tmpl_run *r, const tmpl_str *name, tmpl_value *ret)
         }
     }
     tmpl_value *hit;
-    if (!hob_tmpl_charge(r, looks / 16) || !hob_tmpl_dict_find(r, r->variables, name->s, name->len, &hit))
+    if (!hob_tmpl_charge(r, looks / 16) ||
+        !hob_tmpl_dict_find(r, r->variables, name->s, name->len, &hit))
         return false;
     if (hit) {
         *ret = *hit;
@@ -90,16 +95,18 @@ static bool assign(tmpl_run *r, const tmpl_node *target, tmpl_value value)
         if (!lookup(r, target->a->name, &ns))
             return false;
         if (ns.kind != TV_NAMESPACE)
-            return hob_tmpl_fail(r, HOB_EINVAL, "set: \"%.*s\" is a %s, only a namespace's attributes can be set",
-                                 (int)(target->a->name->len < 40 ? target->a->name->len : 40), target->a->name->s,
-                                 hob_tmpl_type_name(ns));
+            return hob_tmpl_fail(r, HOB_EINVAL,
+                                 "set: \"%.*s\" is a %s, only a namespace's attributes can be set",
+                                 (int)(target->a->name->len < 40 ? target->a->name->len : 40),
+                                 target->a->name->s, hob_tmpl_type_name(ns));
         return hob_tmpl_dict_set(r, ns.u.dict, name, value);
     }
     tmpl_list *l;
     if (!hob_tmpl_require(r, value) || !hob_tmpl_iterate(r, value, &l))
         return false;
     if (l->count != target->count)
-        return hob_tmpl_fail(r, HOB_EINVAL, "%zu values to unpack, %zu wanted", l->count, target->count);
+        return hob_tmpl_fail(r, HOB_EINVAL, "%zu values to unpack, %zu wanted", l->count,
+                             target->count);
     for (size_t i = 0; i < target->count; i++) {
         if (!assign(r, target->items[i], l->items[i]))
             return false;
@@ -108,13 +115,15 @@ static bool assign(tmpl_run *r, const tmpl_node *target, tmpl_value value)
 }
 
 /* --- calls --- */
-static __attribute__((noinline)) bool eval_args(tmpl_run *r, const tmpl_node *n, const tmpl_value *first, tmpl_args *ret)
+static __attribute__((noinline)) bool eval_args(tmpl_run *r, const tmpl_node *n,
+                                                const tmpl_value *first, tmpl_args *ret)
 {
     size_t extra = first != NULL;
     *ret = (tmpl_args){.count = n->count + extra, .names = n->names, .named_count = n->named_count};
     if (ret->count > 0 && !(ret->pos = hob_tmpl_run_alloc(r, ret->count, sizeof *ret->pos)))
         return false;
-    if (n->named_count > 0 && !(ret->named = hob_tmpl_run_alloc(r, n->named_count, sizeof *ret->named)))
+    if (n->named_count > 0 &&
+        !(ret->named = hob_tmpl_run_alloc(r, n->named_count, sizeof *ret->named)))
         return false;
     if (first)
         ret->pos[0] = *first;
@@ -142,19 +151,22 @@ static bool capture(tmpl_run *r, const tmpl_node *body, tmpl_value *ret)
     return ok && hob_tmpl_buf_str(r, b, ret);
 }
 
-/* What a call gave beyond the parameters: varargs, kwargs and caller, each only where the macro's body names it. */
+/* What a call gave beyond the parameters: varargs, kwargs and caller, each only where the macro's
+ * body names it. */
 static bool extra_args(tmpl_run *r, const tmpl_node *n, const tmpl_args *args, const bool *used)
 {
     static const tmpl_str varargs = {.s = "varargs", .len = 7}, kwargs = {.s = "kwargs", .len = 6},
                           caller = {.s = "caller", .len = 6};
-    tmpl_value rest = {.kind = TV_TUPLE, .trusted = true}, named = {.kind = TV_DICT, .trusted = true};
+    tmpl_value rest = {.kind = TV_TUPLE, .trusted = true},
+               named = {.kind = TV_DICT, .trusted = true};
     tmpl_value call = {.kind = TV_MISSING};
     if (!hob_tmpl_list_new(r, 0, &rest.u.list) || !hob_tmpl_dict_new(r, 0, &named.u.dict))
         return false;
     for (size_t i = n->named_count; i < args->count; i++) {
         if (!(n->flags & TMPL_USES_VARARGS))
             return hob_tmpl_fail(r, HOB_EINVAL, "macro \"%.*s\" takes %zu arguments, got %zu",
-                                 (int)(n->name->len < 40 ? n->name->len : 40), n->name->s, n->named_count, args->count);
+                                 (int)(n->name->len < 40 ? n->name->len : 40), n->name->s,
+                                 n->named_count, args->count);
         if (!hob_tmpl_list_push(r, rest.u.list, args->pos[i]))
             return false;
     }
@@ -168,7 +180,8 @@ static bool extra_args(tmpl_run *r, const tmpl_node *n, const tmpl_args *args, c
         if (!(n->flags & TMPL_USES_KWARGS))
             return hob_tmpl_fail(r, HOB_EINVAL, "macro \"%.*s\" has no parameter \"%.*s\"",
                                  (int)(n->name->len < 40 ? n->name->len : 40), n->name->s,
-                                 (int)(args->names[i]->len < 40 ? args->names[i]->len : 40), args->names[i]->s);
+                                 (int)(args->names[i]->len < 40 ? args->names[i]->len : 40),
+                                 args->names[i]->s);
         if (!hob_tmpl_dict_set(r, named.u.dict, tmpl_string(args->names[i]), args->named[i]))
             return false;
     }
@@ -241,7 +254,8 @@ static __attribute__((noinline)) bool eval_call(tmpl_run *r, const tmpl_node *n,
 {
     tmpl_value callee;
     tmpl_args args;
-    if (!eval(r, n->a, &callee) || !eval_args(r, n, NULL, &args) || !hob_tmpl_call(r, callee, &args, ret))
+    if (!eval(r, n->a, &callee) || !eval_args(r, n, NULL, &args) ||
+        !hob_tmpl_call(r, callee, &args, ret))
         return false;
     r->line = n->line;
     return true;
@@ -254,7 +268,8 @@ static __attribute__((noinline)) bool eval_filter(tmpl_run *r, const tmpl_node *
     if (!eval(r, n->a, &input) || !eval_args(r, n, &input, &args))
         return false;
     if (!n->builtin)
-        return hob_tmpl_fail(r, HOB_EUNSUPPORTED, "no %s named \"%.*s\"", n->kind == N_TEST ? "test" : "filter",
+        return hob_tmpl_fail(r, HOB_EUNSUPPORTED, "no %s named \"%.*s\"",
+                             n->kind == N_TEST ? "test" : "filter",
                              (int)(n->name->len < 40 ? n->name->len : 40), n->name->s);
     if (!n->builtin->call(r, tmpl_none(), &args, &result))
         return false;
@@ -287,7 +302,8 @@ static __attribute__((noinline)) bool eval_dict(tmpl_run *r, const tmpl_node *n,
     if (!hob_tmpl_dict_new(r, n->count / 2, &d))
         return false;
     for (size_t i = 0; i + 1 < n->count; i += 2) {
-        if (!eval(r, n->items[i], &key) || !eval(r, n->items[i + 1], &value) || !hob_tmpl_dict_set(r, d, key, value))
+        if (!eval(r, n->items[i], &key) || !eval(r, n->items[i + 1], &value) ||
+            !hob_tmpl_dict_set(r, d, key, value))
             return false;
     }
     *ret = (tmpl_value){.kind = TV_DICT, .trusted = true, .u.dict = d};
@@ -341,7 +357,8 @@ static __attribute__((noinline)) bool eval_slice(tmpl_run *r, const tmpl_node *n
     return hob_tmpl_slice(r, v, bounds, ret);
 }
 
-static __attribute__((noinline)) bool eval_operator(tmpl_run *r, const tmpl_node *n, tmpl_value *ret)
+static __attribute__((noinline)) bool eval_operator(tmpl_run *r, const tmpl_node *n,
+                                                    tmpl_value *ret)
 {
     tmpl_value a, b;
     if (!eval(r, n->a, &a))
@@ -380,9 +397,15 @@ static bool eval(tmpl_run *r, const tmpl_node *n, tmpl_value *ret)
     if (!enter(r, n))
         return false;
     switch (n->kind) {
-    case N_CONST: *ret = n->value; ok = true; break;
+    case N_CONST:
+        *ret = n->value;
+        ok = true;
+        break;
     case N_NAME: ok = lookup(r, n->name, ret); break;
-    case N_BLOCK_VALUE: *ret = r->block_value; ok = true; break;
+    case N_BLOCK_VALUE:
+        *ret = r->block_value;
+        ok = true;
+        break;
     case N_LIST:
     case N_TUPLE: ok = eval_items(r, n, ret); break;
     case N_DICT: ok = eval_dict(r, n, ret); break;
@@ -402,7 +425,8 @@ static bool eval(tmpl_run *r, const tmpl_node *n, tmpl_value *ret)
 static __attribute__((noinline)) flow exec_print(tmpl_run *r, const tmpl_node *n)
 {
     tmpl_value v, text;
-    if (!eval(r, n->a, &v) || !hob_tmpl_to_text(r, v, &text) || !hob_tmpl_buf_put_str(r, r->out, text.u.s))
+    if (!eval(r, n->a, &v) || !hob_tmpl_to_text(r, v, &text) ||
+        !hob_tmpl_buf_put_str(r, r->out, text.u.s))
         return FLOW_FAILED;
     return FLOW_NEXT;
 }
@@ -450,7 +474,8 @@ static __attribute__((noinline)) flow exec_for(tmpl_run *r, const tmpl_node *n)
     if (!loop)
         return FLOW_FAILED;
     loop->items = items;
-    loop->depth = 1; /* loops in loops count from one again: only recursive loops, which hob has not, go deeper */
+    loop->depth = 1; /* loops in loops count from one again: only recursive loops, which hob has
+                        not, go deeper */
     const tmpl_value self = {.kind = TV_LOOP, .trusted = true, .u.loop = loop};
     if (!push_scope(r))
         return FLOW_FAILED;
@@ -460,7 +485,8 @@ static __attribute__((noinline)) flow exec_for(tmpl_run *r, const tmpl_node *n)
             v->value.kind = TV_MISSING; /* each turn begins with what the scopes around it have */
         loop->index = i;
         r->line = n->line;
-        if (!hob_tmpl_charge(r, 1 + vars / 16) || !set_var(r, r->scope, &name, self) || !assign(r, n->a, items->items[i]))
+        if (!hob_tmpl_charge(r, 1 + vars / 16) || !set_var(r, r->scope, &name, self) ||
+            !assign(r, n->a, items->items[i]))
             return FLOW_FAILED;
         flow f = exec(r, n->items[0]);
         if (f == FLOW_FAILED)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Expressions of the template language, lowest rank first: a if b else c; or; and; not; comparisons (chained as in
- * Python) and membership; + -; ~; * / // %; **; signs; then what follows a value: . [ ] ( ) | is. */
+ * Expressions of the template language, lowest rank first: a if b else c; or; and; not; comparisons
+ * (chained as in Python) and membership; + -; ~; * / // %; **; signs; then what follows a value: .
+ * [ ] ( ) | is. */
 #include "models/template_parse.h"
 
 #include <string.h>
@@ -9,7 +10,8 @@
 static bool parse_or(tmpl_parser *p, tmpl_node **ret);
 static bool parse_unary(tmpl_parser *p, bool filters, tmpl_node **ret);
 
-static bool binary(tmpl_parser *p, int kind, int op, uint32_t line, tmpl_node *a, tmpl_node *b, tmpl_node **ret)
+static bool binary(tmpl_parser *p, int kind, int op, uint32_t line, tmpl_node *a, tmpl_node *b,
+                   tmpl_node **ret)
 {
     tmpl_node *n = hob_tmpl_node(p, kind, line);
     if (!n)
@@ -35,10 +37,12 @@ bool hob_tmpl_parse_expr(tmpl_parser *p, tmpl_node **ret)
             return false;
         n->b = value;
         p->conditional++;
-        if (!parse_or(p, &n->a) || (hob_tmpl_skip_name(p, "else") && !hob_tmpl_parse_expr(p, &n->c)))
+        if (!parse_or(p, &n->a) ||
+            (hob_tmpl_skip_name(p, "else") && !hob_tmpl_parse_expr(p, &n->c)))
             return false;
         p->conditional--;
-        if (!hob_tmpl_above(p, n, n->a) || !hob_tmpl_above(p, n, n->b) || !hob_tmpl_above(p, n, n->c))
+        if (!hob_tmpl_above(p, n, n->a) || !hob_tmpl_above(p, n, n->b) ||
+            !hob_tmpl_above(p, n, n->c))
             return false;
         value = n;
     }
@@ -50,7 +54,8 @@ bool hob_tmpl_parse_expr(tmpl_parser *p, tmpl_node **ret)
 static bool tuple_ends(const tmpl_parser *p)
 {
     const tmpl_token *t = p->at;
-    return t->kind == TOK_PRINT_END || t->kind == TOK_TAG_END || (t->kind == TOK_OP && t->op == ')');
+    return t->kind == TOK_PRINT_END || t->kind == TOK_TAG_END ||
+           (t->kind == TOK_OP && t->op == ')');
 }
 
 bool hob_tmpl_parse_tuple(tmpl_parser *p, bool conditional, tmpl_node **ret)
@@ -68,7 +73,8 @@ bool hob_tmpl_parse_tuple(tmpl_parser *p, bool conditional, tmpl_node **ret)
     if (!(tuple = hob_tmpl_node(p, N_TUPLE, line)) || !hob_tmpl_add_item(p, tuple, first))
         return false;
     while (hob_tmpl_skip_op(p, ',') && !tuple_ends(p)) {
-        if (!(conditional ? hob_tmpl_parse_expr(p, &next) : parse_or(p, &next)) || !hob_tmpl_add_item(p, tuple, next))
+        if (!(conditional ? hob_tmpl_parse_expr(p, &next) : parse_or(p, &next)) ||
+            !hob_tmpl_add_item(p, tuple, next))
             return false;
     }
     *ret = tuple;
@@ -114,7 +120,8 @@ static bool parse_product(tmpl_parser *p, tmpl_node **ret)
         if (!parse_unary(p, true, &right))
             return false;
         while (hob_tmpl_skip_op(p, TMPL_OP2('*', '*'))) {
-            if (!parse_unary(p, true, &power) || !binary(p, N_BINARY, TMPL_OP2('*', '*'), line, right, power, &right))
+            if (!parse_unary(p, true, &power) ||
+                !binary(p, N_BINARY, TMPL_OP2('*', '*'), line, right, power, &right))
                 return false;
         }
         if (!left)
@@ -168,7 +175,6 @@ static bool parse_sum(tmpl_parser *p, tmpl_node **ret)
     *ret = left;
     return true;
 }
-
 
 static bool parse_compare(tmpl_parser *p, tmpl_node **ret)
 {
@@ -243,7 +249,8 @@ static bool parse_arguments(tmpl_parser *p, tmpl_node *n)
                 return false;
         } else {
             if (n->named_count > 0)
-                return hob_tmpl_syntax(p, HOB_EFORMAT, "a positional argument follows a keyword argument");
+                return hob_tmpl_syntax(p, HOB_EFORMAT,
+                                       "a positional argument follows a keyword argument");
             if (!hob_tmpl_parse_expr(p, &value) || !hob_tmpl_add_item(p, n, value))
                 return false;
         }
@@ -410,7 +417,8 @@ static bool parse_unary(tmpl_parser *p, bool filters, tmpl_node **ret)
     if (op) {
         p->at++;
         n = hob_tmpl_node(p, N_UNARY, line);
-        if (!n || !hob_tmpl_deeper(p) || !parse_unary(p, false, &n->a) || !hob_tmpl_above(p, n, n->a))
+        if (!n || !hob_tmpl_deeper(p) || !parse_unary(p, false, &n->a) ||
+            !hob_tmpl_above(p, n, n->a))
             return false;
         n->op = op;
         p->depth--;
@@ -443,7 +451,7 @@ static bool parse_name(tmpl_parser *p, tmpl_node *n)
         const char *name;
         int kind;
         bool value;
-    } words[] = {{"true", TV_BOOL, true}, {"True", TV_BOOL, true}, {"false", TV_BOOL, false},
+    } words[] = {{"true", TV_BOOL, true},   {"True", TV_BOOL, true},  {"false", TV_BOOL, false},
                  {"False", TV_BOOL, false}, {"none", TV_NONE, false}, {"None", TV_NONE, false}};
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
         if (hob_tmpl_skip_name(p, words[i].name)) {
@@ -503,7 +511,8 @@ static bool parse_sequence(tmpl_parser *p, tmpl_node *n, int kind, int end)
             return false;
         if (kind != N_DICT)
             continue;
-        if (!hob_tmpl_expect_op(p, ':') || !hob_tmpl_parse_expr(p, &item) || !hob_tmpl_add_item(p, n, item))
+        if (!hob_tmpl_expect_op(p, ':') || !hob_tmpl_parse_expr(p, &item) ||
+            !hob_tmpl_add_item(p, n, item))
             return false;
     }
     return true;
@@ -543,7 +552,8 @@ static bool parse_primary(tmpl_parser *p, tmpl_node **ret)
             n->kind = N_TUPLE;
             return true;
         }
-        return hob_tmpl_deeper(p) && hob_tmpl_parse_tuple(p, true, ret) && hob_tmpl_expect_op(p, ')') && p->depth-- > 0;
+        return hob_tmpl_deeper(p) && hob_tmpl_parse_tuple(p, true, ret) &&
+               hob_tmpl_expect_op(p, ')') && p->depth-- > 0;
     }
     return hob_tmpl_unexpected(p, "an expression");
 }

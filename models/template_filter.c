@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Filters of single values: text, JSON, numbers. Those that cut text keep its trust byte for byte; those that make new
- * text are trusted only if all their inputs are. The filters of sequences are in template_sequence.c. */
+ * Filters of single values: text, JSON, numbers. Those that cut text keep its trust byte for byte;
+ * those that make new text are trusted only if all their inputs are. The filters of sequences are
+ * in template_sequence.c. */
 #include "models/template_internal.h"
 
 #include <math.h>
@@ -9,13 +10,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FILTER(name) static bool name(tmpl_run *r, tmpl_value self, const tmpl_args *args, tmpl_value *ret)
-#define BIND(what, required, ...)                                                                         \
-    static const char *const names[] = {__VA_ARGS__};                                                     \
-    tmpl_value v[sizeof names / sizeof names[0]];                                                         \
-    (void)self;                                                                                           \
-    if (!hob_tmpl_bind(r, "filter \"" what "\"", args, names, sizeof names / sizeof names[0], required, v)) \
-        return false
+#define FILTER(name) \
+    static bool name(tmpl_run *r, tmpl_value self, const tmpl_args *args, tmpl_value *ret)
+#define BIND(what, required, ...)                                                             \
+    static const char *const names[] = {__VA_ARGS__};                                         \
+    tmpl_value v[sizeof names / sizeof names[0]];                                             \
+    (void)self;                                                                               \
+    if (!hob_tmpl_bind(r, "filter \"" what "\"", args, names, sizeof names / sizeof names[0], \
+                       required, v))                                                          \
+    return false
 
 static bool text_of(tmpl_run *r, tmpl_value v, const tmpl_str **ret)
 {
@@ -83,13 +86,15 @@ FILTER(f_title)
         if (!begins && i < s->len)
             continue;
         if (!hob_tmpl_charge(r, 1) || !hob_tmpl_substr(r, s, start, i, &word) ||
-            !hob_tmpl_change_case(r, word.u.s, TMPL_CAPITALIZE, &word) || !hob_tmpl_buf_put_str(r, b, word.u.s))
+            !hob_tmpl_change_case(r, word.u.s, TMPL_CAPITALIZE, &word) ||
+            !hob_tmpl_buf_put_str(r, b, word.u.s))
             return false;
         start = i;
     }
     bool trusted = s->trust == TMPL_TRUSTED;
     tmpl_buf *plain = hob_tmpl_run_alloc(r, 1, sizeof *plain);
-    return plain && hob_tmpl_buf_put(r, plain, b->data, b->len, trusted) && hob_tmpl_buf_str(r, plain, ret);
+    return plain && hob_tmpl_buf_put(r, plain, b->data, b->len, trusted) &&
+           hob_tmpl_buf_str(r, plain, ret);
 }
 
 FILTER(f_replace)
@@ -123,7 +128,8 @@ FILTER(f_indent)
     const tmpl_str spaces = {.s = blanks, .len = (size_t)width, .trust = TMPL_TRUSTED};
     if (!by)
         by = &spaces;
-    bool trusted = s->trust == TMPL_TRUSTED && by->trust == TMPL_TRUSTED && (by != &spaces || !tmpl_given(v[1]) || v[1].trusted);
+    bool trusted = s->trust == TMPL_TRUSTED && by->trust == TMPL_TRUSTED &&
+                   (by != &spaces || !tmpl_given(v[1]) || v[1].trusted);
     tmpl_value lines;
     const tmpl_builtin *splitlines = hob_tmpl_string_method("splitlines", 10);
     static const tmpl_args none = {0};
@@ -131,7 +137,8 @@ FILTER(f_indent)
     /* a newline is added first, so that an empty last line counts */
     tmpl_value whole;
     static const tmpl_str newline = {.s = "\n", .len = 1, .trust = TMPL_TRUSTED};
-    if (!b || !hob_tmpl_concat(r, s, &newline, &whole) || !splitlines->call(r, whole, &none, &lines))
+    if (!b || !hob_tmpl_concat(r, s, &newline, &whole) ||
+        !splitlines->call(r, whole, &none, &lines))
         return false;
     for (size_t i = 0; i < lines.u.list->count; i++) {
         const tmpl_str *line = lines.u.list->items[i].u.s;
@@ -160,7 +167,8 @@ FILTER(f_tojson)
         if (!hob_tmpl_want_int(r, "tojson's indent", v[2], &width))
             return false;
         if (width > (int64_t)sizeof blanks)
-            return hob_tmpl_fail(r, HOB_ELIMIT, "tojson with indent %lld, at most %zu", (long long)width, sizeof blanks);
+            return hob_tmpl_fail(r, HOB_ELIMIT, "tojson with indent %lld, at most %zu",
+                                 (long long)width, sizeof blanks);
         style.indent = blanks;
         style.indent_len = width < 0 ? 0 : (size_t)width;
     }
@@ -219,18 +227,21 @@ static bool parse_number(const tmpl_str *s, double *ret)
 
 static bool parse_integer(const tmpl_str *s, int64_t base, int64_t *ret)
 {
-    size_t i = hob_tmpl_space_prefix(s->s, s->len), end = s->len - hob_tmpl_space_suffix(s->s + i, s->len - i);
+    size_t i = hob_tmpl_space_prefix(s->s, s->len),
+           end = s->len - hob_tmpl_space_suffix(s->s + i, s->len - i);
     bool negative = i < end && s->s[i] == '-', any = false;
     int64_t n = 0;
     if (i < end && (s->s[i] == '-' || s->s[i] == '+'))
         i++;
-    if (end - i > 2 && s->s[i] == '0' && ((base == 16 && (s->s[i + 1] | 32) == 'x') ||
-                                          (base == 8 && (s->s[i + 1] | 32) == 'o') ||
-                                          (base == 2 && (s->s[i + 1] | 32) == 'b')))
+    if (end - i > 2 && s->s[i] == '0' &&
+        ((base == 16 && (s->s[i + 1] | 32) == 'x') || (base == 8 && (s->s[i + 1] | 32) == 'o') ||
+         (base == 2 && (s->s[i + 1] | 32) == 'b')))
         i += 2;
     for (; i < end; i++) {
         char c = s->s[i];
-        int64_t d = c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'z' ? (c | 32) - 'a' + 10 : 99;
+        int64_t d = c >= '0' && c <= '9'                 ? c - '0'
+                    : (c | 32) >= 'a' && (c | 32) <= 'z' ? (c | 32) - 'a' + 10
+                                                         : 99;
         if (c == '_' && any)
             continue;
         if (d >= base || __builtin_mul_overflow(n, base, &n) || __builtin_sub_overflow(n, d, &n))
@@ -248,7 +259,8 @@ FILTER(f_int)
     BIND("int", 1, "value", "default", "base");
     int64_t base = 10, i;
     double f;
-    if (!hob_tmpl_require(r, v[0]) || (tmpl_given(v[2]) && !hob_tmpl_want_int(r, "int", v[2], &base)))
+    if (!hob_tmpl_require(r, v[0]) ||
+        (tmpl_given(v[2]) && !hob_tmpl_want_int(r, "int", v[2], &base)))
         return false;
     bool trusted = v[0].kind == TV_STRING ? v[0].u.s->trust == TMPL_TRUSTED : v[0].trusted;
     if (v[0].kind == TV_BOOL || v[0].kind == TV_INT) {
@@ -293,17 +305,20 @@ FILTER(f_round)
     int64_t precision = 0;
     static const tmpl_str common = {.s = "common", .len = 6};
     const tmpl_str *method = &common;
-    if (!hob_tmpl_require(r, v[0]) || (tmpl_given(v[1]) && !hob_tmpl_want_int(r, "round", v[1], &precision)) ||
+    if (!hob_tmpl_require(r, v[0]) ||
+        (tmpl_given(v[1]) && !hob_tmpl_want_int(r, "round", v[1], &precision)) ||
         (tmpl_given(v[2]) && !hob_tmpl_want_string(r, "round", v[2], &method)))
         return false;
     if (!tmpl_is_number(v[0]))
-        return hob_tmpl_fail(r, HOB_EINVAL, "filter \"round\" wants a number, got a %s", hob_tmpl_type_name(v[0]));
+        return hob_tmpl_fail(r, HOB_EINVAL, "filter \"round\" wants a number, got a %s",
+                             hob_tmpl_type_name(v[0]));
     if (precision < 0 || precision > 20)
         return hob_tmpl_fail(r, HOB_EUNSUPPORTED, "round to %lld places", (long long)precision);
     bool is_common = method->len == 6 && memcmp(method->s, "common", 6) == 0;
     bool up = method->len == 4 && memcmp(method->s, "ceil", 4) == 0;
     if (!is_common && !up && !(method->len == 5 && memcmp(method->s, "floor", 5) == 0))
-        return hob_tmpl_fail(r, HOB_EINVAL, "filter \"round\" knows the methods common, ceil and floor");
+        return hob_tmpl_fail(r, HOB_EINVAL,
+                             "filter \"round\" knows the methods common, ceil and floor");
     if (is_common && v[0].kind != TV_FLOAT) {
         *ret = tmpl_int(v[0].kind == TV_INT ? v[0].u.i : v[0].u.b, v[0].trusted);
         return true;
@@ -311,7 +326,8 @@ FILTER(f_round)
     double f = v[0].kind == TV_FLOAT ? v[0].u.f : v[0].kind == TV_INT ? (double)v[0].u.i : v[0].u.b;
     if (is_common) {
         char text[400]; /* 309 digits before the point, 20 behind it */
-        snprintf(text, sizeof text, "%.*f", (int)precision, f); /* exact decimal, ties to even, as Python rounds */
+        snprintf(text, sizeof text, "%.*f", (int)precision,
+                 f); /* exact decimal, ties to even, as Python rounds */
         *ret = tmpl_float(strtod(text, NULL), v[0].trusted);
         return true;
     }
@@ -337,11 +353,13 @@ FILTER(f_abs)
 const tmpl_builtin *hob_tmpl_filter(const char *name, size_t len)
 {
     static const tmpl_builtin filters[] = {
-        {"trim", f_trim}, {"tojson", f_tojson}, {"upper", f_upper}, {"lower", f_lower},
-        {"capitalize", f_capitalize}, {"title", f_title}, {"replace", f_replace},
-        {"string", f_string}, {"safe", f_string}, {"int", f_int}, {"float", f_float},
-        {"round", f_round}, {"abs", f_abs}, {"indent", f_indent},
+        {"trim", f_trim},       {"tojson", f_tojson},         {"upper", f_upper},
+        {"lower", f_lower},     {"capitalize", f_capitalize}, {"title", f_title},
+        {"replace", f_replace}, {"string", f_string},         {"safe", f_string},
+        {"int", f_int},         {"float", f_float},           {"round", f_round},
+        {"abs", f_abs},         {"indent", f_indent},
     };
-    const tmpl_builtin *hit = hob_tmpl_find_builtin(filters, sizeof filters / sizeof filters[0], name, len);
+    const tmpl_builtin *hit =
+        hob_tmpl_find_builtin(filters, sizeof filters / sizeof filters[0], name, len);
     return hit ? hit : hob_tmpl_sequence_filter(name, len);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Values as text: Python's str() and repr(), which is what printing a value gives, and JSON as json.dumps writes it.
- * The text of a string is itself, ranges and all; everything else is trusted only if every value in it is. */
+ * Values as text: Python's str() and repr(), which is what printing a value gives, and JSON as
+ * json.dumps writes it. The text of a string is itself, ranges and all; everything else is trusted
+ * only if every value in it is. */
 #include "models/template_internal.h"
 
 #include <inttypes.h>
@@ -43,7 +44,8 @@ size_t hob_tmpl_format_float(double f, char ret[40])
             memcpy(ret + at, mantissa + 1, n - 1);
             at += n - 1;
         }
-        return at + (size_t)snprintf(ret + at, 40 - at, "e%c%02d", exponent < 0 ? '-' : '+', abs(exponent));
+        return at + (size_t)snprintf(ret + at, 40 - at, "e%c%02d", exponent < 0 ? '-' : '+',
+                                     abs(exponent));
     }
     if (exponent < 0) {
         ret[at++] = '0';
@@ -72,7 +74,10 @@ typedef struct writer {
     const tmpl_json_style *style;
 } writer;
 
-static bool put(writer *w, const char *s, size_t len) { return hob_tmpl_buf_put(w->r, w->b, s, len, w->trusted); }
+static bool put(writer *w, const char *s, size_t len)
+{
+    return hob_tmpl_buf_put(w->r, w->b, s, len, w->trusted);
+}
 static bool put_z(writer *w, const char *s) { return put(w, s, strlen(s)); }
 
 static bool put_scalar(writer *w, tmpl_value v)
@@ -120,7 +125,11 @@ static bool repr_string(writer *w, const tmpl_str *s)
         } else if (is_printable(c)) {
             ok = put(w, s->s + i, n);
         } else {
-            snprintf(text, sizeof text, c < 0x100 ? "\\x%02x" : c < 0x10000 ? "\\u%04x" : "\\U%08x", c);
+            snprintf(text, sizeof text,
+                     c < 0x100     ? "\\x%02x"
+                     : c < 0x10000 ? "\\u%04x"
+                                   : "\\U%08x",
+                     c);
             ok = put_z(w, text);
         }
         if (!ok)
@@ -132,7 +141,8 @@ static bool repr_string(writer *w, const tmpl_str *s)
 static bool repr(writer *w, tmpl_value v, unsigned depth)
 {
     if (depth > TMPL_DATA_DEPTH)
-        return hob_tmpl_fail(w->r, HOB_ELIMIT, "a printed value nests deeper than %d", TMPL_DATA_DEPTH);
+        return hob_tmpl_fail(w->r, HOB_ELIMIT, "a printed value nests deeper than %d",
+                             TMPL_DATA_DEPTH);
     if (!hob_tmpl_charge(w->r, 1))
         return false;
     switch (v.kind) {
@@ -158,13 +168,14 @@ static bool repr(writer *w, tmpl_value v, unsigned depth)
         if (!put_z(w, "{"))
             return false;
         for (size_t i = 0; i < d->count; i++) {
-            if ((i > 0 && !put_z(w, ", ")) || !repr(w, d->entries[i].key, depth + 1) || !put_z(w, ": ") ||
-                !repr(w, d->entries[i].value, depth + 1))
+            if ((i > 0 && !put_z(w, ", ")) || !repr(w, d->entries[i].key, depth + 1) ||
+                !put_z(w, ": ") || !repr(w, d->entries[i].value, depth + 1))
                 return false;
         }
         return put_z(w, "}");
     }
-    default: return hob_tmpl_fail(w->r, HOB_EINVAL, "a %s cannot be printed", hob_tmpl_type_name(v));
+    default:
+        return hob_tmpl_fail(w->r, HOB_EINVAL, "a %s cannot be printed", hob_tmpl_type_name(v));
     }
 }
 
@@ -175,7 +186,8 @@ bool hob_tmpl_to_text(tmpl_run *r, tmpl_value v, tmpl_value *ret)
         return true;
     }
     writer w = {.r = r, .b = hob_tmpl_run_alloc(r, 1, sizeof(tmpl_buf))};
-    return w.b && hob_tmpl_is_trusted(r, v, &w.trusted) && repr(&w, v, 0) && hob_tmpl_buf_str(r, w.b, ret);
+    return w.b && hob_tmpl_is_trusted(r, v, &w.trusted) && repr(&w, v, 0) &&
+           hob_tmpl_buf_str(r, w.b, ret);
 }
 
 /* --- JSON --- */
@@ -193,7 +205,8 @@ static bool json_string_out(writer *w, const tmpl_str *s)
         if (hit)
             snprintf(text, sizeof text, "\\%c", to[hit - from]);
         else if (c >= 0x10000 && w->style->ascii)
-            snprintf(text, sizeof text, "\\u%04x\\u%04x", 0xd800 + ((c - 0x10000) >> 10), 0xdc00 + ((c - 0x10000) & 0x3ff));
+            snprintf(text, sizeof text, "\\u%04x\\u%04x", 0xd800 + ((c - 0x10000) >> 10),
+                     0xdc00 + ((c - 0x10000) & 0x3ff));
         else if (c < 0x20 || (c > 0x7e && w->style->ascii))
             snprintf(text, sizeof text, "\\u%04x", c);
         else
@@ -225,7 +238,8 @@ static bool json_key(writer *w, tmpl_value k)
     if (k.kind == TV_STRING)
         return json_string_out(w, k.u.s);
     if (k.kind > TV_STRING || k.kind < TV_NONE)
-        return hob_tmpl_fail(w->r, HOB_EINVAL, "tojson: a %s cannot be a key", hob_tmpl_type_name(k));
+        return hob_tmpl_fail(w->r, HOB_EINVAL, "tojson: a %s cannot be a key",
+                             hob_tmpl_type_name(k));
     return put_z(w, "\"") && json_out(w, k, 0) && put_z(w, "\"");
 }
 
@@ -249,7 +263,8 @@ static bool json_dict(writer *w, const tmpl_dict *d, unsigned depth)
     for (size_t i = 0; i < d->count; i++) {
         const tmpl_entry *e = &d->entries[order ? order[i] : i];
         if ((i > 0 && !put(w, w->style->item, w->style->item_len)) || !json_line(w, depth + 1) ||
-            !json_key(w, e->key) || !put(w, w->style->key, w->style->key_len) || !json_out(w, e->value, depth + 1))
+            !json_key(w, e->key) || !put(w, w->style->key, w->style->key_len) ||
+            !json_out(w, e->value, depth + 1))
             return false;
     }
     return json_line(w, depth) && put_z(w, "}");
@@ -258,7 +273,8 @@ static bool json_dict(writer *w, const tmpl_dict *d, unsigned depth)
 static bool json_out(writer *w, tmpl_value v, unsigned depth)
 {
     if (depth > TMPL_DATA_DEPTH)
-        return hob_tmpl_fail(w->r, HOB_ELIMIT, "tojson: a value nests deeper than %d", TMPL_DATA_DEPTH);
+        return hob_tmpl_fail(w->r, HOB_ELIMIT, "tojson: a value nests deeper than %d",
+                             TMPL_DATA_DEPTH);
     if (!hob_tmpl_charge(w->r, 1))
         return false;
     switch (v.kind) {
@@ -278,8 +294,8 @@ static bool json_out(writer *w, tmpl_value v, unsigned depth)
         if (!put_z(w, "["))
             return false;
         for (size_t i = 0; i < l->count; i++) {
-            if ((i > 0 && !put(w, w->style->item, w->style->item_len)) || !json_line(w, depth + 1) ||
-                !json_out(w, l->items[i], depth + 1))
+            if ((i > 0 && !put(w, w->style->item, w->style->item_len)) ||
+                !json_line(w, depth + 1) || !json_out(w, l->items[i], depth + 1))
                 return false;
         }
         return json_line(w, depth) && put_z(w, "]");
@@ -294,5 +310,6 @@ static bool json_out(writer *w, tmpl_value v, unsigned depth)
 bool hob_tmpl_to_json(tmpl_run *r, tmpl_value v, const tmpl_json_style *style, tmpl_value *ret)
 {
     writer w = {.r = r, .b = hob_tmpl_run_alloc(r, 1, sizeof(tmpl_buf)), .style = style};
-    return w.b && hob_tmpl_is_trusted(r, v, &w.trusted) && json_out(&w, v, 0) && hob_tmpl_buf_str(r, w.b, ret);
+    return w.b && hob_tmpl_is_trusted(r, v, &w.trusted) && json_out(&w, v, 0) &&
+           hob_tmpl_buf_str(r, w.b, ret);
 }

@@ -1,22 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Private to models/template_*.c: the arena that owns everything of one compilation or one rendering, the values of
- * the template language, the tree, and the state of a rendering.
+ * Private to models/template_*.c: the arena that owns everything of one compilation or one
+ * rendering, the values of the template language, the tree, and the state of a rendering.
  *
- * A compiled template is a tree in an arena; it is never written after hob_template_compile returns. A rendering has
- * an arena of its own, with a cap, so that nothing a template does can hold more memory than that, and no value needs
- * a reference count. Functions that can fail return false after hob_tmpl_fail has recorded the first failure in the
- * run; callers only pass the false on.
+ * A compiled template is a tree in an arena; it is never written after hob_template_compile
+ * returns. A rendering has an arena of its own, with a cap, so that nothing a template does can
+ * hold more memory than that, and no value needs a reference count. Functions that can fail return
+ * false after hob_tmpl_fail has recorded the first failure in the run; callers only pass the false
+ * on.
  *
- * Bounds, all answered with HOB_ELIMIT: source bytes, nesting while parsing, height of a tree (so that evaluating it
- * cannot exhaust the C stack), depth of evaluation (recursive macros), depth of data, steps, arena bytes, bytes of a
- * string. Work that is not constant is charged to the steps in proportion to its size. */
+ * Bounds, all answered with HOB_ELIMIT: source bytes, nesting while parsing, height of a tree (so
+ * that evaluating it cannot exhaust the C stack), depth of evaluation (recursive macros), depth of
+ * data, steps, arena bytes, bytes of a string. Work that is not constant is charged to the steps in
+ * proportion to its size. */
 #ifndef HOB_MODELS_TEMPLATE_INTERNAL_H
 #define HOB_MODELS_TEMPLATE_INTERNAL_H
 
 #include "models/template.h"
 
-#define TMPL_SOURCE_MAX ((size_t)256 << 10)    /* bytes; the longest published template has about 30 KiB */
+#define TMPL_SOURCE_MAX \
+    ((size_t)256 << 10) /* bytes; the longest published template has about 30 KiB */
 #define TMPL_COMPILED_MAX ((size_t)64 << 20)   /* bytes of tree */
 #define TMPL_OUTPUT_DEFAULT ((size_t)16 << 20) /* bytes */
 #define TMPL_PARSE_DEPTH 200
@@ -39,8 +42,8 @@ typedef struct tmpl_run tmpl_run;
 typedef struct tmpl_node tmpl_node;
 typedef struct tmpl_value tmpl_value;
 
-/* Grows at its end only; a string that is the whole of a buffer can be appended to without copying it, so that a
- * template which accumulates text in a loop stays linear. */
+/* Grows at its end only; a string that is the whole of a buffer can be appended to without copying
+ * it, so that a template which accumulates text in a loop stays linear. */
 typedef struct tmpl_buf {
     char *data;
     size_t len, cap;
@@ -52,8 +55,9 @@ enum { TMPL_UNTRUSTED = 0, TMPL_TRUSTED = 1, TMPL_MIXED = 2 };
 typedef struct tmpl_str { /* valid UTF-8, not NUL-terminated, never changed */
     const char *s;
     size_t len;
-    tmpl_buf *owner;              /* the buffer it is a prefix of, or NULL */
-    const hob_text_range *ranges; /* TMPL_MIXED: trusted ranges; the last may reach past len and is clamped */
+    tmpl_buf *owner; /* the buffer it is a prefix of, or NULL */
+    const hob_text_range
+        *ranges; /* TMPL_MIXED: trusted ranges; the last may reach past len and is clamped */
     size_t range_count;
     int trust;
 } tmpl_str;
@@ -189,8 +193,10 @@ typedef struct tmpl_tokens { /* data from malloc */
     size_t count, cap;
 } tmpl_tokens;
 
-/* Cuts source into tokens, ended by one TOK_EOF; text lies in the arena. On failure ret holds what was cut so far. */
-HOB_MUST_CHECK int hob_tmpl_lex(tmpl_arena *a, const char *source, size_t len, tmpl_tokens *ret, hob_diag *diag);
+/* Cuts source into tokens, ended by one TOK_EOF; text lies in the arena. On failure ret holds what
+ * was cut so far. */
+HOB_MUST_CHECK int hob_tmpl_lex(tmpl_arena *a, const char *source, size_t len, tmpl_tokens *ret,
+                                hob_diag *diag);
 
 /* --- tree --- */
 typedef enum {
@@ -207,22 +213,22 @@ typedef enum {
     N_NOT,
     N_COMPARE, /* a, then items: N_OPERAND each with op and a */
     N_OPERAND,
-    N_CONCAT, /* items */
-    N_COND,   /* a ? b : c; c may be NULL */
-    N_ATTR,   /* a . name */
-    N_INDEX,  /* a [ b ] */
-    N_SLICE,  /* a [ items[0] : items[1] : items[2] ], each may be NULL */
-    N_CALL,   /* a ( items, names = named ) */
-    N_FILTER, /* a | name ( … ) */
-    N_TEST,   /* a is [op: not] name ( … ) */
+    N_CONCAT,      /* items */
+    N_COND,        /* a ? b : c; c may be NULL */
+    N_ATTR,        /* a . name */
+    N_INDEX,       /* a [ b ] */
+    N_SLICE,       /* a [ items[0] : items[1] : items[2] ], each may be NULL */
+    N_CALL,        /* a ( items, names = named ) */
+    N_FILTER,      /* a | name ( … ) */
+    N_TEST,        /* a is [op: not] name ( … ) */
     N_BLOCK_VALUE, /* what a block gave, as the input of its filters */
     /* statements */
     N_TEXT,
     N_PRINT,
     N_BODY,
-    N_IF,           /* items: condition, body, condition, body, …; c: else, or NULL */
-    N_FOR,          /* a: target, b: iterable, c: filter or NULL, items[0]: body, items[1]: else or NULL */
-    N_SET,          /* a: target, b: value */
+    N_IF,  /* items: condition, body, condition, body, …; c: else, or NULL */
+    N_FOR, /* a: target, b: iterable, c: filter or NULL, items[0]: body, items[1]: else or NULL */
+    N_SET, /* a: target, b: value */
     N_SET_BLOCK,    /* a: target, b: filters over N_BLOCK_VALUE, c: body */
     N_MACRO,        /* name, names: parameters, named: defaults (NULL: none), a: body */
     N_CALL_BLOCK,   /* a: call, b: N_MACRO of the body */
@@ -247,7 +253,8 @@ struct tmpl_node {
     tmpl_node **named;
     size_t named_count;
     tmpl_value value;
-    const tmpl_builtin *builtin; /* N_FILTER, N_TEST; NULL: not known, an error only if it is reached */
+    const tmpl_builtin
+        *builtin; /* N_FILTER, N_TEST; NULL: not known, an error only if it is reached */
 };
 
 struct hob_template {
@@ -255,7 +262,8 @@ struct hob_template {
     tmpl_node *root;
 };
 
-HOB_MUST_CHECK int hob_tmpl_parse(tmpl_arena *a, const tmpl_tokens *tokens, tmpl_node **ret, hob_diag *diag);
+HOB_MUST_CHECK int hob_tmpl_parse(tmpl_arena *a, const tmpl_tokens *tokens, tmpl_node **ret,
+                                  hob_diag *diag);
 
 /* --- a rendering --- */
 struct tmpl_run {
@@ -272,6 +280,9 @@ struct tmpl_run {
     tmpl_value block_value;
 };
 
+/* Writes a diagnosis of one line of valid UTF-8, whatever text of a message was cut into it.
+ * Returns code. */
+int hob_tmpl_report(hob_diag *diag, int code, uint32_t line, const char *what);
 bool hob_tmpl_fail(tmpl_run *r, int code, const char *format, ...) HOB_PRINTF(3, 4);
 bool hob_tmpl_charge(tmpl_run *r, size_t steps);
 void *hob_tmpl_run_alloc(tmpl_run *r, size_t count, size_t size);
@@ -296,29 +307,38 @@ static inline tmpl_value tmpl_string(const tmpl_str *s)
 }
 static inline bool tmpl_given(tmpl_value v) { return v.kind != TV_MISSING; }
 static inline bool tmpl_is_number(tmpl_value v) { return v.kind >= TV_BOOL && v.kind <= TV_FLOAT; }
-/* Of the value itself, without looking into a container: enough for what says only yes or no about it. */
-static inline bool tmpl_trusted(tmpl_value v) { return v.kind == TV_STRING ? v.u.s->trust == TMPL_TRUSTED : v.trusted; }
+/* Of the value itself, without looking into a container: enough for what says only yes or no about
+ * it. */
+static inline bool tmpl_trusted(tmpl_value v)
+{
+    return v.kind == TV_STRING ? v.u.s->trust == TMPL_TRUSTED : v.trusted;
+}
 
 bool hob_tmpl_buf_put(tmpl_run *r, tmpl_buf *b, const char *s, size_t len, bool trusted);
 bool hob_tmpl_buf_put_str(tmpl_run *r, tmpl_buf *b, const tmpl_str *s); /* with its ranges */
 bool hob_tmpl_buf_str(tmpl_run *r, tmpl_buf *b, tmpl_value *ret);
-bool hob_tmpl_str_ref(tmpl_run *r, const char *s, size_t len, bool trusted, tmpl_value *ret); /* not copied */
-bool hob_tmpl_substr(tmpl_run *r, const tmpl_str *s, size_t start, size_t end, tmpl_value *ret); /* bytes */
+bool hob_tmpl_str_ref(tmpl_run *r, const char *s, size_t len, bool trusted,
+                      tmpl_value *ret); /* not copied */
+bool hob_tmpl_substr(tmpl_run *r, const tmpl_str *s, size_t start, size_t end,
+                     tmpl_value *ret); /* bytes */
 bool hob_tmpl_concat(tmpl_run *r, const tmpl_str *a, const tmpl_str *b, tmpl_value *ret);
 bool hob_tmpl_undefined(tmpl_run *r, const char *text, size_t len, tmpl_value *ret);
 
 bool hob_tmpl_list_new(tmpl_run *r, size_t cap, tmpl_list **ret);
 bool hob_tmpl_list_push(tmpl_run *r, tmpl_list *l, tmpl_value v);
 bool hob_tmpl_dict_new(tmpl_run *r, size_t cap, tmpl_dict **ret);
-bool hob_tmpl_dict_get(tmpl_run *r, const tmpl_dict *d, tmpl_value key, tmpl_value **ret); /* *ret NULL: absent */
-bool hob_tmpl_dict_find(tmpl_run *r, const tmpl_dict *d, const char *key, size_t len, tmpl_value **ret);
+bool hob_tmpl_dict_get(tmpl_run *r, const tmpl_dict *d, tmpl_value key,
+                       tmpl_value **ret); /* *ret NULL: absent */
+bool hob_tmpl_dict_find(tmpl_run *r, const tmpl_dict *d, const char *key, size_t len,
+                        tmpl_value **ret);
 bool hob_tmpl_dict_set(tmpl_run *r, tmpl_dict *d, tmpl_value key, tmpl_value value);
 
 bool hob_tmpl_truthy(tmpl_value v);
 bool hob_tmpl_equal(tmpl_run *r, tmpl_value a, tmpl_value b, bool *ret);
 bool hob_tmpl_order(tmpl_run *r, tmpl_value a, tmpl_value b, int *ret); /* -1, 0, 1; 2: a NaN */
 bool hob_tmpl_contains(tmpl_run *r, tmpl_value container, tmpl_value item, bool *ret);
-bool hob_tmpl_iterate(tmpl_run *r, tmpl_value v, tmpl_list **ret); /* may be v's own list: read only */
+bool hob_tmpl_iterate(tmpl_run *r, tmpl_value v,
+                      tmpl_list **ret); /* may be v's own list: read only */
 bool hob_tmpl_is_trusted(tmpl_run *r, tmpl_value v, bool *ret);
 bool hob_tmpl_from_json(tmpl_run *r, json_t *j, bool trusted, unsigned depth, tmpl_value *ret);
 const char *hob_tmpl_type_name(tmpl_value v);
@@ -327,26 +347,29 @@ const char *hob_tmpl_type_name(tmpl_value v);
 typedef struct tmpl_json_style {
     const char *item, *key; /* separators */
     size_t item_len, key_len;
-    const char *indent;     /* NULL: one line */
+    const char *indent; /* NULL: one line */
     size_t indent_len;
     bool ascii, sort_keys;
 } tmpl_json_style;
-bool hob_tmpl_to_text(tmpl_run *r, tmpl_value v, tmpl_value *ret); /* Python's str(); a string is itself */
+bool hob_tmpl_to_text(tmpl_run *r, tmpl_value v,
+                      tmpl_value *ret); /* Python's str(); a string is itself */
 bool hob_tmpl_to_json(tmpl_run *r, tmpl_value v, const tmpl_json_style *style, tmpl_value *ret);
 size_t hob_tmpl_format_float(double f, char ret[40]);
 
 /* --- template_string.c: UTF-8 and the methods of strings --- */
-size_t hob_tmpl_chars(const char *s, size_t len);                        /* code points */
-size_t hob_tmpl_char_offset(const char *s, size_t len, size_t chars);    /* bytes before the given code point */
-size_t hob_tmpl_char_len(const char *s);                                 /* bytes, by the lead byte */
+size_t hob_tmpl_chars(const char *s, size_t len); /* code points */
+size_t hob_tmpl_char_offset(const char *s, size_t len,
+                            size_t chars); /* bytes before the given code point */
+size_t hob_tmpl_char_len(const char *s);   /* bytes, by the lead byte */
 uint32_t hob_tmpl_char_at(const char *s);
 size_t hob_tmpl_char_put(char ret[4], uint32_t c);
 bool hob_tmpl_utf8_ok(const char *s, size_t len);
-size_t hob_tmpl_space_prefix(const char *s, size_t len);                 /* bytes of leading Unicode white space */
+size_t hob_tmpl_space_prefix(const char *s, size_t len); /* bytes of leading Unicode white space */
 size_t hob_tmpl_space_suffix(const char *s, size_t len);
-bool hob_tmpl_strip(tmpl_run *r, const tmpl_str *s, const tmpl_str *chars, bool left, bool right, tmpl_value *ret);
-bool hob_tmpl_replace(tmpl_run *r, const tmpl_str *s, const tmpl_str *from, const tmpl_str *to, int64_t count,
-                      tmpl_value *ret);
+bool hob_tmpl_strip(tmpl_run *r, const tmpl_str *s, const tmpl_str *chars, bool left, bool right,
+                    tmpl_value *ret);
+bool hob_tmpl_replace(tmpl_run *r, const tmpl_str *s, const tmpl_str *from, const tmpl_str *to,
+                      int64_t count, tmpl_value *ret);
 typedef enum { TMPL_UPPER, TMPL_LOWER, TMPL_TITLE, TMPL_CAPITALIZE } tmpl_case;
 bool hob_tmpl_change_case(tmpl_run *r, const tmpl_str *s, tmpl_case to, tmpl_value *ret);
 const tmpl_builtin *hob_tmpl_string_method(const char *name, size_t len);
@@ -356,9 +379,10 @@ bool hob_tmpl_attr(tmpl_run *r, tmpl_value v, const tmpl_str *name, tmpl_value *
 bool hob_tmpl_item(tmpl_run *r, tmpl_value v, tmpl_value key, tmpl_value *ret);
 bool hob_tmpl_slice(tmpl_run *r, tmpl_value v, const tmpl_value bounds[3], tmpl_value *ret);
 const tmpl_builtin *hob_tmpl_global(const char *name, size_t len);
-/* Distributes arguments over named parameters; those not given are TV_MISSING. what: for messages. */
-bool hob_tmpl_bind(tmpl_run *r, const char *what, const tmpl_args *args, const char *const *names, size_t count,
-                   size_t required, tmpl_value *ret);
+/* Distributes arguments over named parameters; those not given are TV_MISSING. what: for messages.
+ */
+bool hob_tmpl_bind(tmpl_run *r, const char *what, const tmpl_args *args, const char *const *names,
+                   size_t count, size_t required, tmpl_value *ret);
 bool hob_tmpl_want_string(tmpl_run *r, const char *what, tmpl_value v, const tmpl_str **ret);
 bool hob_tmpl_want_int(tmpl_run *r, const char *what, tmpl_value v, int64_t *ret);
 
@@ -366,7 +390,8 @@ bool hob_tmpl_want_int(tmpl_run *r, const char *what, tmpl_value v, int64_t *ret
 const tmpl_builtin *hob_tmpl_filter(const char *name, size_t len);
 const tmpl_builtin *hob_tmpl_sequence_filter(const char *name, size_t len);
 const tmpl_builtin *hob_tmpl_test(const char *name, size_t len); /* gives a TV_BOOL */
-const tmpl_builtin *hob_tmpl_find_builtin(const tmpl_builtin *table, size_t count, const char *name, size_t len);
+const tmpl_builtin *hob_tmpl_find_builtin(const tmpl_builtin *table, size_t count, const char *name,
+                                          size_t len);
 
 /* order[] (template_sequence.c): indices of keys[count], sorted stably. */
 bool hob_tmpl_sort(tmpl_run *r, const tmpl_value *keys, size_t count, bool reverse, size_t *order);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Template source to tokens, with the white space rules that chat templates are written for: trim_blocks (the newline
- * after a tag goes) and lstrip_blocks (blanks before a tag that begins its line go), `-` and `+` overriding them, one
- * newline at the very end dropped, all newlines made "\n". Comments vanish, raw blocks become text.
- * The rules follow jinja2's lexer, whose behaviour is the reference. */
+ * Template source to tokens, with the white space rules that chat templates are written for:
+ * trim_blocks (the newline after a tag goes) and lstrip_blocks (blanks before a tag that begins its
+ * line go), `-` and `+` overriding them, one newline at the very end dropped, all newlines made
+ * "\n". Comments vanish, raw blocks become text. The rules follow jinja2's lexer, whose behaviour
+ * is the reference. */
 #include "models/template_internal.h"
 
 #include <stdlib.h>
@@ -78,7 +79,8 @@ static bool push_data(lexer *x, size_t start, size_t end, char sign, bool lstrip
     return push(x, (tmpl_token){.kind = TOK_DATA, .line = line_at(x, start), .text = s, .len = n});
 }
 
-/* Whether a closing delimiter (two characters) is at pos; *ret_end is past it and the white space it takes along. */
+/* Whether a closing delimiter (two characters) is at pos; *ret_end is past it and the white space
+ * it takes along. */
 static bool closes(const lexer *x, size_t pos, const char *delimiter, bool trim, size_t *ret_end)
 {
     size_t p = pos;
@@ -118,7 +120,8 @@ static bool keyword(const lexer *x, size_t pos, const char *word, size_t *ret_en
     return true;
 }
 
-/* After "{%" and its sign: the "raw %}" of a raw block. Its end takes a newline along only with "-". */
+/* After "{%" and its sign: the "raw %}" of a raw block. Its end takes a newline along only with
+ * "-". */
 static bool raw_begins(const lexer *x, size_t pos, size_t *ret_end)
 {
     size_t p;
@@ -180,13 +183,15 @@ static bool lex_string(lexer *x, tmpl_token *ret)
     }
     if (p >= x->len)
         return syntax(x, start, "a string is not closed by its quote");
-    *ret = (tmpl_token){.kind = TOK_STRING, .line = line_at(x, start), .text = s + start + 1, .len = p - start - 1};
+    *ret = (tmpl_token){
+        .kind = TOK_STRING, .line = line_at(x, start), .text = s + start + 1, .len = p - start - 1};
     x->pos = p + 1;
     if (!escaped)
         return true;
     char *out = hob_tmpl_alloc(x->arena, ret->len + 1);
     if (!out) {
-        x->error = hob_fail(x->diag, HOB_ELIMIT, "template line %u: too large to compile", ret->line);
+        x->error =
+            hob_fail(x->diag, HOB_ELIMIT, "template line %u: too large to compile", ret->line);
         return false;
     }
     size_t n = 0;
@@ -214,11 +219,13 @@ static bool lex_string(lexer *x, tmpl_token *ret)
                 v = v * (uint32_t)base + (uint32_t)d;
             }
             if ((digits > 0 && k < digits) || v > 0x10ffff || (v >= 0xd800 && v < 0xe000))
-                return syntax(x, i, "a string has a \\x, \\u or \\U escape that names no character");
+                return syntax(x, i,
+                              "a string has a \\x, \\u or \\U escape that names no character");
             n += hob_tmpl_char_put(out + n, v); /* never longer than its escape */
             i = from_digit + k;
         } else if (c == 'N') {
-            x->error = hob_fail(x->diag, HOB_EUNSUPPORTED, "template line %u: a \\N{} escape in a string", ret->line);
+            x->error = hob_fail(x->diag, HOB_EUNSUPPORTED,
+                                "template line %u: a \\N{} escape in a string", ret->line);
             return false;
         } else {
             out[n++] = s[i++];
@@ -255,8 +262,8 @@ static bool lex_number(lexer *x, tmpl_token *ret)
             real = true;
             digits[n++] = c;
         } else if (base == 10 && (c == 'e' || c == 'E') && !after_dot && p + 1 < x->len &&
-                   (next_digit || ((s[p + 1] == '-' || s[p + 1] == '+') && p + 2 < x->len && s[p + 2] >= '0' &&
-                                   s[p + 2] <= '9'))) {
+                   (next_digit || ((s[p + 1] == '-' || s[p + 1] == '+') && p + 2 < x->len &&
+                                   s[p + 2] >= '0' && s[p + 2] <= '9'))) {
             real = true;
             digits[n++] = c;
             if (!next_digit && n < sizeof digits - 1)
@@ -294,7 +301,11 @@ static bool lex_inside(lexer *x, size_t opened, bool tag)
         size_t p = x->pos, end;
         if (p >= x->len)
             return syntax(x, opened, tag ? "{% is not closed by %}" : "{{ is not closed by }}");
-        tmpl_token t = {.kind = TOK_OP, .line = line_at(x, p), .text = s + p, .len = 1, .op = (unsigned char)s[p]};
+        tmpl_token t = {.kind = TOK_OP,
+                        .line = line_at(x, p),
+                        .text = s + p,
+                        .len = 1,
+                        .op = (unsigned char)s[p]};
         if (depth == 0 && closes(x, p, tag ? "%}" : "}}", tag, &end)) {
             t.kind = tag ? TOK_TAG_END : TOK_PRINT_END;
             leave(x, end);
@@ -323,7 +334,8 @@ static bool lex_inside(lexer *x, size_t opened, bool tag)
             }
             if (t.len == 1 && strchr("([{", s[p])) {
                 if (depth == sizeof open) {
-                    x->error = hob_fail(x->diag, HOB_ELIMIT, "template line %u: more than %zu open brackets", t.line,
+                    x->error = hob_fail(x->diag, HOB_ELIMIT,
+                                        "template line %u: more than %zu open brackets", t.line,
                                         sizeof open);
                     return false;
                 }
@@ -378,7 +390,8 @@ static bool lex_root(lexer *x)
             if (!lex_raw(x, p))
                 return false;
         } else {
-            tmpl_token t = {.kind = kind == '%' ? TOK_TAG_BEGIN : TOK_PRINT_BEGIN, .line = line_at(x, p)};
+            tmpl_token t = {.kind = kind == '%' ? TOK_TAG_BEGIN : TOK_PRINT_BEGIN,
+                            .line = line_at(x, p)};
             t.text = s + p;
             t.len = 2;
             if (!push(x, t) || !lex_inside(x, p, kind == '%'))
@@ -390,7 +403,8 @@ static bool lex_root(lexer *x)
 int hob_tmpl_lex(tmpl_arena *a, const char *source, size_t len, tmpl_tokens *ret, hob_diag *diag)
 {
     if (len > TMPL_SOURCE_MAX)
-        return hob_fail(diag, HOB_ELIMIT, "template: %zu bytes, at most %zu are compiled", len, TMPL_SOURCE_MAX);
+        return hob_fail(diag, HOB_ELIMIT, "template: %zu bytes, at most %zu are compiled", len,
+                        TMPL_SOURCE_MAX);
     if (!hob_tmpl_utf8_ok(source, len))
         return hob_fail(diag, HOB_EFORMAT, "template: not valid UTF-8");
     char *text = hob_tmpl_alloc(a, len + 1);
@@ -405,7 +419,13 @@ int hob_tmpl_lex(tmpl_arena *a, const char *source, size_t len, tmpl_tokens *ret
     if (n > 0 && text[n - 1] == '\n')
         n--;
     text[n] = 0; /* a look one byte past the end sees no delimiter */
-    lexer x = {.arena = a, .out = ret, .diag = diag, .src = text, .len = n, .line = 1, .line_starting = true};
+    lexer x = {.arena = a,
+               .out = ret,
+               .diag = diag,
+               .src = text,
+               .len = n,
+               .line = 1,
+               .line_starting = true};
     if (!lex_root(&x))
         return x.error;
     if (!push(&x, (tmpl_token){.kind = TOK_EOF, .line = line_at(&x, n), .text = text + n}))

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What stands behind a dot, in square brackets and before round ones: attributes, items, slices, the methods of lists,
- * dictionaries and loops, and the global functions. As in jinja2 an attribute looks for a method first and an index
- * for an item first; what is in neither is undefined, and asking an undefined value for anything is an error. */
+ * What stands behind a dot, in square brackets and before round ones: attributes, items, slices,
+ * the methods of lists, dictionaries and loops, and the global functions. As in jinja2 an attribute
+ * looks for a method first and an index for an item first; what is in neither is undefined, and
+ * asking an undefined value for anything is an error. */
 #include "models/template_internal.h"
 
 #include <string.h>
 #include <time.h>
 
-const tmpl_builtin *hob_tmpl_find_builtin(const tmpl_builtin *table, size_t count, const char *name, size_t len)
+const tmpl_builtin *hob_tmpl_find_builtin(const tmpl_builtin *table, size_t count, const char *name,
+                                          size_t len)
 {
     for (size_t i = 0; i < count; i++) {
         if (strlen(table[i].name) == len && memcmp(table[i].name, name, len) == 0)
@@ -17,21 +19,24 @@ const tmpl_builtin *hob_tmpl_find_builtin(const tmpl_builtin *table, size_t coun
     return NULL;
 }
 
-bool hob_tmpl_bind(tmpl_run *r, const char *what, const tmpl_args *args, const char *const *names, size_t count,
-                   size_t required, tmpl_value *ret)
+bool hob_tmpl_bind(tmpl_run *r, const char *what, const tmpl_args *args, const char *const *names,
+                   size_t count, size_t required, tmpl_value *ret)
 {
     if (args->count > count)
-        return hob_tmpl_fail(r, HOB_EINVAL, "%s takes at most %zu arguments, got %zu", what, count, args->count);
+        return hob_tmpl_fail(r, HOB_EINVAL, "%s takes at most %zu arguments, got %zu", what, count,
+                             args->count);
     for (size_t i = 0; i < count; i++)
         ret[i] = i < args->count ? args->pos[i] : (tmpl_value){.kind = TV_MISSING};
     for (size_t k = 0; k < args->named_count; k++) {
         const tmpl_str *name = args->names[k];
         size_t i = 0;
-        while (i < count && !(strlen(names[i]) == name->len && memcmp(names[i], name->s, name->len) == 0))
+        while (i < count &&
+               !(strlen(names[i]) == name->len && memcmp(names[i], name->s, name->len) == 0))
             i++;
         if (i == count || tmpl_given(ret[i]))
             return hob_tmpl_fail(r, HOB_EINVAL, "%s does not take \"%.*s\"%s", what,
-                                 (int)(name->len < 40 ? name->len : 40), name->s, i < count ? " twice" : "");
+                                 (int)(name->len < 40 ? name->len : 40), name->s,
+                                 i < count ? " twice" : "");
         ret[i] = args->named[k];
     }
     for (size_t i = 0; i < required; i++) {
@@ -46,7 +51,8 @@ bool hob_tmpl_want_string(tmpl_run *r, const char *what, tmpl_value v, const tmp
     if (!hob_tmpl_require(r, v))
         return false;
     if (v.kind != TV_STRING)
-        return hob_tmpl_fail(r, HOB_EINVAL, "%s wants a string, got a %s", what, hob_tmpl_type_name(v));
+        return hob_tmpl_fail(r, HOB_EINVAL, "%s wants a string, got a %s", what,
+                             hob_tmpl_type_name(v));
     *ret = v.u.s;
     return true;
 }
@@ -56,7 +62,8 @@ bool hob_tmpl_want_int(tmpl_run *r, const char *what, tmpl_value v, int64_t *ret
     if (!hob_tmpl_require(r, v))
         return false;
     if (v.kind != TV_INT && v.kind != TV_BOOL)
-        return hob_tmpl_fail(r, HOB_EINVAL, "%s wants an integer, got a %s", what, hob_tmpl_type_name(v));
+        return hob_tmpl_fail(r, HOB_EINVAL, "%s wants an integer, got a %s", what,
+                             hob_tmpl_type_name(v));
     *ret = v.kind == TV_INT ? v.u.i : v.u.b;
     return true;
 }
@@ -114,7 +121,8 @@ static bool m_get(tmpl_run *r, tmpl_value self, const tmpl_args *args, tmpl_valu
 {
     static const char *const names[] = {"key", "default"};
     tmpl_value v[2], *hit;
-    if (!hob_tmpl_bind(r, "get()", args, names, 2, 1, v) || !hob_tmpl_dict_get(r, self.u.dict, v[0], &hit))
+    if (!hob_tmpl_bind(r, "get()", args, names, 2, 1, v) ||
+        !hob_tmpl_dict_get(r, self.u.dict, v[0], &hit))
         return false;
     *ret = hit ? *hit : tmpl_given(v[1]) ? v[1] : tmpl_none();
     return true;
@@ -132,20 +140,23 @@ static bool m_copy(tmpl_run *r, tmpl_value self, const tmpl_args *args, tmpl_val
             ret->u.list->items[ret->u.list->count++] = self.u.list->items[i];
         return true;
     }
-    if (!hob_tmpl_charge(r, self.u.dict->count) || !hob_tmpl_dict_new(r, self.u.dict->count, &ret->u.dict))
+    if (!hob_tmpl_charge(r, self.u.dict->count) ||
+        !hob_tmpl_dict_new(r, self.u.dict->count, &ret->u.dict))
         return false;
     for (size_t i = 0; i < self.u.dict->count; i++)
         ret->u.dict->entries[ret->u.dict->count++] = self.u.dict->entries[i];
     return true;
 }
 
-/* jinja2's sandbox refuses this one; other runners of chat templates have it, and templates use it. */
+/* jinja2's sandbox refuses this one; other runners of chat templates have it, and templates use it.
+ */
 static bool m_append(tmpl_run *r, tmpl_value self, const tmpl_args *args, tmpl_value *ret)
 {
     static const char *const names[] = {"item"};
     tmpl_value v;
     *ret = tmpl_none();
-    return hob_tmpl_bind(r, "append()", args, names, 1, 1, &v) && hob_tmpl_list_push(r, self.u.list, v);
+    return hob_tmpl_bind(r, "append()", args, names, 1, 1, &v) &&
+           hob_tmpl_list_push(r, self.u.list, v);
 }
 
 static bool m_list_index(tmpl_run *r, tmpl_value self, const tmpl_args *args, tmpl_value *ret)
@@ -229,10 +240,12 @@ static bool m_reset(tmpl_run *r, tmpl_value self, const tmpl_args *args, tmpl_va
 
 static bool loop_attr(tmpl_run *r, tmpl_loop *l, const char *name, size_t len, tmpl_value *ret)
 {
-    static const char *const names[] = {"index", "index0", "revindex", "revindex0", "length", "depth", "depth0",
-                                        "first", "last", "previtem", "nextitem"};
+    static const char *const names[] = {"index",  "index0",   "revindex", "revindex0",
+                                        "length", "depth",    "depth0",   "first",
+                                        "last",   "previtem", "nextitem"};
     size_t k = 0, i = l->index, n = l->items->count;
-    while (k < sizeof names / sizeof names[0] && !(strlen(names[k]) == len && memcmp(names[k], name, len) == 0))
+    while (k < sizeof names / sizeof names[0] &&
+           !(strlen(names[k]) == len && memcmp(names[k], name, len) == 0))
         k++;
     switch (k) {
     case 0: *ret = tmpl_int((int64_t)i + 1, true); return true;
@@ -264,8 +277,11 @@ static bool loop_attr(tmpl_run *r, tmpl_loop *l, const char *name, size_t len, t
 /* --- attributes and items --- */
 static const tmpl_builtin *method_of(tmpl_value v, const char *name, size_t len)
 {
-    static const tmpl_builtin dict[] = {
-        {"items", m_items}, {"keys", m_keys}, {"values", m_values}, {"get", m_get}, {"copy", m_copy}};
+    static const tmpl_builtin dict[] = {{"items", m_items},
+                                        {"keys", m_keys},
+                                        {"values", m_values},
+                                        {"get", m_get},
+                                        {"copy", m_copy}};
     static const tmpl_builtin list[] = {
         {"append", m_append}, {"index", m_list_index}, {"count", m_list_count}, {"copy", m_copy}};
     static const tmpl_builtin loop[] = {{"cycle", m_cycle}, {"changed", m_changed}};
@@ -368,7 +384,8 @@ bool hob_tmpl_slice(tmpl_run *r, tmpl_value v, const tmpl_value bounds[3], tmpl_
         return hob_tmpl_fail(r, HOB_EINVAL, "a slice with step zero");
     if (step < -n - 1 || step > n + 1)
         step = step < 0 ? -n - 1 : n + 1;
-    if (!slice_bound(r, bounds[0], step > 0 ? 0 : n - 1, &start) || !slice_bound(r, bounds[1], step > 0 ? n : -n - 1, &end))
+    if (!slice_bound(r, bounds[0], step > 0 ? 0 : n - 1, &start) ||
+        !slice_bound(r, bounds[1], step > 0 ? n : -n - 1, &end))
         return false;
     start = start < 0 ? clamp(start, -n - 1, 0) + n : start;
     end = end < 0 ? clamp(end, -n - 1, 0) + n : end;
@@ -380,7 +397,9 @@ bool hob_tmpl_slice(tmpl_run *r, tmpl_value v, const tmpl_value bounds[3], tmpl_
             return false;
         if (step == 1) {
             size_t a = hob_tmpl_char_offset(s->s, s->len, (size_t)start);
-            size_t b = end > start ? a + hob_tmpl_char_offset(s->s + a, s->len - a, (size_t)(end - start)) : a;
+            size_t b = end > start
+                           ? a + hob_tmpl_char_offset(s->s + a, s->len - a, (size_t)(end - start))
+                           : a;
             return hob_tmpl_substr(r, s, a, b, ret);
         }
     }
@@ -391,8 +410,8 @@ bool hob_tmpl_slice(tmpl_run *r, tmpl_value v, const tmpl_value bounds[3], tmpl_
     if (!list && !b)
         return false;
     for (int64_t i = start; step > 0 ? i < end : i > end; i += step) {
-        if (!hob_tmpl_charge(r, 1) ||
-            !(list ? hob_tmpl_list_push(r, to, from->items[i]) : hob_tmpl_buf_put_str(r, b, from->items[i].u.s)))
+        if (!hob_tmpl_charge(r, 1) || !(list ? hob_tmpl_list_push(r, to, from->items[i])
+                                             : hob_tmpl_buf_put_str(r, b, from->items[i].u.s)))
             return false;
     }
     if (!list)
@@ -420,9 +439,11 @@ static bool g_range(tmpl_run *r, tmpl_value self, const tmpl_args *args, tmpl_va
         return hob_tmpl_fail(r, HOB_EINVAL, "range() with step zero");
     if (__builtin_sub_overflow(stop, start, &span) || span == INT64_MIN || step == INT64_MIN)
         return hob_tmpl_fail(r, HOB_ELIMIT, "range() of more than %d items", TMPL_RANGE_MAX);
-    int64_t count = (span > 0) != (step > 0) || span == 0 ? 0 : (span - (step > 0 ? 1 : -1)) / step + 1;
+    int64_t count =
+        (span > 0) != (step > 0) || span == 0 ? 0 : (span - (step > 0 ? 1 : -1)) / step + 1;
     if (count > TMPL_RANGE_MAX)
-        return hob_tmpl_fail(r, HOB_ELIMIT, "range() of %lld items, at most %d", (long long)count, TMPL_RANGE_MAX);
+        return hob_tmpl_fail(r, HOB_ELIMIT, "range() of %lld items, at most %d", (long long)count,
+                             TMPL_RANGE_MAX);
     if (!make_list(r, (size_t)count, trusted, ret))
         return false;
     for (int64_t i = 0; i < count; i++)
@@ -430,10 +451,12 @@ static bool g_range(tmpl_run *r, tmpl_value self, const tmpl_args *args, tmpl_va
     return true;
 }
 
-static bool from_args(tmpl_run *r, const char *what, int kind, const tmpl_args *args, tmpl_value *ret)
+static bool from_args(tmpl_run *r, const char *what, int kind, const tmpl_args *args,
+                      tmpl_value *ret)
 {
     *ret = (tmpl_value){.kind = (uint8_t)kind, .trusted = true};
-    if (args->count > 1 || (args->count == 1 && args->pos[0].kind != TV_DICT && args->pos[0].kind != TV_NAMESPACE))
+    if (args->count > 1 ||
+        (args->count == 1 && args->pos[0].kind != TV_DICT && args->pos[0].kind != TV_NAMESPACE))
         return hob_tmpl_fail(r, HOB_EINVAL, "%s wants keyword arguments or one dictionary", what);
     if (!hob_tmpl_dict_new(r, args->named_count, &ret->u.dict))
         return false;
@@ -465,9 +488,11 @@ static bool g_raise_exception(tmpl_run *r, tmpl_value self, const tmpl_args *arg
     tmpl_value v, text;
     (void)self;
     (void)ret;
-    if (!hob_tmpl_bind(r, "raise_exception()", args, names, 1, 1, &v) || !hob_tmpl_to_text(r, v, &text))
+    if (!hob_tmpl_bind(r, "raise_exception()", args, names, 1, 1, &v) ||
+        !hob_tmpl_to_text(r, v, &text))
         return false;
-    return hob_tmpl_fail(r, HOB_EINVAL, "%.*s", (int)(text.u.s->len < 160 ? text.u.s->len : 160), text.u.s->s);
+    return hob_tmpl_fail(r, HOB_EINVAL, "%.*s", (int)(text.u.s->len < 160 ? text.u.s->len : 160),
+                         text.u.s->s);
 }
 
 /* The date of now in UTC: an engine in its sandbox reads no time zone files. */
@@ -482,7 +507,8 @@ static bool g_strftime_now(tmpl_run *r, tmpl_value self, const tmpl_args *args, 
         return false;
     char pattern[128], text[512];
     if (format->len >= sizeof pattern - 1 || memchr(format->s, 0, format->len))
-        return hob_tmpl_fail(r, HOB_ELIMIT, "strftime_now() with a format of %zu bytes", format->len);
+        return hob_tmpl_fail(r, HOB_ELIMIT, "strftime_now() with a format of %zu bytes",
+                             format->len);
     memcpy(pattern, format->s, format->len);
     pattern[format->len] = 'x'; /* so that 0 means only that text is too small */
     pattern[format->len + 1] = 0;
@@ -492,9 +518,11 @@ static bool g_strftime_now(tmpl_run *r, tmpl_value self, const tmpl_args *args, 
         return hob_tmpl_fail(r, HOB_EIO, "the clock shows no valid date");
     size_t n = strftime(text, sizeof text, pattern, &t);
     if (n == 0 || !hob_tmpl_utf8_ok(text, n - 1))
-        return hob_tmpl_fail(r, HOB_ELIMIT, "strftime_now() gives more than %zu bytes", sizeof text);
+        return hob_tmpl_fail(r, HOB_ELIMIT, "strftime_now() gives more than %zu bytes",
+                             sizeof text);
     tmpl_buf *b = hob_tmpl_run_alloc(r, 1, sizeof *b);
-    return b && hob_tmpl_buf_put(r, b, text, n - 1, format->trust == TMPL_TRUSTED) && hob_tmpl_buf_str(r, b, ret);
+    return b && hob_tmpl_buf_put(r, b, text, n - 1, format->trust == TMPL_TRUSTED) &&
+           hob_tmpl_buf_str(r, b, ret);
 }
 
 static bool counter(tmpl_run *r, int kind, const tmpl_args *args, tmpl_value *ret)
@@ -532,8 +560,12 @@ static bool g_joiner(tmpl_run *r, tmpl_value self, const tmpl_args *args, tmpl_v
 const tmpl_builtin *hob_tmpl_global(const char *name, size_t len)
 {
     static const tmpl_builtin globals[] = {
-        {"range", g_range},   {"namespace", g_namespace},           {"dict", g_dict},
-        {"cycler", g_cycler}, {"joiner", g_joiner},                 {"raise_exception", g_raise_exception},
+        {"range", g_range},
+        {"namespace", g_namespace},
+        {"dict", g_dict},
+        {"cycler", g_cycler},
+        {"joiner", g_joiner},
+        {"raise_exception", g_raise_exception},
         {"strftime_now", g_strftime_now},
     };
     return hob_tmpl_find_builtin(globals, sizeof globals / sizeof globals[0], name, len);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Arithmetic and comparison with Python's meaning, on 64-bit integers: what would need a longer one is HOB_ELIMIT.
- * A number is trusted if both operands are; joined strings keep their ranges. */
+ * Arithmetic and comparison with Python's meaning, on 64-bit integers: what would need a longer one
+ * is HOB_ELIMIT. A number is trusted if both operands are; joined strings keep their ranges. */
 #include "models/template_internal.h"
 
 #include <math.h>
@@ -20,7 +20,10 @@ bool hob_tmpl_require(tmpl_run *r, tmpl_value v)
 static int64_t int_of(tmpl_value v) { return v.kind == TV_INT ? v.u.i : v.u.b; }
 static double double_of(tmpl_value v) { return v.kind == TV_FLOAT ? v.u.f : (double)int_of(v); }
 
-static bool overflow(tmpl_run *r) { return hob_tmpl_fail(r, HOB_ELIMIT, "an integer beyond 64 bits"); }
+static bool overflow(tmpl_run *r)
+{
+    return hob_tmpl_fail(r, HOB_ELIMIT, "an integer beyond 64 bits");
+}
 
 static bool int_power(tmpl_run *r, int64_t base, int64_t exponent, int64_t *ret)
 {
@@ -130,7 +133,8 @@ bool hob_tmpl_binary(tmpl_run *r, int op, tmpl_value a, tmpl_value b, tmpl_value
         return false;
     if (tmpl_is_number(a) && tmpl_is_number(b))
         return number_binary(r, op, a, b, ret);
-    bool list_a = a.kind == TV_LIST || a.kind == TV_TUPLE, list_b = b.kind == TV_LIST || b.kind == TV_TUPLE;
+    bool list_a = a.kind == TV_LIST || a.kind == TV_TUPLE,
+         list_b = b.kind == TV_LIST || b.kind == TV_TUPLE;
     if (op == '+' && a.kind == TV_STRING && b.kind == TV_STRING)
         return hob_tmpl_concat(r, a.u.s, b.u.s, ret);
     if (op == '+' && list_a && a.kind == b.kind) {
@@ -153,8 +157,8 @@ bool hob_tmpl_binary(tmpl_run *r, int op, tmpl_value a, tmpl_value b, tmpl_value
     if (op == '%' && a.kind == TV_STRING)
         return hob_tmpl_fail(r, HOB_EUNSUPPORTED, "formatting with \"%%\" is not supported");
     char name[3] = {(char)(op & 0xff), (char)(op >> 8), 0};
-    return hob_tmpl_fail(r, HOB_EINVAL, "\"%s\" cannot combine a %s and a %s", name, hob_tmpl_type_name(a),
-                         hob_tmpl_type_name(b));
+    return hob_tmpl_fail(r, HOB_EINVAL, "\"%s\" cannot combine a %s and a %s", name,
+                         hob_tmpl_type_name(a), hob_tmpl_type_name(b));
 }
 
 bool hob_tmpl_negate(tmpl_run *r, tmpl_value v, tmpl_value *ret)
@@ -187,9 +191,9 @@ bool hob_tmpl_compare(tmpl_run *r, int op, tmpl_value a, tmpl_value b, bool *ret
     int order;
     if (!hob_tmpl_require(r, a) || !hob_tmpl_require(r, b) || !hob_tmpl_order(r, a, b, &order))
         return false;
-    *ret = order != 2 && (op == '<'                    ? order < 0
-                          : op == '>'                  ? order > 0
-                          : op == TMPL_OP2('<', '=')   ? order <= 0
-                                                       : order >= 0);
+    *ret = order != 2 && (op == '<'                  ? order < 0
+                          : op == '>'                ? order > 0
+                          : op == TMPL_OP2('<', '=') ? order <= 0
+                                                     : order >= 0);
     return true;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Tokens to a tree, by recursive descent with jinja2's precedences. Recursion is bounded by TMPL_PARSE_DEPTH and the
- * height of every tree by TMPL_TREE_HEIGHT, because operators and filters of equal rank nest to the left without
- * recursion here, yet would recurse when evaluated. Expressions are in template_expr.c. */
+ * Tokens to a tree, by recursive descent with jinja2's precedences. Recursion is bounded by
+ * TMPL_PARSE_DEPTH and the height of every tree by TMPL_TREE_HEIGHT, because operators and filters
+ * of equal rank nest to the left without recursion here, yet would recurse when evaluated.
+ * Expressions are in template_expr.c. */
 #include "models/template_parse.h"
 
 #include <stdarg.h>
@@ -13,12 +14,13 @@ bool hob_tmpl_syntax(tmpl_parser *p, int code, const char *format, ...)
 {
     if (p->error)
         return false;
-    char what[160];
+    char what[160], where[200];
     va_list args;
     va_start(args, format);
     vsnprintf(what, sizeof what, format, args);
     va_end(args);
-    p->error = hob_fail(p->diag, code, "template line %u: in %s: %s", p->at->line, p->construct, what);
+    snprintf(where, sizeof where, "in %s: %s", p->construct, what);
+    p->error = hob_tmpl_report(p->diag, code, p->at->line, where);
     return false;
 }
 
@@ -29,7 +31,8 @@ bool hob_tmpl_unexpected(tmpl_parser *p, const char *wanted)
         return hob_tmpl_syntax(p, HOB_EFORMAT, "expected %s, the template ends", wanted);
     if (t->kind == TOK_TAG_END || t->kind == TOK_PRINT_END)
         return hob_tmpl_syntax(p, HOB_EFORMAT, "expected %s, got the end of the tag", wanted);
-    return hob_tmpl_syntax(p, HOB_EFORMAT, "expected %s, got \"%.*s\"", wanted, (int)(t->len < 40 ? t->len : 40), t->text);
+    return hob_tmpl_syntax(p, HOB_EFORMAT, "expected %s, got \"%.*s\"", wanted,
+                           (int)(t->len < 40 ? t->len : 40), t->text);
 }
 
 bool hob_tmpl_deeper(tmpl_parser *p)
@@ -63,11 +66,13 @@ bool hob_tmpl_above(tmpl_parser *p, tmpl_node *n, const tmpl_node *child)
     if (child && child->height >= n->height)
         n->height = (uint16_t)(child->height + 1);
     if (n->height > TMPL_TREE_HEIGHT)
-        return hob_tmpl_syntax(p, HOB_ELIMIT, "an expression or block of more than %d levels", TMPL_TREE_HEIGHT);
+        return hob_tmpl_syntax(p, HOB_ELIMIT, "an expression or block of more than %d levels",
+                               TMPL_TREE_HEIGHT);
     return true;
 }
 
-/* Room for one more in an array of pointers, whose capacity is the power of two at or above its count. */
+/* Room for one more in an array of pointers, whose capacity is the power of two at or above its
+ * count. */
 static bool grow(tmpl_parser *p, void *array, size_t count)
 {
     void **old;
@@ -110,7 +115,8 @@ const tmpl_str *hob_tmpl_token_str(tmpl_parser *p, const tmpl_token *t)
 
 bool hob_tmpl_at_name(const tmpl_parser *p, const char *name)
 {
-    return p->at->kind == TOK_NAME && p->at->len == strlen(name) && memcmp(p->at->text, name, p->at->len) == 0;
+    return p->at->kind == TOK_NAME && p->at->len == strlen(name) &&
+           memcmp(p->at->text, name, p->at->len) == 0;
 }
 
 bool hob_tmpl_skip_name(tmpl_parser *p, const char *name)
@@ -159,8 +165,10 @@ static bool parse_one_target(tmpl_parser *p, bool with_namespace, tmpl_node **re
 {
     uint32_t line = p->at->line;
     if (hob_tmpl_skip_op(p, '('))
-        return hob_tmpl_deeper(p) && parse_target(p, false, ret) && hob_tmpl_expect_op(p, ')') && p->depth-- > 0;
-    static const char *const reserved[] = {"true", "false", "none", "True", "False", "None", "in", "if", "else"};
+        return hob_tmpl_deeper(p) && parse_target(p, false, ret) && hob_tmpl_expect_op(p, ')') &&
+               p->depth-- > 0;
+    static const char *const reserved[] = {"true", "false", "none", "True", "False",
+                                           "None", "in",    "if",   "else"};
     for (size_t i = 0; i < sizeof reserved / sizeof reserved[0]; i++) {
         if (hob_tmpl_at_name(p, reserved[i]))
             return hob_tmpl_unexpected(p, "a variable to assign to");
@@ -223,8 +231,9 @@ static bool parse_if(tmpl_parser *p, tmpl_node *n)
     p->conditional++;
     for (;;) {
         tmpl_node *condition, *body;
-        if (!hob_tmpl_parse_tuple(p, false, &condition) || !hob_tmpl_add_item(p, n, condition) || !expect_tag_end(p) ||
-            !parse_body(p, "elif else endif", &body) || !hob_tmpl_add_item(p, n, body))
+        if (!hob_tmpl_parse_tuple(p, false, &condition) || !hob_tmpl_add_item(p, n, condition) ||
+            !expect_tag_end(p) || !parse_body(p, "elif else endif", &body) ||
+            !hob_tmpl_add_item(p, n, body))
             return false;
         if (hob_tmpl_skip_name(p, "elif"))
             continue;
@@ -247,7 +256,8 @@ static bool parse_for(tmpl_parser *p, tmpl_node *n)
         return hob_tmpl_unexpected(p, "\"in\"");
     if (!hob_tmpl_parse_tuple(p, false, &n->b) || !hob_tmpl_above(p, n, n->b))
         return false;
-    if (hob_tmpl_skip_name(p, "if") && (!hob_tmpl_parse_expr(p, &n->c) || !hob_tmpl_above(p, n, n->c)))
+    if (hob_tmpl_skip_name(p, "if") &&
+        (!hob_tmpl_parse_expr(p, &n->c) || !hob_tmpl_above(p, n, n->c)))
         return false;
     if (hob_tmpl_at_name(p, "recursive"))
         return hob_tmpl_syntax(p, HOB_EUNSUPPORTED, "recursive loops are not supported");
@@ -256,7 +266,8 @@ static bool parse_for(tmpl_parser *p, tmpl_node *n)
     p->loops--;
     if (!ok || !hob_tmpl_add_item(p, n, body))
         return false;
-    if (hob_tmpl_skip_name(p, "else") && (!expect_tag_end(p) || !parse_body(p, "endfor", &otherwise)))
+    if (hob_tmpl_skip_name(p, "else") &&
+        (!expect_tag_end(p) || !parse_body(p, "endfor", &otherwise)))
         return false;
     if (!hob_tmpl_add_item(p, n, otherwise))
         return false;
@@ -275,10 +286,12 @@ static bool parse_set(tmpl_parser *p, tmpl_node *n)
     if (!parse_target(p, true, &n->a) || !hob_tmpl_above(p, n, n->a))
         return false;
     if (hob_tmpl_skip_op(p, '='))
-        return hob_tmpl_parse_tuple(p, true, &n->b) && hob_tmpl_above(p, n, n->b) && expect_tag_end(p);
+        return hob_tmpl_parse_tuple(p, true, &n->b) && hob_tmpl_above(p, n, n->b) &&
+               expect_tag_end(p);
     n->kind = N_SET_BLOCK;
-    return block_value(p, &n->b) && hob_tmpl_parse_filters(p, &n->b) && hob_tmpl_above(p, n, n->b) &&
-           parse_block(p, "endset", &n->c) && hob_tmpl_above(p, n, n->c);
+    return block_value(p, &n->b) && hob_tmpl_parse_filters(p, &n->b) &&
+           hob_tmpl_above(p, n, n->b) && parse_block(p, "endset", &n->c) &&
+           hob_tmpl_above(p, n, n->c);
 }
 
 /* Parameters in brackets, which a call block may leave out. */
@@ -296,7 +309,8 @@ static bool parse_parameters(tmpl_parser *p, tmpl_node *macro)
                 if (!hob_tmpl_parse_expr(p, &value))
                     return false;
             } else if (macro->named_count > 0 && macro->named[macro->named_count - 1]) {
-                return hob_tmpl_syntax(p, HOB_EFORMAT, "a parameter without a default follows one with a default");
+                return hob_tmpl_syntax(p, HOB_EFORMAT,
+                                       "a parameter without a default follows one with a default");
             }
             if (!hob_tmpl_add_named(p, macro, name, value))
                 return false;
@@ -334,8 +348,9 @@ static bool parse_call_block(tmpl_parser *p, tmpl_node *n)
 
 static bool parse_filter_block(tmpl_parser *p, tmpl_node *n)
 {
-    return block_value(p, &n->b) && hob_tmpl_parse_filter(p, &n->b) && hob_tmpl_parse_filters(p, &n->b) &&
-           hob_tmpl_above(p, n, n->b) && parse_block(p, "endfilter", &n->c) && hob_tmpl_above(p, n, n->c);
+    return block_value(p, &n->b) && hob_tmpl_parse_filter(p, &n->b) &&
+           hob_tmpl_parse_filters(p, &n->b) && hob_tmpl_above(p, n, n->b) &&
+           parse_block(p, "endfilter", &n->c) && hob_tmpl_above(p, n, n->c);
 }
 
 static bool parse_with(tmpl_parser *p, tmpl_node *n)
@@ -344,8 +359,9 @@ static bool parse_with(tmpl_parser *p, tmpl_node *n)
         tmpl_node *target, *value;
         if (n->count > 0 && !hob_tmpl_expect_op(p, ','))
             return false;
-        if (!parse_one_target(p, false, &target) || !hob_tmpl_expect_op(p, '=') || !hob_tmpl_parse_expr(p, &value) ||
-            !hob_tmpl_add_item(p, n, target) || !hob_tmpl_add_item(p, n, value))
+        if (!parse_one_target(p, false, &target) || !hob_tmpl_expect_op(p, '=') ||
+            !hob_tmpl_parse_expr(p, &value) || !hob_tmpl_add_item(p, n, target) ||
+            !hob_tmpl_add_item(p, n, value))
             return false;
     }
     return parse_block(p, "endwith", &n->c) && hob_tmpl_above(p, n, n->c);
@@ -353,7 +369,8 @@ static bool parse_with(tmpl_parser *p, tmpl_node *n)
 
 static bool parse_statement(tmpl_parser *p, tmpl_node **ret)
 {
-    static const char *const unsupported[] = {"include", "import", "from", "extends", "block", "autoescape", "do", "trans"};
+    static const char *const unsupported[] = {"include", "import",     "from", "extends",
+                                              "block",   "autoescape", "do",   "trans"};
     if (p->at->kind != TOK_NAME)
         return hob_tmpl_unexpected(p, "the name of a tag");
     const char *outer = p->construct;
@@ -390,7 +407,8 @@ static bool parse_statement(tmpl_parser *p, tmpl_node **ret)
         p->construct = outer;
         return true;
     }
-    if (hob_tmpl_skip_name(p, "generation")) { /* marks what a model wrote, for training; prints as it is */
+    if (hob_tmpl_skip_name(
+            p, "generation")) { /* marks what a model wrote, for training; prints as it is */
         p->construct = "{% generation %}";
         tmpl_node *n = *ret = hob_tmpl_node(p, N_SCOPE, line);
         if (!n || !parse_block(p, "endgeneration", &n->a) || !hob_tmpl_above(p, n, n->a))
@@ -400,16 +418,19 @@ static bool parse_statement(tmpl_parser *p, tmpl_node **ret)
     }
     if (hob_tmpl_at_name(p, "break") || hob_tmpl_at_name(p, "continue")) {
         if (p->loops == 0)
-            return hob_tmpl_syntax(p, HOB_EFORMAT, "\"%.*s\" outside a loop", (int)p->at->len, p->at->text);
+            return hob_tmpl_syntax(p, HOB_EFORMAT, "\"%.*s\" outside a loop", (int)p->at->len,
+                                   p->at->text);
         *ret = hob_tmpl_node(p, hob_tmpl_at_name(p, "break") ? N_BREAK : N_CONTINUE, line);
         p->at++;
         return *ret && expect_tag_end(p);
     }
     for (size_t i = 0; i < sizeof unsupported / sizeof unsupported[0]; i++) {
         if (hob_tmpl_at_name(p, unsupported[i]))
-            return hob_tmpl_syntax(p, HOB_EUNSUPPORTED, "the tag \"%s\" is not supported", unsupported[i]);
+            return hob_tmpl_syntax(p, HOB_EUNSUPPORTED, "the tag \"%s\" is not supported",
+                                   unsupported[i]);
     }
-    return hob_tmpl_syntax(p, HOB_EFORMAT, "unknown tag \"%.*s\"", (int)(p->at->len < 40 ? p->at->len : 40), p->at->text);
+    return hob_tmpl_syntax(p, HOB_EFORMAT, "unknown tag \"%.*s\"",
+                           (int)(p->at->len < 40 ? p->at->len : 40), p->at->text);
 }
 
 static bool is_one_of(const tmpl_token *t, const char *words)
@@ -441,8 +462,8 @@ static bool parse_body(tmpl_parser *p, const char *ends, tmpl_node **ret)
         } else if (t->kind == TOK_PRINT_BEGIN) {
             const char *outer = p->construct;
             p->construct = "{{ }}";
-            if (!(child = hob_tmpl_node(p, N_PRINT, t->line)) || !hob_tmpl_parse_tuple(p, true, &child->a) ||
-                !hob_tmpl_above(p, child, child->a))
+            if (!(child = hob_tmpl_node(p, N_PRINT, t->line)) ||
+                !hob_tmpl_parse_tuple(p, true, &child->a) || !hob_tmpl_above(p, child, child->a))
                 return false;
             if (p->at->kind != TOK_PRINT_END)
                 return hob_tmpl_unexpected(p, "\"}}\"");
@@ -457,13 +478,16 @@ static bool parse_body(tmpl_parser *p, const char *ends, tmpl_node **ret)
             p->at = t;
             if (*ends == 0)
                 break;
-            return hob_tmpl_syntax(p, HOB_EFORMAT, "opened before line %u, but the template ends without \"%s\"",
+            return hob_tmpl_syntax(p, HOB_EFORMAT,
+                                   "opened before line %u, but the template ends without \"%s\"",
                                    opened, ends);
         }
         const tmpl_node *unknown = p->unknown;
         if (unknown)
-            return hob_tmpl_syntax(p, HOB_EUNSUPPORTED, "no %s named \"%.*s\"", unknown->kind == N_TEST ? "test" : "filter",
-                                   (int)(unknown->name->len < 40 ? unknown->name->len : 40), unknown->name->s);
+            return hob_tmpl_syntax(p, HOB_EUNSUPPORTED, "no %s named \"%.*s\"",
+                                   unknown->kind == N_TEST ? "test" : "filter",
+                                   (int)(unknown->name->len < 40 ? unknown->name->len : 40),
+                                   unknown->name->s);
         if (!hob_tmpl_add_item(p, body, child))
             return false;
     }

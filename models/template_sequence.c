@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Filters of sequences: choosing, mapping, sorting, joining. What jinja2 gives as a generator is a list here. Items are
- * passed on as they are, with their trust; join keeps it byte for byte. */
+ * Filters of sequences: choosing, mapping, sorting, joining. What jinja2 gives as a generator is a
+ * list here. Items are passed on as they are, with their trust; join keeps it byte for byte. */
 #include "models/template_internal.h"
 
 #include <string.h>
 
-#define FILTER(name) static bool name(tmpl_run *r, tmpl_value self, const tmpl_args *args, tmpl_value *ret)
-#define BIND(what, required, ...)                                                                         \
-    static const char *const names[] = {__VA_ARGS__};                                                     \
-    tmpl_value v[sizeof names / sizeof names[0]];                                                         \
-    (void)self;                                                                                           \
-    if (!hob_tmpl_bind(r, "filter \"" what "\"", args, names, sizeof names / sizeof names[0], required, v)) \
-        return false
+#define FILTER(name) \
+    static bool name(tmpl_run *r, tmpl_value self, const tmpl_args *args, tmpl_value *ret)
+#define BIND(what, required, ...)                                                             \
+    static const char *const names[] = {__VA_ARGS__};                                         \
+    tmpl_value v[sizeof names / sizeof names[0]];                                             \
+    (void)self;                                                                               \
+    if (!hob_tmpl_bind(r, "filter \"" what "\"", args, names, sizeof names / sizeof names[0], \
+                       required, v))                                                          \
+    return false
 
 static bool new_list(tmpl_run *r, size_t cap, tmpl_value *ret)
 {
@@ -82,8 +84,10 @@ FILTER(f_last)
     return end_item(r, v[0], true, ret);
 }
 
-/* item.path: parts between dots, numbers being indices; what is undefined on the way becomes `otherwise`, if given. */
-static bool get_path_or(tmpl_run *r, tmpl_value item, tmpl_value path, tmpl_value otherwise, tmpl_value *ret)
+/* item.path: parts between dots, numbers being indices; what is undefined on the way becomes
+ * `otherwise`, if given. */
+static bool get_path_or(tmpl_run *r, tmpl_value item, tmpl_value path, tmpl_value otherwise,
+                        tmpl_value *ret)
 {
     const tmpl_str *s;
     *ret = item;
@@ -183,18 +187,22 @@ FILTER(f_items)
     if (v[0].kind == TV_UNDEFINED)
         return new_list(r, 0, ret);
     if (v[0].kind != TV_DICT)
-        return hob_tmpl_fail(r, HOB_EINVAL, "filter \"items\" wants a dictionary, got a %s", hob_tmpl_type_name(v[0]));
+        return hob_tmpl_fail(r, HOB_EINVAL, "filter \"items\" wants a dictionary, got a %s",
+                             hob_tmpl_type_name(v[0]));
     return hob_tmpl_attr(r, v[0], &name, &method) && hob_tmpl_call(r, method, &none, ret);
 }
 
-/* As jinja2 has it, map and select find nothing in what is false, even where it could not be iterated over. */
+/* As jinja2 has it, map and select find nothing in what is false, even where it could not be
+ * iterated over. */
 static bool iterate_or_nothing(tmpl_run *r, tmpl_value v, tmpl_list **ret)
 {
     return hob_tmpl_truthy(v) ? hob_tmpl_iterate(r, v, ret) : hob_tmpl_list_new(r, 0, ret);
 }
 
-/* The arguments of map or select after the first ones: a filter's or test's name and what it is given. */
-static bool apply(tmpl_run *r, const tmpl_builtin *b, tmpl_value item, const tmpl_args *args, size_t skip, tmpl_value *ret)
+/* The arguments of map or select after the first ones: a filter's or test's name and what it is
+ * given. */
+static bool apply(tmpl_run *r, const tmpl_builtin *b, tmpl_value item, const tmpl_args *args,
+                  size_t skip, tmpl_value *ret)
 {
     tmpl_args own = *args;
     own.count = args->count > skip ? args->count - skip + 1 : 1;
@@ -211,8 +219,9 @@ static bool apply(tmpl_run *r, const tmpl_builtin *b, tmpl_value item, const tmp
     return ok;
 }
 
-static bool find_by_name(tmpl_run *r, const char *what, const tmpl_builtin *(*find)(const char *, size_t),
-                         tmpl_value name, const tmpl_builtin **ret)
+static bool find_by_name(tmpl_run *r, const char *what,
+                         const tmpl_builtin *(*find)(const char *, size_t), tmpl_value name,
+                         const tmpl_builtin **ret)
 {
     const tmpl_str *s;
     if (!hob_tmpl_want_string(r, what, name, &s))
@@ -236,7 +245,8 @@ FILTER(f_map)
     } else {
         static const char *const names[] = {"attribute", "default"};
         tmpl_value v[2];
-        const tmpl_args named = {.names = args->names, .named = args->named, .named_count = args->named_count};
+        const tmpl_args named = {
+            .names = args->names, .named = args->named, .named_count = args->named_count};
         if (!hob_tmpl_bind(r, "filter \"map\"", &named, names, 2, 1, v))
             return false;
         path = v[0];
@@ -244,7 +254,8 @@ FILTER(f_map)
     }
     for (size_t i = 0; i < l->count && i < ret->u.list->cap; i++) {
         tmpl_value *to = &ret->u.list->items[i];
-        if (!(filter ? apply(r, filter, l->items[i], args, 2, to) : get_path_or(r, l->items[i], path, otherwise, to)))
+        if (!(filter ? apply(r, filter, l->items[i], args, 2, to)
+                     : get_path_or(r, l->items[i], path, otherwise, to)))
             return false;
         ret->u.list->count = i + 1;
     }
@@ -252,7 +263,8 @@ FILTER(f_map)
 }
 
 /* Keeps the items for which a test of the item (or of its attribute) gives `want`. */
-static bool choose(tmpl_run *r, const tmpl_args *args, bool by_attribute, bool want, tmpl_value *ret)
+static bool choose(tmpl_run *r, const tmpl_args *args, bool by_attribute, bool want,
+                   tmpl_value *ret)
 {
     const char *what = by_attribute ? "selectattr or rejectattr" : "select or reject";
     size_t skip = by_attribute ? 2 : 1;
@@ -297,14 +309,17 @@ FILTER(f_rejectattr)
 
 /* --- order --- */
 
-/* Equal values need no order, so that a list of nothing but None or undefined values can be sorted. */
+/* Equal values need no order, so that a list of nothing but None or undefined values can be sorted.
+ */
 static bool order_or_equal(tmpl_run *r, tmpl_value a, tmpl_value b, int *ret)
 {
     bool same = false;
-    if (a.kind == b.kind && a.kind != TV_STRING && !tmpl_is_number(a) && !hob_tmpl_equal(r, a, b, &same))
+    if (a.kind == b.kind && a.kind != TV_STRING && !tmpl_is_number(a) &&
+        !hob_tmpl_equal(r, a, b, &same))
         return false;
     *ret = 0;
-    return same || (hob_tmpl_require(r, a) && hob_tmpl_require(r, b) && hob_tmpl_order(r, a, b, ret));
+    return same ||
+           (hob_tmpl_require(r, a) && hob_tmpl_require(r, b) && hob_tmpl_order(r, a, b, ret));
 }
 
 bool hob_tmpl_sort(tmpl_run *r, const tmpl_value *keys, size_t count, bool reverse, size_t *order)
@@ -335,15 +350,18 @@ bool hob_tmpl_sort(tmpl_run *r, const tmpl_value *keys, size_t count, bool rever
     return true;
 }
 
-static bool sort_key(tmpl_run *r, tmpl_value item, tmpl_value path, bool case_sensitive, tmpl_value *ret)
+static bool sort_key(tmpl_run *r, tmpl_value item, tmpl_value path, bool case_sensitive,
+                     tmpl_value *ret)
 {
     *ret = item;
     if (tmpl_given(path) && path.kind != TV_NONE && !get_path(r, item, path, ret))
         return false;
-    return case_sensitive || ret->kind != TV_STRING || hob_tmpl_change_case(r, ret->u.s, TMPL_LOWER, ret);
+    return case_sensitive || ret->kind != TV_STRING ||
+           hob_tmpl_change_case(r, ret->u.s, TMPL_LOWER, ret);
 }
 
-static bool sorted(tmpl_run *r, const tmpl_list *l, tmpl_value path, bool case_sensitive, bool reverse, tmpl_value *ret)
+static bool sorted(tmpl_run *r, const tmpl_list *l, tmpl_value path, bool case_sensitive,
+                   bool reverse, tmpl_value *ret)
 {
     size_t n = l->count;
     tmpl_value *keys = hob_tmpl_run_alloc(r, n, sizeof *keys);
@@ -366,7 +384,8 @@ FILTER(f_sort)
 {
     BIND("sort", 1, "value", "reverse", "case_sensitive", "attribute");
     tmpl_list *l;
-    return hob_tmpl_iterate(r, v[0], &l) && sorted(r, l, v[3], hob_tmpl_truthy(v[2]), hob_tmpl_truthy(v[1]), ret);
+    return hob_tmpl_iterate(r, v[0], &l) &&
+           sorted(r, l, v[3], hob_tmpl_truthy(v[2]), hob_tmpl_truthy(v[1]), ret);
 }
 
 FILTER(f_dictsort)
@@ -395,13 +414,15 @@ FILTER(f_unique)
             if (!hob_tmpl_equal(r, seen->items[k], key, &known))
                 return false;
         }
-        if (!known && (!hob_tmpl_list_push(r, seen, key) || !hob_tmpl_list_push(r, ret->u.list, l->items[i])))
+        if (!known &&
+            (!hob_tmpl_list_push(r, seen, key) || !hob_tmpl_list_push(r, ret->u.list, l->items[i])))
             return false;
     }
     return true;
 }
 
-static bool extreme(tmpl_run *r, tmpl_value over, tmpl_value case_sensitive, tmpl_value path, int sign, tmpl_value *ret)
+static bool extreme(tmpl_run *r, tmpl_value over, tmpl_value case_sensitive, tmpl_value path,
+                    int sign, tmpl_value *ret)
 {
     tmpl_list *l;
     tmpl_value best = tmpl_none();
@@ -453,12 +474,27 @@ FILTER(f_sum)
 const tmpl_builtin *hob_tmpl_sequence_filter(const char *name, size_t len)
 {
     static const tmpl_builtin filters[] = {
-        {"length", f_length}, {"count", f_length}, {"first", f_first}, {"last", f_last},
-        {"join", f_join}, {"default", f_default}, {"d", f_default}, {"map", f_map},
-        {"select", f_select}, {"reject", f_reject}, {"selectattr", f_selectattr}, {"list", f_list},
-        {"rejectattr", f_rejectattr}, {"sort", f_sort}, {"unique", f_unique},
-        {"reverse", f_reverse}, {"items", f_items}, {"dictsort", f_dictsort}, {"min", f_min},
-        {"max", f_max}, {"sum", f_sum},
+        {"length", f_length},
+        {"count", f_length},
+        {"first", f_first},
+        {"last", f_last},
+        {"join", f_join},
+        {"default", f_default},
+        {"d", f_default},
+        {"map", f_map},
+        {"select", f_select},
+        {"reject", f_reject},
+        {"selectattr", f_selectattr},
+        {"list", f_list},
+        {"rejectattr", f_rejectattr},
+        {"sort", f_sort},
+        {"unique", f_unique},
+        {"reverse", f_reverse},
+        {"items", f_items},
+        {"dictsort", f_dictsort},
+        {"min", f_min},
+        {"max", f_max},
+        {"sum", f_sum},
     };
     return hob_tmpl_find_builtin(filters, sizeof filters / sizeof filters[0], name, len);
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * UTF-8 and the methods of strings, as Python has them. What only cuts (strip, split, splitlines, removeprefix) or
- * joins keeps trust byte for byte; what rewrites (upper, replace, …) is trusted only if all it was made from is.
- * Case and classes of characters come from utf8proc, without the special casings of more than one character except
- * the sharp s. */
+ * UTF-8 and the methods of strings, as Python has them. What only cuts (strip, split, splitlines,
+ * removeprefix) or joins keeps trust byte for byte; what rewrites (upper, replace, …) is trusted
+ * only if all it was made from is. Case and classes of characters come from utf8proc, without the
+ * special casings of more than one character except the sharp s. */
 #include "models/template_internal.h"
 
 #include <string.h>
@@ -23,7 +23,8 @@ uint32_t hob_tmpl_char_at(const char *s)
     case 2: return (uint32_t)(u[0] & 31) << 6 | (u[1] & 63);
     case 3: return (uint32_t)(u[0] & 15) << 12 | (uint32_t)(u[1] & 63) << 6 | (u[2] & 63);
     default:
-        return (uint32_t)(u[0] & 7) << 18 | (uint32_t)(u[1] & 63) << 12 | (uint32_t)(u[2] & 63) << 6 | (u[3] & 63);
+        return (uint32_t)(u[0] & 7) << 18 | (uint32_t)(u[1] & 63) << 12 |
+               (uint32_t)(u[2] & 63) << 6 | (u[3] & 63);
     }
 }
 
@@ -55,7 +56,11 @@ bool hob_tmpl_utf8_ok(const char *s, size_t len)
 {
     for (size_t i = 0; i < len;) {
         unsigned char c = (unsigned char)s[i];
-        size_t n = c < 0x80 ? 1 : c >= 0xc2 && c < 0xe0 ? 2 : c >= 0xe0 && c < 0xf0 ? 3 : c >= 0xf0 && c < 0xf5 ? 4 : 0;
+        size_t n = c < 0x80                ? 1
+                   : c >= 0xc2 && c < 0xe0 ? 2
+                   : c >= 0xe0 && c < 0xf0 ? 3
+                   : c >= 0xf0 && c < 0xf5 ? 4
+                                           : 0;
         if (n == 0 || n > len - i)
             return false;
         for (size_t k = 1; k < n; k++) {
@@ -63,7 +68,8 @@ bool hob_tmpl_utf8_ok(const char *s, size_t len)
                 return false;
         }
         uint32_t v = hob_tmpl_char_at(s + i);
-        if ((n == 3 && (v < 0x800 || (v >= 0xd800 && v < 0xe000))) || (n == 4 && (v < 0x10000 || v > 0x10ffff)))
+        if ((n == 3 && (v < 0x800 || (v >= 0xd800 && v < 0xe000))) ||
+            (n == 4 && (v < 0x10000 || v > 0x10ffff)))
             return false;
         i += n;
     }
@@ -88,8 +94,9 @@ size_t hob_tmpl_char_offset(const char *s, size_t len, size_t chars)
 
 static bool is_space(uint32_t c)
 {
-    return (c >= 9 && c <= 13) || (c >= 0x1c && c <= 0x20) || c == 0x85 || c == 0xa0 || c == 0x1680 ||
-           (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
+    return (c >= 9 && c <= 13) || (c >= 0x1c && c <= 0x20) || c == 0x85 || c == 0xa0 ||
+           c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 ||
+           c == 0x202f || c == 0x205f || c == 0x3000;
 }
 
 static size_t last_char_start(const char *s, size_t len)
@@ -122,10 +129,12 @@ size_t hob_tmpl_space_suffix(const char *s, size_t len)
 
 static bool among(const tmpl_str *set, const char *c, size_t len)
 {
-    return memmem(set->s, set->len, c, len) != NULL; /* UTF-8 synchronizes itself: a whole character matches only itself */
+    return memmem(set->s, set->len, c, len) !=
+           NULL; /* UTF-8 synchronizes itself: a whole character matches only itself */
 }
 
-bool hob_tmpl_strip(tmpl_run *r, const tmpl_str *s, const tmpl_str *chars, bool left, bool right, tmpl_value *ret)
+bool hob_tmpl_strip(tmpl_run *r, const tmpl_str *s, const tmpl_str *chars, bool left, bool right,
+                    tmpl_value *ret)
 {
     size_t start = 0, end = s->len;
     if (!chars) {
@@ -149,13 +158,15 @@ bool hob_tmpl_strip(tmpl_run *r, const tmpl_str *s, const tmpl_str *chars, bool 
                 return false;
         }
     }
-    return hob_tmpl_charge(r, (s->len - (end - start)) / 64) && hob_tmpl_substr(r, s, start, end, ret);
+    return hob_tmpl_charge(r, (s->len - (end - start)) / 64) &&
+           hob_tmpl_substr(r, s, start, end, ret);
 }
 
-bool hob_tmpl_replace(tmpl_run *r, const tmpl_str *s, const tmpl_str *from, const tmpl_str *to, int64_t count,
-                      tmpl_value *ret)
+bool hob_tmpl_replace(tmpl_run *r, const tmpl_str *s, const tmpl_str *from, const tmpl_str *to,
+                      int64_t count, tmpl_value *ret)
 {
-    bool trusted = s->trust == TMPL_TRUSTED && from->trust == TMPL_TRUSTED && to->trust == TMPL_TRUSTED;
+    bool trusted =
+        s->trust == TMPL_TRUSTED && from->trust == TMPL_TRUSTED && to->trust == TMPL_TRUSTED;
     tmpl_buf *b = hob_tmpl_run_alloc(r, 1, sizeof *b);
     size_t at = 0;
     if (!b || !hob_tmpl_charge(r, s->len / 64))
@@ -205,7 +216,8 @@ bool hob_tmpl_change_case(tmpl_run *r, const tmpl_str *s, tmpl_case to, tmpl_val
     for (size_t i = 0; i < s->len; first = false) {
         uint32_t c = hob_tmpl_char_at(s->s + i);
         i += hob_tmpl_char_len(s->s + i);
-        bool upper = to == TMPL_UPPER || (to == TMPL_CAPITALIZE && first) || (to == TMPL_TITLE && !in_word);
+        bool upper =
+            to == TMPL_UPPER || (to == TMPL_CAPITALIZE && first) || (to == TMPL_TITLE && !in_word);
         in_word = is_cased(c);
         char out[4];
         if (upper && c == 0xdf) {
@@ -214,7 +226,8 @@ bool hob_tmpl_change_case(tmpl_run *r, const tmpl_str *s, tmpl_case to, tmpl_val
             continue;
         }
         utf8proc_int32_t v = (utf8proc_int32_t)c;
-        v = upper ? (to == TMPL_UPPER ? utf8proc_toupper(v) : utf8proc_totitle(v)) : utf8proc_tolower(v);
+        v = upper ? (to == TMPL_UPPER ? utf8proc_toupper(v) : utf8proc_totitle(v))
+                  : utf8proc_tolower(v);
         if (!hob_tmpl_buf_put(r, b, out, hob_tmpl_char_put(out, (uint32_t)v), trusted))
             return false;
     }
@@ -222,14 +235,16 @@ bool hob_tmpl_change_case(tmpl_run *r, const tmpl_str *s, tmpl_case to, tmpl_val
 }
 
 /* --- methods --- */
-static bool strip_args(tmpl_run *r, tmpl_value self, const tmpl_args *args, bool left, bool right, tmpl_value *ret)
+static bool strip_args(tmpl_run *r, tmpl_value self, const tmpl_args *args, bool left, bool right,
+                       tmpl_value *ret)
 {
     static const char *const names[] = {"chars"};
     tmpl_value chars;
     const tmpl_str *set = NULL;
     if (!hob_tmpl_bind(r, "strip()", args, names, 1, 0, &chars))
         return false;
-    if (tmpl_given(chars) && chars.kind != TV_NONE && !hob_tmpl_want_string(r, "strip()", chars, &set))
+    if (tmpl_given(chars) && chars.kind != TV_NONE &&
+        !hob_tmpl_want_string(r, "strip()", chars, &set))
         return false;
     return hob_tmpl_strip(r, self.u.s, set, left, right, ret);
 }
@@ -246,9 +261,11 @@ static bool m_rstrip(tmpl_run *r, tmpl_value self, const tmpl_args *args, tmpl_v
     return strip_args(r, self, args, false, true, ret);
 }
 
-static bool change_case(tmpl_run *r, tmpl_value self, const tmpl_args *args, tmpl_case to, tmpl_value *ret)
+static bool change_case(tmpl_run *r, tmpl_value self, const tmpl_args *args, tmpl_case to,
+                        tmpl_value *ret)
 {
-    return hob_tmpl_bind(r, "a change of case", args, NULL, 0, 0, NULL) && hob_tmpl_change_case(r, self.u.s, to, ret);
+    return hob_tmpl_bind(r, "a change of case", args, NULL, 0, 0, NULL) &&
+           hob_tmpl_change_case(r, self.u.s, to, ret);
 }
 static bool m_upper(tmpl_run *r, tmpl_value self, const tmpl_args *args, tmpl_value *ret)
 {
@@ -270,7 +287,8 @@ static bool m_capitalize(tmpl_run *r, tmpl_value self, const tmpl_args *args, tm
 static bool push_part(tmpl_run *r, tmpl_list *l, const tmpl_str *s, size_t start, size_t end)
 {
     tmpl_value part;
-    return hob_tmpl_charge(r, 1) && hob_tmpl_substr(r, s, start, end, &part) && hob_tmpl_list_push(r, l, part);
+    return hob_tmpl_charge(r, 1) && hob_tmpl_substr(r, s, start, end, &part) &&
+           hob_tmpl_list_push(r, l, part);
 }
 
 static bool split_spaces(tmpl_run *r, const tmpl_str *s, int64_t max, tmpl_list *l)
@@ -289,7 +307,8 @@ static bool split_spaces(tmpl_run *r, const tmpl_str *s, int64_t max, tmpl_list 
     return true;
 }
 
-static bool split(tmpl_run *r, tmpl_value self, const tmpl_args *args, bool from_right, tmpl_value *ret)
+static bool split(tmpl_run *r, tmpl_value self, const tmpl_args *args, bool from_right,
+                  tmpl_value *ret)
 {
     static const char *const names[] = {"sep", "maxsplit"};
     tmpl_value v[2];
@@ -297,7 +316,8 @@ static bool split(tmpl_run *r, tmpl_value self, const tmpl_args *args, bool from
     int64_t max = -1;
     tmpl_list *l;
     if (!hob_tmpl_bind(r, "split()", args, names, 2, 0, v) || !hob_tmpl_list_new(r, 0, &l) ||
-        (tmpl_given(v[1]) && !hob_tmpl_want_int(r, "split()", v[1], &max)) || !hob_tmpl_charge(r, s->len / 64))
+        (tmpl_given(v[1]) && !hob_tmpl_want_int(r, "split()", v[1], &max)) ||
+        !hob_tmpl_charge(r, s->len / 64))
         return false;
     *ret = (tmpl_value){.kind = TV_LIST, .trusted = true, .u.list = l};
     if (!tmpl_given(v[0]) || v[0].kind == TV_NONE) {
@@ -356,15 +376,16 @@ static bool m_splitlines(tmpl_run *r, tmpl_value self, const tmpl_args *args, tm
     tmpl_value keep;
     const tmpl_str *s = self.u.s;
     tmpl_list *l;
-    if (!hob_tmpl_bind(r, "splitlines()", args, names, 1, 0, &keep) || !hob_tmpl_list_new(r, 0, &l) ||
-        !hob_tmpl_charge(r, s->len / 16))
+    if (!hob_tmpl_bind(r, "splitlines()", args, names, 1, 0, &keep) ||
+        !hob_tmpl_list_new(r, 0, &l) || !hob_tmpl_charge(r, s->len / 16))
         return false;
     for (size_t start = 0; start < s->len;) {
         size_t end = start, next;
         uint32_t c = 0;
         for (; end < s->len; end += hob_tmpl_char_len(s->s + end)) {
             c = hob_tmpl_char_at(s->s + end);
-            if ((c >= 10 && c <= 13) || (c >= 0x1c && c <= 0x1e) || c == 0x85 || c == 0x2028 || c == 0x2029)
+            if ((c >= 10 && c <= 13) || (c >= 0x1c && c <= 0x1e) || c == 0x85 || c == 0x2028 ||
+                c == 0x2029)
                 break;
         }
         next = end < s->len ? end + hob_tmpl_char_len(s->s + end) : end;
@@ -380,7 +401,8 @@ static bool m_splitlines(tmpl_run *r, tmpl_value self, const tmpl_args *args, tm
 
 static bool begins(const tmpl_str *s, const tmpl_str *part, bool at_end)
 {
-    return part->len <= s->len && memcmp(s->s + (at_end ? s->len - part->len : 0), part->s, part->len) == 0;
+    return part->len <= s->len &&
+           memcmp(s->s + (at_end ? s->len - part->len : 0), part->s, part->len) == 0;
 }
 
 static bool with(tmpl_run *r, tmpl_value self, const tmpl_args *args, bool at_end, tmpl_value *ret)
@@ -394,7 +416,8 @@ static bool with(tmpl_run *r, tmpl_value self, const tmpl_args *args, bool at_en
         return false;
     size_t count = v.kind == TV_TUPLE ? v.u.list->count : 1;
     for (size_t i = 0; i < count && !hit; i++) {
-        if (!hob_tmpl_want_string(r, "startswith() or endswith()", v.kind == TV_TUPLE ? v.u.list->items[i] : v, &part))
+        if (!hob_tmpl_want_string(r, "startswith() or endswith()",
+                                  v.kind == TV_TUPLE ? v.u.list->items[i] : v, &part))
             return false;
         hit = begins(self.u.s, part, at_end);
     }
@@ -436,7 +459,8 @@ static bool m_replace(tmpl_run *r, tmpl_value self, const tmpl_args *args, tmpl_
     tmpl_value v[3];
     const tmpl_str *from, *to;
     int64_t count = -1;
-    return hob_tmpl_bind(r, "replace()", args, names, 3, 2, v) && hob_tmpl_want_string(r, "replace()", v[0], &from) &&
+    return hob_tmpl_bind(r, "replace()", args, names, 3, 2, v) &&
+           hob_tmpl_want_string(r, "replace()", v[0], &from) &&
            hob_tmpl_want_string(r, "replace()", v[1], &to) &&
            (!tmpl_given(v[2]) || hob_tmpl_want_int(r, "replace()", v[2], &count)) &&
            hob_tmpl_replace(r, self.u.s, from, to, count, ret);
@@ -459,8 +483,8 @@ static bool m_join(tmpl_run *r, tmpl_value self, const tmpl_args *args, tmpl_val
     return hob_tmpl_buf_str(r, b, ret);
 }
 
-static bool find(tmpl_run *r, const tmpl_str *s, const tmpl_args *args, bool from_right, int64_t *ret_char,
-                 bool *ret_trusted)
+static bool find(tmpl_run *r, const tmpl_str *s, const tmpl_args *args, bool from_right,
+                 int64_t *ret_char, bool *ret_trusted)
 {
     const tmpl_str *part;
     if (!one_string(r, "find()", args, &part) || !hob_tmpl_charge(r, s->len / 16))
@@ -469,7 +493,8 @@ static bool find(tmpl_run *r, const tmpl_str *s, const tmpl_args *args, bool fro
     if (hit && from_right && part->len == 0)
         hit = s->s + s->len;
     else if (hit && from_right) {
-        for (const char *next = hit; next; next = memmem(hit + 1, s->len - (size_t)(hit + 1 - s->s), part->s, part->len)) {
+        for (const char *next = hit; next;
+             next = memmem(hit + 1, s->len - (size_t)(hit + 1 - s->s), part->s, part->len)) {
             hit = next;
             if (!hob_tmpl_charge(r, part->len / 64 + 1)) /* memmem prepares the needle anew */
                 return false;
@@ -480,7 +505,8 @@ static bool find(tmpl_run *r, const tmpl_str *s, const tmpl_args *args, bool fro
     return true;
 }
 
-static bool find_int(tmpl_run *r, tmpl_value self, const tmpl_args *args, bool from_right, tmpl_value *ret)
+static bool find_int(tmpl_run *r, tmpl_value self, const tmpl_args *args, bool from_right,
+                     tmpl_value *ret)
 {
     int64_t at;
     bool trusted;
@@ -521,16 +547,19 @@ static bool m_count(tmpl_run *r, tmpl_value self, const tmpl_args *args, tmpl_va
 }
 
 typedef enum { IS_ALPHA, IS_DIGIT, IS_ALNUM, IS_SPACE, IS_UPPER, IS_LOWER } char_class;
-static bool is_class(tmpl_run *r, tmpl_value self, const tmpl_args *args, char_class want, tmpl_value *ret)
+static bool is_class(tmpl_run *r, tmpl_value self, const tmpl_args *args, char_class want,
+                     tmpl_value *ret)
 {
     const tmpl_str *s = self.u.s;
     bool all = s->len > 0, cased = false;
-    if (!hob_tmpl_bind(r, "a test of characters", args, NULL, 0, 0, NULL) || !hob_tmpl_charge(r, s->len / 16))
+    if (!hob_tmpl_bind(r, "a test of characters", args, NULL, 0, 0, NULL) ||
+        !hob_tmpl_charge(r, s->len / 16))
         return false;
     for (size_t i = 0; i < s->len && all; i += hob_tmpl_char_len(s->s + i)) {
         uint32_t c = hob_tmpl_char_at(s->s + i);
         utf8proc_category_t k = utf8proc_category((utf8proc_int32_t)c);
-        bool alpha = k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_LO, digit = k == UTF8PROC_CATEGORY_ND;
+        bool alpha = k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_LO,
+             digit = k == UTF8PROC_CATEGORY_ND;
         bool upper = k == UTF8PROC_CATEGORY_LU, lower = k == UTF8PROC_CATEGORY_LL;
         switch (want) {
         case IS_ALPHA: all = alpha; break;
@@ -547,10 +576,10 @@ static bool is_class(tmpl_run *r, tmpl_value self, const tmpl_args *args, char_c
     *ret = tmpl_bool(all, s->trust == TMPL_TRUSTED);
     return true;
 }
-#define CLASS_METHOD(name, want)                                                                          \
-    static bool name(tmpl_run *r, tmpl_value self, const tmpl_args *args, tmpl_value *ret)                \
-    {                                                                                                     \
-        return is_class(r, self, args, want, ret);                                                        \
+#define CLASS_METHOD(name, want)                                                           \
+    static bool name(tmpl_run *r, tmpl_value self, const tmpl_args *args, tmpl_value *ret) \
+    {                                                                                      \
+        return is_class(r, self, args, want, ret);                                         \
     }
 CLASS_METHOD(m_isalpha, IS_ALPHA)
 CLASS_METHOD(m_isdigit, IS_DIGIT)
@@ -562,15 +591,33 @@ CLASS_METHOD(m_islower, IS_LOWER)
 const tmpl_builtin *hob_tmpl_string_method(const char *name, size_t len)
 {
     static const tmpl_builtin methods[] = {
-        {"strip", m_strip},           {"lstrip", m_lstrip},         {"rstrip", m_rstrip},
-        {"upper", m_upper},           {"lower", m_lower},           {"title", m_title},
-        {"capitalize", m_capitalize}, {"split", m_split},           {"rsplit", m_rsplit},
-        {"splitlines", m_splitlines}, {"startswith", m_startswith}, {"endswith", m_endswith},
-        {"replace", m_replace},       {"join", m_join},             {"find", m_find},
-        {"rfind", m_rfind},           {"index", m_index},           {"count", m_count},
-        {"removeprefix", m_removeprefix}, {"removesuffix", m_removesuffix}, {"isalpha", m_isalpha},
-        {"isdigit", m_isdigit},       {"isnumeric", m_isdigit},     {"isdecimal", m_isdigit},
-        {"isalnum", m_isalnum},       {"isspace", m_isspace},       {"isupper", m_isupper},
+        {"strip", m_strip},
+        {"lstrip", m_lstrip},
+        {"rstrip", m_rstrip},
+        {"upper", m_upper},
+        {"lower", m_lower},
+        {"title", m_title},
+        {"capitalize", m_capitalize},
+        {"split", m_split},
+        {"rsplit", m_rsplit},
+        {"splitlines", m_splitlines},
+        {"startswith", m_startswith},
+        {"endswith", m_endswith},
+        {"replace", m_replace},
+        {"join", m_join},
+        {"find", m_find},
+        {"rfind", m_rfind},
+        {"index", m_index},
+        {"count", m_count},
+        {"removeprefix", m_removeprefix},
+        {"removesuffix", m_removesuffix},
+        {"isalpha", m_isalpha},
+        {"isdigit", m_isdigit},
+        {"isnumeric", m_isdigit},
+        {"isdecimal", m_isdigit},
+        {"isalnum", m_isalnum},
+        {"isspace", m_isspace},
+        {"isupper", m_isupper},
         {"islower", m_islower},
     };
     return hob_tmpl_find_builtin(methods, sizeof methods / sizeof methods[0], name, len);

@@ -5,7 +5,8 @@
 
 #include <string.h>
 
-#define TEST(name) static bool name(tmpl_run *r, tmpl_value self, const tmpl_args *args, tmpl_value *ret)
+#define TEST(name) \
+    static bool name(tmpl_run *r, tmpl_value self, const tmpl_args *args, tmpl_value *ret)
 
 static bool one(tmpl_run *r, const tmpl_args *args, tmpl_value *ret)
 {
@@ -19,16 +20,17 @@ static bool two(tmpl_run *r, const tmpl_args *args, tmpl_value ret[2])
     return hob_tmpl_bind(r, "this test", args, names, 2, 2, ret);
 }
 
-/* A test of the kind of one value. The answer is the template's own word on a value, so that it is trusted. */
-#define KIND_TEST(name, condition)                                                                        \
-    TEST(name)                                                                                            \
-    {                                                                                                     \
-        tmpl_value v;                                                                                     \
-        (void)self;                                                                                       \
-        if (!one(r, args, &v))                                                                            \
-            return false;                                                                                 \
-        *ret = tmpl_bool(condition, true);                                                                \
-        return true;                                                                                      \
+/* A test of the kind of one value. The answer is the template's own word on a value, so that it is
+ * trusted. */
+#define KIND_TEST(name, condition)         \
+    TEST(name)                             \
+    {                                      \
+        tmpl_value v;                      \
+        (void)self;                        \
+        if (!one(r, args, &v))             \
+            return false;                  \
+        *ret = tmpl_bool(condition, true); \
+        return true;                       \
     }
 KIND_TEST(t_defined, v.kind != TV_UNDEFINED)
 KIND_TEST(t_undefined, v.kind == TV_UNDEFINED)
@@ -43,7 +45,8 @@ KIND_TEST(t_float, v.kind == TV_FLOAT)
 KIND_TEST(t_boolean, v.kind == TV_BOOL)
 KIND_TEST(t_true, v.kind == TV_BOOL && v.u.b)
 KIND_TEST(t_false, v.kind == TV_BOOL && !v.u.b)
-KIND_TEST(t_callable, v.kind == TV_UNDEFINED || (v.kind >= TV_BUILTIN && v.kind <= TV_LOOP) || v.kind == TV_JOINER)
+KIND_TEST(t_callable, v.kind == TV_UNDEFINED || (v.kind >= TV_BUILTIN && v.kind <= TV_LOOP) ||
+                          v.kind == TV_JOINER)
 
 static bool compare(tmpl_run *r, const tmpl_args *args, int op, tmpl_value *ret)
 {
@@ -54,11 +57,11 @@ static bool compare(tmpl_run *r, const tmpl_args *args, int op, tmpl_value *ret)
     *ret = tmpl_bool(result, true);
     return true;
 }
-#define COMPARE_TEST(name, op)                                                                            \
-    TEST(name)                                                                                            \
-    {                                                                                                     \
-        (void)self;                                                                                       \
-        return compare(r, args, op, ret);                                                                 \
+#define COMPARE_TEST(name, op)            \
+    TEST(name)                            \
+    {                                     \
+        (void)self;                       \
+        return compare(r, args, op, ret); \
     }
 COMPARE_TEST(t_eq, TMPL_OP2('=', '='))
 COMPARE_TEST(t_ne, TMPL_OP2('!', '='))
@@ -89,9 +92,11 @@ static bool remainder_is(tmpl_run *r, tmpl_value v, tmpl_value by, int64_t want,
     if (!hob_tmpl_require(r, v) || !hob_tmpl_require(r, by))
         return false;
     if (!tmpl_is_number(v) || !tmpl_is_number(by))
-        return hob_tmpl_fail(r, HOB_EINVAL, "odd, even and divisibleby want numbers, got a %s", hob_tmpl_type_name(v));
+        return hob_tmpl_fail(r, HOB_EINVAL, "odd, even and divisibleby want numbers, got a %s",
+                             hob_tmpl_type_name(v));
     bool same;
-    if (!hob_tmpl_binary(r, '%', v, by, &rest) || !hob_tmpl_equal(r, rest, tmpl_int(want, true), &same))
+    if (!hob_tmpl_binary(r, '%', v, by, &rest) ||
+        !hob_tmpl_equal(r, rest, tmpl_int(want, true), &same))
         return false;
     *ret = tmpl_bool(same, true);
     return true;
@@ -136,15 +141,42 @@ TEST(t_lower)
 const tmpl_builtin *hob_tmpl_test(const char *name, size_t len)
 {
     static const tmpl_builtin tests[] = {
-        {"defined", t_defined},   {"undefined", t_undefined}, {"none", t_none},         {"string", t_string},
-        {"mapping", t_mapping},   {"iterable", t_iterable},   {"sequence", t_sequence}, {"number", t_number},
-        {"integer", t_integer},   {"float", t_float},         {"boolean", t_boolean},   {"true", t_true},
-        {"false", t_false},       {"callable", t_callable},   {"eq", t_eq},             {"equalto", t_eq},
-        {"==", t_eq},             {"ne", t_ne},               {"!=", t_ne},             {"lt", t_lt},
-        {"lessthan", t_lt},       {"<", t_lt},                {"gt", t_gt},             {"greaterthan", t_gt},
-        {">", t_gt},              {"le", t_le},               {"<=", t_le},             {"ge", t_ge},
-        {">=", t_ge},             {"in", t_in},               {"sameas", t_sameas},     {"odd", t_odd},
-        {"even", t_even},         {"divisibleby", t_divisibleby}, {"upper", t_upper},   {"lower", t_lower},
+        {"defined", t_defined},
+        {"undefined", t_undefined},
+        {"none", t_none},
+        {"string", t_string},
+        {"mapping", t_mapping},
+        {"iterable", t_iterable},
+        {"sequence", t_sequence},
+        {"number", t_number},
+        {"integer", t_integer},
+        {"float", t_float},
+        {"boolean", t_boolean},
+        {"true", t_true},
+        {"false", t_false},
+        {"callable", t_callable},
+        {"eq", t_eq},
+        {"equalto", t_eq},
+        {"==", t_eq},
+        {"ne", t_ne},
+        {"!=", t_ne},
+        {"lt", t_lt},
+        {"lessthan", t_lt},
+        {"<", t_lt},
+        {"gt", t_gt},
+        {"greaterthan", t_gt},
+        {">", t_gt},
+        {"le", t_le},
+        {"<=", t_le},
+        {"ge", t_ge},
+        {">=", t_ge},
+        {"in", t_in},
+        {"sameas", t_sameas},
+        {"odd", t_odd},
+        {"even", t_even},
+        {"divisibleby", t_divisibleby},
+        {"upper", t_upper},
+        {"lower", t_lower},
     };
     return hob_tmpl_find_builtin(tests, sizeof tests / sizeof tests[0], name, len);
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The arena, and what can be done with values: text that knows which of its bytes are trusted, lists, dictionaries,
- * truth, equality, order, membership, conversion from JSON. Everything here is bounded by the run's arena and steps;
- * recursion over data by TMPL_DATA_DEPTH (a list can contain itself). */
+ * The arena, and what can be done with values: text that knows which of its bytes are trusted,
+ * lists, dictionaries, truth, equality, order, membership, conversion from JSON. Everything here is
+ * bounded by the run's arena and steps; recursion over data by TMPL_DATA_DEPTH (a list can contain
+ * itself). */
 #include "models/template_internal.h"
 
 #include <stdarg.h>
@@ -67,6 +68,22 @@ void hob_tmpl_arena_free(tmpl_arena *a)
     a->used_bytes = 0;
 }
 
+int hob_tmpl_report(hob_diag *diag, int code, uint32_t line, const char *what)
+{
+    hob_fail(diag, code, "template line %u: %s", line, what);
+    for (char *s = diag ? diag->text : ""; *s;) {
+        size_t n = strnlen(s, hob_tmpl_char_len(s));
+        if (!hob_tmpl_utf8_ok(s, n)) {
+            *s = '?';
+            n = 1;
+        } else if (n == 1 && ((unsigned char)*s < ' ' || *s == 0x7f)) {
+            *s = ' ';
+        }
+        s += n;
+    }
+    return code;
+}
+
 bool hob_tmpl_fail(tmpl_run *r, int code, const char *format, ...)
 {
     if (r->error)
@@ -76,7 +93,7 @@ bool hob_tmpl_fail(tmpl_run *r, int code, const char *format, ...)
     va_start(args, format);
     vsnprintf(what, sizeof what, format, args);
     va_end(args);
-    r->error = hob_fail(r->diag, code, "template line %u: %s", r->line, what);
+    r->error = hob_tmpl_report(r->diag, code, r->line, what);
     return false;
 }
 
@@ -84,7 +101,8 @@ bool hob_tmpl_charge(tmpl_run *r, size_t steps)
 {
     if (steps > r->steps_left) {
         r->steps_left = 0;
-        return hob_tmpl_fail(r, HOB_ELIMIT, "more than %llu steps", (unsigned long long)r->steps_max);
+        return hob_tmpl_fail(r, HOB_ELIMIT, "more than %llu steps",
+                             (unsigned long long)r->steps_max);
     }
     r->steps_left -= steps;
     return true;
@@ -105,7 +123,8 @@ static bool put_range(tmpl_run *r, tmpl_buf *b, size_t start, size_t end)
     if (start == end)
         return true;
     if (b->range_count > 0 && b->ranges[b->range_count - 1].end == start) {
-        b->ranges[b->range_count - 1].end = end; /* prefixes of this buffer clamp it to their length */
+        b->ranges[b->range_count - 1].end =
+            end; /* prefixes of this buffer clamp it to their length */
         return true;
     }
     if (b->range_count == b->range_cap) {
@@ -175,7 +194,8 @@ bool hob_tmpl_buf_str(tmpl_run *r, tmpl_buf *b, tmpl_value *ret)
     s->range_count = b->range_count;
     if (b->range_count == 0 && b->len > 0)
         s->trust = TMPL_UNTRUSTED;
-    else if (b->len == 0 || (b->range_count == 1 && b->ranges[0].start == 0 && b->ranges[0].end >= b->len))
+    else if (b->len == 0 ||
+             (b->range_count == 1 && b->ranges[0].start == 0 && b->ranges[0].end >= b->len))
         s->trust = TMPL_TRUSTED;
     *ret = tmpl_string(s);
     return true;
@@ -223,8 +243,10 @@ bool hob_tmpl_substr(tmpl_run *r, const tmpl_str *s, size_t start, size_t end, t
         size_t b = s->ranges[i].end < end ? s->ranges[i].end : end;
         ranges[i - lo] = (hob_text_range){a - start, b - start};
     }
-    *t = (tmpl_str){.s = s->s + start, .len = end - start, .ranges = ranges, .range_count = last - lo};
-    t->trust = last - lo == 1 && ranges[0].end - ranges[0].start == t->len ? TMPL_TRUSTED : TMPL_MIXED;
+    *t = (tmpl_str){
+        .s = s->s + start, .len = end - start, .ranges = ranges, .range_count = last - lo};
+    t->trust =
+        last - lo == 1 && ranges[0].end - ranges[0].start == t->len ? TMPL_TRUSTED : TMPL_MIXED;
     *ret = tmpl_string(t);
     return true;
 }
@@ -289,7 +311,8 @@ bool hob_tmpl_dict_new(tmpl_run *r, size_t cap, tmpl_dict **ret)
     return true;
 }
 
-bool hob_tmpl_dict_find(tmpl_run *r, const tmpl_dict *d, const char *key, size_t len, tmpl_value **ret)
+bool hob_tmpl_dict_find(tmpl_run *r, const tmpl_dict *d, const char *key, size_t len,
+                        tmpl_value **ret)
 {
     *ret = NULL;
     for (size_t i = 0; i < d->count; i++) {
@@ -425,7 +448,10 @@ static bool equal_at(tmpl_run *r, tmpl_value a, tmpl_value b, unsigned depth, bo
     }
 }
 
-bool hob_tmpl_equal(tmpl_run *r, tmpl_value a, tmpl_value b, bool *ret) { return equal_at(r, a, b, 0, ret); }
+bool hob_tmpl_equal(tmpl_run *r, tmpl_value a, tmpl_value b, bool *ret)
+{
+    return equal_at(r, a, b, 0, ret);
+}
 
 static bool order_at(tmpl_run *r, tmpl_value a, tmpl_value b, unsigned depth, int *ret)
 {
@@ -460,10 +486,14 @@ static bool order_at(tmpl_run *r, tmpl_value a, tmpl_value b, unsigned depth, in
         *ret = (x > y) - (x < y);
         return true;
     }
-    return hob_tmpl_fail(r, HOB_EINVAL, "%s and %s have no order", hob_tmpl_type_name(a), hob_tmpl_type_name(b));
+    return hob_tmpl_fail(r, HOB_EINVAL, "%s and %s have no order", hob_tmpl_type_name(a),
+                         hob_tmpl_type_name(b));
 }
 
-bool hob_tmpl_order(tmpl_run *r, tmpl_value a, tmpl_value b, int *ret) { return order_at(r, a, b, 0, ret); }
+bool hob_tmpl_order(tmpl_run *r, tmpl_value a, tmpl_value b, int *ret)
+{
+    return order_at(r, a, b, 0, ret);
+}
 
 bool hob_tmpl_contains(tmpl_run *r, tmpl_value container, tmpl_value item, bool *ret)
 {
@@ -472,7 +502,8 @@ bool hob_tmpl_contains(tmpl_run *r, tmpl_value container, tmpl_value item, bool 
     case TV_UNDEFINED: return true;
     case TV_STRING:
         if (item.kind != TV_STRING)
-            return hob_tmpl_fail(r, HOB_EINVAL, "\"in\" a string wants a string, got %s", hob_tmpl_type_name(item));
+            return hob_tmpl_fail(r, HOB_EINVAL, "\"in\" a string wants a string, got %s",
+                                 hob_tmpl_type_name(item));
         *ret = memmem(container.u.s->s, container.u.s->len, item.u.s->s, item.u.s->len) != NULL;
         return hob_tmpl_charge(r, container.u.s->len / 64);
     case TV_LIST:
@@ -489,7 +520,9 @@ bool hob_tmpl_contains(tmpl_run *r, tmpl_value container, tmpl_value item, bool 
         *ret = hit != NULL;
         return true;
     }
-    default: return hob_tmpl_fail(r, HOB_EINVAL, "\"in\" cannot search a %s", hob_tmpl_type_name(container));
+    default:
+        return hob_tmpl_fail(r, HOB_EINVAL, "\"in\" cannot search a %s",
+                             hob_tmpl_type_name(container));
     }
 }
 
@@ -576,7 +609,8 @@ bool hob_tmpl_from_json(tmpl_run *r, json_t *j, bool trusted, unsigned depth, tm
         ret->kind = TV_LIST;
         if (!hob_tmpl_list_new(r, json_array_size(j), &ret->u.list))
             return false;
-        json_array_foreach(j, i, item) {
+        json_array_foreach(j, i, item)
+        {
             if (!hob_tmpl_from_json(r, item, trusted, depth + 1, &ret->u.list->items[i]))
                 return false;
             ret->u.list->count = i + 1;
@@ -589,7 +623,8 @@ bool hob_tmpl_from_json(tmpl_run *r, json_t *j, bool trusted, unsigned depth, tm
         ret->kind = TV_DICT;
         if (!hob_tmpl_dict_new(r, json_object_size(j), &ret->u.dict))
             return false;
-        json_object_foreach(j, key, item) {
+        json_object_foreach(j, key, item)
+        {
             tmpl_entry *e = &ret->u.dict->entries[ret->u.dict->count];
             if (!hob_tmpl_str_ref(r, key, strlen(key), trusted, &e->key) ||
                 !hob_tmpl_from_json(r, item, trusted, depth + 1, &e->value))
@@ -604,8 +639,10 @@ bool hob_tmpl_from_json(tmpl_run *r, json_t *j, bool trusted, unsigned depth, tm
 
 const char *hob_tmpl_type_name(tmpl_value v)
 {
-    static const char *const names[] = {"missing value", "undefined value", "None", "boolean", "integer", "float",
-                                        "string", "list", "tuple", "dictionary", "namespace", "function", "method",
-                                        "macro", "loop", "cycler", "joiner"};
+    static const char *const names[] = {"missing value", "undefined value", "None",      "boolean",
+                                        "whole number",  "float",           "string",    "list",
+                                        "tuple",         "dictionary",      "namespace", "function",
+                                        "method",        "macro",           "loop",      "cycler",
+                                        "joiner"};
     return v.kind < sizeof names / sizeof names[0] ? names[v.kind] : "value";
 }
