@@ -41,6 +41,8 @@ TRACKED_C = $(shell git ls-files --cached --others --exclude-standard '*.c' '*.h
 # A program is linked once its main file exists.
 PROGRAMS := $(if $(wildcard daemon/main.c),$(BUILD)/hobd) $(if $(wildcard daemon/ctl/main.c),$(BUILD)/hobctl)
 UNIT := $(UNIT_SRC:tests/unit/%.c=$(BUILD)/unit/%)
+# In the ordinary run a fuzz target replays its seeds, and a mutation program tries every small damage.
+REPLAY := $(FUZZ_SRC:tests/fuzz/%.c=$(BUILD)/replay/%) $(MUTATE_SRC:tests/fuzz/%.c=$(BUILD)/mutate/%)
 KERNELS := $(if $(KERNEL_SRC),$(BUILD)/kernels-check)
 
 all: $(BUILD)/libhob.a $(PROGRAMS) compile_commands.json ## builds build/hobd and build/hobctl, getting what is missing first
@@ -89,7 +91,7 @@ $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(BUILD)/libhob.a
 $(BUILD)/kernels-check: $(KERNEL_SRC:%.c=$(BUILD)/%.o) $(BUILD)/libhob.a
 	@echo "  LD $@"
 	$(Q)$(CC) $(LDFLAGS_ALL) $(filter %.o,$^) $(LIBS) -o $@
-$(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/libhob.a
+$(BUILD)/fuzz/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/libhob.a
 	@mkdir -p $(@D)
 	@echo "  LD $@"
 	$(Q)$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer $< $(LIBS) -o $@
@@ -121,18 +123,18 @@ run: ## sets up, starts hobd on https://127.0.0.1:8443, asks it a question, stay
 	@BUILD='$(BUILD)' MODEL='$(MODEL)' PORT='$(PORT)' packaging/setup/run
 
 # Every recipe that runs a test goes through tests/run, which adds up and prints the one closing line.
-TEST_ENV = HOB_BUILD='$(abspath $(BUILD))' HOB_TEST_MODEL="$$(packaging/setup/model)" HOB_PYTHON="$$(packaging/setup/venv)"
+TEST_ENV = HOB_CC='$(CC) $(CFLAGS_ALL)' HOB_SANITIZED='$(SAN)' HOB_BUILD='$(abspath $(BUILD))' HOB_TEST_MODEL="$$(packaging/setup/model)" HOB_PYTHON="$$(packaging/setup/venv)"
 tests-ready:
 	@packaging/setup/packages build test
 	@packaging/setup/model >/dev/null
 	@packaging/setup/venv >/dev/null
 	@$(MAKE) --no-print-directory all tests-built
-tests-built: $(UNIT) $(KERNELS)
+tests-built: $(UNIT) $(KERNELS) $(REPLAY)
 
 test: tests-ready ## builds and runs all tests
-	@$(TEST_ENV) tests/run unit kernels api
+	@$(TEST_ENV) tests/run tree unit fuzz kernels api
 check: tests-ready ## test, then the slow ones
-	@$(TEST_ENV) tests/run unit kernels api slow
+	@$(TEST_ENV) tests/run tree unit fuzz kernels api slow
 kernels-check: $(KERNELS) ## every kernel against its reference
 	@$(if $(KERNELS),$(KERNELS) $(ARGS),echo "no kernel checks in this tree")
 bench: $(PROGRAMS) ## prefill and decode speed of the default model (MODEL=file.gguf)
@@ -153,7 +155,7 @@ fuzz-run: $(FUZZ_SRC:tests/fuzz/%.c=$(BUILD)/fuzz/%)
 fuzz-gguf: ## every small damage to a model file, and the fuzz seeds, under AddressSanitizer and UndefinedBehaviorSanitizer
 	@packaging/setup/packages build
 	@$(MAKE) --no-print-directory BUILD=build/asan SAN='-fsanitize=address,undefined -fno-sanitize-recover=all' fuzz-gguf-run
-fuzz-gguf-run: $(MUTATE_SRC:tests/fuzz/%.c=$(BUILD)/mutate/%) $(FUZZ_SRC:tests/fuzz/%.c=$(BUILD)/replay/%)
+fuzz-gguf-run: $(REPLAY)
 	@for f in $(filter $(BUILD)/mutate/%,$^); do echo "$${f##*/}:"; HOB_TEST_MODEL="$$(packaging/setup/model)" $$f || exit 1; done
 	@for f in $(filter $(BUILD)/replay/%,$^); do n=$${f##*/fuzz_}; echo "replay $$n:"; \
 	   ! [ -d tests/fuzz/seeds/$$n ] || $$f tests/fuzz/seeds/$$n || exit 1; done

@@ -323,7 +323,7 @@ static int make_leaf(pair *ca, pair *leaf, const names *n, const char *crt_path,
     size_t used, left;
     time_t ca_end = certificate_time(&ca->crt.valid_to);
     request r = {.subject = subject, .issuer = issuer, .key = &leaf->key, .issuer_key = &ca->key, .names = n,
-                 .from = now - BACKDATE_S, .to = now + (time_t)LEAF_DAYS * DAY_S};
+                 .from = now - BACKDATE_S, .to = now - BACKDATE_S + (time_t)LEAF_DAYS * DAY_S - 1};
     int code, error;
     if (r.to > ca_end)
         r.to = ca_end;

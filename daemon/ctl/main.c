@@ -22,6 +22,7 @@ static const command commands[] = {
      hob_ctl_template},
     {"perplexity", "how well a model file predicts a text", hob_ctl_perplexity},
     {"bench", "prefill and decode speed of a model file", hob_ctl_bench},
+    {"setup", "certificates, a first API key and a configuration", hob_ctl_setup},
     {"doctor", "devices, limits, and what hob would use", hob_ctl_doctor},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
