@@ -276,6 +276,8 @@ FILTER(f_int)
         f = v[0].u.f;
     if (real && f > -9.2e18 && f < 9.2e18)
         *ret = tmpl_int((int64_t)f, trusted);
+    else if (real && (isfinite(f) || (v[0].kind == TV_FLOAT && isinf(f))))
+        return hob_tmpl_fail(r, HOB_ELIMIT, "an integer beyond 64 bits");
     else
         *ret = tmpl_given(v[1]) ? v[1] : tmpl_int(0, true);
     return true;

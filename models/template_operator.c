@@ -87,7 +87,14 @@ static bool number_binary(tmpl_run *r, int op, tmpl_value a, tmpl_value b, tmpl_
         if (f != 0 && (f < 0) != (y < 0))
             f += y;
         break;
-    case TMPL_OP2('/', '/'): f = floor(x / y); break;
+    case TMPL_OP2('/', '/'): { /* from the exact remainder, so that 1 // 0.1 is 9 */
+        double rest = fmod(x, y);
+        f = (x - rest) / y;
+        if (rest != 0 && (rest < 0) != (y < 0))
+            f -= 1;
+        f = round(f);
+        break;
+    }
     default:
         if (x == 0 && y < 0)
             return hob_tmpl_fail(r, HOB_EINVAL, "zero to a negative power");

@@ -193,6 +193,7 @@ static void ends_what_would_not_end(void **state)
             HOB_ELIMIT, "range()");
     refuses("{{ 9223372036854775807 + 1 }}", "{}", HOB_ELIMIT, "64 bits");
     refuses("{{ (-9223372036854775807 - 1) // -1 }}", "{}", HOB_ELIMIT, "64 bits");
+    refuses("{{ 1e20 | int }}", "{}", HOB_ELIMIT, "64 bits");
     refuses("{{ 10 ** 100 }}", "{}", HOB_ELIMIT, "64 bits");
     refuses("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "{}", HOB_ELIMIT, "deeper");
     refuses("{% macro f(x) %}{{ f(x) ~ f(x) }}{% endmacro %}{{ f(1) }}", "{}", HOB_ELIMIT,
