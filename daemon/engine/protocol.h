@@ -20,7 +20,7 @@
  *            the prepared ids were generated before a crash. Answered by TOKENS until one finishes, or ERROR.
  *   ABORT    drops a prepared id that will not run.
  *   CREDIT   u32 tokens that may be emitted in addition.
- *   CANCEL   ends a request, waiting, prefilling or decoding. Answered by TOKENS with finish "cancelled" if it ran.
+ *   CANCEL   ends a request, waiting, prefilling or decoding. Answered by TOKENS with finish "cancelled" unless it ended before.
  *
  * engine -> gateway
  *   HELLO    JSON, once, after the model is loaded: {"model", "architecture", "context", "vocab", "device", "isa",

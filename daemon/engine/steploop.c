@@ -13,6 +13,23 @@
 
 enum { IDLE_MS = 1000 };
 
+static void queue_tokens(hob_engine *e, uint64_t id, const hob_tokens_message *t)
+{
+    pthread_mutex_lock(&e->out_lock);
+    int rc = hob_tokens_append(&e->out, id, t);
+    pthread_mutex_unlock(&e->out_lock);
+    if (rc < 0) {
+        fprintf(stderr, "hobd engine: cannot queue tokens: %s\n", hob_error_name(rc));
+        _exit(1); /* a stream with a hole is worse than a restart */
+    }
+}
+
+static void send_cancelled(hob_engine *e, uint64_t id)
+{
+    static const hob_tokens_message ended = {.finish = HOB_FINISH_CANCEL, .ids = (const uint8_t *)"", .text = "", .logprobs = ""};
+    queue_tokens(e, id, &ended);
+}
+
 /* ---- RUN ---- */
 
 typedef struct run_options {
@@ -109,8 +126,10 @@ static void run(hob_engine *e, const hob_message *m)
     hob_prepared *p = hob_prepared_take(e, m->id);
     int rc = json_is_object(o) ? read_run(o, &r, &diag) : HOB_EFORMAT;
 
-    if (!p)
-        goto done; /* cancelled in the meantime */
+    if (!p) { /* a CANCEL that follows in the mailbox has dropped it already */
+        send_cancelled(e, m->id);
+        goto done;
+    }
     if (rc == 0) {
         const hob_request request = {.id = m->id, .tokens = p->ids.data, .token_count = (uint32_t)p->ids.count, .resumed = r.resumed,
                                      .max_tokens = r.max_tokens, .credit = r.credit, .sampling = &r.sampling, .stops = r.stops,
@@ -176,29 +195,17 @@ static void send_event(void *user, const hob_token_event *event)
                                   .text_len = event->text_len,
                                   .logprobs = logprobs ? logprobs : "",
                                   .logprobs_len = logprobs ? strlen(logprobs) : 0};
-    pthread_mutex_lock(&e->out_lock);
-    int rc = hob_tokens_append(&e->out, event->id, &t);
-    pthread_mutex_unlock(&e->out_lock);
+    queue_tokens(e, event->id, &t);
     free(logprobs);
-    if (rc < 0) {
-        fprintf(stderr, "hobd engine: cannot queue tokens: %s\n", hob_error_name(rc));
-        _exit(1); /* a stream with a hole is worse than a restart */
-    }
 }
 
 /* ---- the loop ---- */
 
 static void cancel(hob_engine *e, uint64_t id)
 {
-    static const hob_tokens_message ended = {.finish = HOB_FINISH_CANCEL, .ids = (const uint8_t *)"", .text = "", .logprobs = ""};
     hob_prepared_drop(e, id);
-    if (!hob_batcher_cancel(e->batcher, id))
-        return;
-    pthread_mutex_lock(&e->out_lock);
-    int rc = hob_tokens_append(&e->out, id, &ended);
-    pthread_mutex_unlock(&e->out_lock);
-    if (rc < 0)
-        _exit(1);
+    if (hob_batcher_cancel(e->batcher, id))
+        send_cancelled(e, id);
 }
 
 static void obey(hob_engine *e, const hob_message *m)
