@@ -73,14 +73,16 @@ def read_best(path, result):
         result["error"] = repr(e)
 
 
-def run_peer(args, text_file, folder):
+def run_peer(args, model, text_file, folder, *extra):
     pipe = os.path.join(folder, "logits")
+    if os.path.exists(pipe):
+        os.unlink(pipe)
     os.mkfifo(pipe)
     result = {}
     reader = threading.Thread(target=read_best, args=(pipe, result), daemon=True)
     reader.start()
-    done = subprocess.run([os.path.join(args.peer, "llama-perplexity"), "-m", args.model, "-f", text_file, "-c", str(args.ctx),
-                           "-t", str(args.threads), "-tb", str(args.threads), "--kl-divergence-base", pipe],
+    done = subprocess.run([os.path.join(args.peer, "llama-perplexity"), "-m", model, "-f", text_file, "-c", str(args.ctx),
+                           "-t", str(args.threads), "-tb", str(args.threads), "--kl-divergence-base", pipe, *extra],
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode != 0:
         raise SystemExit(f"llama-perplexity failed:\n{done.stdout[-2000:]}")
@@ -102,20 +104,38 @@ def run_hob(args, text_file, folder):
         return json.loads(done.stdout), [json.loads(line) for line in f]
 
 
+def write_floats(args, folder):
+    """The model's weights as 32-bit floats: the same numbers, without the rounding of what they are multiplied by."""
+    path = os.path.join(folder, "f32.gguf")
+    subprocess.run([os.path.join(args.peer, "llama-quantize"), "--allow-requantize", args.model, path, "F32", str(args.threads)],
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+    return path
+
+
+def agreement(a, b):
+    """The share of rows whose sets of best tokens meet."""
+    return round(sum(not x.isdisjoint(y) for x, y in zip(a, b)) / len(a), 5)
+
+
 def compare(args):
-    """A dict of figures; raises SystemExit when the two did not even score the same tokens."""
+    """A dict of figures; raises SystemExit when the programs did not even score the same tokens."""
     with tempfile.TemporaryDirectory() as folder:
         text_file = os.path.join(folder, "text.txt")
         with open(text_file, "w", encoding="utf-8", newline="") as f:
-            f.write(make_text(int(args.tokens * 2 * 3.0)))  # at least 3 characters a token, half the tokens scored
+            f.write(make_text(args.tokens * 7))  # about 3.4 characters a token, half of the tokens scored
         hob, rows = run_hob(args, text_file, folder)
-        peer_ppl, peer = run_peer(args, text_file, folder)
-    if [(r["pos"], r["id"]) for r in rows] != [(pos, token) for pos, token, _ in peer["best"]]:
-        raise SystemExit("hob and llama.cpp did not score the same tokens at the same positions")
-    same = sum(r["top_id"] in ids for r, (_, _, ids) in zip(rows, peer["best"]))
+        peer_ppl, peer = run_peer(args, args.model, text_file, folder)
+        exact_ppl, exact = run_peer(args, write_floats(args, folder), text_file, folder, "-fa", "off", "-ctk", "f32", "-ctv", "f32")
+    scored = [(r["pos"], r["id"]) for r in rows]
+    for other in (peer, exact):
+        if scored != [(pos, token) for pos, token, _ in other["best"]]:
+            raise SystemExit("hob and llama.cpp did not score the same tokens at the same positions")
+    best = {"hob": [{r["top_id"]} for r in rows], "llama": [b[2] for b in peer["best"]], "exact": [b[2] for b in exact["best"]]}
     return {"model": os.path.basename(args.model), "scored": len(rows), "windows": peer["windows"], "ctx": args.ctx,
-            "ppl_hob": round(hob["ppl"], 5), "ppl_llama": peer_ppl, "ratio": round(hob["ppl"] / peer_ppl, 5),
-            "top1_agreement": round(same / len(rows), 5), "ties": peer["ties"]}
+            "ppl_hob": round(hob["ppl"], 5), "ppl_llama": peer_ppl, "ppl_exact": exact_ppl,
+            "ratio": round(hob["ppl"] / peer_ppl, 5), "top1_hob_llama": agreement(best["hob"], best["llama"]),
+            "top1_hob_exact": agreement(best["hob"], best["exact"]), "top1_llama_exact": agreement(best["llama"], best["exact"]),
+            "ties": peer["ties"] + exact["ties"]}
 
 
 def parser():
