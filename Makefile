@@ -9,6 +9,7 @@ SHELL := /bin/bash
 CC := $(if $(filter default undefined,$(origin CC)),gcc,$(CC))
 BUILD ?= build
 Q := $(if $(V),,@)
+PARALLEL = $(if $(filter -j%,$(MAKEFLAGS)),,-j$$(nproc))
 PREFIX ?= /usr/local
 PORT ?= 8443
 FUZZ_SECONDS ?= 60
@@ -120,7 +121,7 @@ setup: ## installs the Debian packages that are missing, builds the private libr
 
 run: ## sets up, starts hobd on https://127.0.0.1:8443, asks it a question, stays up (MODEL=file.gguf PORT=n)
 	@packaging/setup/packages build
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) $(PARALLEL) --no-print-directory all
 	@BUILD='$(BUILD)' MODEL='$(MODEL)' PORT='$(PORT)' packaging/setup/run
 
 # Every recipe that runs a test goes through tests/run, which adds up and prints the one closing line.
@@ -129,7 +130,7 @@ tests-ready:
 	@packaging/setup/packages build test
 	@packaging/setup/model >/dev/null
 	@packaging/setup/venv >/dev/null
-	@$(MAKE) --no-print-directory all tests-built
+	@$(MAKE) $(PARALLEL) --no-print-directory all tests-built
 tests-built: $(UNIT) $(KERNELS) $(REPLAY)
 
 test: tests-ready ## builds and runs all tests
