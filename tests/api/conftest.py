@@ -130,6 +130,14 @@ class Server:
             return ""
 
 
+    def check_sanitizers(self):
+        """A sanitizer's report of gateway or engine fails the run, whatever the clients saw."""
+        lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+        for i, line in enumerate(lines):
+            if "Sanitizer" in line or "runtime error:" in line:
+                raise AssertionError(f"{' '.join(map(str, self.command[:2]))}:\n" + "\n".join(lines[i:i + 60]))
+
+
 running = []
 
 
@@ -143,6 +151,7 @@ def started(server):
         if server.process:
             server.stop()
         running.remove(server)
+    server.check_sanitizers()
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -121,8 +121,12 @@ static void linear_type(check *c, hob_type type)
     uint64_t file = bytes + 4ull * (COUNT * COLS + COLS + ROWS + COUNT * COLS * 2 + COUNT * ROWS);
     if (dev->resident_bytes > file * 3 / 2) /* 83 rows fill 96; larger matrices waste less */
         fail(c, "resident %llu bytes for %llu", (unsigned long long)dev->resident_bytes, (unsigned long long)file);
-    dev->ops->weight_free(dev, w);
-    dev->ops->tensor_free(dev, rows_out);
+    hob_weight *const weights[] = { w, table, norm_w, bias_w };
+    hob_tensor *const tensors[] = { in, out, rows_out };
+    for (size_t i = 0; i < sizeof weights / sizeof weights[0]; i++)
+        dev->ops->weight_free(dev, weights[i]);
+    for (size_t i = 0; i < sizeof tensors / sizeof tensors[0]; i++)
+        dev->ops->tensor_free(dev, tensors[i]);
     hob_device_close(dev);
     free(gguf);
     free(values);
@@ -185,9 +189,13 @@ static void attend_run(check *c, hob_type kv_type, uint32_t threads, uint32_t st
         dev->ops->read_rows(dev, out, extra, rows, ret + (size_t)first * HEADS * DIM);
     }
     free(parts);
+    for (int i = 0; i < 3; i++) {
+        dev->ops->weight_free(dev, tables[i]);
+        dev->ops->tensor_free(dev, t[i]);
+    }
+    dev->ops->tensor_free(dev, out);
+    dev->ops->kv_free(dev, kv);
     hob_device_close(dev);
-    dev = NULL;
-    (void)kv;
 }
 
 static void rotate(double *x, uint32_t position)
@@ -334,6 +342,10 @@ static void candidates(check *c)
     hob_candidates_in wrong = { ROWS, 1, 1.0f, 0, NULL };
     if (dev->ops->candidates(dev, logits, &wrong, 1, got) != HOB_EINVAL)
         fail(c, "candidates takes a row that is not there");
+    dev->ops->weight_free(dev, table);
+    dev->ops->weight_free(dev, head);
+    dev->ops->tensor_free(dev, x);
+    dev->ops->tensor_free(dev, logits);
     hob_device_close(dev);
 }
 
