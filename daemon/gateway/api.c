@@ -7,9 +7,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <utf8proc.h>
 
 /* Values in a body: each costs jansson some 60 bytes, so that a body of "[0,0,0,…" may not grow thirtyfold. */
 enum { DEPTH_MAX = 32, VALUES_MAX = 100000, MESSAGES_MAX = 4096 };
+
+/* What a client wrote is quoted in errors: a path may hold any bytes, and a cut may fall inside a character. JSON, and a
+ * WebSocket's text even more, must be UTF-8. */
+static void mend(char *s)
+{
+    utf8proc_int32_t c;
+    for (utf8proc_ssize_t left = (utf8proc_ssize_t)strlen(s), n; left > 0; s += n, left -= n)
+        if ((n = utf8proc_iterate((const utf8proc_uint8_t *)s, left, &c)) <= 0) {
+            *s = '?';
+            n = 1;
+        }
+}
 
 int hob_api_fail(hob_api_error *e, int status, const char *type, const char *code, const char *param,
                  const char *format, ...)
@@ -19,20 +32,10 @@ int hob_api_fail(hob_api_error *e, int status, const char *type, const char *cod
         snprintf(e->param, sizeof e->param, "%s", param);
     va_list args;
     va_start(args, format);
-    int n = vsnprintf(e->message, sizeof e->message, format, args);
+    vsnprintf(e->message, sizeof e->message, format, args);
     va_end(args);
-    /* A value quoted in the message may have been cut inside a character: take the broken end off. */
-    if (n >= (int)sizeof e->message) {
-        size_t len = strlen(e->message);
-        while (len > 0 && ((unsigned char)e->message[len - 1] & 0xc0) == 0x80)
-            len--;
-        if (len > 0 && (unsigned char)e->message[len - 1] >= 0xc0)
-            len--;
-        e->message[len] = '\0';
-    }
-    size_t len = strlen(e->param);
-    while (len > 0 && len == sizeof e->param - 1 && (unsigned char)e->param[len - 1] >= 0x80)
-        e->param[--len] = '\0';
+    mend(e->message);
+    mend(e->param);
     return HOB_EINVAL;
 }
 

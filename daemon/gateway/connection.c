@@ -45,7 +45,8 @@ static void peer_address(int fd, uint8_t ret[16], bool *ret_local)
 static bool same_source(const uint8_t a[16], const uint8_t b[16])
 {
     static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
-    return memcmp(a, b, memcmp(a, mapped, 12) == 0 ? 16 : 8) == 0;
+    bool is_ipv4 = memcmp(a, mapped, 12) == 0 || memcmp(b, mapped, 12) == 0;
+    return memcmp(a, b, is_ipv4 ? 16 : 8) == 0;
 }
 
 bool hob_conn_admits(hob_gateway *g, int fd)
@@ -241,6 +242,12 @@ static void body_too_slow(hob_conn *c)
     hob_http_error(c, &e);
 }
 
+static bool comes_too_slowly(const hob_conf *conf, uint64_t spent_us, size_t bytes)
+{
+    uint64_t least = spent_us < 1000000 ? 0 : (spent_us - 1000000) / 1000 * conf->body_min_bytes_per_s / 1000;
+    return spent_us > conf->body_timeout_ms * (uint64_t)1000 || bytes < least;
+}
+
 void hob_conn_tick(hob_conn *c, uint64_t now_us)
 {
     const hob_conf *conf = c->g->conf;
@@ -248,13 +255,14 @@ void hob_conn_tick(hob_conn *c, uint64_t now_us)
     if (c->state == HOB_CONN_CLOSING)
         return;
     if (c->state == HOB_CONN_BODY) {
-        uint64_t spent_us = now_us - c->body_began_us;
-        uint64_t least = spent_us < 1000000 ? 0 : (spent_us - 1000000) / 1000 * conf->body_min_bytes_per_s / 1000;
-        if (spent_us > conf->body_timeout_ms * (uint64_t)1000 || c->body_seen < least)
+        if (comes_too_slowly(conf, now_us - c->body_began_us, c->body_seen))
             body_too_slow(c);
         return;
     }
-    if ((c->out_bytes > 0 || c->in_flight) && now_us - c->progress_us > conf->stall_timeout_ms * (uint64_t)1000) {
+    if (c->state == HOB_CONN_SOCKET && c->body_began_us &&
+        comes_too_slowly(conf, now_us - c->body_began_us, hob_bytes_left(&c->body)))
+        hob_conn_kill(c, "a message came too slowly");
+    else if ((c->out_bytes > 0 || c->in_flight) && now_us - c->progress_us > conf->stall_timeout_ms * (uint64_t)1000) {
         c->g->metrics.stalled_closes++;
         hob_conn_kill(c, "its reader has stalled");
     } else if (c->deadline_us && now_us > c->deadline_us)

@@ -14,7 +14,7 @@ enum { FRAGMENTS_MAX = 4096 };
 int hob_websocket_confirm(hob_conn *c)
 {
     hob_api_error e = {0};
-    char path[64], head[1024];
+    char path[64], head[1024], extra[64] = "";
     hob_text body = {0};
     int n = lws_hdr_copy(c->wsi, path, sizeof path, WSI_TOKEN_GET_URI);
 
@@ -34,8 +34,11 @@ int hob_websocket_confirm(hob_conn *c)
     hob_api_error_object(&body, &e);
     hob_text_puts(&body, "}\n");
     size_t len = hob_text_len(&body);
-    size_t head_len = hob_http_head(c, head, sizeof head, e.status, "application/json",
-                                    e.status == 401 ? "www-authenticate: Bearer realm=\"hob\"\r\n" : "", &len);
+    if (e.status == 401)
+        snprintf(extra, sizeof extra, "www-authenticate: Bearer realm=\"hob\"\r\n");
+    else if (e.retry_after_s)
+        snprintf(extra, sizeof extra, "retry-after: %u\r\n", e.retry_after_s);
+    size_t head_len = hob_http_head(c, head, sizeof head, e.status, "application/json", extra, &len);
     if (!body.failed && head_len + len <= HOB_WRITE_MAX) {
         unsigned char *out = c->g->write_buffer + LWS_PRE;
         memcpy(out, head, head_len);
@@ -160,7 +163,9 @@ static int on_receive(hob_conn *c, const char *in, size_t len)
         return -1;
     if (lws_frame_is_binary(c->wsi))
         return close_with(c, LWS_CLOSE_STATUS_UNACCEPTABLE_OPCODE, "only text messages are understood");
-    if (hob_bytes_left(&c->body) + len > c->g->conf->max_body_bytes || ++c->fragments > FRAGMENTS_MAX)
+    /* One fragment may come in many pieces: its last one counts. */
+    c->fragments += lws_remaining_packet_payload(c->wsi) == 0;
+    if (hob_bytes_left(&c->body) + len > c->g->conf->max_body_bytes || c->fragments > FRAGMENTS_MAX)
         return close_with(c, LWS_CLOSE_STATUS_MESSAGE_TOO_LARGE, "the message is too large");
     /* Answers to small events are bounded too: a client that sends and never reads is cut off. */
     if (c->out_bytes > c->g->conf->outbox_bytes)
@@ -180,7 +185,7 @@ int hob_websocket_callback(hob_conn *c, enum lws_callback_reasons reason, const 
     switch (reason) {
     case LWS_CALLBACK_ESTABLISHED:
         c->state = HOB_CONN_SOCKET;
-        c->deadline_us = 0;
+        c->deadline_us = c->body_began_us = 0; /* an earlier POST's */
         c->route = HOB_ROUTE_RESPONSES;
         c->g->metrics.websockets++;
         return 0;

@@ -98,6 +98,20 @@ def test_unknown_route(dev, path):
         error_of(body)
 
 
+@pytest.mark.parametrize("path", ["/%ff%fe", "/" + "%c3%a9" * 60, "/v1/models/%ff"])
+def test_odd_paths_are_quoted_in_utf8(dev, path):
+    status, _, body = once(dev, get(path))
+    assert status == 404
+    error_of(body.decode("utf-8"))
+
+
+def test_a_long_name_is_cut_between_characters(dev):
+    body = json.dumps({"x" + "\u00e9" * 60: 1}, ensure_ascii=False).encode()
+    status, _, body = once(dev, post(CHAT, body))
+    assert status == 400
+    assert error_of(body.decode("utf-8"))["code"] == "unknown_parameter"
+
+
 def test_wrong_method(dev):
     for data in (get(CHAT), post("/v1/models", {}), post("/livez", {})):
         status, headers, body = once(dev, data)

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Responses over WebSocket: plain `websockets`, then OpenAI's own client."""
+import contextlib
 import json
+import socket
+import time
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
+from wire import Connection, get
 
 ENDS = ("response.completed", "response.incomplete", "response.failed", "response.cancelled", "error")
 
@@ -133,6 +137,42 @@ def test_bad_events_are_told_and_the_connection_lives(tls, message):
             assert error["stream_id"] == "s" and error["error"]["code"] == "model_not_found"
         ws.send(create("Say hello.", max_output_tokens=2))
         assert until_end(ws)[-1]["type"] in ("response.completed", "response.incomplete")
+
+
+def test_error_that_quotes_a_cut_name_is_utf8(tls):
+    """A text message that is not UTF-8 would cost the client its connection."""
+    with open_socket(tls) as ws:
+        ws.send(json.dumps({"type": "response.create", "input": "x", "x" + "\u00e9" * 60: 1}, ensure_ascii=False))
+        assert receive(ws)["error"]["code"] == "unknown_parameter"
+
+
+@contextlib.contextmanager
+def raw_socket(dev):
+    """The bare bytes of a WebSocket after its handshake."""
+    with Connection(dev) as c:
+        c.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        c.send(get("/v1/responses", "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13",
+                   "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg=="))
+        assert c.head()[0] == 101
+        yield c
+
+
+def test_message_that_comes_in_many_pieces(dev):
+    """How TCP cuts a message says nothing about its fragments."""
+    text = json.dumps({"type": "no.such.event", "padding": "x" * 9000}).encode()
+    with raw_socket(dev) as c:
+        c.send(b"\x81\xfe" + len(text).to_bytes(2, "big") + bytes(4))
+        for at in range(0, len(text), 2):
+            c.send(text[at:at + 2])
+            time.sleep(0.0002)
+        assert c.take(1) == b"\x81", c.buffer
+
+
+def test_message_that_never_ends(dev):
+    with raw_socket(dev) as c:
+        c.send(b"\x01\x83" + bytes(4) + b'{"t')
+        c.socket.settimeout(45)
+        assert c.closed()
 
 
 def test_message_over_the_limit(tls):
