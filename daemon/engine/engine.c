@@ -95,9 +95,9 @@ static int route(void *user, const hob_message *m)
     int rc;
     switch (m->type) {
     case HOB_MSG_PREPARE:
-        rc = hob_prepared_add(e, m->id);
+        rc = hob_prepared_add(e, m->id, m->len);
         if (rc < 0) {
-            hob_engine_send_error(e, m->id, rc, rc == HOB_ELIMIT ? "too many requests are being prepared" : "the request id is in use");
+            hob_engine_send_error(e, m->id, rc, rc == HOB_ENOMEM ? "too many requests are being prepared" : "the request id is in use");
             return 0;
         }
         return hob_mailbox_put(&e->for_text, m);

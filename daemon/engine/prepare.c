@@ -36,18 +36,21 @@ static hob_prepared *unlink_prepared(hob_engine *e, hob_prepared **at)
     return p;
 }
 
-int hob_prepared_add(hob_engine *e, uint64_t id)
+int hob_prepared_add(hob_engine *e, uint64_t id, size_t bytes)
 {
     int rc = 0;
     pthread_mutex_lock(&e->prepared_lock);
     if (*find(e, id))
         rc = HOB_EINVAL;
-    else if (e->prepared_count >= HOB_REQUESTS_MAX)
-        rc = HOB_ELIMIT;
+    else if (e->prepared_count >= HOB_REQUESTS_MAX ||
+             (e->prepare_bytes > 0 && e->prepare_bytes + bytes > HOB_PREPARE_BYTES_MAX))
+        rc = HOB_ENOMEM; /* a cancelled one still waits for `text`, so clients alone do not bound them */
     else {
         hob_prepared *p = calloc(1, sizeof *p);
         if (p) {
             p->id = id;
+            p->bytes = bytes;
+            e->prepare_bytes += bytes;
             p->next = e->prepared;
             e->prepared = p;
             e->prepared_count++;
@@ -64,6 +67,10 @@ bool hob_prepared_finish(hob_engine *e, uint64_t id, hob_ids *ids)
     pthread_mutex_lock(&e->prepared_lock);
     hob_prepared **at = find(e, id);
     bool wanted = *at && !(*at)->dropped;
+    if (*at) {
+        e->prepare_bytes -= (*at)->bytes;
+        (*at)->bytes = 0;
+    }
     if (wanted) {
         (*at)->ids = *ids;
         (*at)->ready = true;
@@ -96,6 +103,15 @@ void hob_prepared_drop(hob_engine *e, uint64_t id)
         (*at)->dropped = true;
     pthread_mutex_unlock(&e->prepared_lock);
     hob_prepared_free(gone);
+}
+
+static bool is_wanted(hob_engine *e, uint64_t id)
+{
+    pthread_mutex_lock(&e->prepared_lock);
+    hob_prepared **at = find(e, id);
+    bool wanted = *at && !(*at)->dropped;
+    pthread_mutex_unlock(&e->prepared_lock);
+    return wanted;
 }
 
 /* ---- the work ---- */
@@ -232,7 +248,10 @@ void *hob_engine_text_thread(void *engine)
     for (;;) {
         for (hob_mail *mail = hob_mailbox_take(&e->for_text, -1), *next; mail; mail = next) {
             next = mail->next;
-            prepare(e, &mail->message);
+            if (is_wanted(e, mail->message.id))
+                prepare(e, &mail->message);
+            else
+                forget(e, mail->message.id);
             free(mail);
         }
     }

@@ -7,7 +7,10 @@
 #include "daemon/engine/batcher.h"
 #include "daemon/engine/mailbox.h"
 
-enum { HOB_REQUESTS_MAX = 4096 }; /* known to an engine at once, in any state */
+enum {
+    HOB_REQUESTS_MAX = 4096,           /* known to an engine at once, before they run */
+    HOB_PREPARE_BYTES_MAX = 128 << 20, /* of PREPARE messages that wait for `text`; one alone may be longer */
+};
 
 /* A request from PREPARE until it runs or is dropped. */
 typedef struct hob_prepared {
@@ -15,6 +18,7 @@ typedef struct hob_prepared {
     uint64_t id;
     bool dropped; /* cancelled while `text` works on it */
     bool ready;   /* ids is complete */
+    size_t bytes; /* of its PREPARE, until it is worked off */
     hob_ids ids;
 } hob_prepared;
 
@@ -29,6 +33,7 @@ typedef struct hob_engine {
     pthread_mutex_t prepared_lock;
     hob_prepared *prepared; /* under prepared_lock */
     uint32_t prepared_count;
+    size_t prepare_bytes; /* under prepared_lock: their sum */
     hob_mailbox for_text, for_step;
 } hob_engine;
 
@@ -38,7 +43,8 @@ void hob_engine_send_error(hob_engine *e, uint64_t id, int code, const char *mes
 void hob_engine_wake(hob_engine *e);
 
 /* The prepared table. Thread: any. */
-HOB_MUST_CHECK int hob_prepared_add(hob_engine *e, uint64_t id);          /* HOB_EINVAL: known already, HOB_ELIMIT */
+/* HOB_EINVAL: known already; HOB_ENOMEM: too many, or too long together. bytes: of its PREPARE */
+HOB_MUST_CHECK int hob_prepared_add(hob_engine *e, uint64_t id, size_t bytes);
 bool hob_prepared_finish(hob_engine *e, uint64_t id, hob_ids *ids);       /* takes ids over; false when it was dropped */
 hob_prepared *hob_prepared_take(hob_engine *e, uint64_t id);              /* a ready one, for the caller to free; or NULL */
 void hob_prepared_drop(hob_engine *e, uint64_t id);                       /* in whatever state */

@@ -7,10 +7,12 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -18,6 +20,7 @@
 #include <cmocka.h>
 
 #include "daemon/engine/engine.h"
+#include "daemon/engine/process.h"
 #include "daemon/engine/protocol.h"
 
 typedef struct peer {
@@ -190,6 +193,63 @@ static void test_refusals_and_cancel(void **state)
     assert_int_equal(stop(p), 0);
 }
 
+static void test_prepares_are_bounded(void **state)
+{
+    static hob_engine e;
+    hob_ids ids = {0};
+    (void)state;
+    assert_int_equal(pthread_mutex_init(&e.prepared_lock, NULL), 0);
+    assert_int_equal(hob_prepared_add(&e, 1, HOB_PREPARE_BYTES_MAX + 1), 0); /* alone: as long as it likes */
+    assert_int_equal(hob_prepared_add(&e, 1, 0), HOB_EINVAL);
+    assert_int_equal(hob_prepared_add(&e, 2, 1), HOB_ENOMEM);
+    hob_prepared_drop(&e, 1); /* its message still waits */
+    assert_int_equal(hob_prepared_add(&e, 2, 1), HOB_ENOMEM);
+    assert_false(hob_prepared_finish(&e, 1, &ids));
+    for (uint64_t id = 2; id < 2 + HOB_REQUESTS_MAX; id++)
+        assert_int_equal(hob_prepared_add(&e, id, 1), 0);
+    assert_int_equal(hob_prepared_add(&e, 1, 1), HOB_ENOMEM);
+    for (uint64_t id = 2; id < 2 + HOB_REQUESTS_MAX; id++) {
+        hob_prepared_drop(&e, id);
+        assert_false(hob_prepared_finish(&e, id, &ids));
+    }
+    assert_int_equal(e.prepare_bytes, 0);
+    assert_int_equal(e.prepared_count, 0);
+    pthread_mutex_destroy(&e.prepared_lock);
+}
+
+/* `text` passes over what was cancelled before it came to it. */
+static void test_text_skips_the_cancelled(void **state)
+{
+    static hob_engine e; /* its thread may outlive this function's frame */
+    hob_message m = {.type = HOB_MSG_PREPARE, .payload = (const uint8_t *)"[1, 2]", .len = 6};
+    pthread_t text;
+    uint64_t first = 0;
+    bool some = false;
+    (void)state;
+    assert_int_equal(pthread_mutex_init(&e.prepared_lock, NULL), 0);
+    assert_int_equal(pthread_mutex_init(&e.out_lock, NULL), 0);
+    assert_int_equal(hob_mailbox_init(&e.for_text), 0);
+    assert_true((e.wake = eventfd(0, 0)) >= 0);
+    for (m.id = 1; m.id <= 2; m.id++) {
+        assert_int_equal(hob_prepared_add(&e, m.id, m.len), 0);
+        assert_int_equal(hob_mailbox_put(&e.for_text, &m), 0);
+    }
+    hob_prepared_drop(&e, 1);
+    assert_int_equal(pthread_create(&text, NULL, hob_engine_text_thread, &e), 0);
+    while (!some) {
+        pthread_mutex_lock(&e.out_lock);
+        if ((some = hob_bytes_left(&e.out) > 0))
+            first = hob_get_u64(e.out.data + e.out.start + 8); /* the frame's id */
+        pthread_mutex_unlock(&e.out_lock);
+        usleep(1000);
+    }
+    assert_int_equal(first, 2);
+    assert_int_equal(pthread_cancel(text), 0); /* it waits for mail */
+    assert_int_equal(pthread_join(text, NULL), 0);
+    hob_bytes_free(&e.out);
+    close(e.wake);
+}
+
 static void test_hostile_bytes_end_it(void **state)
 {
     (void)state;
@@ -251,7 +311,8 @@ static void test_sandbox(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sandbox),           cmocka_unit_test(test_unloadable_model),    cmocka_unit_test(test_hostile_bytes_end_it),
+        cmocka_unit_test(test_sandbox),           cmocka_unit_test(test_unloadable_model),    cmocka_unit_test(test_prepares_are_bounded),
+        cmocka_unit_test(test_text_skips_the_cancelled), cmocka_unit_test(test_hostile_bytes_end_it),
         cmocka_unit_test(test_a_request),         cmocka_unit_test(test_refusals_and_cancel),
     };
     signal(SIGPIPE, SIG_IGN);
