@@ -25,17 +25,6 @@ int hob_mailbox_init(hob_mailbox *b)
     return rc ? HOB_ENOMEM : 0;
 }
 
-void hob_mailbox_destroy(hob_mailbox *b)
-{
-    while (b->first) {
-        hob_mail *next = b->first->next;
-        free(b->first);
-        b->first = next;
-    }
-    pthread_cond_destroy(&b->arrived);
-    pthread_mutex_destroy(&b->lock);
-}
-
 int hob_mailbox_put(hob_mailbox *b, const hob_message *m)
 {
     hob_mail *mail = malloc(sizeof *mail + m->len + 1);

@@ -21,7 +21,6 @@ typedef struct hob_mailbox {
 } hob_mailbox;
 
 HOB_MUST_CHECK int hob_mailbox_init(hob_mailbox *b);
-void hob_mailbox_destroy(hob_mailbox *b);
 HOB_MUST_CHECK int hob_mailbox_put(hob_mailbox *b, const hob_message *m); /* HOB_ENOMEM */
 /* All that has arrived, oldest first, as a list for the caller to free() one by one; waits up to timeout_ms for the
  * first (-1: for ever, 0: not at all). NULL when nothing came. */

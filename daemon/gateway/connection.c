@@ -222,7 +222,6 @@ int hob_conn_write(hob_conn *c)
         return 0;
     size_t n = take_records(c, buffer, socket, &first, &final);
     c->in_flight = true;
-    c->sent_at_us = hob_now_us();
     c->g->metrics.bytes_out += n;
     int how = socket ? lws_write_ws_flags(LWS_WRITE_TEXT, first, final) : LWS_WRITE_HTTP;
     if (lws_write(c->wsi, buffer, n, (enum lws_write_protocol)how) < (int)n)

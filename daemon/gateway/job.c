@@ -417,7 +417,6 @@ void hob_job_tokens(hob_gateway *g, hob_link *l, uint64_t id, const hob_tokens_m
         hob_metrics_ttft(&g->metrics, now - j->arrived_us);
         g->metrics.cached_tokens += t->cached_tokens;
     }
-    j->last_token_us = now;
     if (j->crashes == 0)
         j->cached_tokens = t->cached_tokens;
     j->answer_tokens = j->id_count - j->prompt_tokens;

@@ -114,7 +114,6 @@ struct hob_conn {
     uint32_t flight_tokens;
     bool in_flight, chunked, response_done;
     uint64_t progress_us; /* when bytes last drained */
-    uint64_t sent_at_us;
     hob_job *jobs; /* in order of arrival; HTTP has one at most */
     uint32_t job_count;
 };
@@ -181,7 +180,7 @@ struct hob_job {
     bool admitted;
     bool websocket;
     uint32_t crashes;
-    uint64_t arrived_us, deadline_us, first_token_us, last_token_us;
+    uint64_t arrived_us, deadline_us, first_token_us;
     int64_t created_s;
     hob_api_request request;
     char response_id[48], item_id[48];
