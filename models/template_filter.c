@@ -20,15 +20,6 @@
                        required, v))                                                          \
     return false
 
-static bool text_of(tmpl_run *r, tmpl_value v, const tmpl_str **ret)
-{
-    tmpl_value text;
-    if (!hob_tmpl_to_text(r, v, &text))
-        return false;
-    *ret = text.u.s;
-    return true;
-}
-
 /* --- text --- */
 FILTER(f_string)
 {
@@ -40,7 +31,7 @@ FILTER(f_trim)
 {
     BIND("trim", 1, "value", "chars");
     const tmpl_str *s, *chars = NULL;
-    if (!text_of(r, v[0], &s))
+    if (!hob_tmpl_text_of(r, v[0], &s))
         return false;
     if (tmpl_given(v[1]) && v[1].kind != TV_NONE && !hob_tmpl_want_string(r, "trim", v[1], &chars))
         return false;
@@ -52,7 +43,7 @@ static bool case_filter(tmpl_run *r, const tmpl_args *args, tmpl_case to, tmpl_v
     tmpl_value self = tmpl_none();
     BIND("upper, lower or capitalize", 1, "s");
     const tmpl_str *s;
-    return text_of(r, v[0], &s) && hob_tmpl_change_case(r, s, to, ret);
+    return hob_tmpl_text_of(r, v[0], &s) && hob_tmpl_change_case(r, s, to, ret);
 }
 FILTER(f_upper)
 {
@@ -76,7 +67,7 @@ FILTER(f_title)
     BIND("title", 1, "s");
     const tmpl_str *s;
     tmpl_buf *b = hob_tmpl_run_alloc(r, 1, sizeof *b);
-    if (!b || !text_of(r, v[0], &s))
+    if (!b || !hob_tmpl_text_of(r, v[0], &s))
         return false;
     for (size_t i = 0, start = 0; i < s->len;) {
         size_t n = hob_tmpl_char_len(s->s + i);
@@ -104,7 +95,7 @@ FILTER(f_replace)
     int64_t count = -1;
     if (tmpl_given(v[3]) && v[3].kind != TV_NONE && !hob_tmpl_want_int(r, "replace", v[3], &count))
         return false;
-    return text_of(r, v[0], &s) && text_of(r, v[1], &from) && text_of(r, v[2], &to) &&
+    return hob_tmpl_text_of(r, v[0], &s) && hob_tmpl_text_of(r, v[1], &from) && hob_tmpl_text_of(r, v[2], &to) &&
            hob_tmpl_replace(r, s, from, to, count, ret);
 }
 

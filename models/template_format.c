@@ -190,6 +190,15 @@ bool hob_tmpl_to_text(tmpl_run *r, tmpl_value v, tmpl_value *ret)
            hob_tmpl_buf_str(r, w.b, ret);
 }
 
+bool hob_tmpl_text_of(tmpl_run *r, tmpl_value v, const tmpl_str **ret)
+{
+    tmpl_value text;
+    if (!hob_tmpl_to_text(r, v, &text))
+        return false;
+    *ret = text.u.s;
+    return true;
+}
+
 /* --- JSON --- */
 static bool json_string_out(writer *w, const tmpl_str *s)
 {

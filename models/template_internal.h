@@ -353,6 +353,7 @@ typedef struct tmpl_json_style {
 } tmpl_json_style;
 bool hob_tmpl_to_text(tmpl_run *r, tmpl_value v,
                       tmpl_value *ret); /* Python's str(); a string is itself */
+bool hob_tmpl_text_of(tmpl_run *r, tmpl_value v, const tmpl_str **ret); /* the same, as a string */
 bool hob_tmpl_to_json(tmpl_run *r, tmpl_value v, const tmpl_json_style *style, tmpl_value *ret);
 size_t hob_tmpl_format_float(double f, char ret[40]);
 

@@ -22,15 +22,6 @@ static bool new_list(tmpl_run *r, size_t cap, tmpl_value *ret)
     return hob_tmpl_charge(r, cap) && hob_tmpl_list_new(r, cap, &ret->u.list);
 }
 
-static bool text_of(tmpl_run *r, tmpl_value v, const tmpl_str **ret)
-{
-    tmpl_value text;
-    if (!hob_tmpl_to_text(r, v, &text))
-        return false;
-    *ret = text.u.s;
-    return true;
-}
-
 /* --- choosing --- */
 FILTER(f_default)
 {
@@ -134,14 +125,14 @@ FILTER(f_join)
     const tmpl_str *between = NULL, *s;
     tmpl_list *l;
     tmpl_buf *b = hob_tmpl_run_alloc(r, 1, sizeof *b);
-    if (!b || !hob_tmpl_iterate(r, v[0], &l) || (tmpl_given(v[1]) && !text_of(r, v[1], &between)))
+    if (!b || !hob_tmpl_iterate(r, v[0], &l) || (tmpl_given(v[1]) && !hob_tmpl_text_of(r, v[1], &between)))
         return false;
     for (size_t i = 0; i < l->count; i++) {
         tmpl_value item = l->items[i];
         if (tmpl_given(v[2]) && v[2].kind != TV_NONE && !get_path(r, item, v[2], &item))
             return false;
         if (!hob_tmpl_charge(r, 1) || (i > 0 && between && !hob_tmpl_buf_put_str(r, b, between)) ||
-            !text_of(r, item, &s) || !hob_tmpl_buf_put_str(r, b, s))
+            !hob_tmpl_text_of(r, item, &s) || !hob_tmpl_buf_put_str(r, b, s))
             return false;
     }
     return hob_tmpl_buf_str(r, b, ret);

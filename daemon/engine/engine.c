@@ -244,6 +244,7 @@ int hob_engine_main(int argc, char **argv)
     if (parse_options(argc, argv, &o) < 0)
         return 2;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    prctl(PR_SET_NAME, "hobd-engine");
     signal(SIGINT, SIG_IGN); /* a terminal's Ctrl-C is the gateway's to handle */
     signal(SIGTERM, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);

@@ -141,7 +141,7 @@ void hob_link_fail(hob_link *l, const char *why)
 {
     if (l->state == HOB_LINK_DOWN && !l->wsi)
         return;
-    if (!l->g->ending)
+    if (!l->g->ending && l->pid > 0) /* else its end has been logged */
         hob_log(HOB_LOG_WARN, "%s: engine %d is given up: %s", l->model->name, (int)l->pid, why);
     if (l->state == HOB_LINK_READY && hob_now_us() - l->started_us > STEADY_S * (uint64_t)1000000)
         l->failures = 0;
