@@ -485,6 +485,7 @@ void hob_jobs_link_lost(hob_gateway *g, hob_link *l)
         j->state = HOB_JOB_QUEUED;
         j->deadline_us = hob_now_us() + HOB_RECOVERY_WAIT_MS * (uint64_t)1000;
         if (j->cancelled) {
+            g->metrics.cancelled++;
             j->format->finished(j, HOB_FINISH_CANCEL);
             job_done(j);
             next = g->jobs;
