@@ -30,7 +30,8 @@ typedef struct hob_diag {
     char text[256];
 } hob_diag;
 
-/* Writes the diagnosis (diag may be NULL) and returns code, so that `return hob_fail(...)` is the whole exit. */
+/* Writes the diagnosis (diag may be NULL), control characters in it as '?', and returns code, so that
+ * `return hob_fail(...)` is the whole exit. */
 int hob_fail(hob_diag *diag, int code, const char *format, ...) HOB_PRINTF(3, 4);
 
 /* The enumerator's name, e.g. "HOB_EFORMAT"; "HOB_E?" for an unknown code. */

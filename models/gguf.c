@@ -21,9 +21,10 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "models/hash.h"
 
 enum {
     KEY_BYTES_MAX = 65535, /* the format's own limit */
@@ -81,47 +82,6 @@ static const type_size type_sizes[] = {
     [39] = {32, 17},   /* MXFP4 */
 };
 
-/* SipHash-2-4 (Aumasson and Bernstein, 2012). */
-#define ROTL(x, b) ((x) << (b) | (x) >> (64 - (b)))
-
-static inline void sip_round(uint64_t v[4])
-{
-    v[0] += v[1];
-    v[1] = ROTL(v[1], 13) ^ v[0];
-    v[0] = ROTL(v[0], 32);
-    v[2] += v[3];
-    v[3] = ROTL(v[3], 16) ^ v[2];
-    v[0] += v[3];
-    v[3] = ROTL(v[3], 21) ^ v[0];
-    v[2] += v[1];
-    v[1] = ROTL(v[1], 17) ^ v[2];
-    v[2] = ROTL(v[2], 32);
-}
-
-static uint64_t sip_hash(const uint64_t secret[2], hob_string s)
-{
-    uint64_t v[4] = {secret[0] ^ 0x736f6d6570736575u, secret[1] ^ 0x646f72616e646f6du,
-                     secret[0] ^ 0x6c7967656e657261u, secret[1] ^ 0x7465646279746573u};
-    size_t at = 0;
-    for (;; at += 8) {
-        const size_t left = s.len - at;
-        uint64_t word = 0;
-        memcpy(&word, s.data + at, left < 8 ? left : 8);
-        if (left < 8)
-            word |= (uint64_t)s.len << 56;
-        v[3] ^= word;
-        sip_round(v);
-        sip_round(v);
-        v[0] ^= word;
-        if (left < 8)
-            break;
-    }
-    v[2] ^= 0xff;
-    for (int i = 0; i < 4; i++)
-        sip_round(v);
-    return v[0] ^ v[1] ^ v[2] ^ v[3];
-}
-
 static bool index_new(gguf_index *index, uint64_t count)
 {
     uint32_t size = 8;
@@ -140,7 +100,7 @@ static bool same(hob_string a, hob_string b)
 /* The slot that holds name, or the empty one where it belongs. */
 static uint32_t *key_slot(const hob_gguf *g, hob_string name)
 {
-    for (uint32_t i = (uint32_t)sip_hash(g->secret, name);; i++) {
+    for (uint32_t i = (uint32_t)hob_hash(g->secret, name.data, name.len);; i++) {
         uint32_t *slot = &g->key_index.slots[i & g->key_index.mask];
         if (*slot == 0 || same(g->keys[*slot - 1].name, name))
             return slot;
@@ -149,7 +109,7 @@ static uint32_t *key_slot(const hob_gguf *g, hob_string name)
 
 static uint32_t *tensor_slot(const hob_gguf *g, hob_string name)
 {
-    for (uint32_t i = (uint32_t)sip_hash(g->secret, name);; i++) {
+    for (uint32_t i = (uint32_t)hob_hash(g->secret, name.data, name.len);; i++) {
         uint32_t *slot = &g->tensor_index.slots[i & g->tensor_index.mask];
         if (*slot == 0 || same(g->tensors[*slot - 1].name, name))
             return slot;
@@ -448,11 +408,7 @@ static int parse(hob_gguf *g, hob_diag *diag)
     int rc = parse_header(g, &r, diag);
     if (rc < 0)
         return rc;
-    if (getrandom(g->secret, sizeof g->secret, GRND_NONBLOCK) != sizeof g->secret) {
-        /* A boot without entropy yet: a guessable secret costs time at worst, not safety. */
-        g->secret[0] = hob_now_us();
-        g->secret[1] = (uint64_t)(uintptr_t)g;
-    }
+    hob_hash_secret(g->secret);
 
     g->keys = calloc((size_t)g->key_count + 1, sizeof *g->keys);
     g->tensors = calloc((size_t)g->tensor_count + 1, sizeof *g->tensors);

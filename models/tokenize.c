@@ -64,7 +64,7 @@ static int push(void *context, uint32_t id)
 
 static uint32_t find_piece(const hob_tokenizer *t, const char *piece, size_t len)
 {
-    size_t i = (size_t)hob_hash_bytes(piece, len) & t->by_piece_mask;
+    size_t i = (size_t)hob_hash(t->secret, piece, len) & t->by_piece_mask;
     for (; t->by_piece[i] != HOB_TOKEN_NONE; i = (i + 1) & t->by_piece_mask) {
         hob_string other = hob_tokenizer_piece(t, t->by_piece[i]);
         if (other.len == len && memcmp(other.data, piece, len) == 0)

@@ -69,7 +69,7 @@ static void fill_alphabet(loading *l)
 /* The slot of by_text where text is or belongs. */
 static uint32_t *text_slot(const loading *l, const char *text, size_t len)
 {
-    size_t i = (size_t)hob_hash_bytes(text, len) & l->mask;
+    size_t i = (size_t)hob_hash(l->t->secret, text, len) & l->mask;
     while (l->by_text[i] != HOB_TOKEN_NONE) {
         hob_string other = l->texts[l->by_text[i]];
         if (other.len == len && memcmp(other.data, text, len) == 0)
@@ -369,7 +369,7 @@ static int build_piece_index(loading *l)
     t->by_piece_mask = capacity - 1;
     for (uint32_t id = 0; id < t->count; id++) {
         hob_string piece = hob_tokenizer_piece(t, id);
-        size_t i = (size_t)hob_hash_bytes(piece.data, piece.len) & t->by_piece_mask;
+        size_t i = (size_t)hob_hash(t->secret, piece.data, piece.len) & t->by_piece_mask;
         if (!(t->flags[id] & HOB_TOKEN_BYTES))
             continue;
         while (t->by_piece[i] != HOB_TOKEN_NONE) {
@@ -444,6 +444,7 @@ int hob_tokenizer_open(const hob_gguf *g, hob_tokenizer **ret, hob_diag *diag)
     int r;
     if (!t)
         return hob_fail(diag, HOB_ENOMEM, "out of memory for the tokenizer");
+    hob_hash_secret(t->secret);
     fill_alphabet(&l);
     if ((r = read_kind(&l)) < 0 || (r = read_tables(&l)) < 0)
         goto fail;

@@ -5,6 +5,7 @@
 #define HOB_MODELS_TOKENIZER_PRIVATE_H
 
 #include "models/bpe.h"
+#include "models/hash.h"
 #include "models/pretokenize.h"
 #include "models/tokenizer.h"
 
@@ -35,15 +36,7 @@ struct hob_tokenizer {
     /* Tokens by piece, for pre-tokenizers that take a piece that is a token whole; else NULL. */
     uint32_t *by_piece; /* [by_piece_mask + 1] HOB_TOKEN_NONE: empty */
     size_t by_piece_mask;
+    uint64_t secret[2]; /* of the hashes of pieces */
 };
-
-/* FNV-1a, 64 bits. */
-static inline uint64_t hob_hash_bytes(const char *data, size_t len)
-{
-    uint64_t h = 0xCBF29CE484222325u;
-    for (size_t i = 0; i < len; i++)
-        h = (h ^ (unsigned char)data[i]) * 0x100000001B3u;
-    return h ^ (h >> 29);
-}
 
 #endif

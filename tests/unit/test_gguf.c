@@ -672,9 +672,18 @@ static void opens_the_real_model(void **state)
     hob_gguf_close(g);
 }
 
+static void test_a_diagnosis_is_one_line(void **state)
+{
+    (void)state;
+    hob_diag diag;
+    assert_int_equal(hob_fail(&diag, HOB_EFORMAT, "\"%s\" is no name", "a\x1b[2J\nb\x7f\r"), HOB_EFORMAT);
+    assert_string_equal(diag.text, "\"a?[2J?b??\" is no name");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_diagnosis_is_one_line),
         cmocka_unit_test(answers_every_type),
         cmocka_unit_test(getters_refuse),
         cmocka_unit_test(refuses_floats_that_are_none),
