@@ -180,6 +180,8 @@ int hob_ctl_generate(int argc, char **argv)
 
     const hob_tokenizer *tokenizer = hob_model_tokenizer(offline.model);
     hob_text_range all = {0, len};
+    if ((r = hob_check_utf8("the prompt", text, len, &diag)) < 0)
+        goto fail;
     r = chat ? hob_chat_ids(offline.model, text, len, &ids, &diag)
              : hob_tokenize(tokenizer, text, len, &all, special ? 1 : 0,
                             hob_tokenizer_adds_bos(tokenizer), 0, &ids, &diag);

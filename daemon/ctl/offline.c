@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "daemon/ctl/ctl.h"
+#include "models/utf8.h"
 
 int hob_offline_open(const char *path, const char *device, uint32_t threads, hob_offline *ret,
                      hob_diag *diag)
@@ -82,6 +83,18 @@ fail:
         fclose(f);
     free(data);
     return r;
+}
+
+int hob_check_utf8(const char *what, const char *text, size_t len, hob_diag *diag)
+{
+    for (size_t at = 0; at < len;) {
+        int n = hob_utf8_step(text + at, len - at);
+        if (n <= 0)
+            return hob_fail(diag, HOB_EINVAL, "%s is not valid UTF-8: byte 0x%02X at offset %zu",
+                            what, (unsigned char)text[at], at);
+        at += (size_t)n;
+    }
+    return 0;
 }
 
 static int set_token(json_t *object, const char *key, const hob_tokenizer *t, uint32_t id)

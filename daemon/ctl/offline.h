@@ -36,6 +36,9 @@ void hob_offline_close(hob_offline *o);
  * frees it. HOB_EIO, HOB_ELIMIT past HOB_CTL_INPUT_MAX. */
 HOB_MUST_CHECK int hob_read_all(const char *path, char **ret, size_t *ret_len, hob_diag *diag);
 
+/* HOB_EINVAL with the offset of the first byte that is not UTF-8; what names the text. */
+HOB_MUST_CHECK int hob_check_utf8(const char *what, const char *text, size_t len, hob_diag *diag);
+
 /* {"bos_token": …, "eos_token": …} for a template. NULL: out of memory. */
 json_t *hob_template_tokens(const hob_tokenizer *t);
 

@@ -22,6 +22,13 @@ def test_generate(hobctl, model):
     assert json.loads(hobctl(*args[:3], "--max-tokens", 8, "--json", input="The capital of France is").stdout) == answer
 
 
+@pytest.mark.parametrize("chat", [[], ["--chat"]])
+def test_generate_refuses_bytes_that_are_not_text(hobctl, model, chat):
+    done = hobctl("generate", "--model", model, "--prompt", b"ab\xff".decode("utf-8", "surrogateescape"), *chat, check=False)
+    assert done.returncode == 1
+    assert b"the prompt is not valid UTF-8: byte 0xFF at offset 2" in done.stderr
+
+
 def test_generate_chat(hobctl, model):
     answer = json.loads(hobctl("generate", "--model", model, "--chat", "--prompt", "What is 2 + 2?", "--max-tokens", 40,
                                "--json").stdout)
