@@ -38,7 +38,8 @@ KERNEL_SRC := $(wildcard tests/kernels/*.c)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 MUTATE_SRC := $(wildcard tests/fuzz/*_mutate.c)
 ALL_SRC := $(LIB_SRC) $(HOBD_SRC) $(HOBCTL_SRC) $(UNIT_SRC) $(KERNEL_SRC) $(FUZZ_SRC) $(MUTATE_SRC) tests/fuzz/replay.c
-TRACKED_C = $(shell git ls-files --cached --others --exclude-standard '*.c' '*.h' 2>/dev/null)
+# tests/bench is kept as given.
+TRACKED_C = $(shell git ls-files --cached --others --exclude-standard '*.c' '*.h' ':!tests/bench' 2>/dev/null)
 
 # A program is linked once its main file exists.
 PROGRAMS := $(if $(wildcard daemon/main.c),$(BUILD)/hobd) $(if $(wildcard daemon/ctl/main.c),$(BUILD)/hobctl)

@@ -55,7 +55,8 @@ static int name_model(hob_conf_model *m, const char *path)
     snprintf(m->path, sizeof m->path, "%s", path);
     snprintf(m->name, sizeof m->name, "%.*s", (int)len, name);
     for (char *p = m->name; *p; p++) /* whatever the file is called, its name is plain text */
-        if ((unsigned char)*p <= 0x20 || (unsigned char)*p >= 0x7f || *p == '"' || *p == '\\' || *p == '/')
+        if ((unsigned char)*p <= 0x20 || (unsigned char)*p >= 0x7f || *p == '"' || *p == '\\' ||
+            *p == '/')
             *p = '_';
     return 0;
 }
@@ -68,7 +69,8 @@ static int run_dev(int argc, char **argv)
     hob_diag diag;
 
     hob_conf_default(&conf);
-    const hob_conf_model defaults = {.device = "auto", .max_sequences = 16, .max_waiting = 64, .kv_type = HOB_TYPE_F16};
+    const hob_conf_model defaults = {
+        .device = "auto", .max_sequences = 16, .max_waiting = 64, .kv_type = HOB_TYPE_F16};
     *m = defaults;
     conf.plain = true;
     conf.model_count = 1;

@@ -14,7 +14,8 @@ int hob_fail(hob_diag *diag, int code, const char *format, ...)
         va_start(args, format);
         vsnprintf(diag->text, sizeof diag->text, format, args);
         va_end(args);
-        for (char *c = diag->text; *c; c++) /* what it quotes may come from a hostile file; terminals and logs obey it */
+        for (char *c = diag->text; *c;
+             c++) /* what it quotes may come from a hostile file; terminals and logs obey it */
             if ((unsigned char)*c < 0x20 || *c == 0x7f)
                 *c = '?';
     }

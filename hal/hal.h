@@ -45,15 +45,16 @@ typedef struct hob_type_info {
 const hob_type_info *hob_type_find(uint32_t gguf_type);
 
 typedef struct hob_device hob_device;
-typedef struct hob_weight hob_weight; /* a matrix [rows, cols] or vector [1, cols] in the device's own layout */
+typedef struct hob_weight
+    hob_weight; /* a matrix [rows, cols] or vector [1, cols] in the device's own layout */
 typedef struct hob_tensor hob_tensor; /* f32 activations [rows, cols] */
 typedef struct hob_kv hob_kv;         /* arena of KV blocks of all layers */
 
 typedef struct hob_device_info {
     char name[32];         /* what `device =` selects: "cpu", "opencl:0" */
     char description[128]; /* processor or board */
-    char isa[32];          /* "scalar", "avx2", "avx512vnni", "neon"; empty where it has no meaning */
-    uint32_t threads;      /* workers, 0 where it has no meaning */
+    char isa[32];     /* "scalar", "avx2", "avx512vnni", "neon"; empty where it has no meaning */
+    uint32_t threads; /* workers, 0 where it has no meaning */
     uint64_t memory_bytes; /* of the device, 0 unknown */
 } hob_device_info;
 
@@ -79,15 +80,15 @@ typedef struct hob_batch {
 
 /* y[i] = W[i] * norm(x) + bias[i], added onto y[i] when `add` (the residual stream). */
 typedef struct hob_linear {
-    const hob_tensor *x;                      /* [rows, cols] */
-    const hob_weight *norm;                   /* RMSNorm weight [1, cols], or NULL: x is used as it is */
+    const hob_tensor *x;    /* [rows, cols] */
+    const hob_weight *norm; /* RMSNorm weight [1, cols], or NULL: x is used as it is */
     float norm_eps;
-    uint32_t count;                           /* 1 .. HOB_LINEAR_MAX */
-    const hob_weight *w[HOB_LINEAR_MAX];      /* [out_i, cols] */
-    const hob_weight *bias[HOB_LINEAR_MAX];   /* [1, out_i] or NULL */
-    hob_tensor *y[HOB_LINEAR_MAX];            /* [rows, out_i]; [logit_count, out_i] when logit_rows */
+    uint32_t count;                         /* 1 .. HOB_LINEAR_MAX */
+    const hob_weight *w[HOB_LINEAR_MAX];    /* [out_i, cols] */
+    const hob_weight *bias[HOB_LINEAR_MAX]; /* [1, out_i] or NULL */
+    hob_tensor *y[HOB_LINEAR_MAX]; /* [rows, out_i]; [logit_count, out_i] when logit_rows */
     bool add;
-    bool logit_rows;                          /* only the batch's logit_rows, packed */
+    bool logit_rows; /* only the batch's logit_rows, packed */
 } hob_linear;
 
 /* In place on q and k: optional RMSNorm of each head, then rotary embedding; then k and v into the KV cache.
@@ -97,10 +98,10 @@ typedef struct hob_rope_kv {
     hob_tensor *k; /* [rows, kv_heads * head_dim] */
     hob_tensor *v; /* [rows, kv_heads * head_dim] */
     uint32_t layer, heads, kv_heads, head_dim;
-    uint32_t n_rot;            /* leading dimensions rotated; 0: no rotation */
-    bool neox;                 /* pairs (i, i + n_rot/2) instead of (2i, 2i+1) */
+    uint32_t n_rot; /* leading dimensions rotated; 0: no rotation */
+    bool neox;      /* pairs (i, i + n_rot/2) instead of (2i, 2i+1) */
     float freq_base, freq_scale;
-    const hob_weight *factors; /* [1, n_rot / 2] or NULL */
+    const hob_weight *factors;         /* [1, n_rot / 2] or NULL */
     const hob_weight *q_norm, *k_norm; /* [1, head_dim] or NULL */
     float norm_eps;
 } hob_rope_kv;
@@ -129,8 +130,8 @@ typedef struct hob_logit_edit {
 } hob_logit_edit;
 
 typedef struct hob_candidates_in {
-    uint32_t row; /* row of the logits tensor */
-    uint32_t k;   /* 1 .. HOB_CANDIDATES_MAX, cut to the vocabulary */
+    uint32_t row;              /* row of the logits tensor */
+    uint32_t k;                /* 1 .. HOB_CANDIDATES_MAX, cut to the vocabulary */
     float inverse_temperature; /* 1/T; for T = 0 pass 1 */
     uint32_t edit_count;
     const hob_logit_edit *edits; /* distinct tokens */
@@ -138,11 +139,12 @@ typedef struct hob_candidates_in {
 
 typedef struct hob_candidates {
     uint32_t count;
-    uint32_t ids[HOB_CANDIDATES_MAX];  /* by descending edited logit, ties by ascending id */
-    float logits[HOB_CANDIDATES_MAX];  /* edited, before temperature */
-    float raw[HOB_CANDIDATES_MAX];     /* as the model gave them */
-    float lse;     /* log sum exp of edited logit * inverse_temperature over the whole row */
-    float lse_raw; /* log sum exp of raw logits over the whole row: raw[i] - lse_raw is a log probability */
+    uint32_t ids[HOB_CANDIDATES_MAX]; /* by descending edited logit, ties by ascending id */
+    float logits[HOB_CANDIDATES_MAX]; /* edited, before temperature */
+    float raw[HOB_CANDIDATES_MAX];    /* as the model gave them */
+    float lse; /* log sum exp of edited logit * inverse_temperature over the whole row */
+    float
+        lse_raw; /* log sum exp of raw logits over the whole row: raw[i] - lse_raw is a log probability */
 } hob_candidates;
 
 /* All return 0 or HOB_E…; a device failure is HOB_EDEVICE and leaves the device unusable. */
@@ -151,10 +153,11 @@ typedef struct hob_device_ops {
 
     /* Copies and repacks; the source may be unmapped or dropped afterwards. bytes is exactly rows * cols / block_len *
      * block_bytes. F32 with rows == 1 is a vector (norms, biases). */
-    int (*weight_upload)(hob_device *dev, hob_type type, uint32_t rows, uint32_t cols, const void *data, size_t bytes,
-                         hob_weight **ret, hob_diag *diag);
+    int (*weight_upload)(hob_device *dev, hob_type type, uint32_t rows, uint32_t cols,
+                         const void *data, size_t bytes, hob_weight **ret, hob_diag *diag);
     void (*weight_free)(hob_device *dev, hob_weight *w);
-    int (*tensor_new)(hob_device *dev, uint32_t rows, uint32_t cols, hob_tensor **ret, hob_diag *diag);
+    int (*tensor_new)(hob_device *dev, uint32_t rows, uint32_t cols, hob_tensor **ret,
+                      hob_diag *diag);
     void (*tensor_free)(hob_device *dev, hob_tensor *t);
     int (*kv_new)(hob_device *dev, const hob_kv_shape *shape, hob_kv **ret, hob_diag *diag);
     void (*kv_free)(hob_device *dev, hob_kv *kv);
@@ -162,16 +165,20 @@ typedef struct hob_device_ops {
 
     /* The batch and what it points to must live until step_end. kv may be NULL for a step without attention. */
     int (*step_begin)(hob_device *dev, hob_kv *kv, const hob_batch *batch);
-    int (*embed)(hob_device *dev, const hob_weight *table, float scale, hob_tensor *out); /* out[r] = table[tokens[r]] * scale */
+    int (*embed)(hob_device *dev, const hob_weight *table, float scale,
+                 hob_tensor *out); /* out[r] = table[tokens[r]] * scale */
     int (*linear)(hob_device *dev, const hob_linear *op);
     int (*rope_kv)(hob_device *dev, const hob_rope_kv *op);
     int (*attention)(hob_device *dev, const hob_attention *op);
-    int (*gate)(hob_device *dev, hob_gate_kind kind, const hob_tensor *gate, const hob_tensor *up, hob_tensor *out); /* out = act(gate) * up; may alias */
+    int (*gate)(hob_device *dev, hob_gate_kind kind, const hob_tensor *gate, const hob_tensor *up,
+                hob_tensor *out); /* out = act(gate) * up; may alias */
     int (*step_end)(hob_device *dev);
 
     /* After step_end. */
-    int (*candidates)(hob_device *dev, const hob_tensor *logits, const hob_candidates_in *in, uint32_t count, hob_candidates *ret);
-    int (*read_rows)(hob_device *dev, const hob_tensor *t, uint32_t first_row, uint32_t rows, float *ret);
+    int (*candidates)(hob_device *dev, const hob_tensor *logits, const hob_candidates_in *in,
+                      uint32_t count, hob_candidates *ret);
+    int (*read_rows)(hob_device *dev, const hob_tensor *t, uint32_t first_row, uint32_t rows,
+                     float *ret);
 } hob_device_ops;
 
 /* The head of every device; a backend's own struct begins with it. */
@@ -185,7 +192,8 @@ typedef struct hob_backend {
     const char *name;
     /* Devices found, at most cap are written; 0 when there are none, which is normal. */
     int (*probe)(hob_device_info *ret, size_t cap);
-    int (*open)(const hob_device_info *which, const hob_device_options *options, hob_device **ret, hob_diag *diag);
+    int (*open)(const hob_device_info *which, const hob_device_options *options, hob_device **ret,
+                hob_diag *diag);
 } hob_backend;
 
 extern const hob_backend hob_backend_cpu;
@@ -201,7 +209,8 @@ typedef struct hob_choice {
 int hob_hal_list(hob_choice *ret, size_t cap);
 
 /* Opens `name` ("auto", "cpu", "opencl:<n>"; NULL is "auto"). HOB_ENOENT when there is none of that name. */
-HOB_MUST_CHECK int hob_hal_open(const char *name, const hob_device_options *options, hob_device **ret, hob_diag *diag);
+HOB_MUST_CHECK int hob_hal_open(const char *name, const hob_device_options *options,
+                                hob_device **ret, hob_diag *diag);
 static inline void hob_device_close(hob_device *dev)
 {
     if (dev)

@@ -50,7 +50,8 @@ static inline uint16_t hob_float_to_half(float f)
     if (a < 0x33000000u) /* below half the smallest subnormal */
         return (uint16_t)sign;
     uint32_t shift = 126 - (a >> 23), fraction = (a & 0x7fffffu) | 0x800000u;
-    uint32_t kept = fraction >> shift, rest = fraction & ((1u << shift) - 1), half = 1u << (shift - 1);
+    uint32_t kept = fraction >> shift, rest = fraction & ((1u << shift) - 1),
+             half = 1u << (shift - 1);
     if (rest > half || (rest == half && (kept & 1u)))
         kept++;
     return (uint16_t)(sign | kept);

@@ -9,13 +9,13 @@
 
 enum { DEVICES_MAX = 16 };
 
-static const hob_backend *const backends[] = { &hob_backend_cpu };
+static const hob_backend *const backends[] = {&hob_backend_cpu};
 
 /* A CPU is always usable; the reason says at which tier and why not at a better one. */
 static void judge_cpu(hob_choice *c)
 {
     hob_cpu_tier tier;
-    hob_diag diag = { "" };
+    hob_diag diag = {""};
 
     if (hob_cpu_best_tier(&tier, &diag) < 0) {
         c->usable = false;
@@ -33,7 +33,8 @@ static void judge_cpu(hob_choice *c)
     if (diag.text[0])
         snprintf(c->reason, sizeof c->reason, "%.150s", diag.text);
     else
-        snprintf(c->reason, sizeof c->reason, "%s kernels agree with the scalar reference", hob_cpu_tier_name(tier));
+        snprintf(c->reason, sizeof c->reason, "%s kernels agree with the scalar reference",
+                 hob_cpu_tier_name(tier));
 }
 
 int hob_hal_list(hob_choice *ret, size_t cap)
@@ -45,14 +46,15 @@ int hob_hal_list(hob_choice *ret, size_t cap)
         int n = backends[b]->probe(found, DEVICES_MAX);
         for (int i = 0; i < n && count < cap; i++) {
             hob_choice *c = &ret[count++];
-            *c = (hob_choice){ .info = found[i] };
+            *c = (hob_choice){.info = found[i]};
             judge_cpu(c);
         }
     }
     return (int)count;
 }
 
-int hob_hal_open(const char *name, const hob_device_options *options, hob_device **ret, hob_diag *diag)
+int hob_hal_open(const char *name, const hob_device_options *options, hob_device **ret,
+                 hob_diag *diag)
 {
     bool any = !name || strcmp(name, "auto") == 0;
 
@@ -63,6 +65,7 @@ int hob_hal_open(const char *name, const hob_device_options *options, hob_device
             if (any || strcmp(name, found[i].name) == 0)
                 return backends[b]->open(&found[i], options, ret, diag);
     }
-    return hob_fail(diag, HOB_ENOENT, "device: got \"%.60s\", found none of that name; \"hobctl doctor\" lists them",
+    return hob_fail(diag, HOB_ENOENT,
+                    "device: got \"%.60s\", found none of that name; \"hobctl doctor\" lists them",
                     name ? name : "auto");
 }

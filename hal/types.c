@@ -2,8 +2,8 @@
  *
  * The element types hob computes with: their block shapes in a GGUF file, and the reference dequantization that tests
  * and conversions use. Block layouts are those of the GGUF quantization types of the same names. */
-#include "hal/half.h"
 #include "hal/hal.h"
+#include "hal/half.h"
 
 typedef struct hob_block_q4_0 {
     uint16_t d;
@@ -83,11 +83,11 @@ static const struct {
     uint32_t type;
     hob_type_info info;
 } types[] = {
-    { HOB_TYPE_F32, { "F32", 1, 4, dequantize_f32 } },
-    { HOB_TYPE_F16, { "F16", 1, 2, dequantize_f16 } },
-    { HOB_TYPE_Q4_0, { "Q4_0", 32, 18, dequantize_q4_0 } },
-    { HOB_TYPE_Q4_1, { "Q4_1", 32, 20, dequantize_q4_1 } },
-    { HOB_TYPE_Q8_0, { "Q8_0", 32, 34, dequantize_q8_0 } },
+    {HOB_TYPE_F32, {"F32", 1, 4, dequantize_f32}},
+    {HOB_TYPE_F16, {"F16", 1, 2, dequantize_f16}},
+    {HOB_TYPE_Q4_0, {"Q4_0", 32, 18, dequantize_q4_0}},
+    {HOB_TYPE_Q4_1, {"Q4_1", 32, 20, dequantize_q4_1}},
+    {HOB_TYPE_Q8_0, {"Q8_0", 32, 34, dequantize_q8_0}},
 };
 
 const hob_type_info *hob_type_find(uint32_t gguf_type)

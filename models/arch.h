@@ -27,11 +27,19 @@ typedef struct hob_weights {
 } hob_weights;
 
 /* A dimension of a tensor, as a function of the hyper-parameters. */
-typedef enum hob_dim { HOB_DIM_1, HOB_DIM_WIDTH, HOB_DIM_Q, HOB_DIM_KV, HOB_DIM_FF, HOB_DIM_VOCAB, HOB_DIM_HALF_ROT } hob_dim;
+typedef enum hob_dim {
+    HOB_DIM_1,
+    HOB_DIM_WIDTH,
+    HOB_DIM_Q,
+    HOB_DIM_KV,
+    HOB_DIM_FF,
+    HOB_DIM_VOCAB,
+    HOB_DIM_HALF_ROT
+} hob_dim;
 
 typedef struct hob_tensor_spec {
-    const char *name;  /* with %u for the layer when per_layer */
-    size_t slot;       /* offset of the hob_weight * in hob_layer (per_layer) or hob_weights */
+    const char *name;   /* with %u for the layer when per_layer */
+    size_t slot;        /* offset of the hob_weight * in hob_layer (per_layer) or hob_weights */
     hob_dim rows, cols; /* rows is HOB_DIM_1 for a vector, which must be F32 */
     bool per_layer, optional;
 } hob_tensor_spec;
@@ -60,11 +68,11 @@ struct hob_context {
     hob_model *model;
     hob_context_options options;
     hob_kv *kv;
-    hob_tensor *x;           /* [max_rows, width] the residual stream */
+    hob_tensor *x;            /* [max_rows, width] the residual stream */
     hob_tensor *q, *attended; /* [max_rows, heads * head_dim] */
-    hob_tensor *k, *v;       /* [max_rows, kv_heads * head_dim] */
-    hob_tensor *gate, *up;   /* [max_rows, ff] */
-    hob_tensor *logits;      /* [max_logit_rows, vocab] */
+    hob_tensor *k, *v;        /* [max_rows, kv_heads * head_dim] */
+    hob_tensor *gate, *up;    /* [max_rows, ff] */
+    hob_tensor *logits;       /* [max_logit_rows, vocab] */
 };
 
 #endif

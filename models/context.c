@@ -14,7 +14,10 @@ int hob_context_new(hob_model *m, const hob_context_options *o, hob_context **re
         return hob_fail(diag, HOB_ENOMEM, "context: no memory");
     c->model = m;
     c->options = *o;
-    const struct { hob_tensor **slot; uint32_t rows, cols; } wanted[] = {
+    const struct {
+        hob_tensor **slot;
+        uint32_t rows, cols;
+    } wanted[] = {
         {&c->x, o->max_rows, h->width},
         {&c->q, o->max_rows, h->heads * h->head_dim},
         {&c->attended, o->max_rows, h->heads * h->head_dim},
@@ -26,9 +29,13 @@ int hob_context_new(hob_model *m, const hob_context_options *o, hob_context **re
     };
     int rc = 0;
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
-        if ((rc = ops->tensor_new(m->dev, wanted[i].rows, wanted[i].cols, wanted[i].slot, diag)) < 0)
+        if ((rc = ops->tensor_new(m->dev, wanted[i].rows, wanted[i].cols, wanted[i].slot, diag)) <
+            0)
             goto fail;
-    const hob_kv_shape shape = {.layers = h->layers, .kv_heads = h->kv_heads, .head_dim = h->head_dim, .block_count = o->kv_blocks,
+    const hob_kv_shape shape = {.layers = h->layers,
+                                .kv_heads = h->kv_heads,
+                                .head_dim = h->head_dim,
+                                .block_count = o->kv_blocks,
                                 .type = o->kv_type};
     if ((rc = ops->kv_new(m->dev, &shape, &c->kv, diag)) < 0)
         goto fail;
@@ -55,7 +62,8 @@ void hob_context_free(hob_context *c)
 int hob_context_step(hob_context *c, const hob_batch *batch)
 {
     hob_device *dev = c->model->dev;
-    if (batch->row_count == 0 || batch->row_count > c->options.max_rows || batch->logit_count > c->options.max_logit_rows)
+    if (batch->row_count == 0 || batch->row_count > c->options.max_rows ||
+        batch->logit_count > c->options.max_logit_rows)
         return HOB_EINVAL;
     for (uint32_t i = 0; i < batch->row_count; i++)
         if (batch->tokens[i] >= c->model->hyper.vocab)
@@ -68,7 +76,8 @@ int hob_context_step(hob_context *c, const hob_batch *batch)
     return rc < 0 ? rc : end;
 }
 
-int hob_context_candidates(hob_context *c, const hob_candidates_in *in, uint32_t count, hob_candidates *ret)
+int hob_context_candidates(hob_context *c, const hob_candidates_in *in, uint32_t count,
+                           hob_candidates *ret)
 {
     return c->model->dev->ops->candidates(c->model->dev, c->logits, in, count, ret);
 }

@@ -44,19 +44,28 @@ const hob_gguf_tensor *hob_gguf_find_tensor(const hob_gguf *g, const char *name)
 
 /* Typed keys. Missing: HOB_ENOENT. Another type, or out of [min, max]: HOB_EFORMAT with the key in the diagnosis.
  * Integers accept any of GGUF's integer types whose value fits. *ret is untouched on failure. */
-HOB_MUST_CHECK int hob_gguf_u64(const hob_gguf *g, const char *key, uint64_t min, uint64_t max, uint64_t *ret, hob_diag *diag);
-HOB_MUST_CHECK int hob_gguf_f32(const hob_gguf *g, const char *key, float min, float max, float *ret, hob_diag *diag); /* finite */
+HOB_MUST_CHECK int hob_gguf_u64(const hob_gguf *g, const char *key, uint64_t min, uint64_t max,
+                                uint64_t *ret, hob_diag *diag);
+HOB_MUST_CHECK int hob_gguf_f32(const hob_gguf *g, const char *key, float min, float max,
+                                float *ret, hob_diag *diag); /* finite */
 HOB_MUST_CHECK int hob_gguf_bool(const hob_gguf *g, const char *key, bool *ret, hob_diag *diag);
-HOB_MUST_CHECK int hob_gguf_string(const hob_gguf *g, const char *key, hob_string *ret, hob_diag *diag);
+HOB_MUST_CHECK int hob_gguf_string(const hob_gguf *g, const char *key, hob_string *ret,
+                                   hob_diag *diag);
 
 /* Array keys: element count, then elements. Element types must match exactly. */
-HOB_MUST_CHECK int hob_gguf_array_strings(const hob_gguf *g, const char *key, uint64_t *ret_count, hob_diag *diag);
-HOB_MUST_CHECK int hob_gguf_array_i32(const hob_gguf *g, const char *key, const void **ret_le, uint64_t *ret_count, hob_diag *diag); /* unaligned int32 or uint32 */
-HOB_MUST_CHECK int hob_gguf_array_f32(const hob_gguf *g, const char *key, const void **ret_le, uint64_t *ret_count, hob_diag *diag); /* unaligned */
+HOB_MUST_CHECK int hob_gguf_array_strings(const hob_gguf *g, const char *key, uint64_t *ret_count,
+                                          hob_diag *diag);
+HOB_MUST_CHECK int hob_gguf_array_i32(const hob_gguf *g, const char *key, const void **ret_le,
+                                      uint64_t *ret_count,
+                                      hob_diag *diag); /* unaligned int32 or uint32 */
+HOB_MUST_CHECK int hob_gguf_array_f32(const hob_gguf *g, const char *key, const void **ret_le,
+                                      uint64_t *ret_count, hob_diag *diag); /* unaligned */
 /* Fills ret[count] (count as given by hob_gguf_array_strings) in one pass. */
-HOB_MUST_CHECK int hob_gguf_read_strings(const hob_gguf *g, const char *key, hob_string *ret, uint64_t count, hob_diag *diag);
+HOB_MUST_CHECK int hob_gguf_read_strings(const hob_gguf *g, const char *key, hob_string *ret,
+                                         uint64_t count, hob_diag *diag);
 
 /* Walks all keys in file order, for inspection: value is printed shortened into text. Returns false past the end. */
-bool hob_gguf_describe_key(const hob_gguf *g, uint64_t i, hob_string *ret_key, char *text, size_t text_size);
+bool hob_gguf_describe_key(const hob_gguf *g, uint64_t i, hob_string *ret_key, char *text,
+                           size_t text_size);
 
 #endif

@@ -89,12 +89,8 @@ static bool read_integer(const uint8_t *at, uint32_t kind, uint64_t *ret, bool *
     case KIND_U8:
     case KIND_U16:
     case KIND_U32:
-    case KIND_U64:
-        memcpy(ret, at, kinds[kind].bytes);
-        return true;
-    case KIND_I8:
-        i = (int8_t)at[0];
-        break;
+    case KIND_U64: memcpy(ret, at, kinds[kind].bytes); return true;
+    case KIND_I8: i = (int8_t)at[0]; break;
     case KIND_I16: {
         int16_t v;
         memcpy(&v, at, sizeof v);
@@ -107,11 +103,8 @@ static bool read_integer(const uint8_t *at, uint32_t kind, uint64_t *ret, bool *
         i = v;
         break;
     }
-    case KIND_I64:
-        memcpy(&i, at, sizeof i);
-        break;
-    default:
-        return false;
+    case KIND_I64: memcpy(&i, at, sizeof i); break;
+    default: return false;
     }
     *ret = (uint64_t)i;
     *ret_negative = i < 0;

@@ -13,7 +13,8 @@ static const hob_arch *const architectures[] = {&hob_arch_llama};
 static const hob_arch *find_arch(hob_string name)
 {
     for (size_t i = 0; i < sizeof architectures / sizeof *architectures; i++)
-        if (strlen(architectures[i]->name) == name.len && memcmp(architectures[i]->name, name.data, name.len) == 0)
+        if (strlen(architectures[i]->name) == name.len &&
+            memcmp(architectures[i]->name, name.data, name.len) == 0)
             return architectures[i];
     return NULL;
 }
@@ -32,7 +33,8 @@ static uint32_t dim_of(const hob_hyper *h, hob_dim d)
     return 0;
 }
 
-static int load_tensor(hob_model *m, const hob_gguf *g, const hob_tensor_spec *spec, uint32_t layer, hob_weight **slot, hob_diag *diag)
+static int load_tensor(hob_model *m, const hob_gguf *g, const hob_tensor_spec *spec, uint32_t layer,
+                       hob_weight **slot, hob_diag *diag)
 {
     char name[64];
     snprintf(name, sizeof name, spec->name, layer);
@@ -42,16 +44,23 @@ static int load_tensor(hob_model *m, const hob_gguf *g, const hob_tensor_spec *s
     uint32_t rows = dim_of(&m->hyper, spec->rows), cols = dim_of(&m->hyper, spec->cols);
     const hob_type_info *type = hob_type_find(t->type);
     if (!type)
-        return hob_fail(diag, HOB_EUNSUPPORTED, "tensor %s: GGUF type %u cannot be computed with; known: F32 F16 Q4_0 Q4_1 Q8_0", name, t->type);
+        return hob_fail(
+            diag, HOB_EUNSUPPORTED,
+            "tensor %s: GGUF type %u cannot be computed with; known: F32 F16 Q4_0 Q4_1 Q8_0", name,
+            t->type);
     if (t->dims[0] != cols || t->dims[1] != rows || t->dims[2] != 1 || t->dims[3] != 1)
-        return hob_fail(diag, HOB_EFORMAT, "tensor %s: shape %llu x %llu x %llu x %llu, expected %u x %u", name, (unsigned long long)t->dims[0],
-                        (unsigned long long)t->dims[1], (unsigned long long)t->dims[2], (unsigned long long)t->dims[3], cols, rows);
+        return hob_fail(diag, HOB_EFORMAT,
+                        "tensor %s: shape %llu x %llu x %llu x %llu, expected %u x %u", name,
+                        (unsigned long long)t->dims[0], (unsigned long long)t->dims[1],
+                        (unsigned long long)t->dims[2], (unsigned long long)t->dims[3], cols, rows);
     if (spec->rows == HOB_DIM_1 && t->type != HOB_TYPE_F32)
-        return hob_fail(diag, HOB_EUNSUPPORTED, "tensor %s: type %s, a vector must be F32", name, type->name);
+        return hob_fail(diag, HOB_EUNSUPPORTED, "tensor %s: type %s, a vector must be F32", name,
+                        type->name);
     int rc = hob_gguf_check_size(g, diag);
     if (rc < 0)
         return rc;
-    rc = m->dev->ops->weight_upload(m->dev, (hob_type)t->type, rows, cols, t->data, t->bytes, slot, diag);
+    rc = m->dev->ops->weight_upload(m->dev, (hob_type)t->type, rows, cols, t->data, t->bytes, slot,
+                                    diag);
     if (rc < 0)
         return rc;
     hob_gguf_drop(g, t);
@@ -93,7 +102,8 @@ static void name_model(hob_model *m, const hob_gguf *g, const char *path)
     const char *slash = strrchr(path, '/');
     snprintf(m->info.name, sizeof m->info.name, "%s", slash ? slash + 1 : path);
     if (hob_gguf_string(g, "general.name", &name, NULL) == 0 && name.len > 0)
-        snprintf(m->info.name, sizeof m->info.name, "%.*s", (int)(name.len < 63 ? name.len : 63), name.data);
+        snprintf(m->info.name, sizeof m->info.name, "%.*s", (int)(name.len < 63 ? name.len : 63),
+                 name.data);
 }
 
 int hob_model_open(const char *path, hob_device *dev, hob_model **ret, hob_diag *diag)
@@ -114,11 +124,13 @@ int hob_model_open(const char *path, hob_device *dev, hob_model **ret, hob_diag 
     }
     m->arch = find_arch(arch);
     if (!m->arch) {
-        rc = hob_fail(diag, HOB_EUNSUPPORTED, "general.architecture: \"%.*s\" is not known; known: llama", (int)(arch.len < 64 ? arch.len : 64),
-                      arch.data);
+        rc = hob_fail(diag, HOB_EUNSUPPORTED,
+                      "general.architecture: \"%.*s\" is not known; known: llama",
+                      (int)(arch.len < 64 ? arch.len : 64), arch.data);
         goto fail;
     }
-    if ((rc = m->arch->read_hyper(g, &m->hyper, diag)) < 0 || (rc = hob_tokenizer_open(g, &m->tokenizer, diag)) < 0)
+    if ((rc = m->arch->read_hyper(g, &m->hyper, diag)) < 0 ||
+        (rc = hob_tokenizer_open(g, &m->tokenizer, diag)) < 0)
         goto fail;
     m->hyper.vocab = hob_tokenizer_size(m->tokenizer);
     if ((rc = load_template(m, g, diag)) < 0 || (rc = load_weights(m, g, diag)) < 0)

@@ -17,34 +17,38 @@ typedef struct hob_model hob_model;
 typedef struct hob_context hob_context;
 
 typedef struct hob_model_info {
-    char name[64];          /* general.name, or the file's name */
+    char name[64]; /* general.name, or the file's name */
     char architecture[32];
     uint32_t layers, width, heads, kv_heads, head_dim, vocab;
-    uint32_t context_train; /* the longest context it was trained for */
+    uint32_t context_train;                        /* the longest context it was trained for */
     uint64_t parameters, file_bytes, weight_bytes; /* weight_bytes: on the device */
 } hob_model_info;
 
 /* dev must outlive the model. */
-HOB_MUST_CHECK int hob_model_open(const char *path, hob_device *dev, hob_model **ret, hob_diag *diag);
+HOB_MUST_CHECK int hob_model_open(const char *path, hob_device *dev, hob_model **ret,
+                                  hob_diag *diag);
 void hob_model_close(hob_model *m);
 const hob_model_info *hob_model_get_info(const hob_model *m);
 const hob_tokenizer *hob_model_tokenizer(const hob_model *m);
-const hob_template *hob_model_template(const hob_model *m); /* the file's, or the architecture's; NULL when neither */
+const hob_template *hob_model_template(
+    const hob_model *m); /* the file's, or the architecture's; NULL when neither */
 
 typedef struct hob_context_options {
     uint32_t max_rows;       /* of one step */
     uint32_t max_logit_rows; /* of one step */
     uint32_t kv_blocks;
-    hob_type kv_type;        /* HOB_TYPE_F16 or HOB_TYPE_Q8_0 */
+    hob_type kv_type; /* HOB_TYPE_F16 or HOB_TYPE_Q8_0 */
 } hob_context_options;
 
 /* HOB_ENOMEM names what did not fit. */
-HOB_MUST_CHECK int hob_context_new(hob_model *m, const hob_context_options *o, hob_context **ret, hob_diag *diag);
+HOB_MUST_CHECK int hob_context_new(hob_model *m, const hob_context_options *o, hob_context **ret,
+                                   hob_diag *diag);
 void hob_context_free(hob_context *c);
 
 /* One forward pass over the batch; on return the logits of its logit_rows may be looked at. */
 HOB_MUST_CHECK int hob_context_step(hob_context *c, const hob_batch *batch);
-HOB_MUST_CHECK int hob_context_candidates(hob_context *c, const hob_candidates_in *in, uint32_t count, hob_candidates *ret);
+HOB_MUST_CHECK int hob_context_candidates(hob_context *c, const hob_candidates_in *in,
+                                          uint32_t count, hob_candidates *ret);
 /* The whole row of logits: ret [vocab]. row counts within the step's logit_rows. */
 HOB_MUST_CHECK int hob_context_logits(hob_context *c, uint32_t row, float *ret);
 

@@ -25,8 +25,8 @@
 /* The split of GPT-2. */
 #define GPT2 CONTRACTIONS "| ?\\p{L}+| ?\\p{N}+| ?" NOT_WORD "+|" SPACES "|[" SPACE "]+"
 /* The split of cl100k, which Llama 3 and Qwen 2 took over with different numbers. */
-#define CL100K(numbers)                                                            \
-    CONTRACTIONS_ANY_CASE "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" numbers "| ?" NOT_WORD \
+#define CL100K(numbers)                                                                            \
+    CONTRACTIONS_ANY_CASE "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" numbers "| ?" NOT_WORD                 \
                           "+[\\r\\n]*|[" SPACE "]*[\\r\\n]+|" SPACES "|[" SPACE "]+"
 
 enum { PATTERNS_MAX = 4 };

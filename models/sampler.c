@@ -137,8 +137,8 @@ static void update_edit(hob_sampler *s, uint32_t i)
     const edited *w = &s->why[i];
     double add = w->bias;
     if (w->generated)
-        add -= (double)s->params.presence_penalty +
-               (double)s->params.frequency_penalty * w->generated;
+        add -=
+            (double)s->params.presence_penalty + (double)s->params.frequency_penalty * w->generated;
     s->edits[i].divide = w->seen ? s->params.repeat_penalty : 1;
     s->edits[i].add = w->bias <= -100 ? -INFINITY : (float)add;
 }
@@ -196,8 +196,8 @@ void hob_sampler_free(hob_sampler *s)
 
 int hob_sampler_accept(hob_sampler *s, uint32_t token, bool generated)
 {
-    bool counts = generated &&
-                  (s->params.presence_penalty != 0 || s->params.frequency_penalty != 0);
+    bool counts =
+        generated && (s->params.presence_penalty != 0 || s->params.frequency_penalty != 0);
     uint32_t i;
     if (token >= s->vocab)
         return HOB_EINVAL;
@@ -341,8 +341,8 @@ static void add_top(const hob_sampler *s, hob_sampled *ret, uint32_t token, floa
 
 int hob_sampler_pick(hob_sampler *s, const hob_candidates *c, uint64_t position, hob_sampled *ret)
 {
-    uint32_t i = s->greedy && c->count ? 0
-                                       : decide(s, c, hob_philox_uniform(s->params.seed, position));
+    uint32_t i =
+        s->greedy && c->count ? 0 : decide(s, c, hob_philox_uniform(s->params.seed, position));
     if (i == UINT32_MAX)
         return 1;
     /* An edit may have moved one of the model's own best out of the candidates. */

@@ -18,7 +18,7 @@
 typedef struct hob_template hob_template;
 
 typedef struct hob_rendered { /* zero-initialize; released by hob_rendered_free */
-    char *text; /* NUL-terminated, len bytes before it */
+    char *text;               /* NUL-terminated, len bytes before it */
     size_t len;
     hob_text_range *trusted; /* ascending, disjoint, not adjacent */
     size_t trusted_count;
@@ -26,13 +26,15 @@ typedef struct hob_rendered { /* zero-initialize; released by hob_rendered_free 
 void hob_rendered_free(hob_rendered *r);
 
 /* HOB_EFORMAT (syntax; the diagnosis has line and construct), HOB_EUNSUPPORTED, HOB_ELIMIT (too large or too deep). */
-HOB_MUST_CHECK int hob_template_compile(const char *source, size_t len, hob_template **ret, hob_diag *diag);
+HOB_MUST_CHECK int hob_template_compile(const char *source, size_t len, hob_template **ret,
+                                        hob_diag *diag);
 void hob_template_free(hob_template *t);
 
 /* variables: a JSON object (messages, tools, documents, add_generation_prompt, …), all untrusted. trusted_variables:
  * an object of strings (bos_token, eos_token), or NULL. HOB_EINVAL with raise_exception's message; HOB_ELIMIT past
  * max_bytes of output (0: 16 MiB) or the step limit, which grows with the size of the variables. */
-HOB_MUST_CHECK int hob_template_render(const hob_template *t, json_t *variables, json_t *trusted_variables, size_t max_bytes,
+HOB_MUST_CHECK int hob_template_render(const hob_template *t, json_t *variables,
+                                       json_t *trusted_variables, size_t max_bytes,
                                        hob_rendered *ret, hob_diag *diag);
 
 #endif

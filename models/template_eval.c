@@ -84,7 +84,10 @@ static bool push_scope(tmpl_run *r)
     return true;
 }
 
-static void pop_scope(tmpl_run *r) { r->scope = r->scope->parent; }
+static void pop_scope(tmpl_run *r)
+{
+    r->scope = r->scope->parent;
+}
 
 static bool assign(tmpl_run *r, const tmpl_node *target, tmpl_value value)
 {
@@ -623,4 +626,7 @@ static flow exec(tmpl_run *r, const tmpl_node *n)
     return f;
 }
 
-bool hob_tmpl_exec(tmpl_run *r, const tmpl_node *root) { return exec(r, root) != FLOW_FAILED; }
+bool hob_tmpl_exec(tmpl_run *r, const tmpl_node *root)
+{
+    return exec(r, root) != FLOW_FAILED;
+}

@@ -10,14 +10,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FILTER(name) \
+#define FILTER(name)                                                                               \
     static bool name(tmpl_run *r, tmpl_value self, const tmpl_args *args, tmpl_value *ret)
-#define BIND(what, required, ...)                                                             \
-    static const char *const names[] = {__VA_ARGS__};                                         \
-    tmpl_value v[sizeof names / sizeof names[0]];                                             \
-    (void)self;                                                                               \
-    if (!hob_tmpl_bind(r, "filter \"" what "\"", args, names, sizeof names / sizeof names[0], \
-                       required, v))                                                          \
+#define BIND(what, required, ...)                                                                  \
+    static const char *const names[] = {__VA_ARGS__};                                              \
+    tmpl_value v[sizeof names / sizeof names[0]];                                                  \
+    (void)self;                                                                                    \
+    if (!hob_tmpl_bind(r, "filter \"" what "\"", args, names, sizeof names / sizeof names[0],      \
+                       required, v))                                                               \
     return false
 
 /* --- text --- */
@@ -95,8 +95,8 @@ FILTER(f_replace)
     int64_t count = -1;
     if (tmpl_given(v[3]) && v[3].kind != TV_NONE && !hob_tmpl_want_int(r, "replace", v[3], &count))
         return false;
-    return hob_tmpl_text_of(r, v[0], &s) && hob_tmpl_text_of(r, v[1], &from) && hob_tmpl_text_of(r, v[2], &to) &&
-           hob_tmpl_replace(r, s, from, to, count, ret);
+    return hob_tmpl_text_of(r, v[0], &s) && hob_tmpl_text_of(r, v[1], &from) &&
+           hob_tmpl_text_of(r, v[2], &to) && hob_tmpl_replace(r, s, from, to, count, ret);
 }
 
 FILTER(f_indent)

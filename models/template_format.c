@@ -78,7 +78,10 @@ static bool put(writer *w, const char *s, size_t len)
 {
     return hob_tmpl_buf_put(w->r, w->b, s, len, w->trusted);
 }
-static bool put_z(writer *w, const char *s) { return put(w, s, strlen(s)); }
+static bool put_z(writer *w, const char *s)
+{
+    return put(w, s, strlen(s));
+}
 
 static bool put_scalar(writer *w, tmpl_value v)
 {

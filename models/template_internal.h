@@ -18,7 +18,7 @@
 
 #include "models/template.h"
 
-#define TMPL_SOURCE_MAX \
+#define TMPL_SOURCE_MAX                                                                            \
     ((size_t)256 << 10) /* bytes; the longest published template has about 30 KiB */
 #define TMPL_COMPILED_MAX ((size_t)64 << 20)   /* bytes of tree */
 #define TMPL_OUTPUT_DEFAULT ((size_t)16 << 20) /* bytes */
@@ -288,7 +288,10 @@ bool hob_tmpl_charge(tmpl_run *r, size_t steps);
 void *hob_tmpl_run_alloc(tmpl_run *r, size_t count, size_t size);
 
 /* --- template_value.c: strings, containers, equality, conversion --- */
-static inline tmpl_value tmpl_none(void) { return (tmpl_value){.kind = TV_NONE, .trusted = true}; }
+static inline tmpl_value tmpl_none(void)
+{
+    return (tmpl_value){.kind = TV_NONE, .trusted = true};
+}
 static inline tmpl_value tmpl_bool(bool b, bool trusted)
 {
     return (tmpl_value){.kind = TV_BOOL, .trusted = trusted, .u.b = b};
@@ -305,8 +308,14 @@ static inline tmpl_value tmpl_string(const tmpl_str *s)
 {
     return (tmpl_value){.kind = TV_STRING, .trusted = true, .u.s = s};
 }
-static inline bool tmpl_given(tmpl_value v) { return v.kind != TV_MISSING; }
-static inline bool tmpl_is_number(tmpl_value v) { return v.kind >= TV_BOOL && v.kind <= TV_FLOAT; }
+static inline bool tmpl_given(tmpl_value v)
+{
+    return v.kind != TV_MISSING;
+}
+static inline bool tmpl_is_number(tmpl_value v)
+{
+    return v.kind >= TV_BOOL && v.kind <= TV_FLOAT;
+}
 /* Of the value itself, without looking into a container: enough for what says only yes or no about
  * it. */
 static inline bool tmpl_trusted(tmpl_value v)

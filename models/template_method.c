@@ -367,7 +367,10 @@ static bool slice_bound(tmpl_run *r, tmpl_value v, int64_t otherwise, int64_t *r
     return !tmpl_given(v) || v.kind == TV_NONE || hob_tmpl_want_int(r, "a slice", v, ret);
 }
 
-static int64_t clamp(int64_t i, int64_t lo, int64_t hi) { return i < lo ? lo : i > hi ? hi : i; }
+static int64_t clamp(int64_t i, int64_t lo, int64_t hi)
+{
+    return i < lo ? lo : i > hi ? hi : i;
+}
 
 bool hob_tmpl_slice(tmpl_run *r, tmpl_value v, const tmpl_value bounds[3], tmpl_value *ret)
 {

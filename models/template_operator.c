@@ -17,8 +17,14 @@ bool hob_tmpl_require(tmpl_run *r, tmpl_value v)
     return hob_tmpl_fail(r, HOB_EINVAL, "'%.*s' is undefined", (int)n, v.u.s->s);
 }
 
-static int64_t int_of(tmpl_value v) { return v.kind == TV_INT ? v.u.i : v.u.b; }
-static double double_of(tmpl_value v) { return v.kind == TV_FLOAT ? v.u.f : (double)int_of(v); }
+static int64_t int_of(tmpl_value v)
+{
+    return v.kind == TV_INT ? v.u.i : v.u.b;
+}
+static double double_of(tmpl_value v)
+{
+    return v.kind == TV_FLOAT ? v.u.f : (double)int_of(v);
+}
 
 static bool overflow(tmpl_run *r)
 {

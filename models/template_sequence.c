@@ -6,14 +6,14 @@
 
 #include <string.h>
 
-#define FILTER(name) \
+#define FILTER(name)                                                                               \
     static bool name(tmpl_run *r, tmpl_value self, const tmpl_args *args, tmpl_value *ret)
-#define BIND(what, required, ...)                                                             \
-    static const char *const names[] = {__VA_ARGS__};                                         \
-    tmpl_value v[sizeof names / sizeof names[0]];                                             \
-    (void)self;                                                                               \
-    if (!hob_tmpl_bind(r, "filter \"" what "\"", args, names, sizeof names / sizeof names[0], \
-                       required, v))                                                          \
+#define BIND(what, required, ...)                                                                  \
+    static const char *const names[] = {__VA_ARGS__};                                              \
+    tmpl_value v[sizeof names / sizeof names[0]];                                                  \
+    (void)self;                                                                                    \
+    if (!hob_tmpl_bind(r, "filter \"" what "\"", args, names, sizeof names / sizeof names[0],      \
+                       required, v))                                                               \
     return false
 
 static bool new_list(tmpl_run *r, size_t cap, tmpl_value *ret)
@@ -125,7 +125,8 @@ FILTER(f_join)
     const tmpl_str *between = NULL, *s;
     tmpl_list *l;
     tmpl_buf *b = hob_tmpl_run_alloc(r, 1, sizeof *b);
-    if (!b || !hob_tmpl_iterate(r, v[0], &l) || (tmpl_given(v[1]) && !hob_tmpl_text_of(r, v[1], &between)))
+    if (!b || !hob_tmpl_iterate(r, v[0], &l) ||
+        (tmpl_given(v[1]) && !hob_tmpl_text_of(r, v[1], &between)))
         return false;
     for (size_t i = 0; i < l->count; i++) {
         tmpl_value item = l->items[i];

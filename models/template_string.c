@@ -576,10 +576,10 @@ static bool is_class(tmpl_run *r, tmpl_value self, const tmpl_args *args, char_c
     *ret = tmpl_bool(all, s->trust == TMPL_TRUSTED);
     return true;
 }
-#define CLASS_METHOD(name, want)                                                           \
-    static bool name(tmpl_run *r, tmpl_value self, const tmpl_args *args, tmpl_value *ret) \
-    {                                                                                      \
-        return is_class(r, self, args, want, ret);                                         \
+#define CLASS_METHOD(name, want)                                                                   \
+    static bool name(tmpl_run *r, tmpl_value self, const tmpl_args *args, tmpl_value *ret)         \
+    {                                                                                              \
+        return is_class(r, self, args, want, ret);                                                 \
     }
 CLASS_METHOD(m_isalpha, IS_ALPHA)
 CLASS_METHOD(m_isdigit, IS_DIGIT)

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-#define TEST(name) \
+#define TEST(name)                                                                                 \
     static bool name(tmpl_run *r, tmpl_value self, const tmpl_args *args, tmpl_value *ret)
 
 static bool one(tmpl_run *r, const tmpl_args *args, tmpl_value *ret)
@@ -22,15 +22,15 @@ static bool two(tmpl_run *r, const tmpl_args *args, tmpl_value ret[2])
 
 /* A test of the kind of one value. The answer is the template's own word on a value, so that it is
  * trusted. */
-#define KIND_TEST(name, condition)         \
-    TEST(name)                             \
-    {                                      \
-        tmpl_value v;                      \
-        (void)self;                        \
-        if (!one(r, args, &v))             \
-            return false;                  \
-        *ret = tmpl_bool(condition, true); \
-        return true;                       \
+#define KIND_TEST(name, condition)                                                                 \
+    TEST(name)                                                                                     \
+    {                                                                                              \
+        tmpl_value v;                                                                              \
+        (void)self;                                                                                \
+        if (!one(r, args, &v))                                                                     \
+            return false;                                                                          \
+        *ret = tmpl_bool(condition, true);                                                         \
+        return true;                                                                               \
     }
 KIND_TEST(t_defined, v.kind != TV_UNDEFINED)
 KIND_TEST(t_undefined, v.kind == TV_UNDEFINED)
@@ -57,11 +57,11 @@ static bool compare(tmpl_run *r, const tmpl_args *args, int op, tmpl_value *ret)
     *ret = tmpl_bool(result, true);
     return true;
 }
-#define COMPARE_TEST(name, op)            \
-    TEST(name)                            \
-    {                                     \
-        (void)self;                       \
-        return compare(r, args, op, ret); \
+#define COMPARE_TEST(name, op)                                                                     \
+    TEST(name)                                                                                     \
+    {                                                                                              \
+        (void)self;                                                                                \
+        return compare(r, args, op, ret);                                                          \
     }
 COMPARE_TEST(t_eq, TMPL_OP2('=', '='))
 COMPARE_TEST(t_ne, TMPL_OP2('!', '='))

@@ -390,7 +390,10 @@ static double as_double(tmpl_value v)
     return v.kind == TV_FLOAT ? v.u.f : v.kind == TV_INT ? (double)v.u.i : v.u.b;
 }
 
-static int64_t as_int(tmpl_value v) { return v.kind == TV_INT ? v.u.i : v.u.b; }
+static int64_t as_int(tmpl_value v)
+{
+    return v.kind == TV_INT ? v.u.i : v.u.b;
+}
 
 static bool equal_at(tmpl_run *r, tmpl_value a, tmpl_value b, unsigned depth, bool *ret)
 {
@@ -584,7 +587,10 @@ static bool trusted_at(tmpl_run *r, tmpl_value v, unsigned depth, bool *ret)
     return true;
 }
 
-bool hob_tmpl_is_trusted(tmpl_run *r, tmpl_value v, bool *ret) { return trusted_at(r, v, 0, ret); }
+bool hob_tmpl_is_trusted(tmpl_run *r, tmpl_value v, bool *ret)
+{
+    return trusted_at(r, v, 0, ret);
+}
 
 bool hob_tmpl_from_json(tmpl_run *r, json_t *j, bool trusted, unsigned depth, tmpl_value *ret)
 {

@@ -167,8 +167,8 @@ int hob_tokenize(const hob_tokenizer *t, const char *text, size_t len,
         }
         while (range < trusted_count && trusted[range].end <= i)
             range++;
-        size_t limit = range < trusted_count && trusted[range].start <= i ? trusted[range].end - i
-                                                                          : 0;
+        size_t limit =
+            range < trusted_count && trusted[range].start <= i ? trusted[range].end - i : 0;
         uint32_t id;
         size_t matched = match_special(t, text + i, len - i, limit, &id);
         if (matched == 0) {

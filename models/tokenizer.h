@@ -33,18 +33,23 @@ HOB_MUST_CHECK int hob_tokenizer_open(const hob_gguf *g, hob_tokenizer **ret, ho
 void hob_tokenizer_close(hob_tokenizer *t);
 
 uint32_t hob_tokenizer_size(const hob_tokenizer *t);
-uint32_t hob_tokenizer_bos(const hob_tokenizer *t);     /* HOB_TOKEN_NONE when the file names none */
+uint32_t hob_tokenizer_bos(const hob_tokenizer *t); /* HOB_TOKEN_NONE when the file names none */
 uint32_t hob_tokenizer_eos(const hob_tokenizer *t);
-bool hob_tokenizer_adds_bos(const hob_tokenizer *t);    /* tokenizer.ggml.add_bos_token, or the model's default */
-bool hob_tokenizer_is_end(const hob_tokenizer *t, uint32_t id);     /* eos, eot, eom and known end-of-turn tokens */
+bool hob_tokenizer_adds_bos(
+    const hob_tokenizer *t); /* tokenizer.ggml.add_bos_token, or the model's default */
+bool hob_tokenizer_is_end(const hob_tokenizer *t,
+                          uint32_t id); /* eos, eot, eom and known end-of-turn tokens */
 bool hob_tokenizer_is_control(const hob_tokenizer *t, uint32_t id); /* renders as nothing */
-hob_string hob_tokenizer_piece(const hob_tokenizer *t, uint32_t id); /* raw bytes of the token (byte-level decoded); "" for an id out of range */
+hob_string hob_tokenizer_piece(
+    const hob_tokenizer *t,
+    uint32_t id); /* raw bytes of the token (byte-level decoded); "" for an id out of range */
 
 /* Appends the ids of text (any bytes; invalid UTF-8 is tokenized byte by byte). trusted[]: ascending ranges in which
  * control tokens are parsed; pass one range over all for --special, none for user text. add_bos puts BOS in front
  * unless the ids would begin with it already. HOB_ELIMIT past max_tokens (0: none) or a pattern's match limit. */
-HOB_MUST_CHECK int hob_tokenize(const hob_tokenizer *t, const char *text, size_t len, const hob_text_range *trusted, size_t trusted_count,
-                                bool add_bos, size_t max_tokens, hob_ids *ids, hob_diag *diag);
+HOB_MUST_CHECK int hob_tokenize(const hob_tokenizer *t, const char *text, size_t len,
+                                const hob_text_range *trusted, size_t trusted_count, bool add_bos,
+                                size_t max_tokens, hob_ids *ids, hob_diag *diag);
 
 /* Incremental, UTF-8-safe: a character split over tokens is held back until whole; bytes that can never become valid
  * UTF-8 come out as U+FFFD. Zero-initialize. */
@@ -54,7 +59,8 @@ typedef struct hob_detokenizer {
 } hob_detokenizer;
 /* Appends at most ret_cap bytes of valid UTF-8 to ret and returns how many; ret_cap must be at least
  * 3 * (piece length + 4). Control tokens give nothing unless `special`. */
-size_t hob_detokenize(const hob_tokenizer *t, hob_detokenizer *d, uint32_t id, bool special, char *ret, size_t ret_cap);
+size_t hob_detokenize(const hob_tokenizer *t, hob_detokenizer *d, uint32_t id, bool special,
+                      char *ret, size_t ret_cap);
 /* The end of the text: what is still held becomes one U+FFFD. */
 size_t hob_detokenize_end(hob_detokenizer *d, char *ret, size_t ret_cap);
 size_t hob_tokenizer_longest_piece(const hob_tokenizer *t); /* bytes */

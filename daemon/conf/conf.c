@@ -27,9 +27,18 @@ typedef struct field {
     const char *words; /* the values allowed of a text, between spaces; NULL: any */
 } field;
 
-#define TEXT(g, k, s, m, w) {g, k, KIND_TEXT, offsetof(s, m), sizeof((s *)0)->m, 0, 0, w}
-#define PATH(g, k, s, m) {g, k, KIND_PATH, offsetof(s, m), sizeof((s *)0)->m, 0, 0, NULL}
-#define NUMBER(g, s, m, low, high) {g, #m, KIND_U32, offsetof(s, m), sizeof((s *)0)->m, low, high, NULL}
+#define TEXT(g, k, s, m, w)                                                                        \
+    {                                                                                              \
+        g, k, KIND_TEXT, offsetof(s, m), sizeof((s *)0)->m, 0, 0, w                                \
+    }
+#define PATH(g, k, s, m)                                                                           \
+    {                                                                                              \
+        g, k, KIND_PATH, offsetof(s, m), sizeof((s *)0)->m, 0, 0, NULL                             \
+    }
+#define NUMBER(g, s, m, low, high)                                                                 \
+    {                                                                                              \
+        g, #m, KIND_U32, offsetof(s, m), sizeof((s *)0)->m, low, high, NULL                        \
+    }
 
 static const field top_fields[] = {
     TEXT("", "listen", hob_conf, listen, NULL),
@@ -58,7 +67,8 @@ static const field model_fields[] = {
     NUMBER("", hob_conf_model, threads, 0, 256),
     NUMBER("", hob_conf_model, context, 0, 1 << 20),
     NUMBER("", hob_conf_model, kv_tokens, 0, 1 << 26),
-    {"", "kv_type", KIND_KV, offsetof(hob_conf_model, kv_type), sizeof(hob_type), 0, 0, " f16 q8_0 "},
+    {"", "kv_type", KIND_KV, offsetof(hob_conf_model, kv_type), sizeof(hob_type), 0, 0,
+     " f16 q8_0 "},
     NUMBER("", hob_conf_model, max_sequences, 1, 256),
     NUMBER("", hob_conf_model, max_waiting, 0, 65536),
 };
@@ -113,18 +123,21 @@ static uint32_t number_at(const field *f, const void *base)
     return value;
 }
 
-static int check_fields(const field *fields, size_t count, const void *base, const char *where, hob_diag *diag)
+static int check_fields(const field *fields, size_t count, const void *base, const char *where,
+                        hob_diag *diag)
 {
     for (size_t i = 0; i < count; i++) {
         const field *f = &fields[i];
         if (f->kind == KIND_U16 || f->kind == KIND_U32) {
             uint32_t v = number_at(f, base);
             if (v < f->min || v > f->max)
-                return hob_fail(diag, HOB_EINVAL, "%s%s is %u: %u to %u are allowed", where, f->key, v, f->min, f->max);
+                return hob_fail(diag, HOB_EINVAL, "%s%s is %u: %u to %u are allowed", where, f->key,
+                                v, f->min, f->max);
         } else if (f->kind == KIND_TEXT && f->words) {
             const char *s = (const char *)base + f->offset;
             if (!word_in(f->words, s))
-                return hob_fail(diag, HOB_EINVAL, "%s%s is \"%.20s\": one of%sis allowed", where, f->key, s, f->words);
+                return hob_fail(diag, HOB_EINVAL, "%s%s is \"%.20s\": one of%sis allowed", where,
+                                f->key, s, f->words);
         }
     }
     return 0;
@@ -143,7 +156,9 @@ static bool device_ok(const char *s)
 static bool name_ok(const char *s)
 {
     size_t len = strlen(s);
-    return len > 0 && strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:/@+-") == len;
+    return len > 0 &&
+           strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:/@+-") ==
+               len;
 }
 
 static int check_model(const hob_conf *c, uint32_t index, hob_diag *diag)
@@ -152,13 +167,18 @@ static int check_model(const hob_conf *c, uint32_t index, hob_diag *diag)
     char where[96];
     int code;
     if (!name_ok(m->name))
-        return hob_fail(diag, HOB_EINVAL,
-                        "models[%u].name is \"%.64s\": 1 to 63 letters, digits or . _ : / @ + - are allowed", index, m->name);
+        return hob_fail(
+            diag, HOB_EINVAL,
+            "models[%u].name is \"%.64s\": 1 to 63 letters, digits or . _ : / @ + - are allowed",
+            index, m->name);
     if (strcmp(m->name, "default") == 0)
-        return hob_fail(diag, HOB_EINVAL, "models[%u].name is \"default\": that name always means the first model", index);
+        return hob_fail(diag, HOB_EINVAL,
+                        "models[%u].name is \"default\": that name always means the first model",
+                        index);
     for (uint32_t i = 0; i < index; i++)
         if (strcmp(c->models[i].name, m->name) == 0)
-            return hob_fail(diag, HOB_EINVAL, "models[%u].name is \"%s\": models[%u] has that name", index, m->name, i);
+            return hob_fail(diag, HOB_EINVAL, "models[%u].name is \"%s\": models[%u] has that name",
+                            index, m->name, i);
     snprintf(where, sizeof where, "model %s: ", m->name);
     code = check_fields(model_fields, COUNT(model_fields), m, where, diag);
     if (code < 0)
@@ -166,12 +186,16 @@ static int check_model(const hob_conf *c, uint32_t index, hob_diag *diag)
     if (!m->path[0])
         return hob_fail(diag, HOB_EINVAL, "%spath is missing: the GGUF file", where);
     if (!device_ok(m->device))
-        return hob_fail(diag, HOB_EINVAL, "%sdevice is \"%.31s\": auto, cpu or opencl:<n> are allowed", where, m->device);
+        return hob_fail(diag, HOB_EINVAL,
+                        "%sdevice is \"%.31s\": auto, cpu or opencl:<n> are allowed", where,
+                        m->device);
     if (m->kv_type != HOB_TYPE_F16 && m->kv_type != HOB_TYPE_Q8_0)
-        return hob_fail(diag, HOB_EINVAL, "%skv_type is type %d: f16 or q8_0 are allowed", where, (int)m->kv_type);
+        return hob_fail(diag, HOB_EINVAL, "%skv_type is type %d: f16 or q8_0 are allowed", where,
+                        (int)m->kv_type);
     if (m->context && m->kv_tokens && m->kv_tokens < m->context)
-        return hob_fail(diag, HOB_EINVAL, "%skv_tokens is %u: at least the context of %u is allowed, or 0", where, m->kv_tokens,
-                        m->context);
+        return hob_fail(diag, HOB_EINVAL,
+                        "%skv_tokens is %u: at least the context of %u is allowed, or 0", where,
+                        m->kv_tokens, m->context);
     return 0;
 }
 
@@ -179,24 +203,31 @@ int hob_conf_check(const hob_conf *c, hob_diag *diag)
 {
     struct in_addr four;
     struct in6_addr six;
-    bool is_four = inet_pton(AF_INET, c->listen, &four) == 1, is_six = inet_pton(AF_INET6, c->listen, &six) == 1;
+    bool is_four = inet_pton(AF_INET, c->listen, &four) == 1,
+         is_six = inet_pton(AF_INET6, c->listen, &six) == 1;
     int code = check_fields(top_fields, COUNT(top_fields), c, "", diag);
     if (code < 0)
         return code;
     if (!is_four && !is_six)
-        return hob_fail(diag, HOB_EINVAL, "listen is \"%s\": an IPv4 or IPv6 address is allowed", c->listen);
+        return hob_fail(diag, HOB_EINVAL, "listen is \"%s\": an IPv4 or IPv6 address is allowed",
+                        c->listen);
     if (c->plain) {
         if (is_four ? ntohl(four.s_addr) >> 24 != 127 : !IN6_IS_ADDR_LOOPBACK(&six))
-            return hob_fail(diag, HOB_EINVAL, "listen is \"%s\": without TLS only a loopback address is allowed", c->listen);
+            return hob_fail(diag, HOB_EINVAL,
+                            "listen is \"%s\": without TLS only a loopback address is allowed",
+                            c->listen);
     } else {
         if (!c->tls_cert[0] || !c->tls_key[0])
-            return hob_fail(diag, HOB_EINVAL, "tls.%s is missing: a PEM file (hobctl setup makes one)",
+            return hob_fail(diag, HOB_EINVAL,
+                            "tls.%s is missing: a PEM file (hobctl setup makes one)",
                             c->tls_cert[0] ? "key" : "cert");
         if (!c->keys[0])
-            return hob_fail(diag, HOB_EINVAL, "keys is missing: the file of API key hashes (hobctl setup makes one)");
+            return hob_fail(diag, HOB_EINVAL,
+                            "keys is missing: the file of API key hashes (hobctl setup makes one)");
     }
     if (c->model_count == 0 || c->model_count > HOB_CONF_MODELS_MAX)
-        return hob_fail(diag, HOB_EINVAL, "models has %u entries: 1 to %d are allowed", c->model_count, HOB_CONF_MODELS_MAX);
+        return hob_fail(diag, HOB_EINVAL, "models has %u entries: 1 to %d are allowed",
+                        c->model_count, HOB_CONF_MODELS_MAX);
     for (uint32_t i = 0; i < c->model_count; i++) {
         code = check_model(c, i, diag);
         if (code < 0)
@@ -217,7 +248,8 @@ static const char *type_name(int type)
 {
     switch (type) {
     case CONFIG_TYPE_GROUP: return "a group { }";
-    case CONFIG_TYPE_INT: case CONFIG_TYPE_INT64: return "an integer";
+    case CONFIG_TYPE_INT:
+    case CONFIG_TYPE_INT64: return "an integer";
     case CONFIG_TYPE_FLOAT: return "a fraction";
     case CONFIG_TYPE_STRING: return "a string";
     case CONFIG_TYPE_BOOL: return "true or false";
@@ -227,12 +259,13 @@ static const char *type_name(int type)
     }
 }
 
-static int fail_at(const reader *r, const config_setting_t *s, const char *what, const char *allowed)
+static int fail_at(const reader *r, const config_setting_t *s, const char *what,
+                   const char *allowed)
 {
     const char *file = config_setting_source_file(s);
     const char *name = config_setting_name(s);
-    return hob_fail(r->diag, HOB_EFORMAT, "%.100s:%u: %s: %s: %s", file ? file : r->path, config_setting_source_line(s),
-                    name ? name : "(entry)", what, allowed);
+    return hob_fail(r->diag, HOB_EFORMAT, "%.100s:%u: %s: %s: %s", file ? file : r->path,
+                    config_setting_source_line(s), name ? name : "(entry)", what, allowed);
 }
 
 static int fail_type(const reader *r, const config_setting_t *s, int wanted)
@@ -300,8 +333,8 @@ static int read_text(const reader *r, const field *f, const config_setting_t *s,
     return 0;
 }
 
-static int read_group(const reader *r, const config_setting_t *group, const char *group_name, const field *fields,
-                      size_t count, void *base);
+static int read_group(const reader *r, const config_setting_t *group, const char *group_name,
+                      const field *fields, size_t count, void *base);
 
 static int read_models(const reader *r, const config_setting_t *list, hob_conf *c)
 {
@@ -323,7 +356,8 @@ static int read_models(const reader *r, const config_setting_t *list, hob_conf *
         c->model_count = (uint32_t)i + 1;
         code = check_model(c, (uint32_t)i, &text);
         if (code < 0)
-            return hob_fail(r->diag, HOB_EFORMAT, "%.100s:%u: %.150s", r->path, config_setting_source_line(entry), text.text);
+            return hob_fail(r->diag, HOB_EFORMAT, "%.100s:%u: %.150s", r->path,
+                            config_setting_source_line(entry), text.text);
     }
     return 0;
 }
@@ -336,8 +370,8 @@ static bool is_group(const field *fields, size_t count, const char *name)
     return false;
 }
 
-static int read_group(const reader *r, const config_setting_t *group, const char *group_name, const field *fields,
-                      size_t count, void *base)
+static int read_group(const reader *r, const config_setting_t *group, const char *group_name,
+                      const field *fields, size_t count, void *base)
 {
     int n = config_setting_length(group), code = 0;
     for (int i = 0; i < n && code == 0; i++) {
@@ -348,10 +382,12 @@ static int read_group(const reader *r, const config_setting_t *group, const char
             if (strcmp(fields[j].group, group_name) == 0 && strcmp(fields[j].key, name) == 0)
                 f = &fields[j];
         if (f) {
-            code = f->kind == KIND_U16 || f->kind == KIND_U32 ? read_number(r, f, s, base) : read_text(r, f, s, base);
+            code = f->kind == KIND_U16 || f->kind == KIND_U32 ? read_number(r, f, s, base)
+                                                              : read_text(r, f, s, base);
         } else if (!group_name[0] && fields == top_fields && is_group(fields, count, name)) {
-            code = config_setting_type(s) != CONFIG_TYPE_GROUP ? fail_type(r, s, CONFIG_TYPE_GROUP)
-                                                               : read_group(r, s, name, fields, count, base);
+            code = config_setting_type(s) != CONFIG_TYPE_GROUP
+                       ? fail_type(r, s, CONFIG_TYPE_GROUP)
+                       : read_group(r, s, name, fields, count, base);
         } else if (!group_name[0] && fields == top_fields && strcmp(name, "models") == 0) {
             code = read_models(r, s, base);
         } else {
@@ -390,8 +426,8 @@ int hob_conf_load(const char *path, hob_conf *ret, hob_diag *diag)
     }
     if (!config_read_string(&file, text)) {
         const char *name = config_error_file(&file);
-        code = hob_fail(diag, HOB_EFORMAT, "%.150s:%d: %s", name ? name : path, config_error_line(&file),
-                        config_error_text(&file));
+        code = hob_fail(diag, HOB_EFORMAT, "%.150s:%d: %s", name ? name : path,
+                        config_error_line(&file), config_error_text(&file));
         goto fail;
     }
     c = malloc(sizeof *c); /* it holds paths of 4 KiB: too much for a thread's stack */

@@ -12,36 +12,38 @@ enum { HOB_CONF_MODELS_MAX = 8 };
 typedef struct hob_conf_model {
     char name[64];
     char path[4096];
-    char device[32];         /* "auto" */
-    uint32_t threads;        /* 0: one a core */
-    uint32_t context;        /* tokens of one request at most; 0: what the model was trained for, at most 8192 */
-    uint32_t kv_tokens;      /* of all sequences; 0: 4 * context, at least */
-    hob_type kv_type;        /* "f16" or "q8_0" */
-    uint32_t max_sequences;  /* in a step; default 16 */
-    uint32_t max_waiting;    /* default 64 */
+    char device[32];  /* "auto" */
+    uint32_t threads; /* 0: one a core */
+    uint32_t
+        context; /* tokens of one request at most; 0: what the model was trained for, at most 8192 */
+    uint32_t kv_tokens;     /* of all sequences; 0: 4 * context, at least */
+    hob_type kv_type;       /* "f16" or "q8_0" */
+    uint32_t max_sequences; /* in a step; default 16 */
+    uint32_t max_waiting;   /* default 64 */
 } hob_conf_model;
 
 typedef struct hob_conf {
-    char listen[64];         /* address; "0.0.0.0" */
-    uint16_t port;           /* 8443 */
-    bool plain;              /* no TLS and no keys: --dev only, loopback only */
-    char tls_cert[4096];     /* PEM, full chain; relative paths are relative to the configuration file */
+    char listen[64]; /* address; "0.0.0.0" */
+    uint16_t port;   /* 8443 */
+    bool plain;      /* no TLS and no keys: --dev only, loopback only */
+    char
+        tls_cert[4096]; /* PEM, full chain; relative paths are relative to the configuration file */
     char tls_key[4096];
-    char keys[4096];         /* file of key hashes */
+    char keys[4096]; /* file of key hashes */
     uint32_t model_count;
     hob_conf_model models[HOB_CONF_MODELS_MAX]; /* the first is `default` */
-    uint32_t default_output_tokens; /* when max_tokens is omitted; 1024 */
-    uint32_t max_body_bytes;        /* of a request; 8 MiB */
-    uint32_t max_connections;       /* 512 */
-    uint32_t max_connections_per_address; /* 128 */
-    uint32_t header_timeout_ms;     /* 10000 */
-    uint32_t body_timeout_ms;       /* whole body; 30000 */
-    uint32_t body_min_bytes_per_s;  /* after the first second; 1024 */
-    uint32_t idle_timeout_ms;       /* keep-alive; 60000 */
-    uint32_t stall_timeout_ms;      /* a reader that takes nothing; 60000 */
-    uint32_t outbox_bytes;          /* per connection; 256 KiB */
-    uint32_t drain_timeout_ms;      /* after SIGTERM; 30000 */
-    char log_level[16];             /* "error" "warn" "info" "debug" */
+    uint32_t default_output_tokens;             /* when max_tokens is omitted; 1024 */
+    uint32_t max_body_bytes;                    /* of a request; 8 MiB */
+    uint32_t max_connections;                   /* 512 */
+    uint32_t max_connections_per_address;       /* 128 */
+    uint32_t header_timeout_ms;                 /* 10000 */
+    uint32_t body_timeout_ms;                   /* whole body; 30000 */
+    uint32_t body_min_bytes_per_s;              /* after the first second; 1024 */
+    uint32_t idle_timeout_ms;                   /* keep-alive; 60000 */
+    uint32_t stall_timeout_ms;                  /* a reader that takes nothing; 60000 */
+    uint32_t outbox_bytes;                      /* per connection; 256 KiB */
+    uint32_t drain_timeout_ms;                  /* after SIGTERM; 30000 */
+    char log_level[16];                         /* "error" "warn" "info" "debug" */
 } hob_conf;
 
 void hob_conf_default(hob_conf *c); /* no model */

@@ -21,7 +21,8 @@ int hob_file_read(const char *path, size_t max, char **ret, size_t *ret_len, hob
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     struct stat st;
     if (fd < 0)
-        return hob_fail(diag, errno == ENOENT ? HOB_ENOENT : HOB_EIO, "%s: %s", path, strerror(errno));
+        return hob_fail(diag, errno == ENOENT ? HOB_ENOENT : HOB_EIO, "%s: %s", path,
+                        strerror(errno));
     if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
         hob_fail(diag, code, "%s: not a regular file", path);
         goto fail;
@@ -91,8 +92,11 @@ int hob_file_write(const char *path, const void *data, size_t len, mode_t mode, 
     size_t done = 0;
     int fd, n = snprintf(temporary, sizeof temporary, "%s.XXXXXX", path);
     if (n < 0 || (size_t)n >= sizeof temporary)
-        return hob_fail(diag, HOB_EINVAL, "%s: the path is longer than %zu bytes", path, sizeof temporary - 8);
-    fd = mkostemp(temporary, O_CLOEXEC); /* created 0600: a secret is never readable under the temporary name */
+        return hob_fail(diag, HOB_EINVAL, "%s: the path is longer than %zu bytes", path,
+                        sizeof temporary - 8);
+    fd =
+        mkostemp(temporary,
+                 O_CLOEXEC); /* created 0600: a secret is never readable under the temporary name */
     if (fd < 0)
         return hob_fail(diag, HOB_EIO, "%s: %s", temporary, strerror(errno));
     while (done < len) {
@@ -123,7 +127,8 @@ int hob_path_join(char *ret, size_t size, const char *a, const char *b, hob_diag
 {
     size_t first = b[0] == '/' || !a[0] ? 0 : strlen(a), second = strlen(b), total;
     if (!hob_add_size(first, second, &total) || !hob_add_size(total, 2, &total) || total > size)
-        return hob_fail(diag, HOB_ELIMIT, "the path %.100s is too long: at most %zu bytes", b, size - 1);
+        return hob_fail(diag, HOB_ELIMIT, "the path %.100s is too long: at most %zu bytes", b,
+                        size - 1);
     if (first) {
         memmove(ret, a, first);
         if (ret[first - 1] != '/')

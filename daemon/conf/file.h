@@ -11,10 +11,13 @@
 
 /* The whole file, followed by a NUL that is not counted; the caller frees it. HOB_ENOENT, HOB_EIO, HOB_ENOMEM,
  * HOB_ELIMIT when it has more than max bytes. Blocks on the file system. */
-HOB_MUST_CHECK int hob_file_read(const char *path, size_t max, char **ret, size_t *ret_len, hob_diag *diag);
+HOB_MUST_CHECK int hob_file_read(const char *path, size_t max, char **ret, size_t *ret_len,
+                                 hob_diag *diag);
 /* Replaces the file. HOB_EIO, HOB_EINVAL. Blocks on the file system. */
-HOB_MUST_CHECK int hob_file_write(const char *path, const void *data, size_t len, mode_t mode, hob_diag *diag);
+HOB_MUST_CHECK int hob_file_write(const char *path, const void *data, size_t len, mode_t mode,
+                                  hob_diag *diag);
 /* a + "/" + b into ret of size bytes; b alone when it is absolute or a is empty. HOB_ELIMIT. */
-HOB_MUST_CHECK int hob_path_join(char *ret, size_t size, const char *a, const char *b, hob_diag *diag);
+HOB_MUST_CHECK int hob_path_join(char *ret, size_t size, const char *a, const char *b,
+                                 hob_diag *diag);
 
 #endif

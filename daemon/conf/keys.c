@@ -74,17 +74,24 @@ static int parse_line(char *line, const char *path, size_t number, hob_key *ret,
     if (count == 0)
         return 0;
     if (count != 4)
-        return hob_fail(diag, HOB_EFORMAT, "%s:%zu: %s than the four fields: sha256-hex label tenant class", path, number,
-                        count < 4 ? "fewer" : "more");
+        return hob_fail(diag, HOB_EFORMAT,
+                        "%s:%zu: %s than the four fields: sha256-hex label tenant class", path,
+                        number, count < 4 ? "fewer" : "more");
     if (!hash_from_hex(fields[0], key.hash))
-        return hob_fail(diag, HOB_EFORMAT, "%s:%zu: the hash is not 64 lower-case hexadecimal digits", path, number);
+        return hob_fail(diag, HOB_EFORMAT,
+                        "%s:%zu: the hash is not 64 lower-case hexadecimal digits", path, number);
     if (!word_ok(fields[1], sizeof key.label))
-        return hob_fail(diag, HOB_EFORMAT, "%s:%zu: label: 1 to 63 letters, digits or . _ @ + - are allowed", path, number);
+        return hob_fail(diag, HOB_EFORMAT,
+                        "%s:%zu: label: 1 to 63 letters, digits or . _ @ + - are allowed", path,
+                        number);
     if (!word_ok(fields[2], sizeof key.tenant))
-        return hob_fail(diag, HOB_EFORMAT, "%s:%zu: tenant: 1 to 63 letters, digits or . _ @ + - are allowed", path, number);
+        return hob_fail(diag, HOB_EFORMAT,
+                        "%s:%zu: tenant: 1 to 63 letters, digits or . _ @ + - are allowed", path,
+                        number);
     if (!class_ok(fields[3]))
-        return hob_fail(diag, HOB_EFORMAT, "%s:%zu: class is \"%.20s\": interactive, standard or batch are allowed", path,
-                        number, fields[3]);
+        return hob_fail(diag, HOB_EFORMAT,
+                        "%s:%zu: class is \"%.20s\": interactive, standard or batch are allowed",
+                        path, number, fields[3]);
     memcpy(key.label, fields[1], strlen(fields[1]) + 1);
     memcpy(key.tenant, fields[2], strlen(fields[2]) + 1);
     memcpy(key.class_name, fields[3], strlen(fields[3]) + 1);
@@ -114,8 +121,9 @@ int hob_keys_load(const char *path, hob_keys *ret, hob_diag *diag)
         if (code > 0) {
             for (size_t i = 0; i < keys.count; i++) {
                 if (memcmp(keys.list[i].hash, key.hash, sizeof key.hash) == 0) {
-                    code = hob_fail(diag, HOB_EFORMAT, "%s:%zu: this key is already in the file, labelled %s", path, number,
-                                    keys.list[i].label);
+                    code = hob_fail(diag, HOB_EFORMAT,
+                                    "%s:%zu: this key is already in the file, labelled %s", path,
+                                    number, keys.list[i].label);
                     goto fail;
                 }
             }
@@ -124,7 +132,8 @@ int hob_keys_load(const char *path, hob_keys *ret, hob_diag *diag)
                 capacity = capacity ? capacity * 2 : 16; /* bounded by the file's size */
                 grown = realloc(keys.list, capacity * sizeof *grown);
                 if (!grown) {
-                    code = hob_fail(diag, HOB_ENOMEM, "%s: out of memory for %zu keys", path, capacity);
+                    code = hob_fail(diag, HOB_ENOMEM, "%s: out of memory for %zu keys", path,
+                                    capacity);
                     goto fail;
                 }
                 keys.list = grown;
@@ -226,9 +235,12 @@ int hob_keys_create(const char *path, const char *label, const char *tenant, con
     int code, n;
     _Static_assert(4 + KEY_DIGITS < HOB_KEY_TEXT_MAX, "a key's text and its NUL fit");
     if (!word_ok(label, sizeof limits.label) || !word_ok(tenant, sizeof limits.tenant))
-        return hob_fail(diag, HOB_EINVAL, "label and tenant: 1 to 63 letters, digits or . _ @ + - are allowed");
+        return hob_fail(diag, HOB_EINVAL,
+                        "label and tenant: 1 to 63 letters, digits or . _ @ + - are allowed");
     if (!class_ok(class_name))
-        return hob_fail(diag, HOB_EINVAL, "class is \"%.20s\": interactive, standard or batch are allowed", class_name);
+        return hob_fail(diag, HOB_EINVAL,
+                        "class is \"%.20s\": interactive, standard or batch are allowed",
+                        class_name);
     if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
         return hob_fail(diag, HOB_EIO, "no random numbers from the system: %s", strerror(errno));
     key_text(random, text);

@@ -27,7 +27,8 @@ void hob_keys_free(hob_keys *k);
 /* NULL: no such key. Always compares against every entry. */
 const hob_key *hob_keys_find(const hob_keys *k, const char *text, size_t len);
 /* Makes a key, appends its hash to the file at path (created 0600), writes the text to ret. */
-HOB_MUST_CHECK int hob_keys_create(const char *path, const char *label, const char *tenant, const char *class_name,
-                                   char ret[HOB_KEY_TEXT_MAX], hob_diag *diag);
+HOB_MUST_CHECK int hob_keys_create(const char *path, const char *label, const char *tenant,
+                                   const char *class_name, char ret[HOB_KEY_TEXT_MAX],
+                                   hob_diag *diag);
 
 #endif

@@ -82,7 +82,8 @@ static void add_name(names *n, int type, const void *value, size_t len)
     if (n->count == NAMES_MAX || len == 0 || len > sizeof n->list[0].value)
         return;
     for (size_t i = 0; i < n->count; i++)
-        if (n->list[i].type == type && n->list[i].len == len && memcmp(n->list[i].value, value, len) == 0)
+        if (n->list[i].type == type && n->list[i].len == len &&
+            memcmp(n->list[i].value, value, len) == 0)
             return;
     n->list[n->count].type = type;
     n->list[n->count].len = len;
@@ -121,7 +122,8 @@ static void todays_names(names *ret)
     if (gethostname(host, sizeof host) != 0 || !memchr(host, 0, sizeof host))
         host[0] = 0;
     size_t len = strlen(host);
-    if (len == 0 || strspn(host, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-") != len)
+    if (len == 0 ||
+        strspn(host, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-") != len)
         snprintf(host, sizeof host, "localhost");
     add_name(ret, MBEDTLS_X509_SAN_DNS_NAME, host, strlen(host));
     memcpy(ret->host, host, sizeof ret->host);
@@ -141,8 +143,12 @@ static bool certificate_names(const mbedtls_x509_crt *c, const name *n)
 
 static time_t certificate_time(const mbedtls_x509_time *t)
 {
-    struct tm tm = {.tm_year = t->year - 1900, .tm_mon = t->mon - 1, .tm_mday = t->day, .tm_hour = t->hour,
-                    .tm_min = t->min, .tm_sec = t->sec};
+    struct tm tm = {.tm_year = t->year - 1900,
+                    .tm_mon = t->mon - 1,
+                    .tm_mday = t->day,
+                    .tm_hour = t->hour,
+                    .tm_min = t->min,
+                    .tm_sec = t->sec};
     return timegm(&tm);
 }
 
@@ -191,8 +197,10 @@ static int pair_load(pair *p, const char *crt_path, const char *key_path, hob_di
         error = mbedtls_x509_crt_parse(&p->crt, (const uint8_t *)text, len + 1);
         free(text);
         if (error != 0)
-            return error < 0 ? fail_tls(diag, "not a PEM certificate", crt_path, error)
-                             : hob_fail(diag, HOB_EFORMAT, "%s: %d of its certificates cannot be read", crt_path, error);
+            return error < 0
+                       ? fail_tls(diag, "not a PEM certificate", crt_path, error)
+                       : hob_fail(diag, HOB_EFORMAT, "%s: %d of its certificates cannot be read",
+                                  crt_path, error);
         p->has_crt = true;
     } else if (code != HOB_ENOENT) {
         return code;
@@ -200,7 +208,8 @@ static int pair_load(pair *p, const char *crt_path, const char *key_path, hob_di
     text = NULL;
     code = hob_file_read(key_path, PEM_MAX, &text, &len, diag);
     if (code == 0) {
-        error = mbedtls_pk_parse_key(&p->key, (const uint8_t *)text, len + 1, NULL, 0, random_bytes, NULL);
+        error = mbedtls_pk_parse_key(&p->key, (const uint8_t *)text, len + 1, NULL, 0, random_bytes,
+                                     NULL);
         free_secret(text, len);
         if (error != 0)
             return fail_tls(diag, "not a PEM private key", key_path, error);
@@ -216,7 +225,8 @@ static int make_key(mbedtls_pk_context *key, const char *path, hob_diag *diag)
     uint8_t pem[2048];
     int code, error = mbedtls_pk_setup(key, mbedtls_pk_info_from_type(MBEDTLS_PK_ECKEY));
     if (error == 0)
-        error = mbedtls_ecp_gen_key(MBEDTLS_ECP_DP_SECP256R1, mbedtls_pk_ec(*key), random_bytes, NULL);
+        error =
+            mbedtls_ecp_gen_key(MBEDTLS_ECP_DP_SECP256R1, mbedtls_pk_ec(*key), random_bytes, NULL);
     if (error == 0)
         error = mbedtls_pk_write_key_pem(key, pem, sizeof pem);
     if (error != 0)
@@ -245,7 +255,8 @@ static int sign_certificate(const request *r, uint8_t *pem, size_t size)
     char from[16], to[16];
     int error = MBEDTLS_ERR_X509_BAD_INPUT_DATA;
     bool ca = !r->names;
-    unsigned key_usage = ca ? MBEDTLS_X509_KU_KEY_CERT_SIGN | MBEDTLS_X509_KU_CRL_SIGN : MBEDTLS_X509_KU_DIGITAL_SIGNATURE;
+    unsigned key_usage = ca ? MBEDTLS_X509_KU_KEY_CERT_SIGN | MBEDTLS_X509_KU_CRL_SIGN
+                            : MBEDTLS_X509_KU_DIGITAL_SIGNATURE;
 
     mbedtls_x509write_crt_init(&w);
     mbedtls_x509write_crt_set_version(&w, MBEDTLS_X509_CRT_VERSION_3);
@@ -256,7 +267,8 @@ static int sign_certificate(const request *r, uint8_t *pem, size_t size)
         goto end;
     if ((error = random_bytes(NULL, serial, sizeof serial)) != 0)
         goto end;
-    serial[0] = (uint8_t)((serial[0] & 0x7f) | 0x40); /* positive, and its first octet is needed (RFC 5280, 4.1.2.2) */
+    serial[0] = (uint8_t)((serial[0] & 0x7f) |
+                          0x40); /* positive, and its first octet is needed (RFC 5280, 4.1.2.2) */
     if ((error = mbedtls_x509write_crt_set_serial_raw(&w, serial, sizeof serial)) != 0 ||
         (error = mbedtls_x509write_crt_set_validity(&w, from, to)) != 0 ||
         (error = mbedtls_x509write_crt_set_subject_name(&w, r->subject)) != 0 ||
@@ -293,13 +305,18 @@ static int make_ca(pair *ca, const char *crt_path, const char *key_path, time_t 
 {
     char subject[128];
     uint8_t pem[4096], tag[4];
-    request r = {.subject = subject, .issuer = subject, .key = &ca->key, .issuer_key = &ca->key,
-                 .from = now - BACKDATE_S, .to = now + (time_t)CA_DAYS * DAY_S};
+    request r = {.subject = subject,
+                 .issuer = subject,
+                 .key = &ca->key,
+                 .issuer_key = &ca->key,
+                 .from = now - BACKDATE_S,
+                 .to = now + (time_t)CA_DAYS * DAY_S};
     int code, error = random_bytes(NULL, tag, sizeof tag);
     if (error != 0)
         return fail_tls(diag, "no random numbers", crt_path, error);
     /* The tag tells two boxes' authorities apart in a client's list. */
-    snprintf(subject, sizeof subject, "O=hob,CN=hob CA %02x%02x%02x%02x", tag[0], tag[1], tag[2], tag[3]);
+    snprintf(subject, sizeof subject, "O=hob,CN=hob CA %02x%02x%02x%02x", tag[0], tag[1], tag[2],
+             tag[3]);
     if (!ca->has_key) {
         code = make_key(&ca->key, key_path, diag);
         if (code < 0)
@@ -315,15 +332,20 @@ static int make_ca(pair *ca, const char *crt_path, const char *key_path, time_t 
     return hob_file_write(crt_path, pem, strlen((char *)pem), 0644, diag);
 }
 
-static int make_leaf(pair *ca, pair *leaf, const names *n, const char *crt_path, const char *key_path, time_t now,
-                     hob_diag *diag)
+static int make_leaf(pair *ca, pair *leaf, const names *n, const char *crt_path,
+                     const char *key_path, time_t now, hob_diag *diag)
 {
     char subject[128], issuer[256];
     uint8_t chain[16384];
     size_t used, left;
     time_t ca_end = certificate_time(&ca->crt.valid_to);
-    request r = {.subject = subject, .issuer = issuer, .key = &leaf->key, .issuer_key = &ca->key, .names = n,
-                 .from = now - BACKDATE_S, .to = now - BACKDATE_S + (time_t)LEAF_DAYS * DAY_S - 1};
+    request r = {.subject = subject,
+                 .issuer = issuer,
+                 .key = &leaf->key,
+                 .issuer_key = &ca->key,
+                 .names = n,
+                 .from = now - BACKDATE_S,
+                 .to = now - BACKDATE_S + (time_t)LEAF_DAYS * DAY_S - 1};
     int code, error;
     if (r.to > ca_end)
         r.to = ca_end;
@@ -342,8 +364,8 @@ static int make_leaf(pair *ca, pair *leaf, const names *n, const char *crt_path,
         return fail_tls(diag, "cannot make the certificate", crt_path, error);
     used = strlen((char *)chain);
     left = sizeof chain - used;
-    error = mbedtls_pem_write_buffer("-----BEGIN CERTIFICATE-----\n", "-----END CERTIFICATE-----\n", ca->crt.raw.p,
-                                     ca->crt.raw.len, chain + used, left, &left);
+    error = mbedtls_pem_write_buffer("-----BEGIN CERTIFICATE-----\n", "-----END CERTIFICATE-----\n",
+                                     ca->crt.raw.p, ca->crt.raw.len, chain + used, left, &left);
     if (error != 0)
         return fail_tls(diag, "cannot make the certificate's chain", crt_path, error);
     return hob_file_write(crt_path, chain, strlen((char *)chain), 0644, diag);
@@ -391,15 +413,18 @@ int hob_pki_ensure(const char *dir, hob_diag *diag)
         code = hob_fail(diag, HOB_EIO, "%s: %s", dir, strerror(errno));
         goto end;
     }
-    if ((code = pair_load(&ca, path[0], path[1], diag)) < 0 || (code = pair_load(&leaf, path[2], path[3], diag)) < 0)
+    if ((code = pair_load(&ca, path[0], path[1], diag)) < 0 ||
+        (code = pair_load(&leaf, path[2], path[3], diag)) < 0)
         goto end;
     todays_names(&today);
 
     if (!ca.has_crt) {
         /* A certificate without its authority: a new authority would not be the one that clients trust. */
         if (leaf.has_crt && leaf.has_key) {
-            code = hob_fail(diag, HOB_EINVAL, "%s is missing while %s exists: put it back, or remove both to start anew",
-                            path[0], path[2]);
+            code =
+                hob_fail(diag, HOB_EINVAL,
+                         "%s is missing while %s exists: put it back, or remove both to start anew",
+                         path[0], path[2]);
             goto end;
         }
         code = make_ca(&ca, path[0], path[1], now, diag);
@@ -412,7 +437,9 @@ int hob_pki_ensure(const char *dir, hob_diag *diag)
     }
     if (!leaf_is_good(&leaf, &today, now)) {
         if (!ca.has_key) {
-            code = hob_fail(diag, HOB_ENOENT, "%s must be renewed but the authority's key %s is missing", path[2], path[1]);
+            code = hob_fail(diag, HOB_ENOENT,
+                            "%s must be renewed but the authority's key %s is missing", path[2],
+                            path[1]);
             goto end;
         }
         if (mbedtls_pk_check_pair(&ca.crt.pk, &ca.key, random_bytes, NULL) != 0) {
@@ -420,7 +447,8 @@ int hob_pki_ensure(const char *dir, hob_diag *diag)
             goto end;
         }
         if (certificate_time(&ca.crt.valid_to) <= now) {
-            code = hob_fail(diag, HOB_EINVAL, "%s has expired: remove the files of %s to start anew", path[0], dir);
+            code = hob_fail(diag, HOB_EINVAL,
+                            "%s has expired: remove the files of %s to start anew", path[0], dir);
             goto end;
         }
         code = make_leaf(&ca, &leaf, &today, path[2], path[3], now, diag);

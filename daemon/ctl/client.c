@@ -139,15 +139,12 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *use
     if (!c)
         return 0;
     switch (reason) {
-    case LWS_CALLBACK_CLIENT_CONNECTION_ERROR:
-        fail_connection(c, in);
-        return 0;
+    case LWS_CALLBACK_CLIENT_CONNECTION_ERROR: fail_connection(c, in); return 0;
     case LWS_CALLBACK_CLIENT_APPEND_HANDSHAKE_HEADER: {
         unsigned char **p = in;
         return add_headers(c, wsi, p, *p + len);
     }
-    case LWS_CALLBACK_CLIENT_HTTP_WRITEABLE:
-        return write_body(c, wsi);
+    case LWS_CALLBACK_CLIENT_HTTP_WRITEABLE: return write_body(c, wsi);
     case LWS_CALLBACK_ESTABLISHED_CLIENT_HTTP:
         c->status = (int)lws_http_client_http_response(wsi);
         lws_set_timeout(wsi, NO_PENDING_TIMEOUT, 0); /* a stream lasts as long as it lasts */
@@ -157,8 +154,7 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *use
         int room = CHUNK_BYTES;
         return lws_http_client_read(wsi, &at, &room) < 0 ? -1 : 0;
     }
-    case LWS_CALLBACK_RECEIVE_CLIENT_HTTP_READ:
-        return take_body(c, in, len);
+    case LWS_CALLBACK_RECEIVE_CLIENT_HTTP_READ: return take_body(c, in, len);
     case LWS_CALLBACK_COMPLETED_CLIENT_HTTP:
         c->complete = true;
         finish(c, 0);
@@ -169,8 +165,7 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *use
                    hob_fail(&c->diag, HOB_EIO, "%s closed the connection before the answer ended",
                             c->server->host));
         return 0;
-    default:
-        return 0;
+    default: return 0;
     }
 }
 

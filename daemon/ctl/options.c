@@ -65,9 +65,7 @@ static bool take_value(const hob_syntax *s, const hob_option *o, const char *tex
     uint64_t u;
     double d;
     switch (o->kind) {
-    case HOB_OPTION_TEXT:
-        *(const char **)o->value = text;
-        return true;
+    case HOB_OPTION_TEXT: *(const char **)o->value = text; return true;
     case HOB_OPTION_CHOICE:
         if (!is_choice(o->choices, text)) {
             fprintf(stderr, "hobctl %s: %s: got \"%s\", allowed: %s\n", s->command, o->name, text,
@@ -101,8 +99,7 @@ static bool take_value(const hob_syntax *s, const hob_option *o, const char *tex
         }
         *(double *)o->value = d;
         return true;
-    case HOB_OPTION_FLAG:
-        break;
+    case HOB_OPTION_FLAG: break;
     }
     return false;
 }

@@ -21,7 +21,8 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char mark[] = "# Written by hobctl setup, and again each time it runs. Remove this line to keep your changes.\n";
+static const char mark[] = "# Written by hobctl setup, and again each time it runs. Remove this "
+                           "line to keep your changes.\n";
 
 /* libconfig's strings: quotes and backslashes are escaped; a path with control characters is refused. */
 static int quote(char *ret, size_t size, const char *text, hob_diag *diag)
@@ -29,7 +30,8 @@ static int quote(char *ret, size_t size, const char *text, hob_diag *diag)
     size_t n = 0;
     for (const char *c = text; *c; c++) {
         if ((unsigned char)*c < 0x20)
-            return hob_fail(diag, HOB_EINVAL, "%.100s: a path with control characters cannot be configured", text);
+            return hob_fail(diag, HOB_EINVAL,
+                            "%.100s: a path with control characters cannot be configured", text);
         if (n + 3 > size)
             return hob_fail(diag, HOB_ELIMIT, "%.100s: the path is too long", text);
         if (*c == '"' || *c == '\\')
@@ -59,7 +61,8 @@ static void model_name(const char *path, char *ret, size_t size)
         snprintf(ret, size, "model");
 }
 
-static int write_conf(const char *path, const char *listen, unsigned port, const char *model, const char *name, hob_diag *diag)
+static int write_conf(const char *path, const char *listen, unsigned port, const char *model,
+                      const char *name, hob_diag *diag)
 {
     static hob_conf conf;
     char quoted[2 * PATH_MAX + 1], text[3 * PATH_MAX + 1024], *old = NULL;
@@ -81,7 +84,8 @@ static int write_conf(const char *path, const char *listen, unsigned port, const
     }
     n = snprintf(text, sizeof text,
                  "%s# config/hob.conf of the sources describes every key.\n"
-                 "listen = \"%s\";\nport = %u;\ntls = {\n    cert = \"cert.pem\";\n    key = \"key.pem\";\n};\nkeys = \"keys\";\n"
+                 "listen = \"%s\";\nport = %u;\ntls = {\n    cert = \"cert.pem\";\n    key = "
+                 "\"key.pem\";\n};\nkeys = \"keys\";\n"
                  "models = (\n    {\n        name = \"%s\";\n        path = \"%s\";\n    }\n);\n",
                  mark, listen, port, name, quoted);
     if (n < 0 || (size_t)n >= sizeof text)
@@ -97,8 +101,10 @@ static int write_url(const char *path, const char *listen, unsigned port, hob_di
 {
     char text[128], *old = NULL;
     size_t len;
-    const char *host = strcmp(listen, "0.0.0.0") == 0 || strcmp(listen, "::") == 0 ? "127.0.0.1" : listen;
-    snprintf(text, sizeof text, strchr(host, ':') ? "https://[%s]:%u\n" : "https://%s:%u\n", host, port);
+    const char *host =
+        strcmp(listen, "0.0.0.0") == 0 || strcmp(listen, "::") == 0 ? "127.0.0.1" : listen;
+    snprintf(text, sizeof text, strchr(host, ':') ? "https://[%s]:%u\n" : "https://%s:%u\n", host,
+             port);
     if (hob_file_read(path, 4096, &old, &len, NULL) == 0 && strcmp(old, text) == 0) {
         free(old);
         return 0;
@@ -152,7 +158,8 @@ int hob_ctl_setup(int argc, char **argv)
         HOB_U32("--port", &port, 1, 65535, "(8443)"),
     };
     const hob_syntax syntax = {.command = "setup",
-                               .summary = "Makes certificates, a first API key and a configuration.",
+                               .summary =
+                                   "Makes certificates, a first API key and a configuration.",
                                .options = options,
                                .option_count = sizeof options / sizeof options[0]};
     char path[5][PATH_MAX], file[PATH_MAX], named[64];

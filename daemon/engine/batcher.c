@@ -24,14 +24,14 @@ struct hob_batcher {
     hob_sequence *running, *waiting; /* in order of arrival */
     hob_batcher_stats stats;
     /* One step's arrays, sized once. */
-    uint32_t *tokens;              /* [step_rows] */
-    hob_span *spans;               /* [max_sequences] */
-    hob_sequence **span_owner;     /* [max_sequences] */
-    uint32_t *logit_rows;          /* [max_sequences] */
-    hob_sequence **logit_owner;    /* [max_sequences] */
-    hob_candidates_in *wanted;     /* [max_sequences] */
-    hob_candidates *candidates;    /* [max_sequences] */
-    float *full_row;               /* [vocab] */
+    uint32_t *tokens;           /* [step_rows] */
+    hob_span *spans;            /* [max_sequences] */
+    hob_sequence **span_owner;  /* [max_sequences] */
+    uint32_t *logit_rows;       /* [max_sequences] */
+    hob_sequence **logit_owner; /* [max_sequences] */
+    hob_candidates_in *wanted;  /* [max_sequences] */
+    hob_candidates *candidates; /* [max_sequences] */
+    float *full_row;            /* [vocab] */
 };
 
 const char *hob_finish_name(hob_finish f)
@@ -50,7 +50,9 @@ int hob_batcher_new(hob_model *m, const hob_batcher_options *o, hob_batcher **re
 {
     int rc;
     if (o->max_sequences == 0 || o->step_rows < o->max_sequences)
-        return hob_fail(diag, HOB_EINVAL, "batcher: %u rows a step for %u sequences, at least one row each", o->step_rows, o->max_sequences);
+        return hob_fail(diag, HOB_EINVAL,
+                        "batcher: %u rows a step for %u sequences, at least one row each",
+                        o->step_rows, o->max_sequences);
     hob_batcher *b = calloc(1, sizeof *b);
     if (!b)
         return hob_fail(diag, HOB_ENOMEM, "batcher: no memory");
@@ -66,12 +68,16 @@ int hob_batcher_new(hob_model *m, const hob_batcher_options *o, hob_batcher **re
     b->candidates = calloc(n, sizeof *b->candidates);
     b->full_row = calloc(hob_model_get_info(m)->vocab, sizeof *b->full_row);
     b->stats.kv_blocks = hob_kv_blocks_for(o->kv_tokens);
-    if (!b->tokens || !b->spans || !b->span_owner || !b->logit_rows || !b->logit_owner || !b->wanted || !b->candidates || !b->full_row ||
+    if (!b->tokens || !b->spans || !b->span_owner || !b->logit_rows || !b->logit_owner ||
+        !b->wanted || !b->candidates || !b->full_row ||
         hob_kv_pool_new(b->stats.kv_blocks, &b->pool) < 0) {
         rc = hob_fail(diag, HOB_ENOMEM, "batcher: no memory for %u sequences", n);
         goto fail;
     }
-    const hob_context_options options = {.max_rows = o->step_rows, .max_logit_rows = n, .kv_blocks = b->stats.kv_blocks, .kv_type = o->kv_type};
+    const hob_context_options options = {.max_rows = o->step_rows,
+                                         .max_logit_rows = n,
+                                         .kv_blocks = b->stats.kv_blocks,
+                                         .kv_type = o->kv_type};
     if ((rc = hob_context_new(m, &options, &b->context, diag)) < 0)
         goto fail;
     *ret = b;
@@ -141,13 +147,15 @@ int hob_batcher_submit(hob_batcher *b, const hob_request *r, hob_diag *diag)
 {
     hob_sequence *s;
     if (b->stats.waiting >= b->options.max_waiting + (b->options.max_sequences - b->stats.running))
-        return hob_fail(diag, HOB_ELIMIT, "queue: %u requests are waiting, at most %u may", b->stats.waiting, b->options.max_waiting);
+        return hob_fail(diag, HOB_ELIMIT, "queue: %u requests are waiting, at most %u may",
+                        b->stats.waiting, b->options.max_waiting);
     int rc = hob_sequence_new(b->model, r, b->options.context, &s, diag);
     if (rc < 0)
         return rc;
     uint32_t need = hob_kv_blocks_for(s->capacity);
     if (need > b->stats.kv_blocks) {
-        hob_fail(diag, HOB_ELIMIT, "KV cache: prompt and answer need %u tokens, it holds %u", s->capacity, b->stats.kv_blocks * HOB_KV_BLOCK_TOKENS);
+        hob_fail(diag, HOB_ELIMIT, "KV cache: prompt and answer need %u tokens, it holds %u",
+                 s->capacity, b->stats.kv_blocks * HOB_KV_BLOCK_TOKENS);
         hob_sequence_free(s);
         return HOB_ELIMIT;
     }
@@ -240,12 +248,13 @@ typedef struct step_plan {
 static void plan_rows(hob_batcher *b, step_plan *p, hob_sequence *s, uint32_t rows)
 {
     const uint32_t first = p->batch.row_count;
-    for (uint32_t need = hob_kv_blocks_for(s->computed + rows); s->block_count < need; s->block_count++, s->reserved--)
+    for (uint32_t need = hob_kv_blocks_for(s->computed + rows); s->block_count < need;
+         s->block_count++, s->reserved--)
         s->blocks[s->block_count] = hob_kv_pool_take(b->pool);
     memcpy(b->tokens + first, s->tokens + s->computed, rows * sizeof *b->tokens);
     b->span_owner[p->batch.span_count] = s;
-    b->spans[p->batch.span_count++] =
-        (hob_span){.first_row = first, .row_count = rows, .first_position = s->computed, .blocks = s->blocks};
+    b->spans[p->batch.span_count++] = (hob_span){
+        .first_row = first, .row_count = rows, .first_position = s->computed, .blocks = s->blocks};
     p->batch.row_count += rows;
     if (s->computed + rows == s->token_count) {
         b->logit_owner[p->batch.logit_count] = s;
@@ -255,7 +264,8 @@ static void plan_rows(hob_batcher *b, step_plan *p, hob_sequence *s, uint32_t ro
 
 static void plan_step(hob_batcher *b, step_plan *p)
 {
-    *p = (step_plan){.batch = {.tokens = b->tokens, .spans = b->spans, .logit_rows = b->logit_rows}};
+    *p =
+        (step_plan){.batch = {.tokens = b->tokens, .spans = b->spans, .logit_rows = b->logit_rows}};
     b->stats.stalled = 0;
     for (hob_sequence *s = b->running; s; s = s->next) {
         if (!is_runnable(s))
@@ -289,7 +299,8 @@ static void count_step(hob_batcher *b, const step_plan *p, uint64_t us)
     b->stats.decode_us += us * p->decode_rows / rows;
 }
 
-static int emit(hob_batcher *b, hob_sequence *s, const hob_candidates *c, uint32_t row, hob_token_sink *sink, void *user)
+static int emit(hob_batcher *b, hob_sequence *s, const hob_candidates *c, uint32_t row,
+                hob_token_sink *sink, void *user)
 {
     hob_sampled sampled;
     hob_token_event e = {.sampled = &sampled, .has_logprob = s->reports_logprobs};
@@ -302,7 +313,8 @@ static int emit(hob_batcher *b, hob_sequence *s, const hob_candidates *c, uint32
     e.token = sampled.token;
     if (!hob_tokenizer_is_end(hob_model_tokenizer(b->model), sampled.token)) {
         if (hob_sampler_accept(s->sampler, sampled.token, true) < 0) {
-            e = (hob_token_event){.token = HOB_TOKEN_NONE, .finish = HOB_FINISH_ERROR, .error = "no memory"};
+            e = (hob_token_event){
+                .token = HOB_TOKEN_NONE, .finish = HOB_FINISH_ERROR, .error = "no memory"};
             goto send;
         }
         s->tokens[s->token_count++] = sampled.token;
@@ -334,7 +346,8 @@ int hob_batcher_step(hob_batcher *b, hob_token_sink *sink, void *user)
         return rc;
     for (uint32_t i = 0; i < p.batch.logit_count; i++)
         hob_sampler_prepare(b->logit_owner[i]->sampler, i, &b->wanted[i]);
-    if (p.batch.logit_count && (rc = hob_context_candidates(b->context, b->wanted, p.batch.logit_count, b->candidates)) < 0)
+    if (p.batch.logit_count && (rc = hob_context_candidates(
+                                    b->context, b->wanted, p.batch.logit_count, b->candidates)) < 0)
         return rc;
     for (uint32_t i = 0; i < p.batch.span_count; i++)
         b->span_owner[i]->computed += p.batch.spans[i].row_count;

@@ -17,55 +17,59 @@ typedef struct hob_batcher hob_batcher;
 typedef struct hob_batcher_options {
     uint32_t max_sequences; /* running at once; more wait in order of arrival */
     uint32_t max_waiting;
-    uint32_t step_rows;     /* rows of a step at most */
-    uint32_t context;       /* tokens of one sequence at most, prompt and answer */
-    uint32_t kv_tokens;     /* of all sequences */
+    uint32_t step_rows; /* rows of a step at most */
+    uint32_t context;   /* tokens of one sequence at most, prompt and answer */
+    uint32_t kv_tokens; /* of all sequences */
     hob_type kv_type;
 } hob_batcher_options;
 
 typedef enum hob_finish {
     HOB_FINISH_NONE = 0,
-    HOB_FINISH_STOP = 1,    /* an end token or a stop string */
-    HOB_FINISH_LENGTH = 2,  /* max_tokens, or the context is full */
+    HOB_FINISH_STOP = 1,   /* an end token or a stop string */
+    HOB_FINISH_LENGTH = 2, /* max_tokens, or the context is full */
     HOB_FINISH_CANCEL = 3,
     HOB_FINISH_ERROR = 4,
 } hob_finish;
-const char *hob_finish_name(hob_finish f); /* "stop", "length", "cancelled", "error", NULL for none */
+const char *hob_finish_name(
+    hob_finish f); /* "stop", "length", "cancelled", "error", NULL for none */
 
 typedef struct hob_request {
     uint64_t id;            /* chosen by the caller, unique among the live ones */
     const uint32_t *tokens; /* [token_count] the prompt, then what was already generated; copied */
     uint32_t token_count;
-    uint32_t resumed;       /* how many of tokens were generated before a restart; their text is not sent again */
-    uint32_t max_tokens;    /* of the answer, resumed ones included */
-    uint32_t credit;        /* tokens that may be emitted before more credit comes */
+    uint32_t
+        resumed; /* how many of tokens were generated before a restart; their text is not sent again */
+    uint32_t max_tokens;          /* of the answer, resumed ones included */
+    uint32_t credit;              /* tokens that may be emitted before more credit comes */
     const hob_sampling *sampling; /* copied */
     const char *const *stops;
     uint32_t stop_count;
-    bool logprobs;          /* events carry the token's log probability and sampling->logprobs alternatives */
+    bool
+        logprobs; /* events carry the token's log probability and sampling->logprobs alternatives */
 } hob_request;
 
 typedef struct hob_token_event {
     uint64_t id;
-    uint32_t token;         /* HOB_TOKEN_NONE in an event that only finishes */
-    const char *text;       /* valid UTF-8 that became certain; may be empty; valid during the call */
+    uint32_t token;   /* HOB_TOKEN_NONE in an event that only finishes */
+    const char *text; /* valid UTF-8 that became certain; may be empty; valid during the call */
     size_t text_len;
     bool has_logprob;
     const hob_sampled *sampled; /* when has_logprob */
     hob_finish finish;
     uint32_t prompt_tokens, cached_tokens, answer_tokens;
-    const char *error;      /* when finish is HOB_FINISH_ERROR */
+    const char *error; /* when finish is HOB_FINISH_ERROR */
 } hob_token_event;
 typedef void hob_token_sink(void *user, const hob_token_event *event);
 
 typedef struct hob_batcher_stats {
     uint64_t steps, prefill_tokens, decode_tokens, finished, cancelled;
-    uint64_t prefill_us, decode_us; /* time of steps, shared out by rows */
+    uint64_t prefill_us, decode_us;     /* time of steps, shared out by rows */
     uint32_t running, waiting, stalled; /* stalled: running without credit */
     uint32_t kv_blocks, kv_blocks_free;
 } hob_batcher_stats;
 
-HOB_MUST_CHECK int hob_batcher_new(hob_model *m, const hob_batcher_options *o, hob_batcher **ret, hob_diag *diag);
+HOB_MUST_CHECK int hob_batcher_new(hob_model *m, const hob_batcher_options *o, hob_batcher **ret,
+                                   hob_diag *diag);
 void hob_batcher_free(hob_batcher *b);
 
 /* HOB_EINVAL, HOB_ELIMIT (longer than the context or the KV budget, with both counts; or too many waiting). */

@@ -23,7 +23,8 @@ enum {
     DEFAULT_SEQUENCES = 16,
     DEFAULT_WAITING = 64,
     STEP_ROWS = 512,
-    OUT_MAX = 64 * 1024 * 1024, /* bytes the gateway may leave unread before the engine gives up on it */
+    OUT_MAX =
+        64 * 1024 * 1024, /* bytes the gateway may leave unread before the engine gives up on it */
 };
 
 typedef struct engine_options {
@@ -43,7 +44,8 @@ void hob_engine_wake(hob_engine *e)
         _exit(1);
 }
 
-void hob_engine_send(hob_engine *e, hob_message_type type, uint64_t id, const void *payload, size_t len)
+void hob_engine_send(hob_engine *e, hob_message_type type, uint64_t id, const void *payload,
+                     size_t len)
 {
     pthread_mutex_lock(&e->out_lock);
     int rc = hob_message_append(&e->out, type, id, payload, len);
@@ -51,15 +53,17 @@ void hob_engine_send(hob_engine *e, hob_message_type type, uint64_t id, const vo
         rc = HOB_ELIMIT;
     pthread_mutex_unlock(&e->out_lock);
     if (rc < 0) {
-        fprintf(stderr, "hobd engine: cannot queue a message of %zu bytes: %s\n", len, hob_error_name(rc));
+        fprintf(stderr, "hobd engine: cannot queue a message of %zu bytes: %s\n", len,
+                hob_error_name(rc));
         _exit(1);
     }
 }
 
 void hob_engine_send_error(hob_engine *e, uint64_t id, int code, const char *message)
 {
-    json_t *text = json_string(message), *o = json_pack("{s:s, s:o}", "code", hob_error_name(code), "message",
-                                                        text ? text : json_string("the message is not valid UTF-8"));
+    json_t *text = json_string(message),
+           *o = json_pack("{s:s, s:o}", "code", hob_error_name(code), "message",
+                          text ? text : json_string("the message is not valid UTF-8"));
     char *payload = o ? json_dumps(o, JSON_COMPACT) : NULL;
     if (payload)
         hob_engine_send(e, HOB_MSG_ERROR, id, payload, strlen(payload));
@@ -97,7 +101,9 @@ static int route(void *user, const hob_message *m)
     case HOB_MSG_PREPARE:
         rc = hob_prepared_add(e, m->id, m->len);
         if (rc < 0) {
-            hob_engine_send_error(e, m->id, rc, rc == HOB_ENOMEM ? "too many requests are being prepared" : "the request id is in use");
+            hob_engine_send_error(e, m->id, rc,
+                                  rc == HOB_ENOMEM ? "too many requests are being prepared"
+                                                   : "the request id is in use");
             return 0;
         }
         return hob_mailbox_put(&e->for_text, m);
@@ -106,8 +112,7 @@ static int route(void *user, const hob_message *m)
         hob_prepared_drop(e, m->id); /* at once, so that `text` need not work on it */
         return hob_mailbox_put(&e->for_step, m);
     case HOB_MSG_RUN:
-    case HOB_MSG_CREDIT:
-        return hob_mailbox_put(&e->for_step, m);
+    case HOB_MSG_CREDIT: return hob_mailbox_put(&e->for_step, m);
     default:
         fprintf(stderr, "hobd engine: message type %d is not for an engine\n", m->type);
         return HOB_EFORMAT;
@@ -124,7 +129,8 @@ static void io_loop(hob_engine *e)
         pthread_mutex_lock(&e->out_lock);
         bool pending = hob_bytes_left(&e->out) > 0;
         pthread_mutex_unlock(&e->out_lock);
-        struct pollfd fds[2] = {{e->fd, (short)(POLLIN | (pending ? POLLOUT : 0)), 0}, {e->wake, POLLIN, 0}};
+        struct pollfd fds[2] = {{e->fd, (short)(POLLIN | (pending ? POLLOUT : 0)), 0},
+                                {e->wake, POLLIN, 0}};
         if (poll(fds, 2, -1) < 0 && errno != EINTR)
             break;
         uint64_t count;
@@ -163,11 +169,19 @@ uint64_t hob_resident_bytes(void)
 
 static int parse_options(int argc, char **argv, engine_options *o)
 {
-    const struct { const char *name; const char **text; uint32_t *number; } known[] = {
-        {"--fd", NULL, &o->fd},           {"--model", &o->model, NULL},
-        {"--device", &o->device, NULL},   {"--threads", NULL, &o->threads},
-        {"--context", NULL, &o->context}, {"--kv-tokens", NULL, &o->kv_tokens},
-        {"--kv", &o->kv, NULL},           {"--max-sequences", NULL, &o->max_sequences},
+    const struct {
+        const char *name;
+        const char **text;
+        uint32_t *number;
+    } known[] = {
+        {"--fd", NULL, &o->fd},
+        {"--model", &o->model, NULL},
+        {"--device", &o->device, NULL},
+        {"--threads", NULL, &o->threads},
+        {"--context", NULL, &o->context},
+        {"--kv-tokens", NULL, &o->kv_tokens},
+        {"--kv", &o->kv, NULL},
+        {"--max-sequences", NULL, &o->max_sequences},
         {"--max-waiting", NULL, &o->max_waiting},
     };
     for (int i = 0; i + 1 < argc; i += 2) {
@@ -198,23 +212,29 @@ static int load(hob_engine *e, const engine_options *o, hob_diag *diag)
     if (rc < 0 || (rc = hob_model_open(o->model, dev, &e->model, diag)) < 0)
         return rc;
     const hob_model_info *info = hob_model_get_info(e->model);
-    e->context = o->context ? o->context : info->context_train < DEFAULT_CONTEXT ? info->context_train : DEFAULT_CONTEXT;
+    e->context = o->context                              ? o->context
+                 : info->context_train < DEFAULT_CONTEXT ? info->context_train
+                                                         : DEFAULT_CONTEXT;
     if (e->context > info->context_train)
-        return hob_fail(diag, HOB_EINVAL, "context: %u tokens, the model was trained for %u", e->context, info->context_train);
+        return hob_fail(diag, HOB_EINVAL, "context: %u tokens, the model was trained for %u",
+                        e->context, info->context_train);
     const uint32_t sequences = o->max_sequences ? o->max_sequences : DEFAULT_SEQUENCES;
-    const hob_batcher_options options = {.max_sequences = sequences,
-                                         .max_waiting = o->max_waiting ? o->max_waiting : DEFAULT_WAITING,
-                                         .step_rows = STEP_ROWS > sequences ? STEP_ROWS : sequences,
-                                         .context = e->context,
-                                         .kv_tokens = o->kv_tokens ? o->kv_tokens : 2 * e->context,
-                                         .kv_type = o->kv && strcmp(o->kv, "q8_0") == 0 ? HOB_TYPE_Q8_0 : HOB_TYPE_F16};
+    const hob_batcher_options options = {
+        .max_sequences = sequences,
+        .max_waiting = o->max_waiting ? o->max_waiting : DEFAULT_WAITING,
+        .step_rows = STEP_ROWS > sequences ? STEP_ROWS : sequences,
+        .context = e->context,
+        .kv_tokens = o->kv_tokens ? o->kv_tokens : 2 * e->context,
+        .kv_type = o->kv && strcmp(o->kv, "q8_0") == 0 ? HOB_TYPE_Q8_0 : HOB_TYPE_F16};
     if ((rc = hob_batcher_new(e->model, &options, &e->batcher, diag)) < 0)
         return rc;
-    json_t *hello = json_pack("{s:s,s:s,s:I,s:I,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I}", "model", info->name, "architecture", info->architecture,
-                              "context", (json_int_t)e->context, "vocab", (json_int_t)info->vocab, "device", dev->info.name, "isa",
-                              dev->info.isa, "threads", (json_int_t)dev->info.threads, "resident_bytes", (json_int_t)hob_resident_bytes(),
-                              "weight_bytes", (json_int_t)info->weight_bytes, "kv_tokens", (json_int_t)options.kv_tokens, "max_sequences",
-                              (json_int_t)sequences, "load_ms", (json_int_t)((hob_now_us() - start) / 1000));
+    json_t *hello = json_pack(
+        "{s:s,s:s,s:I,s:I,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I}", "model", info->name, "architecture",
+        info->architecture, "context", (json_int_t)e->context, "vocab", (json_int_t)info->vocab,
+        "device", dev->info.name, "isa", dev->info.isa, "threads", (json_int_t)dev->info.threads,
+        "resident_bytes", (json_int_t)hob_resident_bytes(), "weight_bytes",
+        (json_int_t)info->weight_bytes, "kv_tokens", (json_int_t)options.kv_tokens, "max_sequences",
+        (json_int_t)sequences, "load_ms", (json_int_t)((hob_now_us() - start) / 1000));
     char *text = hello ? json_dumps(hello, JSON_COMPACT) : NULL;
     json_decref(hello);
     if (!text)
@@ -227,7 +247,8 @@ static int load(hob_engine *e, const engine_options *o, hob_diag *diag)
 static int start_threads(hob_engine *e)
 {
     pthread_t text, step;
-    if (pthread_create(&text, NULL, hob_engine_text_thread, e) || pthread_create(&step, NULL, hob_engine_step_thread, e))
+    if (pthread_create(&text, NULL, hob_engine_text_thread, e) ||
+        pthread_create(&step, NULL, hob_engine_step_thread, e))
         return HOB_ENOMEM;
     pthread_setname_np(text, "text");
     pthread_setname_np(step, "step");
@@ -252,7 +273,8 @@ int hob_engine_main(int argc, char **argv)
     e->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     pthread_mutex_init(&e->out_lock, NULL);
     pthread_mutex_init(&e->prepared_lock, NULL);
-    if (fcntl(e->fd, F_SETFL, O_NONBLOCK) < 0 || e->wake < 0 || hob_mailbox_init(&e->for_text) < 0 || hob_mailbox_init(&e->for_step) < 0) {
+    if (fcntl(e->fd, F_SETFL, O_NONBLOCK) < 0 || e->wake < 0 ||
+        hob_mailbox_init(&e->for_text) < 0 || hob_mailbox_init(&e->for_step) < 0) {
         fprintf(stderr, "hobd engine: cannot use descriptor %d: %s\n", e->fd, strerror(errno));
         return 1;
     }

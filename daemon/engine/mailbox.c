@@ -60,7 +60,8 @@ hob_mail *hob_mailbox_take(hob_mailbox *b, int timeout_ms)
     }
     pthread_mutex_lock(&b->lock);
     for (int rc = 0; !b->first && timeout_ms != 0 && rc == 0;)
-        rc = timeout_ms < 0 ? pthread_cond_wait(&b->arrived, &b->lock) : pthread_cond_timedwait(&b->arrived, &b->lock, &until);
+        rc = timeout_ms < 0 ? pthread_cond_wait(&b->arrived, &b->lock)
+                            : pthread_cond_timedwait(&b->arrived, &b->lock, &until);
     hob_mail *all = b->first;
     b->first = NULL;
     b->last = &b->first;

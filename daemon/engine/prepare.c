@@ -44,7 +44,8 @@ int hob_prepared_add(hob_engine *e, uint64_t id, size_t bytes)
         rc = HOB_EINVAL;
     else if (e->prepared_count >= HOB_REQUESTS_MAX ||
              (e->prepare_bytes > 0 && e->prepare_bytes + bytes > HOB_PREPARE_BYTES_MAX))
-        rc = HOB_ENOMEM; /* a cancelled one still waits for `text`, so clients alone do not bound them */
+        rc =
+            HOB_ENOMEM; /* a cancelled one still waits for `text`, so clients alone do not bound them */
     else {
         hob_prepared *p = calloc(1, sizeof *p);
         if (p) {
@@ -133,19 +134,22 @@ static int tokenize_messages(hob_engine *e, json_t *request, hob_ids *ids, hob_d
     int rc;
 
     if (!chat) {
-        rc = hob_fail(diag, HOB_EUNSUPPORTED, "messages: this model has no chat template; use a plain prompt");
+        rc = hob_fail(diag, HOB_EUNSUPPORTED,
+                      "messages: this model has no chat template; use a plain prompt");
         goto done;
     }
     if (!trusted || !variables || set_token(trusted, "bos_token", t, hob_tokenizer_bos(t)) < 0 ||
         set_token(trusted, "eos_token", t, hob_tokenizer_eos(t)) < 0 ||
         json_object_set(variables, "messages", json_object_get(request, "messages")) < 0 ||
         json_object_set_new(variables, "add_generation_prompt", json_true()) < 0 ||
-        (json_object_get(request, "tools") && json_object_set(variables, "tools", json_object_get(request, "tools")) < 0)) {
+        (json_object_get(request, "tools") &&
+         json_object_set(variables, "tools", json_object_get(request, "tools")) < 0)) {
         rc = hob_fail(diag, HOB_ENOMEM, "messages: no memory");
         goto done;
     }
     if ((rc = hob_template_render(chat, variables, trusted, HOB_MESSAGE_MAX, &r, diag)) == 0)
-        rc = hob_tokenize(t, r.text, r.len, r.trusted, r.trusted_count, hob_tokenizer_adds_bos(t), 0, ids, diag);
+        rc = hob_tokenize(t, r.text, r.len, r.trusted, r.trusted_count, hob_tokenizer_adds_bos(t),
+                          0, ids, diag);
 done:
     hob_rendered_free(&r);
     json_decref(variables);
@@ -161,9 +165,11 @@ static int copy_ids(const hob_engine *e, json_t *list, hob_ids *ids, hob_diag *d
     json_array_foreach(list, i, v)
     {
         if (!json_is_integer(v) || json_integer_value(v) < 0 || json_integer_value(v) >= vocab)
-            return hob_fail(diag, HOB_EINVAL, "prompt: element %zu is no token id, 0 to %u", i, vocab - 1);
+            return hob_fail(diag, HOB_EINVAL, "prompt: element %zu is no token id, 0 to %u", i,
+                            vocab - 1);
         if (hob_ids_push(ids, (uint32_t)json_integer_value(v)) < 0)
-            return hob_fail(diag, HOB_ENOMEM, "prompt: no memory for %zu token ids", json_array_size(list));
+            return hob_fail(diag, HOB_ENOMEM, "prompt: no memory for %zu token ids",
+                            json_array_size(list));
     }
     return 0;
 }
@@ -175,7 +181,8 @@ static int tokenize_request(hob_engine *e, json_t *request, hob_ids *ids, hob_di
     if (json_is_array(json_object_get(request, "messages")))
         return tokenize_messages(e, request, ids, diag);
     if (json_is_string(prompt))
-        return hob_tokenize(t, json_string_value(prompt), json_string_length(prompt), NULL, 0, hob_tokenizer_adds_bos(t), 0, ids, diag);
+        return hob_tokenize(t, json_string_value(prompt), json_string_length(prompt), NULL, 0,
+                            hob_tokenizer_adds_bos(t), 0, ids, diag);
     if (json_is_array(list))
         return copy_ids(e, list, ids, diag);
     return hob_fail(diag, HOB_EFORMAT, "engine protocol: PREPARE without messages, prompt or ids");
@@ -185,8 +192,10 @@ static void send_too_long(hob_engine *e, uint64_t id, size_t tokens, size_t most
 {
     char text[256];
     int len = snprintf(text, sizeof text,
-                       "{\"code\": \"HOB_ELIMIT\", \"message\": \"the prompt has %zu tokens, at most %zu are possible\", "
-                       "\"tokens\": %zu, \"max_tokens\": %zu}", tokens, most, tokens, most);
+                       "{\"code\": \"HOB_ELIMIT\", \"message\": \"the prompt has %zu tokens, at "
+                       "most %zu are possible\", "
+                       "\"tokens\": %zu, \"max_tokens\": %zu}",
+                       tokens, most, tokens, most);
     hob_engine_send(e, HOB_MSG_ERROR, id, text, (size_t)len);
 }
 

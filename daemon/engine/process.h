@@ -8,8 +8,9 @@
 #include "daemon/engine/mailbox.h"
 
 enum {
-    HOB_REQUESTS_MAX = 4096,           /* known to an engine at once, before they run */
-    HOB_PREPARE_BYTES_MAX = 128 << 20, /* of PREPARE messages that wait for `text`; one alone may be longer */
+    HOB_REQUESTS_MAX = 4096, /* known to an engine at once, before they run */
+    HOB_PREPARE_BYTES_MAX =
+        128 << 20, /* of PREPARE messages that wait for `text`; one alone may be longer */
 };
 
 /* A request from PREPARE until it runs or is dropped. */
@@ -23,13 +24,13 @@ typedef struct hob_prepared {
 } hob_prepared;
 
 typedef struct hob_engine {
-    int fd;   /* io: socket to the gateway */
-    int wake; /* any: eventfd that makes io look at out */
-    hob_model *model;      /* immutable */
-    hob_batcher *batcher;  /* step */
-    uint32_t context;      /* immutable */
+    int fd;               /* io: socket to the gateway */
+    int wake;             /* any: eventfd that makes io look at out */
+    hob_model *model;     /* immutable */
+    hob_batcher *batcher; /* step */
+    uint32_t context;     /* immutable */
     pthread_mutex_t out_lock;
-    hob_bytes out;         /* under out_lock: bytes for the gateway */
+    hob_bytes out; /* under out_lock: bytes for the gateway */
     pthread_mutex_t prepared_lock;
     hob_prepared *prepared; /* under prepared_lock */
     uint32_t prepared_count;
@@ -38,16 +39,19 @@ typedef struct hob_engine {
 } hob_engine;
 
 /* Queue a message for the gateway; on no memory the engine ends, since the gateway would wait for ever. */
-void hob_engine_send(hob_engine *e, hob_message_type type, uint64_t id, const void *payload, size_t len);
+void hob_engine_send(hob_engine *e, hob_message_type type, uint64_t id, const void *payload,
+                     size_t len);
 void hob_engine_send_error(hob_engine *e, uint64_t id, int code, const char *message);
 void hob_engine_wake(hob_engine *e);
 
 /* The prepared table. Thread: any. */
 /* HOB_EINVAL: known already; HOB_ENOMEM: too many, or too long together. bytes: of its PREPARE */
 HOB_MUST_CHECK int hob_prepared_add(hob_engine *e, uint64_t id, size_t bytes);
-bool hob_prepared_finish(hob_engine *e, uint64_t id, hob_ids *ids);       /* takes ids over; false when it was dropped */
-hob_prepared *hob_prepared_take(hob_engine *e, uint64_t id);              /* a ready one, for the caller to free; or NULL */
-void hob_prepared_drop(hob_engine *e, uint64_t id);                       /* in whatever state */
+bool hob_prepared_finish(hob_engine *e, uint64_t id,
+                         hob_ids *ids); /* takes ids over; false when it was dropped */
+hob_prepared *hob_prepared_take(hob_engine *e,
+                                uint64_t id); /* a ready one, for the caller to free; or NULL */
+void hob_prepared_drop(hob_engine *e, uint64_t id); /* in whatever state */
 void hob_prepared_free(hob_prepared *p);
 
 void *hob_engine_text_thread(void *engine);

@@ -92,7 +92,8 @@ static void put_header(uint8_t *to, hob_message_type type, uint8_t flags, uint32
     hob_put_u64(to + 8, id);
 }
 
-int hob_message_append(hob_bytes *out, hob_message_type type, uint64_t id, const void *payload, size_t len)
+int hob_message_append(hob_bytes *out, hob_message_type type, uint64_t id, const void *payload,
+                       size_t len)
 {
     if (len > HOB_MESSAGE_MAX)
         return HOB_ELIMIT;
@@ -123,7 +124,8 @@ void hob_reader_free(hob_reader *r)
 
 /* Takes one whole frame off r->frame. Returns 1 when a message was completed and handled, 0 when more bytes are needed
  * or the message goes on. */
-static int reader_take_frame(hob_reader *r, hob_message_handler *handle, void *user, hob_diag *diag, bool *ret_again)
+static int reader_take_frame(hob_reader *r, hob_message_handler *handle, void *user, hob_diag *diag,
+                             bool *ret_again)
 {
     const uint8_t *p = r->frame.data + r->frame.start;
     size_t have = hob_bytes_left(&r->frame);
@@ -134,17 +136,23 @@ static int reader_take_frame(hob_reader *r, hob_message_handler *handle, void *u
     uint8_t type = p[2], flags = p[3];
     uint64_t id = hob_get_u64(p + 8);
     if (version != HOB_PROTOCOL_VERSION)
-        return hob_fail(diag, HOB_EFORMAT, "engine protocol: version %u, expected %d", version, HOB_PROTOCOL_VERSION);
+        return hob_fail(diag, HOB_EFORMAT, "engine protocol: version %u, expected %d", version,
+                        HOB_PROTOCOL_VERSION);
     if (flags & ~HOB_FRAME_MORE)
-        return hob_fail(diag, HOB_EFORMAT, "engine protocol: frame flags 0x%x, allowed 0x%x", flags, HOB_FRAME_MORE);
+        return hob_fail(diag, HOB_EFORMAT, "engine protocol: frame flags 0x%x, allowed 0x%x", flags,
+                        HOB_FRAME_MORE);
     if (len > HOB_FRAME_MAX)
-        return hob_fail(diag, HOB_EFORMAT, "engine protocol: frame of %u bytes, at most %d", len, HOB_FRAME_MAX);
+        return hob_fail(diag, HOB_EFORMAT, "engine protocol: frame of %u bytes, at most %d", len,
+                        HOB_FRAME_MAX);
     if (r->in_message && (type != r->type || id != r->id))
-        return hob_fail(diag, HOB_EFORMAT, "engine protocol: a frame of type %u inside a message of type %u", type, r->type);
+        return hob_fail(diag, HOB_EFORMAT,
+                        "engine protocol: a frame of type %u inside a message of type %u", type,
+                        r->type);
     if (have < HOB_FRAME_HEADER + len)
         return 0;
     if (hob_bytes_left(&r->message) + len > HOB_MESSAGE_MAX)
-        return hob_fail(diag, HOB_EFORMAT, "engine protocol: message over %d bytes", HOB_MESSAGE_MAX);
+        return hob_fail(diag, HOB_EFORMAT, "engine protocol: message over %d bytes",
+                        HOB_MESSAGE_MAX);
     int rc = hob_bytes_append(&r->message, p + HOB_FRAME_HEADER, len);
     if (rc < 0)
         return hob_fail(diag, rc, "engine protocol: no memory for a message");
@@ -159,7 +167,8 @@ static int reader_take_frame(hob_reader *r, hob_message_handler *handle, void *u
     rc = hob_bytes_append(&r->message, "", 1);
     if (rc < 0)
         return hob_fail(diag, rc, "engine protocol: no memory for a message");
-    hob_message m = {.type = (hob_message_type)type, .id = id, .payload = r->message.data, .len = whole};
+    hob_message m = {
+        .type = (hob_message_type)type, .id = id, .payload = r->message.data, .len = whole};
     rc = handle(user, &m);
     if (r->message.capacity > 1024 * 1024)
         hob_bytes_free(&r->message); /* one long prompt must not keep its memory for ever */
@@ -167,7 +176,8 @@ static int reader_take_frame(hob_reader *r, hob_message_handler *handle, void *u
     return rc;
 }
 
-int hob_reader_feed(hob_reader *r, const void *data, size_t len, hob_message_handler *handle, void *user, hob_diag *diag)
+int hob_reader_feed(hob_reader *r, const void *data, size_t len, hob_message_handler *handle,
+                    void *user, hob_diag *diag)
 {
     int rc = hob_bytes_append(&r->frame, data, len);
     if (rc < 0)
@@ -185,7 +195,8 @@ enum { TOKENS_HEADER = 20 };
 int hob_tokens_decode(const hob_message *m, hob_tokens_message *ret, hob_diag *diag)
 {
     if (m->len < TOKENS_HEADER)
-        return hob_fail(diag, HOB_EFORMAT, "engine protocol: TOKENS of %zu bytes, at least %d", m->len, TOKENS_HEADER);
+        return hob_fail(diag, HOB_EFORMAT, "engine protocol: TOKENS of %zu bytes, at least %d",
+                        m->len, TOKENS_HEADER);
     const uint8_t *p = m->payload;
     hob_tokens_message t = {
         .finish = p[0],
@@ -198,8 +209,10 @@ int hob_tokens_decode(const hob_message *m, hob_tokens_message *ret, hob_diag *d
     };
     size_t left = m->len - TOKENS_HEADER, ids = (size_t)t.token_count * 4;
     if (ids > left || t.text_len > left - ids)
-        return hob_fail(diag, HOB_EFORMAT, "engine protocol: TOKENS of %zu bytes announces %u ids and %zu bytes of text", m->len,
-                        t.token_count, t.text_len);
+        return hob_fail(
+            diag, HOB_EFORMAT,
+            "engine protocol: TOKENS of %zu bytes announces %u ids and %zu bytes of text", m->len,
+            t.token_count, t.text_len);
     t.ids = p + TOKENS_HEADER;
     t.text = (const char *)t.ids + ids;
     t.logprobs = t.text + t.text_len;
@@ -211,7 +224,8 @@ int hob_tokens_decode(const hob_message *m, hob_tokens_message *ret, hob_diag *d
 /* In one frame, straight into out: this runs once a token and allocates only when out grows. */
 int hob_tokens_append(hob_bytes *out, uint64_t id, const hob_tokens_message *t)
 {
-    size_t ids = (size_t)t->token_count * 4, len = TOKENS_HEADER + ids + t->text_len + t->logprobs_len;
+    size_t ids = (size_t)t->token_count * 4,
+           len = TOKENS_HEADER + ids + t->text_len + t->logprobs_len;
     if (len > HOB_FRAME_MAX || t->token_count > UINT16_MAX)
         return HOB_ELIMIT;
     int rc = bytes_reserve(out, HOB_FRAME_HEADER + len);

@@ -74,7 +74,8 @@ static inline size_t hob_bytes_left(const hob_bytes *b)
 }
 
 /* Appends a message, cut into frames. HOB_ENOMEM or HOB_ELIMIT, with out unchanged. */
-HOB_MUST_CHECK int hob_message_append(hob_bytes *out, hob_message_type type, uint64_t id, const void *payload, size_t len);
+HOB_MUST_CHECK int hob_message_append(hob_bytes *out, hob_message_type type, uint64_t id,
+                                      const void *payload, size_t len);
 
 typedef struct hob_message {
     hob_message_type type;
@@ -94,7 +95,8 @@ typedef struct hob_reader {
 } hob_reader;
 void hob_reader_free(hob_reader *r);
 /* HOB_EFORMAT on a broken frame (the connection is then unusable), HOB_ENOMEM, or the handler's code. */
-HOB_MUST_CHECK int hob_reader_feed(hob_reader *r, const void *data, size_t len, hob_message_handler *handle, void *user, hob_diag *diag);
+HOB_MUST_CHECK int hob_reader_feed(hob_reader *r, const void *data, size_t len,
+                                   hob_message_handler *handle, void *user, hob_diag *diag);
 
 /* Little-endian integers at any alignment. */
 uint32_t hob_get_u32(const void *p);

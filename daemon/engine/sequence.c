@@ -18,7 +18,8 @@ static uint32_t end_tokens(const hob_tokenizer *t, uint32_t ret[END_TOKENS_MAX])
     return count;
 }
 
-int hob_sequence_new(const hob_model *m, const hob_request *r, uint32_t context, hob_sequence **ret, hob_diag *diag)
+int hob_sequence_new(const hob_model *m, const hob_request *r, uint32_t context, hob_sequence **ret,
+                     hob_diag *diag)
 {
     const hob_tokenizer *t = hob_model_tokenizer(m);
     const uint32_t vocab = hob_tokenizer_size(t);
@@ -29,14 +30,18 @@ int hob_sequence_new(const hob_model *m, const hob_request *r, uint32_t context,
     if (r->token_count == 0)
         return hob_fail(diag, HOB_EINVAL, "prompt: 0 tokens, at least 1");
     if (r->resumed >= r->token_count)
-        return hob_fail(diag, HOB_EINVAL, "resumed: %u of %u tokens, the prompt needs at least 1", r->resumed, r->token_count);
+        return hob_fail(diag, HOB_EINVAL, "resumed: %u of %u tokens, the prompt needs at least 1",
+                        r->resumed, r->token_count);
     if (r->max_tokens == 0)
         return hob_fail(diag, HOB_EINVAL, "max_tokens: 0, at least 1");
     if (r->token_count > context || (r->token_count == context && r->resumed == 0))
-        return hob_fail(diag, HOB_ELIMIT, "prompt: %u tokens, the context holds %u with at least one of the answer", r->token_count, context);
+        return hob_fail(diag, HOB_ELIMIT,
+                        "prompt: %u tokens, the context holds %u with at least one of the answer",
+                        r->token_count, context);
     for (uint32_t i = 0; i < r->token_count; i++)
         if (r->tokens[i] >= vocab)
-            return hob_fail(diag, HOB_EINVAL, "prompt: token id %u at %u, the vocabulary has %u", r->tokens[i], i, vocab);
+            return hob_fail(diag, HOB_EINVAL, "prompt: token id %u at %u, the vocabulary has %u",
+                            r->tokens[i], i, vocab);
     if ((rc = hob_sampling_check(r->sampling, vocab, diag)) < 0)
         return rc;
 
@@ -47,7 +52,8 @@ int hob_sequence_new(const hob_model *m, const hob_request *r, uint32_t context,
     s->prompt_count = r->token_count - r->resumed;
     s->resumed = r->resumed;
     s->token_count = r->token_count;
-    s->capacity = r->max_tokens < context - s->prompt_count ? s->prompt_count + r->max_tokens : context;
+    s->capacity =
+        r->max_tokens < context - s->prompt_count ? s->prompt_count + r->max_tokens : context;
     if (s->capacity < s->token_count)
         s->capacity = s->token_count;
     s->credit = r->credit;
@@ -148,7 +154,10 @@ bool hob_sequence_replay(hob_sequence *s, const hob_model *m, hob_token_event *r
     const uint32_t total = s->token_count;
     for (uint32_t i = s->prompt_count; i < total; i++) {
         if (hob_sampler_accept(s->sampler, s->tokens[i], true) < 0) {
-            *ret = (hob_token_event){.id = s->id, .token = HOB_TOKEN_NONE, .finish = HOB_FINISH_ERROR, .error = "no memory"};
+            *ret = (hob_token_event){.id = s->id,
+                                     .token = HOB_TOKEN_NONE,
+                                     .finish = HOB_FINISH_ERROR,
+                                     .error = "no memory"};
             return true;
         }
         s->token_count = i + 1;

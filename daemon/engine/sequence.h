@@ -11,24 +11,26 @@
 typedef struct hob_sequence {
     struct hob_sequence *next; /* in the batcher's running or waiting list, in order of arrival */
     uint64_t id;
-    uint32_t *tokens;          /* [capacity] prompt, then answer */
+    uint32_t *tokens; /* [capacity] prompt, then answer */
     uint32_t token_count, capacity;
     uint32_t prompt_count;
     uint32_t resumed;
-    uint32_t computed;         /* positions whose K and V are in the cache */
+    uint32_t computed; /* positions whose K and V are in the cache */
     uint32_t credit;
-    uint32_t *blocks;          /* [hob_kv_blocks_for(capacity)] */
+    uint32_t *blocks;               /* [hob_kv_blocks_for(capacity)] */
     uint32_t block_count, reserved; /* taken; promised but not yet taken */
     bool reports_logprobs;
     hob_sampler *sampler;
     hob_detokenizer detokenizer;
-    hob_stops *stops;          /* NULL without stop strings */
-    char *piece, *text;        /* buffers of text_capacity bytes for one token's text, before and after stops */
+    hob_stops *stops; /* NULL without stop strings */
+    char *piece,
+        *text; /* buffers of text_capacity bytes for one token's text, before and after stops */
     size_t text_capacity;
 } hob_sequence;
 
 /* The prompt and the answer's room, at most `context` tokens. HOB_EINVAL, HOB_ENOMEM. */
-HOB_MUST_CHECK int hob_sequence_new(const hob_model *m, const hob_request *r, uint32_t context, hob_sequence **ret, hob_diag *diag);
+HOB_MUST_CHECK int hob_sequence_new(const hob_model *m, const hob_request *r, uint32_t context,
+                                    hob_sequence **ret, hob_diag *diag);
 void hob_sequence_free(hob_sequence *s);
 
 /* Takes a token of the answer into the text. Writes text and text_len of *ret, and finish when it ends the answer. */

@@ -26,7 +26,8 @@ static void queue_tokens(hob_engine *e, uint64_t id, const hob_tokens_message *t
 
 static void send_cancelled(hob_engine *e, uint64_t id)
 {
-    static const hob_tokens_message ended = {.finish = HOB_FINISH_CANCEL, .ids = (const uint8_t *)"", .text = "", .logprobs = ""};
+    static const hob_tokens_message ended = {
+        .finish = HOB_FINISH_CANCEL, .ids = (const uint8_t *)"", .text = "", .logprobs = ""};
     queue_tokens(e, id, &ended);
 }
 
@@ -66,13 +67,15 @@ static int read_bias(json_t *o, hob_sampling *s, hob_diag *diag)
     json_t *bias = json_object_get(o, "logit_bias"), *v;
     const char *key;
     if (json_object_size(bias) > HOB_BIAS_MAX)
-        return hob_fail(diag, HOB_EINVAL, "logit_bias: %zu entries, at most %d", json_object_size(bias), HOB_BIAS_MAX);
+        return hob_fail(diag, HOB_EINVAL, "logit_bias: %zu entries, at most %d",
+                        json_object_size(bias), HOB_BIAS_MAX);
     json_object_foreach(bias, key, v)
     {
         char *end;
         unsigned long id = strtoul(key, &end, 10);
         if (*end || end == key || id > UINT32_MAX || !json_is_number(v))
-            return hob_fail(diag, HOB_EINVAL, "logit_bias: \"%.20s\" must be a token id with a number", key);
+            return hob_fail(diag, HOB_EINVAL,
+                            "logit_bias: \"%.20s\" must be a token id with a number", key);
         for (uint32_t i = 0; i < s->bias_count; i++)
             if (s->bias[i].token == id)
                 return hob_fail(diag, HOB_EINVAL, "logit_bias: token %lu twice", id);
@@ -102,16 +105,23 @@ static int read_run(json_t *o, run_options *r, hob_diag *diag)
     int rc;
 
     hob_sampling_default(s);
-    if ((rc = read_number(o, "temperature", &s->temperature, diag)) < 0 || (rc = read_number(o, "top_p", &s->top_p, diag)) < 0 ||
-        (rc = read_number(o, "min_p", &s->min_p, diag)) < 0 || (rc = read_number(o, "repeat_penalty", &s->repeat_penalty, diag)) < 0 ||
+    if ((rc = read_number(o, "temperature", &s->temperature, diag)) < 0 ||
+        (rc = read_number(o, "top_p", &s->top_p, diag)) < 0 ||
+        (rc = read_number(o, "min_p", &s->min_p, diag)) < 0 ||
+        (rc = read_number(o, "repeat_penalty", &s->repeat_penalty, diag)) < 0 ||
         (rc = read_number(o, "presence_penalty", &s->presence_penalty, diag)) < 0 ||
-        (rc = read_number(o, "frequency_penalty", &s->frequency_penalty, diag)) < 0 || (rc = read_u32(o, "top_k", &s->top_k, diag)) < 0 ||
-        (rc = read_u32(o, "max_tokens", &r->max_tokens, diag)) < 0 || (rc = read_u32(o, "credit", &r->credit, diag)) < 0 ||
-        (rc = read_u32(o, "resumed", &r->resumed, diag)) < 0 || (rc = read_bias(o, s, diag)) < 0 || (rc = read_stops(o, r, diag)) < 0)
+        (rc = read_number(o, "frequency_penalty", &s->frequency_penalty, diag)) < 0 ||
+        (rc = read_u32(o, "top_k", &s->top_k, diag)) < 0 ||
+        (rc = read_u32(o, "max_tokens", &r->max_tokens, diag)) < 0 ||
+        (rc = read_u32(o, "credit", &r->credit, diag)) < 0 ||
+        (rc = read_u32(o, "resumed", &r->resumed, diag)) < 0 || (rc = read_bias(o, s, diag)) < 0 ||
+        (rc = read_stops(o, r, diag)) < 0)
         return rc;
     if (json_is_integer(logprobs) && json_integer_value(logprobs) >= 0) {
         r->logprobs = true;
-        s->logprobs = json_integer_value(logprobs) > HOB_LOGPROBS_MAX ? HOB_LOGPROBS_MAX : (uint32_t)json_integer_value(logprobs);
+        s->logprobs = json_integer_value(logprobs) > HOB_LOGPROBS_MAX
+                          ? HOB_LOGPROBS_MAX
+                          : (uint32_t)json_integer_value(logprobs);
     }
     s->seed = json_is_string(seed) ? strtoull(json_string_value(seed), NULL, 10) : 0;
     s->ignore_eos = json_is_true(json_object_get(o, "ignore_eos"));
@@ -131,9 +141,16 @@ static void run(hob_engine *e, const hob_message *m)
         goto done;
     }
     if (rc == 0) {
-        const hob_request request = {.id = m->id, .tokens = p->ids.data, .token_count = (uint32_t)p->ids.count, .resumed = r.resumed,
-                                     .max_tokens = r.max_tokens, .credit = r.credit, .sampling = &r.sampling, .stops = r.stops,
-                                     .stop_count = r.stop_count, .logprobs = r.logprobs};
+        const hob_request request = {.id = m->id,
+                                     .tokens = p->ids.data,
+                                     .token_count = (uint32_t)p->ids.count,
+                                     .resumed = r.resumed,
+                                     .max_tokens = r.max_tokens,
+                                     .credit = r.credit,
+                                     .sampling = &r.sampling,
+                                     .stops = r.stops,
+                                     .stop_count = r.stop_count,
+                                     .logprobs = r.logprobs};
         rc = hob_batcher_submit(e->batcher, &request, &diag);
     }
     if (rc < 0)
@@ -160,12 +177,14 @@ static json_t *describe_token(const hob_tokenizer *t, uint32_t id, float logprob
     }
     for (size_t i = 0; i < piece.len; i++)
         json_array_append_new(bytes, json_integer((uint8_t)piece.data[i]));
-    return json_pack("{s:s#, s:f, s:o}", "token", text, (int)len, "logprob", isfinite(logprob) ? (double)logprob : -9999.0, "bytes", bytes);
+    return json_pack("{s:s#, s:f, s:o}", "token", text, (int)len, "logprob",
+                     isfinite(logprob) ? (double)logprob : -9999.0, "bytes", bytes);
 }
 
 static char *describe_logprobs(const hob_tokenizer *t, const hob_sampled *s)
 {
-    json_t *list = json_array(), *top = json_array(), *chosen = describe_token(t, s->token, s->logprob);
+    json_t *list = json_array(), *top = json_array(),
+           *chosen = describe_token(t, s->token, s->logprob);
     for (uint32_t i = 0; i < s->top_count; i++)
         json_array_append_new(top, describe_token(t, s->top[i].token, s->top[i].logprob));
     json_object_set_new(chosen, "top_logprobs", top);
@@ -182,7 +201,9 @@ static void send_event(void *user, const hob_token_event *event)
     uint8_t id[4] = {0};
     if (event->finish == HOB_FINISH_ERROR)
         return hob_engine_send_error(e, event->id, HOB_ENOMEM, event->error);
-    char *logprobs = event->has_logprob ? describe_logprobs(hob_model_tokenizer(e->model), event->sampled) : NULL;
+    char *logprobs = event->has_logprob
+                         ? describe_logprobs(hob_model_tokenizer(e->model), event->sampled)
+                         : NULL;
     hob_put_u32(id, event->token);
     const hob_tokens_message t = {.finish = (uint8_t)event->finish,
                                   .has_logprobs = logprobs != NULL,
@@ -214,7 +235,9 @@ static void obey(hob_engine *e, const hob_message *m)
     case HOB_MSG_RUN: run(e, m); break;
     case HOB_MSG_CANCEL: cancel(e, m->id); break;
     case HOB_MSG_ABORT: hob_prepared_drop(e, m->id); break;
-    case HOB_MSG_CREDIT: hob_batcher_credit(e->batcher, m->id, m->len == 4 ? hob_get_u32(m->payload) : 0); break;
+    case HOB_MSG_CREDIT:
+        hob_batcher_credit(e->batcher, m->id, m->len == 4 ? hob_get_u32(m->payload) : 0);
+        break;
     default: break; /* io lets no other type through */
     }
 }
@@ -226,12 +249,14 @@ static void report(hob_engine *e)
     hob_batcher_get_stats(e->batcher, &s);
     hob_put_u64(steps, s.steps);
     hob_engine_send(e, HOB_MSG_HEARTBEAT, 0, steps, sizeof steps);
-    json_t *o = json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "steps", (json_int_t)s.steps, "prefill_tokens",
-                          (json_int_t)s.prefill_tokens, "decode_tokens", (json_int_t)s.decode_tokens, "finished", (json_int_t)s.finished,
-                          "cancelled", (json_int_t)s.cancelled, "prefill_us", (json_int_t)s.prefill_us, "decode_us", (json_int_t)s.decode_us,
-                          "running", (json_int_t)s.running, "waiting", (json_int_t)s.waiting, "stalled", (json_int_t)s.stalled, "kv_blocks",
-                          (json_int_t)s.kv_blocks, "kv_blocks_free", (json_int_t)s.kv_blocks_free, "resident_bytes",
-                          (json_int_t)hob_resident_bytes());
+    json_t *o = json_pack(
+        "{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "steps", (json_int_t)s.steps,
+        "prefill_tokens", (json_int_t)s.prefill_tokens, "decode_tokens",
+        (json_int_t)s.decode_tokens, "finished", (json_int_t)s.finished, "cancelled",
+        (json_int_t)s.cancelled, "prefill_us", (json_int_t)s.prefill_us, "decode_us",
+        (json_int_t)s.decode_us, "running", (json_int_t)s.running, "waiting", (json_int_t)s.waiting,
+        "stalled", (json_int_t)s.stalled, "kv_blocks", (json_int_t)s.kv_blocks, "kv_blocks_free",
+        (json_int_t)s.kv_blocks_free, "resident_bytes", (json_int_t)hob_resident_bytes());
     char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
     json_decref(o);
     if (text)
@@ -246,7 +271,8 @@ void *hob_engine_step_thread(void *engine)
     uint64_t reported = 0;
     for (;;) {
         bool work = hob_batcher_has_work(e->batcher);
-        for (hob_mail *mail = hob_mailbox_take(&e->for_step, work ? 0 : IDLE_MS), *next; mail; mail = next) {
+        for (hob_mail *mail = hob_mailbox_take(&e->for_step, work ? 0 : IDLE_MS), *next; mail;
+             mail = next) {
             next = mail->next;
             obey(e, &mail->message);
             free(mail);

@@ -24,8 +24,8 @@ static void mend(char *s)
         }
 }
 
-int hob_api_fail(hob_api_error *e, int status, const char *type, const char *code, const char *param,
-                 const char *format, ...)
+int hob_api_fail(hob_api_error *e, int status, const char *type, const char *code,
+                 const char *param, const char *format, ...)
 {
     *e = (hob_api_error){.status = status, .type = type, .code = code};
     if (param)
@@ -85,7 +85,8 @@ static bool within_bounds(const char *text, size_t len, hob_api_error *e)
         if (c == ',' || c == '{' || c == '[')
             values++;
         if (depth > DEPTH_MAX) {
-            hob_api_bad(e, "invalid_json", NULL, "the body is nested deeper than %d levels", DEPTH_MAX);
+            hob_api_bad(e, "invalid_json", NULL, "the body is nested deeper than %d levels",
+                        DEPTH_MAX);
             return false;
         }
         if (values > VALUES_MAX) {
@@ -103,8 +104,8 @@ json_t *hob_api_load(const char *text, size_t len, hob_api_error *e)
         return NULL;
     json_t *body = json_loadb(text, len, JSON_REJECT_DUPLICATES, &where);
     if (!body) {
-        hob_api_bad(e, "invalid_json", NULL, "the body is not valid JSON: line %d, column %d: %s", where.line,
-                    where.column, where.text);
+        hob_api_bad(e, "invalid_json", NULL, "the body is not valid JSON: line %d, column %d: %s",
+                    where.line, where.column, where.text);
         return NULL;
     }
     if (!json_is_object(body)) {
@@ -135,7 +136,8 @@ static json_t *join_content(json_t *content, bool responses, const char *param, 
     if (json_is_string(content))
         return json_incref(content);
     if (!json_is_array(content) || json_array_size(content) == 0) {
-        hob_api_bad(e, "invalid_type", param, "%s: a string or a list of text parts is needed", param);
+        hob_api_bad(e, "invalid_type", param, "%s: a string or a list of text parts is needed",
+                    param);
         return NULL;
     }
     json_array_foreach(content, i, part)
@@ -144,14 +146,16 @@ static json_t *join_content(json_t *content, bool responses, const char *param, 
         json_t *text = json_object_get(part, "text"), *value;
         char at[96];
         snprintf(at, sizeof at, "%s[%zu]", param, i);
-        bool is_text = type && (responses ? strcmp(type, "input_text") == 0 || strcmp(type, "output_text") == 0
-                                          : strcmp(type, "text") == 0);
+        bool is_text =
+            type && (responses ? strcmp(type, "input_text") == 0 || strcmp(type, "output_text") == 0
+                               : strcmp(type, "text") == 0);
         if (!json_is_object(part) || !type) {
             hob_api_bad(e, "invalid_type", at, "%s: an object with a type is needed", at);
             goto done;
         }
         if (!is_text) {
-            hob_api_bad(e, "unsupported_value", at, "%s: content of type '%.40s' is not supported, only text", at, type);
+            hob_api_bad(e, "unsupported_value", at,
+                        "%s: content of type '%.40s' is not supported, only text", at, type);
             goto done;
         }
         if (!json_is_string(text)) {
@@ -160,8 +164,9 @@ static json_t *join_content(json_t *content, bool responses, const char *param, 
         }
         json_object_foreach(part, key, value)
         {
-            bool known = strcmp(key, "type") == 0 || strcmp(key, "text") == 0 || json_is_null(value) ||
-                         (responses && (strcmp(key, "annotations") == 0 || strcmp(key, "logprobs") == 0));
+            bool known =
+                strcmp(key, "type") == 0 || strcmp(key, "text") == 0 || json_is_null(value) ||
+                (responses && (strcmp(key, "annotations") == 0 || strcmp(key, "logprobs") == 0));
             if (!known) {
                 hob_api_bad(e, "unknown_parameter", at, "%s: unknown field '%.40s'", at, key);
                 goto done;
@@ -171,7 +176,9 @@ static json_t *join_content(json_t *content, bool responses, const char *param, 
             hob_text_puts(&joined, "\n");
         hob_text_add(&joined, json_string_value(text), json_string_length(text));
     }
-    result = joined.failed ? NULL : json_stringn(hob_text_len(&joined) ? hob_text_data(&joined) : "", hob_text_len(&joined));
+    result = joined.failed ? NULL
+                           : json_stringn(hob_text_len(&joined) ? hob_text_data(&joined) : "",
+                                          hob_text_len(&joined));
     if (!result)
         hob_api_fail(e, 503, "server_error", "out_of_memory", NULL, "no memory for the request");
 done:
@@ -201,7 +208,8 @@ static bool is_idle_field(const char *key, json_t *value)
     return false;
 }
 
-static int append_message(json_t *list, json_t *message, bool responses, const char *param, hob_api_error *e)
+static int append_message(json_t *list, json_t *message, bool responses, const char *param,
+                          hob_api_error *e)
 {
     json_t *role = json_object_get(message, "role"), *value;
     const char *key, *name = normal_role(json_string_value(role));
@@ -215,14 +223,17 @@ static int append_message(json_t *list, json_t *message, bool responses, const c
     }
     if (!name) {
         snprintf(at, sizeof at, "%s.role", param);
-        return hob_api_bad(e, "invalid_value", at,
-                           "%s: '%.40s' is not supported; allowed: system, developer, user, assistant", at,
-                           json_string_value(role));
+        return hob_api_bad(
+            e, "invalid_value", at,
+            "%s: '%.40s' is not supported; allowed: system, developer, user, assistant", at,
+            json_string_value(role));
     }
     json_object_foreach(message, key, value)
     {
-        bool known = strcmp(key, "role") == 0 || strcmp(key, "content") == 0 || is_idle_field(key, value) ||
-                     (responses && (strcmp(key, "id") == 0 || strcmp(key, "status") == 0 || strcmp(key, "type") == 0));
+        bool known =
+            strcmp(key, "role") == 0 || strcmp(key, "content") == 0 || is_idle_field(key, value) ||
+            (responses &&
+             (strcmp(key, "id") == 0 || strcmp(key, "status") == 0 || strcmp(key, "type") == 0));
         if (!known) {
             snprintf(at, sizeof at, "%s.%.40s", param, key);
             return hob_api_bad(e, "unknown_parameter", at, "%s: unknown or unsupported field", at);
@@ -235,11 +246,13 @@ static int append_message(json_t *list, json_t *message, bool responses, const c
     if (!content)
         return HOB_EINVAL;
     if (json_array_append_new(list, json_pack("{s:s, s:o}", "role", name, "content", content)) < 0)
-        return hob_api_fail(e, 503, "server_error", "out_of_memory", NULL, "no memory for the request");
+        return hob_api_fail(e, 503, "server_error", "out_of_memory", NULL,
+                            "no memory for the request");
     return 0;
 }
 
-static json_t *convert_messages(json_t *messages, json_t *list, bool responses, const char *name, hob_api_error *e)
+static json_t *convert_messages(json_t *messages, json_t *list, bool responses, const char *name,
+                                hob_api_error *e)
 {
     json_t *message;
     size_t i;
@@ -248,8 +261,10 @@ static json_t *convert_messages(json_t *messages, json_t *list, bool responses, 
         hob_api_fail(e, 503, "server_error", "out_of_memory", NULL, "no memory for the request");
         return NULL;
     }
-    if (!json_is_array(messages) || json_array_size(messages) == 0 || json_array_size(messages) > MESSAGES_MAX) {
-        hob_api_bad(e, "invalid_type", name, "%s: a list of 1 to %d messages is needed", name, MESSAGES_MAX);
+    if (!json_is_array(messages) || json_array_size(messages) == 0 ||
+        json_array_size(messages) > MESSAGES_MAX) {
+        hob_api_bad(e, "invalid_type", name, "%s: a list of 1 to %d messages is needed", name,
+                    MESSAGES_MAX);
         goto fail;
     }
     json_array_foreach(messages, i, message)
@@ -257,8 +272,10 @@ static json_t *convert_messages(json_t *messages, json_t *list, bool responses, 
         char at[64];
         snprintf(at, sizeof at, "%s[%zu]", name, i);
         json_t *type = json_object_get(message, "type");
-        if (responses && type && (!json_is_string(type) || strcmp(json_string_value(type), "message") != 0)) {
-            hob_api_bad(e, "unsupported_value", at, "%s: only items of type message are supported", at);
+        if (responses && type &&
+            (!json_is_string(type) || strcmp(json_string_value(type), "message") != 0)) {
+            hob_api_bad(e, "unsupported_value", at, "%s: only items of type message are supported",
+                        at);
             goto fail;
         }
         if (append_message(list, message, responses, at, e) < 0)
@@ -279,12 +296,14 @@ json_t *hob_api_responses_messages(json_t *input, const char *instructions, hob_
 {
     json_t *list = json_array();
     if (list && instructions && instructions[0] &&
-        json_array_append_new(list, json_pack("{s:s, s:s}", "role", "system", "content", instructions)) < 0) {
+        json_array_append_new(
+            list, json_pack("{s:s, s:s}", "role", "system", "content", instructions)) < 0) {
         json_decref(list);
         list = NULL;
     }
     if (list && json_is_string(input)) {
-        if (json_array_append_new(list, json_pack("{s:s, s:O}", "role", "user", "content", input)) == 0)
+        if (json_array_append_new(list,
+                                  json_pack("{s:s, s:O}", "role", "user", "content", input)) == 0)
             return list;
         json_decref(list);
         list = NULL;

@@ -20,10 +20,11 @@ typedef struct hob_api_error { /* status 0: none */
 } hob_api_error;
 
 /* Fills the error and returns HOB_EINVAL, so that a parser may `return hob_api_fail(...)`. type and code are literals. */
-int hob_api_fail(hob_api_error *e, int status, const char *type, const char *code, const char *param,
-                 const char *format, ...) HOB_PRINTF(6, 7);
+int hob_api_fail(hob_api_error *e, int status, const char *type, const char *code,
+                 const char *param, const char *format, ...) HOB_PRINTF(6, 7);
 /* A 400 invalid_request_error. */
-#define hob_api_bad(e, code, param, ...) hob_api_fail(e, 400, "invalid_request_error", code, param, __VA_ARGS__)
+#define hob_api_bad(e, code, param, ...)                                                           \
+    hob_api_fail(e, 400, "invalid_request_error", code, param, __VA_ARGS__)
 /* {"message": …, "type": …, "param": …, "code": …} */
 void hob_api_error_object(hob_text *t, const hob_api_error *e);
 
@@ -31,7 +32,7 @@ typedef enum hob_api_kind { HOB_API_CHAT, HOB_API_COMPLETION, HOB_API_RESPONSES 
 
 typedef struct hob_api_request { /* zero-initialize; released by hob_api_request_free */
     hob_api_kind kind;
-    uint32_t model; /* index in the configuration */
+    uint32_t model;  /* index in the configuration */
     json_t *prepare; /* what PREPARE takes, without max_prompt_tokens */
     json_t *run;     /* the sampling fields that RUN takes and the client gave */
     json_t *echo;    /* responses: fields that the response object repeats */
@@ -47,8 +48,8 @@ void hob_api_request_free(hob_api_request *r);
 /* A request body: bounded in depth and number of values before it is parsed, no duplicate keys, an object. */
 json_t *hob_api_load(const char *text, size_t len, hob_api_error *e);
 /* body is that object. WebSocket events carry "type" and "stream_id" as well. */
-HOB_MUST_CHECK int hob_api_parse(const hob_conf *conf, hob_api_kind kind, bool websocket, json_t *body,
-                                 hob_api_request *ret, hob_api_error *e);
+HOB_MUST_CHECK int hob_api_parse(const hob_conf *conf, hob_api_kind kind, bool websocket,
+                                 json_t *body, hob_api_request *ret, hob_api_error *e);
 /* Index of the model called name ("default" is the first), or -1. */
 int hob_api_find_model(const hob_conf *conf, const char *name);
 

@@ -15,8 +15,9 @@ static bool is_chat(const hob_job *j)
 static void object_head(hob_text *t, const hob_job *j, const char *object)
 {
     const char *model = j->link->model->name;
-    hob_text_format(t, "{\"id\":\"%s\",\"object\":\"%s\",\"created\":%lld,\"model\":", j->response_id, object,
-                    (long long)j->created_s);
+    hob_text_format(t,
+                    "{\"id\":\"%s\",\"object\":\"%s\",\"created\":%lld,\"model\":", j->response_id,
+                    object, (long long)j->created_s);
     hob_text_string(t, model, strlen(model));
     hob_text_puts(t, ",\"system_fingerprint\":\"hob-" HOB_VERSION "\",\"choices\":[");
 }
@@ -28,9 +29,11 @@ static const char *stream_object(const hob_job *j)
 
 static void usage(hob_text *t, const hob_job *j)
 {
-    hob_text_format(t, "\"usage\":{\"prompt_tokens\":%u,\"completion_tokens\":%u,\"total_tokens\":%u,"
-                       "\"prompt_tokens_details\":{\"cached_tokens\":%u}}",
-                    j->prompt_tokens, j->answer_tokens, j->prompt_tokens + j->answer_tokens, j->cached_tokens);
+    hob_text_format(t,
+                    "\"usage\":{\"prompt_tokens\":%u,\"completion_tokens\":%u,\"total_tokens\":%u,"
+                    "\"prompt_tokens_details\":{\"cached_tokens\":%u}}",
+                    j->prompt_tokens, j->answer_tokens, j->prompt_tokens + j->answer_tokens,
+                    j->cached_tokens);
 }
 
 static const char *finish_reason(hob_finish finish)
@@ -49,7 +52,8 @@ static size_t characters(const char *s, size_t len)
 static void add_token_text(hob_text *t, json_t *entry)
 {
     json_t *token = json_object_get(entry, "token");
-    hob_text_string(t, json_is_string(token) ? json_string_value(token) : "", json_string_length(token));
+    hob_text_string(t, json_is_string(token) ? json_string_value(token) : "",
+                    json_string_length(token));
 }
 
 /* The older interface's four parallel lists. offset, in characters, is where the first token's text begins. */
@@ -65,8 +69,8 @@ static void completion_logprobs(hob_text *t, json_t *list, uint64_t *offset)
         add_token_text(t, entry);
     }
     hob_text_puts(t, "],\"token_logprobs\":[");
-    json_array_foreach(list, i, entry)
-        hob_text_format(t, "%s%.9g", i ? "," : "", json_number_value(json_object_get(entry, "logprob")));
+    json_array_foreach(list, i, entry) hob_text_format(
+        t, "%s%.9g", i ? "," : "", json_number_value(json_object_get(entry, "logprob")));
     hob_text_puts(t, "],\"top_logprobs\":[");
     json_array_foreach(list, i, entry)
     {
@@ -135,8 +139,9 @@ static void begin(hob_job *j)
     if (!is_chat(j))
         return;
     hob_text *t = event_head(j);
-    hob_text_puts(t, "{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"logprobs\":null,"
-                     "\"finish_reason\":null}]");
+    hob_text_puts(
+        t, "{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"logprobs\":null,"
+           "\"finish_reason\":null}]");
     send_event(j, t, 0);
 }
 
@@ -148,7 +153,8 @@ static void stream_tokens(hob_job *j, const hob_tokens_message *m, json_t *logpr
     }
     begin(j);
     hob_text *t = event_head(j);
-    hob_text_puts(t, is_chat(j) ? "{\"index\":0,\"delta\":{\"content\":" : "{\"index\":0,\"text\":");
+    hob_text_puts(t,
+                  is_chat(j) ? "{\"index\":0,\"delta\":{\"content\":" : "{\"index\":0,\"text\":");
     hob_text_string(t, m->text, m->text_len);
     hob_text_puts(t, is_chat(j) ? "}," : ",");
     choice_logprobs(t, j, logprobs);
@@ -194,7 +200,8 @@ static void whole_finished(hob_job *j, hob_finish finish)
     hob_text t = {0};
 
     object_head(&t, j, is_chat(j) ? "chat.completion" : "text_completion");
-    hob_text_puts(&t, is_chat(j) ? "{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":" : "{\"index\":0,\"text\":");
+    hob_text_puts(&t, is_chat(j) ? "{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":"
+                                 : "{\"index\":0,\"text\":");
     hob_text_string(&t, text, hob_text_len(&j->text));
     hob_text_puts(&t, is_chat(j) ? ",\"refusal\":null}," : ",");
     choice_logprobs(&t, j, j->logprobs);
@@ -242,5 +249,7 @@ static void on_failed(hob_job *j, const hob_api_error *e)
     hob_http_stream_end(j->conn);
 }
 
-const hob_format hob_format_chat = {.tokens = on_tokens, .finished = on_finished, .failed = on_failed};
-const hob_format hob_format_completion = {.tokens = on_tokens, .finished = on_finished, .failed = on_failed};
+const hob_format hob_format_chat = {
+    .tokens = on_tokens, .finished = on_finished, .failed = on_failed};
+const hob_format hob_format_completion = {
+    .tokens = on_tokens, .finished = on_finished, .failed = on_failed};

@@ -11,7 +11,13 @@
 #include "daemon/gateway/api.h"
 #include "models/sampler.h"
 
-enum { CHAT = 1, COMPLETION = 2, RESPONSES = 4, ANY = 7, SOCKET = 8 /* only in a WebSocket event */ };
+enum {
+    CHAT = 1,
+    COMPLETION = 2,
+    RESPONSES = 4,
+    ANY = 7,
+    SOCKET = 8 /* only in a WebSocket event */
+};
 
 typedef struct parser {
     const hob_conf *conf;
@@ -24,7 +30,8 @@ typedef int take_field(parser *p, const char *name, json_t *v);
 
 static int refuse(parser *p, const char *name, const char *allowed)
 {
-    return hob_api_bad(p->e, "unsupported_value", name, "%s: this value is not supported; allowed: %s", name, allowed);
+    return hob_api_bad(p->e, "unsupported_value", name,
+                       "%s: this value is not supported; allowed: %s", name, allowed);
 }
 
 static int wrong_type(parser *p, const char *name, const char *needed)
@@ -34,7 +41,8 @@ static int wrong_type(parser *p, const char *name, const char *needed)
 
 static int no_memory(parser *p)
 {
-    return hob_api_fail(p->e, 503, "server_error", "out_of_memory", NULL, "no memory for the request");
+    return hob_api_fail(p->e, 503, "server_error", "out_of_memory", NULL,
+                        "no memory for the request");
 }
 
 static int is_string(parser *p, const char *name, json_t *v, const char **ret)
@@ -53,14 +61,15 @@ static int is_bool(parser *p, const char *name, json_t *v, bool *ret)
     return 0;
 }
 
-static int is_integer(parser *p, const char *name, json_t *v, int64_t least, int64_t most, int64_t *ret)
+static int is_integer(parser *p, const char *name, json_t *v, int64_t least, int64_t most,
+                      int64_t *ret)
 {
     if (!json_is_integer(v))
         return wrong_type(p, name, "an integer");
     int64_t n = json_integer_value(v);
     if (n < least || n > most)
-        return hob_api_bad(p->e, "invalid_value", name, "%s: got %lld, allowed %lld to %lld", name, (long long)n,
-                           (long long)least, (long long)most);
+        return hob_api_bad(p->e, "invalid_value", name, "%s: got %lld, allowed %lld to %lld", name,
+                           (long long)n, (long long)least, (long long)most);
     *ret = n;
     return 0;
 }
@@ -99,7 +108,8 @@ static int take_input(parser *p, const char *name, json_t *v)
     json_t *instructions = json_object_get(p->body, "instructions");
     if (!json_is_string(v) && !json_is_array(v))
         return wrong_type(p, name, "a string or a list of messages");
-    return keep_prepare(p, "messages", hob_api_responses_messages(v, json_string_value(instructions), p->e));
+    return keep_prepare(p, "messages",
+                        hob_api_responses_messages(v, json_string_value(instructions), p->e));
 }
 
 static int take_prompt(parser *p, const char *name, json_t *v)
@@ -115,10 +125,12 @@ static int take_prompt(parser *p, const char *name, json_t *v)
     json_array_foreach(v, i, id)
     {
         if (!json_is_integer(id))
-            return hob_api_bad(p->e, "unsupported_value", name,
-                               "%s: element %zu is not a token id; one prompt a request is supported", name, i);
+            return hob_api_bad(
+                p->e, "unsupported_value", name,
+                "%s: element %zu is not a token id; one prompt a request is supported", name, i);
         if (json_integer_value(id) < 0 || json_integer_value(id) > INT32_MAX)
-            return hob_api_bad(p->e, "invalid_value", name, "%s: element %zu is no token id", name, i);
+            return hob_api_bad(p->e, "invalid_value", name, "%s: element %zu is no token id", name,
+                               i);
     }
     return keep_prepare(p, "ids", json_incref(v));
 }
@@ -135,7 +147,8 @@ static int take_max_tokens(parser *p, const char *name, json_t *v)
     if (is_integer(p, name, v, 1, 1 << 30, &n) < 0)
         return HOB_EINVAL;
     if (p->r->max_tokens_given && p->r->max_tokens != n)
-        return hob_api_bad(p->e, "invalid_value", name, "max_tokens and max_completion_tokens are both given and differ");
+        return hob_api_bad(p->e, "invalid_value", name,
+                           "max_tokens and max_completion_tokens are both given and differ");
     p->r->max_tokens = (uint32_t)n;
     p->r->max_tokens_given = true;
     return 0;
@@ -166,7 +179,8 @@ static int take_stream_options(parser *p, const char *name, json_t *v)
             if (flag)
                 return refuse(p, "stream_options.include_obfuscation", "false");
         } else
-            return hob_api_bad(p->e, "unknown_parameter", name, "%s: unknown field '%.40s'", name, key);
+            return hob_api_bad(p->e, "unknown_parameter", name, "%s: unknown field '%.40s'", name,
+                               key);
     }
     return 0;
 }
@@ -197,7 +211,8 @@ static int take_number(parser *p, const char *name, json_t *v, double least, dou
         return wrong_type(p, name, "a number");
     double x = json_number_value(v);
     if (!(x >= least && x <= most))
-        return hob_api_bad(p->e, "invalid_value", name, "%s: got %g, allowed %g to %g", name, x, least, most);
+        return hob_api_bad(p->e, "invalid_value", name, "%s: got %g, allowed %g to %g", name, x,
+                           least, most);
     return pass_on(p, name, v);
 }
 
@@ -216,8 +231,8 @@ static int take_min_p(parser *p, const char *name, json_t *v)
 static int take_top_p(parser *p, const char *name, json_t *v)
 {
     if (json_is_number(v) && !(json_number_value(v) > 0))
-        return hob_api_bad(p->e, "invalid_value", name, "%s: got %g, allowed above 0 and up to 1", name,
-                           json_number_value(v));
+        return hob_api_bad(p->e, "invalid_value", name, "%s: got %g, allowed above 0 and up to 1",
+                           name, json_number_value(v));
     return take_number(p, name, v, 0, 1);
 }
 
@@ -226,9 +241,11 @@ static int take_repetition(parser *p, const char *name, json_t *v)
 {
     json_t *other = json_object_get(p->r->run, "repeat_penalty");
     if (!json_is_number(v) || !(json_number_value(v) > 0 && json_number_value(v) <= 10))
-        return hob_api_bad(p->e, "invalid_value", name, "%s: a number above 0 and up to 10 is needed", name);
+        return hob_api_bad(p->e, "invalid_value", name,
+                           "%s: a number above 0 and up to 10 is needed", name);
     if (other && json_number_value(other) != json_number_value(v))
-        return hob_api_bad(p->e, "invalid_value", name, "repeat_penalty and repetition_penalty are both given and differ");
+        return hob_api_bad(p->e, "invalid_value", name,
+                           "repeat_penalty and repetition_penalty are both given and differ");
     return pass_on(p, "repeat_penalty", v);
 }
 
@@ -262,15 +279,18 @@ static int take_logit_bias(parser *p, const char *name, json_t *v)
     if (!json_is_object(v))
         return wrong_type(p, name, "an object of token ids and numbers");
     if (json_object_size(v) > HOB_BIAS_MAX)
-        return hob_api_bad(p->e, "invalid_value", name, "%s: got %zu entries, at most %d are allowed", name,
-                           json_object_size(v), HOB_BIAS_MAX);
+        return hob_api_bad(p->e, "invalid_value", name,
+                           "%s: got %zu entries, at most %d are allowed", name, json_object_size(v),
+                           HOB_BIAS_MAX);
     json_object_foreach(v, key, value)
     {
         size_t digits = strspn(key, "0123456789");
         if (digits == 0 || digits > 9 || key[digits] || (digits > 1 && key[0] == '0'))
-            return hob_api_bad(p->e, "invalid_value", name, "%s: '%.40s' is not a token id", name, key);
+            return hob_api_bad(p->e, "invalid_value", name, "%s: '%.40s' is not a token id", name,
+                               key);
         if (!json_is_number(value) || !(fabs(json_number_value(value)) <= 100))
-            return hob_api_bad(p->e, "invalid_value", name, "%s: the bias of %s is not a number from -100 to 100", name, key);
+            return hob_api_bad(p->e, "invalid_value", name,
+                               "%s: the bias of %s is not a number from -100 to 100", name, key);
     }
     return json_object_size(v) == 0 ? 0 : pass_on(p, name, v);
 }
@@ -281,7 +301,8 @@ static int check_stop(parser *p, json_t *v)
         return wrong_type(p, "stop", "a string or a list of strings");
     size_t len = json_string_length(v);
     if (len == 0 || len > HOB_STOP_BYTES_MAX)
-        return hob_api_bad(p->e, "invalid_value", "stop", "stop: got a string of %zu bytes, allowed 1 to %d", len,
+        return hob_api_bad(p->e, "invalid_value", "stop",
+                           "stop: got a string of %zu bytes, allowed 1 to %d", len,
                            HOB_STOP_BYTES_MAX);
     return 0;
 }
@@ -296,8 +317,9 @@ static int take_stop(parser *p, const char *name, json_t *v)
         return json_object_set_new(p->r->run, name, json_pack("[O]", v)) < 0 ? no_memory(p) : 0;
     }
     if (json_array_size(v) > HOB_STOPS_MAX)
-        return hob_api_bad(p->e, "invalid_value", name, "%s: got %zu strings, at most %d are allowed", name,
-                           json_array_size(v), HOB_STOPS_MAX);
+        return hob_api_bad(p->e, "invalid_value", name,
+                           "%s: got %zu strings, at most %d are allowed", name, json_array_size(v),
+                           HOB_STOPS_MAX);
     json_array_foreach(v, i, one) if (check_stop(p, one) < 0) return HOB_EINVAL;
     return json_array_size(v) == 0 ? 0 : pass_on(p, name, v);
 }
@@ -359,7 +381,9 @@ static int any_label(parser *p, const char *name, json_t *v)
     const char *text = NULL;
     if (is_string(p, name, v, &text) < 0)
         return HOB_EINVAL;
-    return strlen(text) <= 512 ? 0 : hob_api_bad(p->e, "invalid_value", name, "%s: at most 512 bytes are allowed", name);
+    return strlen(text) <= 512 ? 0
+                               : hob_api_bad(p->e, "invalid_value", name,
+                                             "%s: at most 512 bytes are allowed", name);
 }
 
 static bool is_word(json_t *v, const char *word)
@@ -381,7 +405,8 @@ static int only_medium(parser *p, const char *name, json_t *v)
 }
 static int only_default_tier(parser *p, const char *name, json_t *v)
 {
-    return is_word(v, "auto") || is_word(v, "default") ? 0 : refuse(p, name, "\"auto\", \"default\"");
+    return is_word(v, "auto") || is_word(v, "default") ? 0
+                                                       : refuse(p, name, "\"auto\", \"default\"");
 }
 static int only_disabled(parser *p, const char *name, json_t *v)
 {
@@ -390,12 +415,14 @@ static int only_disabled(parser *p, const char *name, json_t *v)
 static int only_text_modality(parser *p, const char *name, json_t *v)
 {
     return json_is_array(v) && json_array_size(v) == 1 && is_word(json_array_get(v, 0), "text")
-               ? 0 : refuse(p, name, "[\"text\"]");
+               ? 0
+               : refuse(p, name, "[\"text\"]");
 }
 
 static int only_text_format(parser *p, const char *name, json_t *v)
 {
-    bool is_text = json_is_object(v) && json_object_size(v) == 1 && is_word(json_object_get(v, "type"), "text");
+    bool is_text = json_is_object(v) && json_object_size(v) == 1 &&
+                   is_word(json_object_get(v, "type"), "text");
     return is_text ? 0 : refuse(p, name, "{\"type\": \"text\"}");
 }
 
@@ -415,7 +442,8 @@ static int take_text(parser *p, const char *name, json_t *v)
         else if (strcmp(key, "verbosity") == 0)
             rc = only_medium(p, "text.verbosity", value);
         else
-            rc = hob_api_bad(p->e, "unknown_parameter", name, "%s: unknown field '%.40s'", name, key);
+            rc = hob_api_bad(p->e, "unknown_parameter", name, "%s: unknown field '%.40s'", name,
+                             key);
         if (rc < 0)
             return rc;
     }
@@ -428,9 +456,11 @@ static int take_reasoning(parser *p, const char *name, json_t *v)
     json_t *value;
     if (!json_is_object(v))
         return wrong_type(p, name, "an object");
-    json_object_foreach(v, key, value)
-        if (!json_is_null(value) && !(strcmp(key, "effort") == 0 && is_word(value, "none")))
-            return refuse(p, name, "{\"effort\": \"none\"}");
+    json_object_foreach(
+        v, key, value) if (!json_is_null(value) &&
+                           !(strcmp(key, "effort") == 0 &&
+                             is_word(value, "none"))) return refuse(p, name,
+                                                                    "{\"effort\": \"none\"}");
     return 0;
 }
 
@@ -455,9 +485,11 @@ static int take_metadata(parser *p, const char *name, json_t *v)
     json_t *value;
     if (!json_is_object(v) || json_object_size(v) > 16)
         return wrong_type(p, name, "an object of at most 16 strings");
-    json_object_foreach(v, key, value)
-        if (!json_is_string(value) || json_string_length(value) > 512 || strlen(key) > 64)
-            return wrong_type(p, name, "an object of at most 16 strings (keys to 64 bytes, values to 512)");
+    json_object_foreach(
+        v, key, value) if (!json_is_string(value) || json_string_length(value) > 512 ||
+                           strlen(key) > 64) return wrong_type(p, name,
+                                                               "an object of at most 16 strings "
+                                                               "(keys to 64 bytes, values to 512)");
     return 0;
 }
 
@@ -528,7 +560,8 @@ static int take_one(parser *p, unsigned in, bool websocket, const char *key, jso
         if (json_is_null(value))
             return 0;
         int rc = f->take(p, f->name, value);
-        if (rc == 0 && f->echo && p->r->kind == HOB_API_RESPONSES && json_object_set(p->r->echo, key, value) < 0)
+        if (rc == 0 && f->echo && p->r->kind == HOB_API_RESPONSES &&
+            json_object_set(p->r->echo, key, value) < 0)
             return no_memory(p);
         return rc;
     }
@@ -537,10 +570,11 @@ static int take_one(parser *p, unsigned in, bool websocket, const char *key, jso
     return hob_api_bad(p->e, "unknown_parameter", key, "unknown or unsupported field '%.60s'", key);
 }
 
-int hob_api_parse(const hob_conf *conf, hob_api_kind kind, bool websocket, json_t *body, hob_api_request *ret,
-                  hob_api_error *e)
+int hob_api_parse(const hob_conf *conf, hob_api_kind kind, bool websocket, json_t *body,
+                  hob_api_request *ret, hob_api_error *e)
 {
-    static const unsigned in[] = {[HOB_API_CHAT] = CHAT, [HOB_API_COMPLETION] = COMPLETION, [HOB_API_RESPONSES] = RESPONSES};
+    static const unsigned in[] = {
+        [HOB_API_CHAT] = CHAT, [HOB_API_COMPLETION] = COMPLETION, [HOB_API_RESPONSES] = RESPONSES};
     static const char *const needed[] = {"messages", "prompt", "input"};
     hob_api_request r = {.kind = kind, .run = json_object(), .echo = json_object()};
     parser p = {conf, &r, e, body};
@@ -552,9 +586,11 @@ int hob_api_parse(const hob_conf *conf, hob_api_kind kind, bool websocket, json_
         no_memory(&p);
         goto fail;
     }
-    json_object_foreach(body, key, value) if (take_one(&p, in[kind], websocket, key, value) < 0) goto fail;
+    json_object_foreach(body, key,
+                        value) if (take_one(&p, in[kind], websocket, key, value) < 0) goto fail;
     if (!r.prepare) {
-        hob_api_bad(e, "missing_required_parameter", needed[kind], "missing required field '%s'", needed[kind]);
+        hob_api_bad(e, "missing_required_parameter", needed[kind], "missing required field '%s'",
+                    needed[kind]);
         goto fail;
     }
     if (r.include_usage && !r.stream) {

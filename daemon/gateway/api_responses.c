@@ -33,7 +33,9 @@ static void text_part(hob_text *t, const hob_job *j, bool whole)
 /* status NULL: in progress, nothing there yet. */
 static void item(hob_text *t, const hob_job *j, const char *status)
 {
-    hob_text_format(t, "{\"id\":\"%s\",\"type\":\"message\",\"status\":\"%s\",\"role\":\"assistant\",\"content\":[",
+    hob_text_format(t,
+                    "{\"id\":\"%s\",\"type\":\"message\",\"status\":\"%s\",\"role\":\"assistant\","
+                    "\"content\":[",
                     j->item_id, status ? status : "in_progress");
     if (status)
         text_part(t, j, true);
@@ -42,24 +44,29 @@ static void item(hob_text *t, const hob_job *j, const char *status)
 
 static const char *response_status(hob_finish finish)
 {
-    return finish == HOB_FINISH_STOP ? "completed" : finish == HOB_FINISH_CANCEL ? "cancelled" : "incomplete";
+    return finish == HOB_FINISH_STOP     ? "completed"
+           : finish == HOB_FINISH_CANCEL ? "cancelled"
+                                         : "incomplete";
 }
 
 static void response_object(hob_text *t, const hob_job *j, hob_finish finish)
 {
     const char *model = j->link->model->name;
 
-    hob_text_format(t, "{\"id\":\"%s\",\"object\":\"response\",\"created_at\":%lld,\"status\":\"%s\",\"model\":",
-                    j->response_id, (long long)j->created_s, finish ? response_status(finish) : "in_progress");
+    hob_text_format(
+        t,
+        "{\"id\":\"%s\",\"object\":\"response\",\"created_at\":%lld,\"status\":\"%s\",\"model\":",
+        j->response_id, (long long)j->created_s, finish ? response_status(finish) : "in_progress");
     hob_text_string(t, model, strlen(model));
     hob_text_puts(t, ",\"background\":false,\"error\":null,\"incomplete_details\":");
     hob_text_puts(t, finish == HOB_FINISH_LENGTH ? "{\"reason\":\"max_output_tokens\"}" : "null");
     hob_text_puts(t, ",\"output\":[");
     if (finish)
         item(t, j, finish == HOB_FINISH_STOP ? "completed" : "incomplete");
-    hob_text_puts(t, "],\"parallel_tool_calls\":false,\"previous_response_id\":null,\"store\":false,"
-                     "\"text\":{\"format\":{\"type\":\"text\"}},\"tool_choice\":\"none\",\"tools\":[],"
-                     "\"reasoning\":{\"effort\":null,\"summary\":null},\"truncation\":\"disabled\"");
+    hob_text_puts(t,
+                  "],\"parallel_tool_calls\":false,\"previous_response_id\":null,\"store\":false,"
+                  "\"text\":{\"format\":{\"type\":\"text\"}},\"tool_choice\":\"none\",\"tools\":[],"
+                  "\"reasoning\":{\"effort\":null,\"summary\":null},\"truncation\":\"disabled\"");
     echo(t, j, "instructions", "null");
     echo(t, j, "max_output_tokens", "null");
     echo(t, j, "metadata", "{}");
@@ -70,10 +77,13 @@ static void response_object(hob_text *t, const hob_job *j, hob_finish finish)
     echo(t, j, "safety_identifier", "null");
     echo(t, j, "prompt_cache_key", "null");
     if (finish)
-        hob_text_format(t, ",\"usage\":{\"input_tokens\":%u,\"input_tokens_details\":{\"cached_tokens\":%u,"
-                           "\"cache_write_tokens\":0},\"output_tokens\":%u,\"output_tokens_details\":"
-                           "{\"reasoning_tokens\":0},\"total_tokens\":%u}}",
-                        j->prompt_tokens, j->cached_tokens, j->answer_tokens, j->prompt_tokens + j->answer_tokens);
+        hob_text_format(
+            t,
+            ",\"usage\":{\"input_tokens\":%u,\"input_tokens_details\":{\"cached_tokens\":%u,"
+            "\"cache_write_tokens\":0},\"output_tokens\":%u,\"output_tokens_details\":"
+            "{\"reasoning_tokens\":0},\"total_tokens\":%u}}",
+            j->prompt_tokens, j->cached_tokens, j->answer_tokens,
+            j->prompt_tokens + j->answer_tokens);
     else
         hob_text_puts(t, ",\"usage\":null}");
 }
@@ -86,7 +96,8 @@ static hob_text *event_head(hob_job *j, const char *type)
     hob_text_clear(t);
     if (!j->websocket)
         hob_text_format(t, "event: %s\ndata: ", type);
-    hob_text_format(t, "{\"type\":\"%s\",\"sequence_number\":%llu", type, (unsigned long long)j->sequence++);
+    hob_text_format(t, "{\"type\":\"%s\",\"sequence_number\":%llu", type,
+                    (unsigned long long)j->sequence++);
     return t;
 }
 
@@ -189,14 +200,16 @@ static void on_finished(hob_job *j, hob_finish finish)
         if (t.failed)
             hob_conn_kill(j->conn, "no memory for an answer");
         else
-            hob_http_respond(j->conn, 200, "application/json", "", hob_text_data(&t), hob_text_len(&t));
+            hob_http_respond(j->conn, 200, "application/json", "", hob_text_data(&t),
+                             hob_text_len(&t));
         hob_text_free(&t);
         return;
     }
     if (j->began) {
         hob_text *t = part_head(j, "response.output_text.done");
         hob_text_puts(t, ",\"text\":");
-        hob_text_string(t, hob_text_len(&j->text) ? hob_text_data(&j->text) : "", hob_text_len(&j->text));
+        hob_text_string(t, hob_text_len(&j->text) ? hob_text_data(&j->text) : "",
+                        hob_text_len(&j->text));
         hob_text_puts(t, ",\"logprobs\":");
         if (j->logprobs)
             hob_text_json(t, j->logprobs);
@@ -204,10 +217,12 @@ static void on_finished(hob_job *j, hob_finish finish)
             hob_text_puts(t, "[]");
         send_event(j, t, 0);
         send_part(j, "response.content_part.done", true);
-        send_item(j, "response.output_item.done", finish == HOB_FINISH_STOP ? "completed" : "incomplete");
+        send_item(j, "response.output_item.done",
+                  finish == HOB_FINISH_STOP ? "completed" : "incomplete");
     } else if (!j->websocket)
         hob_http_stream_begin(j->conn);
-    send_response(j, finish == HOB_FINISH_STOP ? "response.completed" : "response.incomplete", finish);
+    send_response(j, finish == HOB_FINISH_STOP ? "response.completed" : "response.incomplete",
+                  finish);
     if (!j->websocket)
         hob_http_stream_end(j->conn);
 }

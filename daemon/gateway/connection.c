@@ -125,7 +125,8 @@ void hob_conn_kill(hob_conn *c, const char *why)
     if (c->state == HOB_CONN_CLOSING)
         return;
     hob_log(HOB_LOG_DEBUG, "connection closed: %s", why);
-    c->state = HOB_CONN_CLOSING; /* its jobs go when libwebsockets closes it: callers may still hold one */
+    c->state =
+        HOB_CONN_CLOSING; /* its jobs go when libwebsockets closes it: callers may still hold one */
     lws_set_timeout(c->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
 }
 
@@ -148,7 +149,8 @@ void hob_conn_queue(hob_conn *c, const void *data, size_t len, uint64_t job, uin
     uint8_t header[RECORD_HEADER];
     if (c->state == HOB_CONN_CLOSING || (len == 0 && tokens == 0))
         return;
-    if (len > UINT32_MAX || c->out_bytes + len > (size_t)c->g->conf->outbox_bytes + HOB_OUTBOX_SLACK) {
+    if (len > UINT32_MAX ||
+        c->out_bytes + len > (size_t)c->g->conf->outbox_bytes + HOB_OUTBOX_SLACK) {
         hob_log(HOB_LOG_WARN, "outbox full: %zu bytes wait and %zu come", c->out_bytes, len);
         hob_conn_kill(c, "outbox full");
         return;
@@ -156,7 +158,8 @@ void hob_conn_queue(hob_conn *c, const void *data, size_t len, uint64_t job, uin
     hob_put_u32(header, (uint32_t)len);
     hob_put_u32(header + 4, tokens);
     hob_put_u64(header + 8, job);
-    if (hob_bytes_append(&c->out, header, sizeof header) < 0 || hob_bytes_append(&c->out, data, len) < 0) {
+    if (hob_bytes_append(&c->out, header, sizeof header) < 0 ||
+        hob_bytes_append(&c->out, data, len) < 0) {
         hob_conn_kill(c, "no memory for the outbox");
         return;
     }
@@ -181,7 +184,8 @@ static void settle(hob_conn *c)
 }
 
 /* Copies up to HOB_WRITE_MAX bytes to buffer and notes their tokens. ret_first, ret_final: of a WebSocket message. */
-static size_t take_records(hob_conn *c, unsigned char *buffer, bool one, bool *ret_first, bool *ret_final)
+static size_t take_records(hob_conn *c, unsigned char *buffer, bool one, bool *ret_first,
+                           bool *ret_final)
 {
     size_t n = 0;
     *ret_first = c->record_sent == 0;
@@ -243,7 +247,8 @@ static void body_too_slow(hob_conn *c)
 
 static bool comes_too_slowly(const hob_conf *conf, uint64_t spent_us, size_t bytes)
 {
-    uint64_t least = spent_us < 1000000 ? 0 : (spent_us - 1000000) / 1000 * conf->body_min_bytes_per_s / 1000;
+    uint64_t least =
+        spent_us < 1000000 ? 0 : (spent_us - 1000000) / 1000 * conf->body_min_bytes_per_s / 1000;
     return spent_us > conf->body_timeout_ms * (uint64_t)1000 || bytes < least;
 }
 
@@ -261,7 +266,8 @@ void hob_conn_tick(hob_conn *c, uint64_t now_us)
     if (c->state == HOB_CONN_SOCKET && c->body_began_us &&
         comes_too_slowly(conf, now_us - c->body_began_us, hob_bytes_left(&c->body)))
         hob_conn_kill(c, "a message came too slowly");
-    else if ((c->out_bytes > 0 || c->in_flight) && now_us - c->progress_us > conf->stall_timeout_ms * (uint64_t)1000) {
+    else if ((c->out_bytes > 0 || c->in_flight) &&
+             now_us - c->progress_us > conf->stall_timeout_ms * (uint64_t)1000) {
         c->g->metrics.stalled_closes++;
         hob_conn_kill(c, "its reader has stalled");
     } else if (c->deadline_us && now_us > c->deadline_us)

@@ -16,11 +16,24 @@ enum { DROP_BODY_MAX = 65536 };
 
 static const char *reason_of(int status)
 {
-    static const struct { int status; const char *reason; } known[] = {
-        {200, "OK"}, {400, "Bad Request"}, {401, "Unauthorized"}, {403, "Forbidden"}, {404, "Not Found"},
-        {405, "Method Not Allowed"}, {408, "Request Timeout"}, {411, "Length Required"},
-        {413, "Content Too Large"}, {415, "Unsupported Media Type"}, {417, "Expectation Failed"},
-        {426, "Upgrade Required"}, {429, "Too Many Requests"}, {500, "Internal Server Error"},
+    static const struct {
+        int status;
+        const char *reason;
+    } known[] = {
+        {200, "OK"},
+        {400, "Bad Request"},
+        {401, "Unauthorized"},
+        {403, "Forbidden"},
+        {404, "Not Found"},
+        {405, "Method Not Allowed"},
+        {408, "Request Timeout"},
+        {411, "Length Required"},
+        {413, "Content Too Large"},
+        {415, "Unsupported Media Type"},
+        {417, "Expectation Failed"},
+        {426, "Upgrade Required"},
+        {429, "Too Many Requests"},
+        {500, "Internal Server Error"},
         {503, "Service Unavailable"},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
@@ -31,24 +44,26 @@ static const char *reason_of(int status)
 
 /* ---- responses ---- */
 
-size_t hob_http_head(hob_conn *c, char *ret, size_t cap, int status, const char *type, const char *extra,
-                     const size_t *body_len)
+size_t hob_http_head(hob_conn *c, char *ret, size_t cap, int status, const char *type,
+                     const char *extra, const size_t *body_len)
 {
     char length[64] = "";
     if (body_len)
         snprintf(length, sizeof length, "content-length: %zu\r\n", *body_len);
     else if (c->chunked)
         snprintf(length, sizeof length, "transfer-encoding: chunked\r\n");
-    int n = snprintf(ret, cap,
-                     "HTTP/1.1 %d %s\r\nserver: hob\r\ncontent-type: %s\r\n%s%scache-control: no-store\r\n"
-                     "x-content-type-options: nosniff\r\nx-request-id: %s\r\nconnection: %s\r\n\r\n",
-                     status, reason_of(status), type, length, extra, c->request_id,
-                     c->close_after ? "close" : "keep-alive");
+    int n = snprintf(
+        ret, cap,
+        "HTTP/1.1 %d %s\r\nserver: hob\r\ncontent-type: %s\r\n%s%scache-control: no-store\r\n"
+        "x-content-type-options: nosniff\r\nx-request-id: %s\r\nconnection: %s\r\n\r\n",
+        status, reason_of(status), type, length, extra, c->request_id,
+        c->close_after ? "close" : "keep-alive");
     hob_metrics_status(&c->g->metrics, status);
     return n > 0 && (size_t)n < cap ? (size_t)n : 0;
 }
 
-void hob_http_respond(hob_conn *c, int status, const char *type, const char *extra, const char *body, size_t len)
+void hob_http_respond(hob_conn *c, int status, const char *type, const char *extra,
+                      const char *body, size_t len)
 {
     char head[1024];
     if (c->state == HOB_CONN_CLOSING)
@@ -74,16 +89,21 @@ void hob_http_error(hob_conn *c, const hob_api_error *e)
     if (e->status == 401)
         snprintf(extra, sizeof extra, "www-authenticate: Bearer realm=\"hob\"\r\n");
     if (e->status == 405)
-        snprintf(extra, sizeof extra, "allow: %s\r\n", c->route == HOB_ROUTE_CHAT || c->route == HOB_ROUTE_COMPLETION ||
-                                                               c->route == HOB_ROUTE_RESPONSES ? "POST" : "GET");
-    hob_log(HOB_LOG_DEBUG, "%s refused with %d %s", c->request_id, e->status, e->code ? e->code : e->type);
+        snprintf(extra, sizeof extra, "allow: %s\r\n",
+                 c->route == HOB_ROUTE_CHAT || c->route == HOB_ROUTE_COMPLETION ||
+                         c->route == HOB_ROUTE_RESPONSES
+                     ? "POST"
+                     : "GET");
+    hob_log(HOB_LOG_DEBUG, "%s refused with %d %s", c->request_id, e->status,
+            e->code ? e->code : e->type);
     hob_text_puts(&t, "{\"error\":");
     hob_api_error_object(&t, e);
     hob_text_puts(&t, "}\n");
     if (t.failed)
         hob_conn_kill(c, "no memory for an error");
     else
-        hob_http_respond(c, e->status, "application/json", extra, hob_text_data(&t), hob_text_len(&t));
+        hob_http_respond(c, e->status, "application/json", extra, hob_text_data(&t),
+                         hob_text_len(&t));
     hob_text_free(&t);
 }
 
@@ -92,8 +112,10 @@ void hob_http_stream_begin(hob_conn *c)
     char head[1024];
     c->chunked = !c->version_1_0;
     if (c->version_1_0 || c->g->draining)
-        c->close_after = true; /* the end of the connection is the end of the stream, or of the server */
-    size_t n = hob_http_head(c, head, sizeof head, 200, "text/event-stream; charset=utf-8", "", NULL);
+        c->close_after =
+            true; /* the end of the connection is the end of the stream, or of the server */
+    size_t n =
+        hob_http_head(c, head, sizeof head, 200, "text/event-stream; charset=utf-8", "", NULL);
     hob_conn_queue(c, head, n, 0, 0);
 }
 
@@ -175,7 +197,8 @@ static bool is_loopback_name(const char *host)
         return false;
     memcpy(name, host, len);
     name[len] = '\0';
-    return strcasecmp(name, "localhost") == 0 || strcmp(name, "[::1]") == 0 || strncmp(name, "127.", 4) == 0;
+    return strcasecmp(name, "localhost") == 0 || strcmp(name, "[::1]") == 0 ||
+           strncmp(name, "127.", 4) == 0;
 }
 
 /* --dev has no keys, so a web page in the developer's browser must not reach it, by another site's origin or by a
@@ -185,9 +208,11 @@ int hob_http_check_site(hob_conn *c, hob_api_error *e)
     char host[256], origin[256];
     if (!c->g->conf->plain)
         return 0;
-    bool fits = header(c->wsi, WSI_TOKEN_HOST, host, sizeof host) && header(c->wsi, WSI_TOKEN_ORIGIN, origin, sizeof origin);
+    bool fits = header(c->wsi, WSI_TOKEN_HOST, host, sizeof host) &&
+                header(c->wsi, WSI_TOKEN_ORIGIN, origin, sizeof origin);
     const char *site = strstr(origin, "://");
-    if (fits && (!host[0] || is_loopback_name(host)) && (!origin[0] || (site && is_loopback_name(site + 3))))
+    if (fits && (!host[0] || is_loopback_name(host)) &&
+        (!origin[0] || (site && is_loopback_name(site + 3))))
         return 0;
     return hob_api_fail(e, 403, "invalid_request_error", "forbidden_host", NULL,
                         "a server without keys answers only to localhost and 127.0.0.1");
@@ -195,10 +220,17 @@ int hob_http_check_site(hob_conn *c, hob_api_error *e)
 
 static hob_route find_route(hob_conn *c, const char *path)
 {
-    static const struct { const char *path; hob_route route; } routes[] = {
-        {"/livez", HOB_ROUTE_LIVEZ}, {"/readyz", HOB_ROUTE_READYZ}, {"/metrics", HOB_ROUTE_METRICS},
-        {"/v1/models", HOB_ROUTE_MODELS}, {"/v1/chat/completions", HOB_ROUTE_CHAT},
-        {"/v1/completions", HOB_ROUTE_COMPLETION}, {"/v1/responses", HOB_ROUTE_RESPONSES},
+    static const struct {
+        const char *path;
+        hob_route route;
+    } routes[] = {
+        {"/livez", HOB_ROUTE_LIVEZ},
+        {"/readyz", HOB_ROUTE_READYZ},
+        {"/metrics", HOB_ROUTE_METRICS},
+        {"/v1/models", HOB_ROUTE_MODELS},
+        {"/v1/chat/completions", HOB_ROUTE_CHAT},
+        {"/v1/completions", HOB_ROUTE_COMPLETION},
+        {"/v1/responses", HOB_ROUTE_RESPONSES},
     };
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
         if (strcmp(routes[i].path, path) == 0)
@@ -227,18 +259,21 @@ static int check_length(hob_conn *c, bool post, hob_api_error *e)
 
     c->body_bytes = 0;
     if (!fits || (encoding[0] && length[0]) || (length[0] && (length[digits] || digits == 0)))
-        return hob_api_bad(e, "invalid_length", NULL, "the body's length is ambiguous or not a number");
+        return hob_api_bad(e, "invalid_length", NULL,
+                           "the body's length is ambiguous or not a number");
     if (encoding[0])
         return hob_api_fail(e, 411, "invalid_request_error", "length_required", NULL,
                             "chunked request bodies are not supported: send Content-Length");
     if (!length[0]) {
         if (!post)
             return 0;
-        return hob_api_fail(e, 411, "invalid_request_error", "length_required", NULL, "Content-Length is needed");
+        return hob_api_fail(e, 411, "invalid_request_error", "length_required", NULL,
+                            "Content-Length is needed");
     }
     if (digits > 15 || strtoull(length, NULL, 10) > c->g->conf->max_body_bytes)
         return hob_api_fail(e, 413, "invalid_request_error", "request_too_large", NULL,
-                            "the body is longer than the %u bytes that are allowed", c->g->conf->max_body_bytes);
+                            "the body is longer than the %u bytes that are allowed",
+                            c->g->conf->max_body_bytes);
     c->body_bytes = strtoull(length, NULL, 10);
     return 0;
 }
@@ -248,17 +283,20 @@ static int check_head(hob_conn *c, const char *path, bool get, bool post, hob_ap
     char type[128];
 
     c->route = find_route(c, path);
-    if (c->route != HOB_ROUTE_LIVEZ && c->route != HOB_ROUTE_READYZ && !(c->route == HOB_ROUTE_METRICS && c->local) &&
-        hob_http_authorize(c, e) < 0)
+    if (c->route != HOB_ROUTE_LIVEZ && c->route != HOB_ROUTE_READYZ &&
+        !(c->route == HOB_ROUTE_METRICS && c->local) && hob_http_authorize(c, e) < 0)
         return HOB_EINVAL;
     if (hob_http_check_site(c, e) < 0)
         return HOB_EINVAL;
     if (c->route == HOB_ROUTE_NONE)
-        return hob_api_fail(e, 404, "invalid_request_error", "unknown_url", NULL, "unknown URL: %.100s", path);
+        return hob_api_fail(e, 404, "invalid_request_error", "unknown_url", NULL,
+                            "unknown URL: %.100s", path);
     if (is_post_route(c->route) ? !post : !get)
         return hob_api_fail(e, 405, "invalid_request_error", "method_not_allowed", NULL,
-                            "%.60s answers to %s only", path, is_post_route(c->route) ? "POST" : "GET");
-    if (post && (!header(c->wsi, WSI_TOKEN_HTTP_CONTENT_TYPE, type, sizeof type) || !has_word(type, "application/json")))
+                            "%.60s answers to %s only", path,
+                            is_post_route(c->route) ? "POST" : "GET");
+    if (post && (!header(c->wsi, WSI_TOKEN_HTTP_CONTENT_TYPE, type, sizeof type) ||
+                 !has_word(type, "application/json")))
         return hob_api_fail(e, 415, "invalid_request_error", "unsupported_media_type", NULL,
                             "the body has to be sent with 'Content-Type: application/json'");
     return 0;
@@ -274,9 +312,11 @@ static void begin_request(hob_conn *c)
     c->chunked = c->response_done = c->body_ended = false;
     c->deadline_us = 0;
     hob_request_id(c->request_id, "req_");
-    c->version_1_0 = !header(c->wsi, WSI_TOKEN_HTTP, value, sizeof value) || strcmp(value, "HTTP/1.1") != 0;
+    c->version_1_0 =
+        !header(c->wsi, WSI_TOKEN_HTTP, value, sizeof value) || strcmp(value, "HTTP/1.1") != 0;
     bool fits = header(c->wsi, WSI_TOKEN_CONNECTION, value, sizeof value);
-    c->close_after = !fits || has_word(value, "close") || (c->version_1_0 && !has_word(value, "keep-alive"));
+    c->close_after =
+        !fits || has_word(value, "close") || (c->version_1_0 && !has_word(value, "keep-alive"));
 }
 
 static void serve_get(hob_conn *c);
@@ -302,18 +342,22 @@ static int on_head(hob_conn *c, const char *in, size_t len)
         hob_api_bad(&c->early, "invalid_length", NULL, "a body is allowed with POST only");
     if (!post && c->body_bytes > 0)
         c->close_after = true;
-    if (c->early.status && (length_error.status || c->body_bytes > DROP_BODY_MAX || !(get || post))) {
-        c->close_after = true; /* where the next request would begin is not known, or too far away */
+    if (c->early.status &&
+        (length_error.status || c->body_bytes > DROP_BODY_MAX || !(get || post))) {
+        c->close_after =
+            true; /* where the next request would begin is not known, or too far away */
         hob_http_error(c, &c->early);
         return 0;
     }
     if (post) {
         c->state = HOB_CONN_BODY;
         c->body_began_us = hob_now_us();
-        if (header(wsi, WSI_TOKEN_HTTP_EXPECT, expect, sizeof expect) && has_word(expect, "100-continue")) {
+        if (header(wsi, WSI_TOKEN_HTTP_EXPECT, expect, sizeof expect) &&
+            has_word(expect, "100-continue")) {
             static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
             memcpy(c->g->write_buffer + LWS_PRE, go_on, sizeof go_on - 1);
-            if (lws_write(wsi, c->g->write_buffer + LWS_PRE, sizeof go_on - 1, LWS_WRITE_HTTP_HEADERS) < 0)
+            if (lws_write(wsi, c->g->write_buffer + LWS_PRE, sizeof go_on - 1,
+                          LWS_WRITE_HTTP_HEADERS) < 0)
                 return -1;
         }
         return 0;
@@ -334,7 +378,8 @@ static void model_object(hob_text *t, const hob_gateway *g, uint32_t i)
     const hob_link *l = &g->links[i];
     hob_text_puts(t, "{\"id\":");
     hob_text_string(t, g->conf->models[i].name, strlen(g->conf->models[i].name));
-    hob_text_format(t, ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"hob\",\"hob_ready\":%s",
+    hob_text_format(t,
+                    ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"hob\",\"hob_ready\":%s",
                     (long long)g->started_s, l->state == HOB_LINK_READY ? "true" : "false");
     if (l->context)
         hob_text_format(t, ",\"hob_context_tokens\":%u", l->context);
@@ -363,27 +408,26 @@ static void serve_get(hob_conn *c)
     bool ready = !g->draining;
 
     switch (c->route) {
-    case HOB_ROUTE_LIVEZ:
-        hob_text_puts(&t, "{\"status\":\"ok\"}\n");
-        break;
+    case HOB_ROUTE_LIVEZ: hob_text_puts(&t, "{\"status\":\"ok\"}\n"); break;
     case HOB_ROUTE_READYZ:
         for (uint32_t i = 0; i < g->link_count; i++)
             ready = ready && g->links[i].state == HOB_LINK_READY;
         status = ready ? 200 : 503;
-        hob_text_format(&t, "{\"status\":\"%s\"}\n", ready ? "ready" : g->draining ? "draining" : "starting");
+        hob_text_format(&t, "{\"status\":\"%s\"}\n",
+                        ready         ? "ready"
+                        : g->draining ? "draining"
+                                      : "starting");
         break;
     case HOB_ROUTE_METRICS:
         type = "text/plain; version=0.0.4; charset=utf-8";
         hob_metrics_write(g, &t);
         break;
-    case HOB_ROUTE_MODELS:
-        serve_models(c, &t);
-        break;
+    case HOB_ROUTE_MODELS: serve_models(c, &t); break;
     default:
         found = hob_api_find_model(g->conf, c->model);
         if (found < 0) {
-            hob_api_fail(&e, 404, "invalid_request_error", "model_not_found", "model", "the model '%.100s' does not exist",
-                         c->model);
+            hob_api_fail(&e, 404, "invalid_request_error", "model_not_found", "model",
+                         "the model '%.100s' does not exist", c->model);
             hob_http_error(c, &e);
             return;
         }
@@ -393,7 +437,8 @@ static void serve_get(hob_conn *c)
     if (t.failed)
         hob_conn_kill(c, "no memory for a response");
     else
-        hob_http_respond(c, status, type, status == 503 ? "retry-after: 1\r\n" : "", hob_text_data(&t), hob_text_len(&t));
+        hob_http_respond(c, status, type, status == 503 ? "retry-after: 1\r\n" : "",
+                         hob_text_data(&t), hob_text_len(&t));
     hob_text_free(&t);
 }
 
@@ -401,10 +446,12 @@ static void serve_post(hob_conn *c)
 {
     hob_api_error e = {0};
     hob_api_request request;
-    hob_api_kind kind = c->route == HOB_ROUTE_CHAT ? HOB_API_CHAT
-                        : c->route == HOB_ROUTE_COMPLETION ? HOB_API_COMPLETION : HOB_API_RESPONSES;
-    json_t *body = hob_api_load(hob_bytes_left(&c->body) ? (const char *)c->body.data + c->body.start : "",
-                                hob_bytes_left(&c->body), &e);
+    hob_api_kind kind = c->route == HOB_ROUTE_CHAT         ? HOB_API_CHAT
+                        : c->route == HOB_ROUTE_COMPLETION ? HOB_API_COMPLETION
+                                                           : HOB_API_RESPONSES;
+    json_t *body =
+        hob_api_load(hob_bytes_left(&c->body) ? (const char *)c->body.data + c->body.start : "",
+                     hob_bytes_left(&c->body), &e);
     hob_bytes_free(&c->body);
     int rc = body ? hob_api_parse(c->g->conf, kind, false, body, &request, &e) : HOB_EINVAL;
     json_decref(body);
@@ -457,7 +504,8 @@ static int on_writable(hob_conn *c)
         return -1;
     /* The last write ends the request, not the news that it has drained: the client's next request may be here first.
      * What the socket did not take libwebsockets sends before it goes on. A connection that closes waits for the news. */
-    if (!c->response_done || c->state != HOB_CONN_BUSY || c->out_bytes > 0 || (rc > 0 && c->close_after))
+    if (!c->response_done || c->state != HOB_CONN_BUSY || c->out_bytes > 0 ||
+        (rc > 0 && c->close_after))
         return 0;
     c->response_done = c->in_flight = false;
     c->flight_tokens = 0;

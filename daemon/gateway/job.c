@@ -84,7 +84,8 @@ static int new_seed(uint64_t *ret)
 
 void hob_job_open(hob_conn *c, hob_api_request *request, bool websocket)
 {
-    static const hob_format *const formats[] = {&hob_format_chat, &hob_format_completion, &hob_format_responses};
+    static const hob_format *const formats[] = {&hob_format_chat, &hob_format_completion,
+                                                &hob_format_responses};
     static const char *const prefixes[] = {"chatcmpl-", "cmpl-", "resp_"};
     hob_gateway *g = c->g;
     hob_job *j = calloc(1, sizeof *j);
@@ -152,7 +153,8 @@ static void fail_busy(hob_job *j)
 {
     hob_api_error e;
     hob_api_fail(&e, 429, "rate_limit_error", "server_busy", NULL,
-                 "%u requests are running or waiting for this model; try again later", j->link->jobs);
+                 "%u requests are running or waiting for this model; try again later",
+                 j->link->jobs);
     e.retry_after_s = retry_after_s(j->link);
     fail_job(j, &e);
 }
@@ -161,7 +163,8 @@ static void fail_unavailable(hob_job *j)
 {
     hob_api_error e;
     bool restarted = j->crashes > 0;
-    hob_api_fail(&e, 503, "server_error", restarted ? "engine_restarted" : "engine_unavailable", NULL,
+    hob_api_fail(&e, 503, "server_error", restarted ? "engine_restarted" : "engine_unavailable",
+                 NULL,
                  restarted ? "the engine stopped while it was answering, and could not go on"
                            : "the model is not loaded yet; try again later");
     e.retry_after_s = 5;
@@ -178,7 +181,9 @@ static bool send_json(hob_job *j, hob_message_type type, const json_t *payload)
 
 static bool send_prepare(hob_job *j)
 {
-    uint32_t most = j->link->context > PROMPT_LEAST / PROMPT_FACTOR ? j->link->context * PROMPT_FACTOR : PROMPT_LEAST;
+    uint32_t most = j->link->context > PROMPT_LEAST / PROMPT_FACTOR
+                        ? j->link->context * PROMPT_FACTOR
+                        : PROMPT_LEAST;
     if (j->id_count == 0) {
         if (json_object_set_new(j->request.prepare, "max_prompt_tokens", json_integer(most)) < 0)
             return false;
@@ -190,7 +195,8 @@ static bool send_prepare(hob_job *j)
     for (uint32_t i = 0; i < j->id_count; i++)
         hob_text_format(t, i ? ",%u" : "%u", j->ids[i]);
     hob_text_puts(t, "]}");
-    return !t->failed && hob_link_send(j->link, HOB_MSG_PREPARE, j->id, hob_text_data(t), hob_text_len(t));
+    return !t->failed &&
+           hob_link_send(j->link, HOB_MSG_PREPARE, j->id, hob_text_data(t), hob_text_len(t));
 }
 
 static uint32_t credit_window(const hob_job *j)
@@ -208,8 +214,9 @@ static bool send_run(hob_job *j)
 
     j->credit = window > j->undrained ? window - j->undrained : 0;
     hob_text_clear(t);
-    hob_text_format(t, "{\"max_tokens\":%u,\"credit\":%u,\"seed\":\"%" PRIu64 "\",\"logprobs\":%d", j->max_tokens,
-                    j->credit, j->request.seed, j->request.logprobs ? j->request.top_logprobs : -1);
+    hob_text_format(t, "{\"max_tokens\":%u,\"credit\":%u,\"seed\":\"%" PRIu64 "\",\"logprobs\":%d",
+                    j->max_tokens, j->credit, j->request.seed,
+                    j->request.logprobs ? j->request.top_logprobs : -1);
     if (j->id_count > j->prompt_tokens)
         hob_text_format(t, ",\"resumed\":%u", j->id_count - j->prompt_tokens);
     json_object_foreach(j->request.run, key, value)
@@ -218,7 +225,8 @@ static bool send_run(hob_job *j)
         hob_text_json(t, value);
     }
     hob_text_puts(t, "}");
-    return !t->failed && hob_link_send(j->link, HOB_MSG_RUN, j->id, hob_text_data(t), hob_text_len(t));
+    return !t->failed &&
+           hob_link_send(j->link, HOB_MSG_RUN, j->id, hob_text_data(t), hob_text_len(t));
 }
 
 void hob_job_start(hob_job *j)
@@ -227,7 +235,9 @@ void hob_job_start(hob_job *j)
 
     if (l->state != HOB_LINK_READY) {
         if (j->state != HOB_JOB_QUEUED)
-            j->deadline_us = hob_now_us() + (j->admitted ? HOB_RECOVERY_WAIT_MS : HOB_ENGINE_WAIT_MS) * (uint64_t)1000;
+            j->deadline_us =
+                hob_now_us() +
+                (j->admitted ? HOB_RECOVERY_WAIT_MS : HOB_ENGINE_WAIT_MS) * (uint64_t)1000;
         j->state = HOB_JOB_QUEUED;
         return;
     }
@@ -258,7 +268,8 @@ void hob_job_cancel(hob_job *j)
         return;
     j->cancelled = true;
     if (j->state == HOB_JOB_RUNNING) {
-        (void)hob_link_send(j->link, HOB_MSG_CANCEL, j->id, NULL, 0); /* TOKENS "cancelled" will end it */
+        (void)hob_link_send(j->link, HOB_MSG_CANCEL, j->id, NULL,
+                            0); /* TOKENS "cancelled" will end it */
         return;
     }
     if (j->state == HOB_JOB_PREPARING)
@@ -317,7 +328,8 @@ static int check_size(hob_job *j, uint32_t prompt, hob_api_error *e)
     if (prompt >= most || (r->max_tokens_given && r->max_tokens > most - prompt)) {
         if (r->max_tokens_given)
             return hob_api_bad(e, "context_length_exceeded", names[r->kind],
-                               "this model's context is %u tokens; the prompt has %u and %u are requested for the answer",
+                               "this model's context is %u tokens; the prompt has %u and %u are "
+                               "requested for the answer",
                                most, prompt, r->max_tokens);
         return hob_api_bad(e, "context_length_exceeded", names[r->kind],
                            "this model's context is %u tokens; the prompt has %u", most, prompt);
@@ -349,7 +361,8 @@ void hob_job_prepared(hob_gateway *g, hob_link *l, uint64_t id, const uint8_t *p
         uint32_t prompt = hob_get_u32(payload);
         int rc = check_size(j, prompt, &e);
         if (rc == 0 && keep_ids(j, payload + 8, prompt) < 0)
-            hob_api_fail(&e, 503, "server_error", "out_of_memory", NULL, "no memory for the prompt");
+            hob_api_fail(&e, 503, "server_error", "out_of_memory", NULL,
+                         "no memory for the prompt");
         if (e.status) {
             (void)hob_link_send(l, HOB_MSG_ABORT, id, NULL, 0);
             fail_job(j, &e);
@@ -378,15 +391,17 @@ static void finish_job(hob_job *j, uint8_t finish)
     hob_api_error e;
 
     if (finish == HOB_FINISH_ERROR || (finish == HOB_FINISH_CANCEL && !j->cancelled)) {
-        hob_api_fail(&e, 500, "server_error", "engine_error", NULL, "the engine could not go on with this request");
+        hob_api_fail(&e, 500, "server_error", "engine_error", NULL,
+                     "the engine could not go on with this request");
         fail_job(j, &e);
         return;
     }
     double seconds = (double)(hob_now_us() - j->arrived_us) / 1e6;
     note_finish(j->link, hob_now_us());
     g->metrics.finished++;
-    hob_log(HOB_LOG_DEBUG, "%s: %u prompt tokens (%u cached), %u answer tokens, %.2f s, %s", j->response_id,
-            j->prompt_tokens, j->cached_tokens, j->answer_tokens, seconds, hob_finish_name(finish));
+    hob_log(HOB_LOG_DEBUG, "%s: %u prompt tokens (%u cached), %u answer tokens, %.2f s, %s",
+            j->response_id, j->prompt_tokens, j->cached_tokens, j->answer_tokens, seconds,
+            hob_finish_name(finish));
     if (j->conn)
         j->format->finished(j, (hob_finish)finish);
     job_done(j);
@@ -453,21 +468,24 @@ void hob_job_refused(hob_gateway *g, hob_link *l, uint64_t id, json_t *error)
         return;
     code = code ? code : "HOB_E?";
     message = message ? message : "the engine refused the request";
-    if (strcmp(code, "HOB_ELIMIT") == 0 && json_is_integer(tokens) && j->state == HOB_JOB_PREPARING &&
-        json_integer_value(tokens) > 0 && json_integer_value(tokens) < UINT32_MAX)
+    if (strcmp(code, "HOB_ELIMIT") == 0 && json_is_integer(tokens) &&
+        j->state == HOB_JOB_PREPARING && json_integer_value(tokens) > 0 &&
+        json_integer_value(tokens) < UINT32_MAX)
         (void)check_size(j, (uint32_t)json_integer_value(tokens), &e);
     if (e.status)
         ;
     else if (strcmp(code, "HOB_ELIMIT") == 0 && j->state == HOB_JOB_RUNNING) {
         fail_busy(j);
         return;
-    } else if (strcmp(code, "HOB_EINVAL") == 0 || strcmp(code, "HOB_ELIMIT") == 0 || strcmp(code, "HOB_EUNSUPPORTED") == 0)
+    } else if (strcmp(code, "HOB_EINVAL") == 0 || strcmp(code, "HOB_ELIMIT") == 0 ||
+               strcmp(code, "HOB_EUNSUPPORTED") == 0)
         hob_api_bad(&e, "invalid_prompt", param, "%s", message);
     else if (strcmp(code, "HOB_ENOMEM") == 0) {
         hob_api_fail(&e, 503, "server_error", "out_of_memory", NULL, "%s", message);
         e.retry_after_s = 1;
     } else
-        hob_api_fail(&e, 500, "server_error", "engine_error", NULL, "the engine could not answer this request");
+        hob_api_fail(&e, 500, "server_error", "engine_error", NULL,
+                     "the engine could not answer this request");
     fail_job(j, &e);
 }
 

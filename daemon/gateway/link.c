@@ -72,20 +72,15 @@ static int on_message(void *user, const hob_message *m)
         m->type != HOB_MSG_STATS && !(m->type == HOB_MSG_ERROR && m->id == 0))
         return HOB_EFORMAT;
     switch (m->type) {
-    case HOB_MSG_HELLO:
-        return on_hello(l, m);
-    case HOB_MSG_HEARTBEAT:
-        l->heard_us = hob_now_us();
-        return 0;
+    case HOB_MSG_HELLO: return on_hello(l, m);
+    case HOB_MSG_HEARTBEAT: l->heard_us = hob_now_us(); return 0;
     case HOB_MSG_STATS:
         if (!(o = load_object(m)))
             return HOB_EFORMAT;
         json_decref(l->stats);
         l->stats = o;
         return 0;
-    case HOB_MSG_PREPARED:
-        hob_job_prepared(l->g, l, m->id, m->payload, m->len);
-        break;
+    case HOB_MSG_PREPARED: hob_job_prepared(l->g, l, m->id, m->payload, m->len); break;
     case HOB_MSG_TOKENS:
         if (hob_tokens_decode(m, &tokens, &diag) < 0)
             return HOB_EFORMAT;
@@ -97,13 +92,13 @@ static int on_message(void *user, const hob_message *m)
         if (m->id != 0)
             hob_job_refused(l->g, l, m->id, o);
         else if (json_is_string(json_object_get(o, "message")))
-            hob_log(HOB_LOG_ERROR, "%s: engine: %s", l->model->name, json_string_value(json_object_get(o, "message")));
+            hob_log(HOB_LOG_ERROR, "%s: engine: %s", l->model->name,
+                    json_string_value(json_object_get(o, "message")));
         json_decref(o);
         if (m->id == 0)
             return 0;
         break;
-    default:
-        return HOB_EFORMAT;
+    default: return HOB_EFORMAT;
     }
     return l->state == HOB_LINK_READY ? 0 : HOB_EFORMAT; /* a handler may have given up on it */
 }
@@ -136,7 +131,8 @@ int hob_link_read(hob_link *l)
 int hob_link_write(hob_link *l)
 {
     while (hob_bytes_left(&l->out) > 0) {
-        ssize_t n = send(l->fd, l->out.data + l->out.start, hob_bytes_left(&l->out), MSG_DONTWAIT | MSG_NOSIGNAL);
+        ssize_t n = send(l->fd, l->out.data + l->out.start, hob_bytes_left(&l->out),
+                         MSG_DONTWAIT | MSG_NOSIGNAL);
         if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
             lws_callback_on_writable(l->wsi);
             return 0;
@@ -153,16 +149,13 @@ int hob_link_write(hob_link *l)
 int hob_link_callback(hob_link *l, struct lws *wsi, enum lws_callback_reasons reason)
 {
     if (l->wsi != wsi)
-        return reason == LWS_CALLBACK_RAW_RX_FILE || reason == LWS_CALLBACK_RAW_WRITEABLE_FILE ? -1 : 0; /* an old one's */
+        return reason == LWS_CALLBACK_RAW_RX_FILE || reason == LWS_CALLBACK_RAW_WRITEABLE_FILE
+                   ? -1
+                   : 0; /* an old one's */
     switch (reason) {
-    case LWS_CALLBACK_RAW_RX_FILE:
-        return hob_link_read(l) < 0 ? -1 : 0;
-    case LWS_CALLBACK_RAW_WRITEABLE_FILE:
-        return hob_link_write(l) < 0 ? -1 : 0;
-    case LWS_CALLBACK_RAW_CLOSE_FILE:
-        hob_link_fail(l, "its socket was closed");
-        return 0;
-    default:
-        return 0;
+    case LWS_CALLBACK_RAW_RX_FILE: return hob_link_read(l) < 0 ? -1 : 0;
+    case LWS_CALLBACK_RAW_WRITEABLE_FILE: return hob_link_write(l) < 0 ? -1 : 0;
+    case LWS_CALLBACK_RAW_CLOSE_FILE: hob_link_fail(l, "its socket was closed"); return 0;
+    default: return 0;
     }
 }

@@ -7,7 +7,12 @@
 
 #include "hal/base.h"
 
-typedef enum hob_log_level { HOB_LOG_ERROR, HOB_LOG_WARN, HOB_LOG_INFO, HOB_LOG_DEBUG } hob_log_level;
+typedef enum hob_log_level {
+    HOB_LOG_ERROR,
+    HOB_LOG_WARN,
+    HOB_LOG_INFO,
+    HOB_LOG_DEBUG
+} hob_log_level;
 
 /* "error", "warn", "info", "debug"; HOB_EINVAL for another name. Until then the level is info. */
 HOB_MUST_CHECK int hob_log_open(const char *level);

@@ -6,7 +6,8 @@
 
 #include "daemon/gateway/state.h"
 
-static const uint32_t ttft_bounds_ms[HOB_TTFT_BUCKETS] = {50, 100, 200, 500, 1000, 2000, 5000, 10000, 30000, 60000};
+static const uint32_t ttft_bounds_ms[HOB_TTFT_BUCKETS] = {50,   100,  200,   500,   1000,
+                                                          2000, 5000, 10000, 30000, 60000};
 
 void hob_metrics_status(hob_metrics *m, int status)
 {
@@ -30,12 +31,14 @@ void hob_metrics_ttft(hob_metrics *m, uint64_t us)
 
 static void one(hob_text *t, const char *name, const char *type, const char *help, double value)
 {
-    hob_text_format(t, "# HELP %s %s\n# TYPE %s %s\n%s %.17g\n", name, help, name, type, name, value);
+    hob_text_format(t, "# HELP %s %s\n# TYPE %s %s\n%s %.17g\n", name, help, name, type, name,
+                    value);
 }
 
 static bool is_counter(const char *name)
 {
-    static const char *const gauges[] = {"running", "waiting", "stalled", "kv_blocks", "kv_blocks_free", "resident_bytes"};
+    static const char *const gauges[] = {"running",   "waiting",        "stalled",
+                                         "kv_blocks", "kv_blocks_free", "resident_bytes"};
     for (size_t i = 0; i < sizeof gauges / sizeof *gauges; i++)
         if (strcmp(name, gauges[i]) == 0)
             return false;
@@ -54,33 +57,42 @@ static void engine_stats(hob_gateway *g, hob_text *t)
         return;
     json_object_foreach(names, name, value)
     {
-        if (!json_is_number(value) || strlen(name) > 60 || strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_") != strlen(name))
+        if (!json_is_number(value) || strlen(name) > 60 ||
+            strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_") != strlen(name))
             continue;
         const char *suffix = is_counter(name) ? "_total" : "";
-        hob_text_format(t, "# TYPE hob_engine_%s%s %s\n", name, suffix, is_counter(name) ? "counter" : "gauge");
+        hob_text_format(t, "# TYPE hob_engine_%s%s %s\n", name, suffix,
+                        is_counter(name) ? "counter" : "gauge");
         for (uint32_t i = 0; i < g->link_count; i++) {
             json_t *n = json_object_get(g->links[i].stats, name);
             if (json_is_number(n))
-                hob_text_format(t, "hob_engine_%s%s{model=\"%u\"} %.17g\n", name, suffix, i, json_number_value(n));
+                hob_text_format(t, "hob_engine_%s%s{model=\"%u\"} %.17g\n", name, suffix, i,
+                                json_number_value(n));
         }
     }
 }
 
 static void engine_state(hob_gateway *g, hob_text *t)
 {
-    hob_text_puts(t, "# HELP hob_engine_info The models by number.\n# TYPE hob_engine_info gauge\n");
+    hob_text_puts(t,
+                  "# HELP hob_engine_info The models by number.\n# TYPE hob_engine_info gauge\n");
     for (uint32_t i = 0; i < g->link_count; i++) {
         hob_text_format(t, "hob_engine_info{model=\"%u\",name=", i);
         hob_text_string(t, g->conf->models[i].name, strlen(g->conf->models[i].name));
         hob_text_puts(t, "} 1\n");
     }
-    hob_text_puts(t, "# HELP hob_engine_up Whether the engine answers.\n# TYPE hob_engine_up gauge\n");
+    hob_text_puts(t,
+                  "# HELP hob_engine_up Whether the engine answers.\n# TYPE hob_engine_up gauge\n");
     for (uint32_t i = 0; i < g->link_count; i++)
-        hob_text_format(t, "hob_engine_up{model=\"%u\"} %d\n", i, g->links[i].state == HOB_LINK_READY);
-    hob_text_puts(t, "# HELP hob_engine_restarts_total Engines given up.\n# TYPE hob_engine_restarts_total counter\n");
+        hob_text_format(t, "hob_engine_up{model=\"%u\"} %d\n", i,
+                        g->links[i].state == HOB_LINK_READY);
+    hob_text_puts(t, "# HELP hob_engine_restarts_total Engines given up.\n# TYPE "
+                     "hob_engine_restarts_total counter\n");
     for (uint32_t i = 0; i < g->link_count; i++)
-        hob_text_format(t, "hob_engine_restarts_total{model=\"%u\"} %llu\n", i, (unsigned long long)g->links[i].restarts);
-    hob_text_puts(t, "# HELP hob_engine_jobs Requests at the engine.\n# TYPE hob_engine_jobs gauge\n");
+        hob_text_format(t, "hob_engine_restarts_total{model=\"%u\"} %llu\n", i,
+                        (unsigned long long)g->links[i].restarts);
+    hob_text_puts(t,
+                  "# HELP hob_engine_jobs Requests at the engine.\n# TYPE hob_engine_jobs gauge\n");
     for (uint32_t i = 0; i < g->link_count; i++)
         hob_text_format(t, "hob_engine_jobs{model=\"%u\"} %u\n", i, g->links[i].jobs);
 }
@@ -88,13 +100,18 @@ static void engine_state(hob_gateway *g, hob_text *t)
 static void ttft(const hob_metrics *m, hob_text *t)
 {
     uint64_t sum = 0;
-    hob_text_puts(t, "# HELP hob_ttft_seconds Time from a request to its first token.\n# TYPE hob_ttft_seconds histogram\n");
+    hob_text_puts(t, "# HELP hob_ttft_seconds Time from a request to its first token.\n# TYPE "
+                     "hob_ttft_seconds histogram\n");
     for (size_t i = 0; i < HOB_TTFT_BUCKETS; i++) {
         sum += m->ttft[i];
-        hob_text_format(t, "hob_ttft_seconds_bucket{le=\"%g\"} %llu\n", ttft_bounds_ms[i] / 1000.0, (unsigned long long)sum);
+        hob_text_format(t, "hob_ttft_seconds_bucket{le=\"%g\"} %llu\n", ttft_bounds_ms[i] / 1000.0,
+                        (unsigned long long)sum);
     }
-    hob_text_format(t, "hob_ttft_seconds_bucket{le=\"+Inf\"} %llu\nhob_ttft_seconds_sum %.6f\nhob_ttft_seconds_count %llu\n",
-                    (unsigned long long)m->ttft_count, (double)m->ttft_us / 1e6, (unsigned long long)m->ttft_count);
+    hob_text_format(t,
+                    "hob_ttft_seconds_bucket{le=\"+Inf\"} %llu\nhob_ttft_seconds_sum "
+                    "%.6f\nhob_ttft_seconds_count %llu\n",
+                    (unsigned long long)m->ttft_count, (double)m->ttft_us / 1e6,
+                    (unsigned long long)m->ttft_count);
 }
 
 void hob_metrics_write(hob_gateway *g, hob_text *t)
@@ -104,25 +121,37 @@ void hob_metrics_write(hob_gateway *g, hob_text *t)
     for (const hob_conn *c = g->conns; c; c = c->next)
         outboxes += c->out_bytes;
 
-    one(t, "hob_uptime_seconds", "gauge", "Since the gateway started.", (double)(hob_now_us() - g->started_us) / 1e6);
+    one(t, "hob_uptime_seconds", "gauge", "Since the gateway started.",
+        (double)(hob_now_us() - g->started_us) / 1e6);
     one(t, "hob_connections", "gauge", "Open client connections.", g->conn_count);
-    one(t, "hob_connections_total", "counter", "Client connections accepted.", (double)m->connections);
-    one(t, "hob_connections_refused_total", "counter", "Client connections over a limit.", (double)m->refused_connections);
-    one(t, "hob_connections_stalled_total", "counter", "Connections closed because nobody read.", (double)m->stalled_closes);
+    one(t, "hob_connections_total", "counter", "Client connections accepted.",
+        (double)m->connections);
+    one(t, "hob_connections_refused_total", "counter", "Client connections over a limit.",
+        (double)m->refused_connections);
+    one(t, "hob_connections_stalled_total", "counter", "Connections closed because nobody read.",
+        (double)m->stalled_closes);
     one(t, "hob_websockets_total", "counter", "WebSocket connections.", (double)m->websockets);
-    hob_text_puts(t, "# HELP hob_responses_total Responses and error events by status.\n# TYPE hob_responses_total counter\n");
+    hob_text_puts(t, "# HELP hob_responses_total Responses and error events by status.\n# TYPE "
+                     "hob_responses_total counter\n");
     for (size_t i = 0; i < HOB_STATUS_KINDS && m->responses[i].status; i++)
         hob_text_format(t, "hob_responses_total{code=\"%d\"} %llu\n", m->responses[i].status,
                         (unsigned long long)m->responses[i].count);
     one(t, "hob_requests_total", "counter", "Inference requests.", (double)m->jobs);
-    one(t, "hob_requests_finished_total", "counter", "Inference requests answered.", (double)m->finished);
-    one(t, "hob_requests_cancelled_total", "counter", "Inference requests whose client left or cancelled.", (double)m->cancelled);
-    one(t, "hob_requests_failed_total", "counter", "Inference requests refused or ended by an error.", (double)m->failed);
-    one(t, "hob_requests_recovered_total", "counter", "Inference requests handed to a restarted engine.", (double)m->recovered);
-    one(t, "hob_prompt_tokens_total", "counter", "Tokens of admitted prompts.", (double)m->prompt_tokens);
-    one(t, "hob_cached_tokens_total", "counter", "Of those, found in the prefix cache.", (double)m->cached_tokens);
+    one(t, "hob_requests_finished_total", "counter", "Inference requests answered.",
+        (double)m->finished);
+    one(t, "hob_requests_cancelled_total", "counter",
+        "Inference requests whose client left or cancelled.", (double)m->cancelled);
+    one(t, "hob_requests_failed_total", "counter",
+        "Inference requests refused or ended by an error.", (double)m->failed);
+    one(t, "hob_requests_recovered_total", "counter",
+        "Inference requests handed to a restarted engine.", (double)m->recovered);
+    one(t, "hob_prompt_tokens_total", "counter", "Tokens of admitted prompts.",
+        (double)m->prompt_tokens);
+    one(t, "hob_cached_tokens_total", "counter", "Of those, found in the prefix cache.",
+        (double)m->cached_tokens);
     one(t, "hob_answer_tokens_total", "counter", "Tokens generated.", (double)m->answer_tokens);
-    one(t, "hob_sent_bytes_total", "counter", "Bytes written to clients, before TLS.", (double)m->bytes_out);
+    one(t, "hob_sent_bytes_total", "counter", "Bytes written to clients, before TLS.",
+        (double)m->bytes_out);
     one(t, "hob_outbox_bytes", "gauge", "Bytes waiting for slow readers.", (double)outboxes);
     ttft(m, t);
     engine_state(g, t);

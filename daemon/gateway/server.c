@@ -77,10 +77,12 @@ static int open_signals(hob_gateway *g, hob_diag *diag)
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGCHLD);
     (void)signal(SIGPIPE, SIG_IGN);
-    if (sigprocmask(SIG_BLOCK, &set, NULL) < 0 || (g->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC)) < 0)
+    if (sigprocmask(SIG_BLOCK, &set, NULL) < 0 ||
+        (g->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC)) < 0)
         return hob_fail(diag, HOB_EIO, "signals: %s", strerror(errno));
     fd.filefd = g->signal_fd;
-    struct lws *wsi = lws_adopt_descriptor_vhost(g->inner, LWS_ADOPT_RAW_FILE_DESC, fd, "hob-inner", NULL);
+    struct lws *wsi =
+        lws_adopt_descriptor_vhost(g->inner, LWS_ADOPT_RAW_FILE_DESC, fd, "hob-inner", NULL);
     if (!wsi)
         return hob_fail(diag, HOB_ENOMEM, "signals: no memory");
     lws_set_opaque_user_data(wsi, g);
@@ -95,7 +97,8 @@ static hob_gateway *gateway_of(struct lws *wsi)
 }
 
 /* Engines and signals: raw descriptors, told apart by their opaque pointer. */
-static int inner_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len)
+static int inner_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
+                          size_t len)
 {
     void *owner = lws_get_opaque_user_data(wsi);
     hob_gateway *g = gateway_of(wsi);
@@ -115,7 +118,8 @@ static int inner_callback(struct lws *wsi, enum lws_callback_reasons reason, voi
     return 0;
 }
 
-static int client_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len)
+static int client_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
+                           size_t len)
 {
     hob_conn *c;
     hob_gateway *g;
@@ -202,8 +206,8 @@ static int raise_descriptor_limit(uint32_t need, hob_diag *diag)
     if (r.rlim_cur >= need)
         return 0;
     if (r.rlim_max < need)
-        return hob_fail(diag, HOB_ELIMIT, "max_connections needs %u open files, the limit is %llu", need,
-                        (unsigned long long)r.rlim_max);
+        return hob_fail(diag, HOB_ELIMIT, "max_connections needs %u open files, the limit is %llu",
+                        need, (unsigned long long)r.rlim_max);
     r.rlim_cur = need;
     if (setrlimit(RLIMIT_NOFILE, &r) < 0)
         return hob_fail(diag, HOB_EIO, "RLIMIT_NOFILE: %s", strerror(errno));
@@ -218,8 +222,10 @@ static uint32_t seconds(uint32_t ms)
 static int open_context(hob_gateway *g, hob_diag *diag)
 {
     static const struct lws_protocols client_protocols[] = {
-        {.name = "hob", .callback = client_callback, .rx_buffer_size = HOB_WRITE_MAX}, {.name = NULL}};
-    static const struct lws_protocols inner_protocols[] = {{.name = "hob-inner", .callback = inner_callback}, {.name = NULL}};
+        {.name = "hob", .callback = client_callback, .rx_buffer_size = HOB_WRITE_MAX},
+        {.name = NULL}};
+    static const struct lws_protocols inner_protocols[] = {
+        {.name = "hob-inner", .callback = inner_callback}, {.name = NULL}};
     const hob_conf *conf = g->conf;
     const bool any4 = strcmp(conf->listen, "0.0.0.0") == 0, any6 = strcmp(conf->listen, "::") == 0;
     struct lws_context_creation_info info = {
@@ -250,9 +256,12 @@ static int open_context(hob_gateway *g, hob_diag *diag)
         .iface = any4 || any6 ? NULL : conf->listen,
         .protocols = client_protocols,
         .vhost_name = "clients",
-        .options = LWS_SERVER_OPTION_FAIL_UPON_UNABLE_TO_BIND |
-                   (conf->plain ? 0 : LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT) | /* without it a vhost is plain HTTP */
-                   (strchr(conf->listen, ':') ? 0 : LWS_SERVER_OPTION_DISABLE_IPV6),
+        .options =
+            LWS_SERVER_OPTION_FAIL_UPON_UNABLE_TO_BIND |
+            (conf->plain
+                 ? 0
+                 : LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT) | /* without it a vhost is plain HTTP */
+            (strchr(conf->listen, ':') ? 0 : LWS_SERVER_OPTION_DISABLE_IPV6),
         .keepalive_timeout = (int)seconds(conf->idle_timeout_ms),
         .timeout_secs = seconds(conf->header_timeout_ms),
         .timeout_secs_ah_idle = seconds(conf->header_timeout_ms),
@@ -261,7 +270,8 @@ static int open_context(hob_gateway *g, hob_diag *diag)
     };
     struct lws_vhost *listener = lws_create_vhost(g->context, &clients);
     if (!listener)
-        return hob_fail(diag, HOB_EIO, "cannot listen on %s port %u (address in use, or unusable certificate %s)",
+        return hob_fail(diag, HOB_EIO,
+                        "cannot listen on %s port %u (address in use, or unusable certificate %s)",
                         conf->listen, conf->port, conf->plain ? "-" : conf->tls_cert);
     g->port = lws_get_vhost_listen_port(listener); /* port 0 took any */
     return 0;
@@ -288,7 +298,8 @@ int hob_gateway_run(const hob_conf *conf, bool give_up)
         goto fail;
     for (uint32_t i = 0; i < conf->model_count; i++, g->link_count++)
         hob_link_open(&g->links[i], g, i);
-    hob_log(HOB_LOG_INFO, "hobd " HOB_VERSION " listens on %s://%s:%d", conf->plain ? "http" : "https", conf->listen, g->port);
+    hob_log(HOB_LOG_INFO, "hobd " HOB_VERSION " listens on %s://%s:%d",
+            conf->plain ? "http" : "https", conf->listen, g->port);
     lws_sul_schedule(g->context, 0, &g->tick, on_tick, TICK_US);
     while (!g->ending && lws_service(g->context, 0) >= 0)
         ;

@@ -19,11 +19,11 @@ typedef struct hob_job hob_job;
 typedef struct hob_link hob_link;
 
 enum {
-    HOB_WRITE_MAX = 16384,        /* bytes of one lws_write */
-    HOB_CREDIT_TOKENS = 32,       /* a stream's tokens between engine and socket */
-    HOB_OUTBOX_SLACK = 16 << 20,  /* what closing events and whole answers may add to outbox_bytes */
-    HOB_LANES_MAX = 64,           /* responses waiting or running on one WebSocket */
-    HOB_ENGINE_WAIT_MS = 20000,   /* a request's wait for an engine that is coming up */
+    HOB_WRITE_MAX = 16384,       /* bytes of one lws_write */
+    HOB_CREDIT_TOKENS = 32,      /* a stream's tokens between engine and socket */
+    HOB_OUTBOX_SLACK = 16 << 20, /* what closing events and whole answers may add to outbox_bytes */
+    HOB_LANES_MAX = 64,          /* responses waiting or running on one WebSocket */
+    HOB_ENGINE_WAIT_MS = 20000,  /* a request's wait for an engine that is coming up */
     HOB_RECOVERY_WAIT_MS = 60000, /* a stream's wait for its engine's successor */
 };
 
@@ -42,25 +42,27 @@ struct hob_link {
     hob_reader reader;
     hob_bytes out;
     uint64_t started_us, heard_us, restart_us; /* heard: the last heartbeat */
-    uint32_t failures;  /* in a row; the backoff's exponent */
-    uint64_t restarts;  /* since the gateway started */
+    uint32_t failures;                         /* in a row; the backoff's exponent */
+    uint64_t restarts;                         /* since the gateway started */
     bool ever_ready;
     uint32_t context, max_sequences; /* from HELLO */
     uint64_t kv_tokens;
     json_t *hello, *stats;
-    uint32_t jobs;      /* sent and not finished */
-    uint32_t refused;   /* for want of room, and not made up for by a finished job */
+    uint32_t jobs;    /* sent and not finished */
+    uint32_t refused; /* for want of room, and not made up for by a finished job */
     uint64_t finished_us;
     double finish_gap_s; /* smoothed time between two finished jobs */
 };
 void hob_link_open(hob_link *l, hob_gateway *g, uint32_t index);
 void hob_link_close(hob_link *l); /* kills the process */
 /* Queues a message; false when the link is not ready or its queue is full. */
-bool hob_link_send(hob_link *l, hob_message_type type, uint64_t id, const void *payload, size_t len);
+bool hob_link_send(hob_link *l, hob_message_type type, uint64_t id, const void *payload,
+                   size_t len);
 int hob_link_callback(hob_link *l, struct lws *wsi, enum lws_callback_reasons reason);
-void hob_link_fail(hob_link *l, const char *why); /* kills the process; its jobs wait for the next one */
-void hob_link_ready(hob_link *l);                 /* HELLO was read */
-int hob_link_read(hob_link *l);                   /* frames from the socket; negative: broken or at its end */
+void hob_link_fail(hob_link *l,
+                   const char *why); /* kills the process; its jobs wait for the next one */
+void hob_link_ready(hob_link *l);    /* HELLO was read */
+int hob_link_read(hob_link *l);      /* frames from the socket; negative: broken or at its end */
 int hob_link_write(hob_link *l);
 void hob_links_tick(hob_gateway *g, uint64_t now_us);
 void hob_links_reap(hob_gateway *g); /* SIGCHLD */
@@ -114,16 +116,18 @@ struct hob_conn {
     uint32_t flight_tokens;
     bool in_flight, chunked, response_done;
     uint64_t progress_us; /* when bytes last drained */
-    hob_job *jobs; /* in order of arrival; HTTP has one at most */
+    hob_job *jobs;        /* in order of arrival; HTTP has one at most */
     uint32_t job_count;
 };
 
-hob_conn *hob_conn_new(hob_gateway *g, struct lws *wsi, int fd); /* NULL: no memory or over a limit */
+hob_conn *hob_conn_new(hob_gateway *g, struct lws *wsi,
+                       int fd); /* NULL: no memory or over a limit */
 void hob_conn_free(hob_conn *c);
 void hob_conn_kill(hob_conn *c, const char *why); /* soon: nothing of it is freed yet */
 void hob_conn_drop_jobs(hob_conn *c);
 void hob_conn_tick(hob_conn *c, uint64_t now_us);
-bool hob_conn_admits(hob_gateway *g, int fd); /* connection limits; also sets the socket's options */
+bool hob_conn_admits(hob_gateway *g,
+                     int fd); /* connection limits; also sets the socket's options */
 /* The outbox. job 0: no credit. The connection is killed when it runs over. */
 void hob_conn_queue(hob_conn *c, const void *data, size_t len, uint64_t job, uint32_t tokens);
 /* One lws_write from the outbox: 1 written, 0 empty, negative: close. */
@@ -131,18 +135,21 @@ int hob_conn_write(hob_conn *c);
 void hob_request_id(char ret[32], const char *prefix);
 
 /* A whole response. extra: complete header lines, or "". */
-void hob_http_respond(hob_conn *c, int status, const char *type, const char *extra, const char *body, size_t len);
+void hob_http_respond(hob_conn *c, int status, const char *type, const char *extra,
+                      const char *body, size_t len);
 void hob_http_error(hob_conn *c, const hob_api_error *e);
 void hob_http_stream_begin(hob_conn *c);
-void hob_http_stream_add(hob_conn *c, const hob_text *event, uint64_t job, uint32_t tokens); /* chunk framing added */
+void hob_http_stream_add(hob_conn *c, const hob_text *event, uint64_t job,
+                         uint32_t tokens); /* chunk framing added */
 void hob_http_stream_end(hob_conn *c);
 int hob_http_callback(hob_conn *c, enum lws_callback_reasons reason, const char *in, size_t len);
 int hob_http_authorize(hob_conn *c, hob_api_error *e);  /* 0, or HOB_EINVAL with a 401 */
 int hob_http_check_site(hob_conn *c, hob_api_error *e); /* --dev: 0, or HOB_EINVAL with a 403 */
-size_t hob_http_head(hob_conn *c, char *ret, size_t cap, int status, const char *type, const char *extra,
-                     const size_t *body_len); /* NULL: a stream */
+size_t hob_http_head(hob_conn *c, char *ret, size_t cap, int status, const char *type,
+                     const char *extra, const size_t *body_len); /* NULL: a stream */
 
-int hob_websocket_callback(hob_conn *c, enum lws_callback_reasons reason, const char *in, size_t len);
+int hob_websocket_callback(hob_conn *c, enum lws_callback_reasons reason, const char *in,
+                           size_t len);
 int hob_websocket_confirm(hob_conn *c); /* 0: go on; else the refusal is written: close */
 /* j or lane (may both be NULL): what the event names. */
 void hob_websocket_error(hob_conn *c, const hob_job *j, const char *lane, const hob_api_error *e);
@@ -167,16 +174,16 @@ extern const hob_format hob_format_chat, hob_format_completion, hob_format_respo
 
 struct hob_job {
     hob_gateway *g;
-    hob_job *next, *prev;  /* of the gateway */
-    hob_job *conn_next;    /* of the connection */
+    hob_job *next, *prev; /* of the gateway */
+    hob_job *conn_next;   /* of the connection */
     hob_conn *conn;
     hob_link *link;
     const hob_format *format;
-    uint64_t id;           /* towards the engine */
+    uint64_t id; /* towards the engine */
     hob_job_state state;
-    bool counted;          /* in link->jobs */
-    bool cancelled;        /* response.cancel came */
-    bool began;            /* the response's head is out */
+    bool counted;   /* in link->jobs */
+    bool cancelled; /* response.cancel came */
+    bool began;     /* the response's head is out */
     bool admitted;
     bool websocket;
     uint32_t crashes;
@@ -184,14 +191,14 @@ struct hob_job {
     int64_t created_s;
     hob_api_request request;
     char response_id[48], item_id[48];
-    uint32_t *ids;         /* [id_count] prompt, then answer: what a new engine is given */
+    uint32_t *ids; /* [id_count] prompt, then answer: what a new engine is given */
     uint32_t id_count, id_capacity, prompt_tokens, cached_tokens, answer_tokens;
     uint32_t max_tokens;
-    uint32_t credit;       /* given to the engine and not yet used */
-    uint32_t undrained;    /* tokens in the outbox or in flight */
-    hob_text text;         /* the answer, where the format needs it whole */
-    json_t *logprobs;      /* its logprobs */
-    uint64_t sequence;     /* responses: of the next event */
+    uint32_t credit;    /* given to the engine and not yet used */
+    uint32_t undrained; /* tokens in the outbox or in flight */
+    hob_text text;      /* the answer, where the format needs it whole */
+    json_t *logprobs;   /* its logprobs */
+    uint64_t sequence;  /* responses: of the next event */
 };
 /* Takes request over. The job starts at once, or when its lane is free. On failure the format has been told. */
 void hob_job_open(hob_conn *c, hob_api_request *request, bool websocket);
@@ -212,8 +219,12 @@ void hob_jobs_tick(hob_gateway *g, uint64_t now_us);
 
 enum { HOB_STATUS_KINDS = 24, HOB_TTFT_BUCKETS = 10 };
 typedef struct hob_metrics {
-    struct { int status; uint64_t count; } responses[HOB_STATUS_KINDS];
-    uint64_t connections, refused_connections, websockets, jobs, finished, cancelled, failed, recovered;
+    struct {
+        int status;
+        uint64_t count;
+    } responses[HOB_STATUS_KINDS];
+    uint64_t connections, refused_connections, websockets, jobs, finished, cancelled, failed,
+        recovered;
     uint64_t prompt_tokens, cached_tokens, answer_tokens, bytes_out, stalled_closes;
     uint64_t ttft[HOB_TTFT_BUCKETS + 1], ttft_us;
     uint64_t ttft_count;

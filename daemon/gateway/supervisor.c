@@ -44,9 +44,27 @@ static int spawn_child(const hob_conf_model *m, int fd, pid_t *ret)
     snprintf(kv_tokens, sizeof kv_tokens, "%u", m->kv_tokens);
     snprintf(sequences, sizeof sequences, "%u", m->max_sequences);
     snprintf(waiting, sizeof waiting, "%u", m->max_waiting);
-    const char *argv[] = {"hobd", "--engine", "--fd", "3", "--model", m->path, "--device", m->device, "--threads", threads,
-                          "--context", context, "--kv-tokens", kv_tokens, "--kv", kv_name(m->kv_type),
-                          "--max-sequences", sequences, "--max-waiting", waiting, NULL};
+    const char *argv[] = {"hobd",
+                          "--engine",
+                          "--fd",
+                          "3",
+                          "--model",
+                          m->path,
+                          "--device",
+                          m->device,
+                          "--threads",
+                          threads,
+                          "--context",
+                          context,
+                          "--kv-tokens",
+                          kv_tokens,
+                          "--kv",
+                          kv_name(m->kv_type),
+                          "--max-sequences",
+                          sequences,
+                          "--max-waiting",
+                          waiting,
+                          NULL};
 
     if (posix_spawn_file_actions_init(&files) != 0)
         return HOB_ENOMEM;
@@ -60,12 +78,14 @@ static int spawn_child(const hob_conf_model *m, int fd, pid_t *ret)
     rc |= posix_spawnattr_setsigdefault(&attributes, &defaults);
     /* A group of its own: Ctrl-C at the terminal is for the gateway, which then drains. */
     rc |= posix_spawnattr_setpgroup(&attributes, 0);
-    rc |= posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
+    rc |= posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
+                                                    POSIX_SPAWN_SETPGROUP);
     rc |= posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
     rc |= posix_spawn_file_actions_adddup2(&files, fd, ENGINE_FD);
     rc |= posix_spawn_file_actions_addclosefrom_np(&files, ENGINE_FD + 1);
     if (rc == 0)
-        rc = posix_spawn(ret, "/proc/self/exe", &files, &attributes, (char *const *)(uintptr_t)argv, environ);
+        rc = posix_spawn(ret, "/proc/self/exe", &files, &attributes, (char *const *)(uintptr_t)argv,
+                         environ);
     posix_spawnattr_destroy(&attributes);
     posix_spawn_file_actions_destroy(&files);
     if (rc != 0)
@@ -93,7 +113,8 @@ static void start(hob_link *l)
         return;
     }
     if (fcntl(pair[0], F_SETFL, O_NONBLOCK) < 0 || spawn_child(l->model, pair[1], &l->pid) < 0) {
-        hob_log(HOB_LOG_ERROR, "%s: the engine cannot be started: %s", l->model->name, strerror(errno));
+        hob_log(HOB_LOG_ERROR, "%s: the engine cannot be started: %s", l->model->name,
+                strerror(errno));
         l->pid = 0;
         close(pair[0]);
         close(pair[1]);
@@ -106,7 +127,8 @@ static void start(hob_link *l)
     l->reader = (hob_reader){0};
     l->state = HOB_LINK_STARTING;
     l->started_us = l->heard_us = hob_now_us();
-    l->wsi = lws_adopt_descriptor_vhost(l->g->inner, LWS_ADOPT_RAW_FILE_DESC, fd, "hob-inner", NULL);
+    l->wsi =
+        lws_adopt_descriptor_vhost(l->g->inner, LWS_ADOPT_RAW_FILE_DESC, fd, "hob-inner", NULL);
     if (!l->wsi) { /* which has closed the descriptor */
         l->fd = -1;
         hob_link_fail(l, "no memory");
@@ -158,10 +180,11 @@ void hob_link_ready(hob_link *l)
     l->heard_us = hob_now_us();
     l->ever_ready = true;
     l->jobs = 0;
-    hob_log(HOB_LOG_INFO, "%s: ready after %.1f s: %s, %s (%s), context %u, %u sequences", l->model->name,
-            (double)(hob_now_us() - l->started_us) / 1e6, json_string_value(json_object_get(l->hello, "architecture")),
-            json_string_value(json_object_get(l->hello, "device")), json_string_value(json_object_get(l->hello, "isa")),
-            l->context, l->max_sequences);
+    hob_log(HOB_LOG_INFO, "%s: ready after %.1f s: %s, %s (%s), context %u, %u sequences",
+            l->model->name, (double)(hob_now_us() - l->started_us) / 1e6,
+            json_string_value(json_object_get(l->hello, "architecture")),
+            json_string_value(json_object_get(l->hello, "device")),
+            json_string_value(json_object_get(l->hello, "isa")), l->context, l->max_sequences);
     hob_jobs_link_ready(l->g, l);
 }
 
@@ -173,9 +196,11 @@ void hob_links_reap(hob_gateway *g)
         if (l->pid <= 0 || waitpid(l->pid, &status, WNOHANG) != l->pid)
             continue;
         if (!g->ending && WIFEXITED(status))
-            hob_log(HOB_LOG_WARN, "%s: engine %d exited with %d", l->model->name, (int)l->pid, WEXITSTATUS(status));
+            hob_log(HOB_LOG_WARN, "%s: engine %d exited with %d", l->model->name, (int)l->pid,
+                    WEXITSTATUS(status));
         else if (!g->ending)
-            hob_log(HOB_LOG_WARN, "%s: engine %d ended by signal %d", l->model->name, (int)l->pid, WTERMSIG(status));
+            hob_log(HOB_LOG_WARN, "%s: engine %d ended by signal %d", l->model->name, (int)l->pid,
+                    WTERMSIG(status));
         l->pid = 0;
         if (l->state == HOB_LINK_READY && l->wsi && hob_link_read(l) < 0) /* its last words */
             continue;
@@ -193,7 +218,8 @@ void hob_links_tick(hob_gateway *g, uint64_t now_us)
     hob_links_reap(g);
     for (uint32_t i = 0; i < g->link_count && !g->ending; i++) {
         hob_link *l = &g->links[i];
-        if (l->state == HOB_LINK_STARTING && now_us - l->started_us > LOAD_TIMEOUT_S * (uint64_t)1000000)
+        if (l->state == HOB_LINK_STARTING &&
+            now_us - l->started_us > LOAD_TIMEOUT_S * (uint64_t)1000000)
             hob_link_fail(l, "it did not load its model in time");
         else if (l->state == HOB_LINK_READY && now_us > l->heard_us &&
                  now_us - l->heard_us > HEARTBEAT_TIMEOUT_S * (uint64_t)1000000)

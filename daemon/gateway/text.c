@@ -75,6 +75,7 @@ static int add_dumped(const char *data, size_t len, void *text)
 
 void hob_text_json(hob_text *t, const json_t *value)
 {
-    if (!value || json_dump_callback(value, add_dumped, t, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(9)) < 0)
+    if (!value || json_dump_callback(value, add_dumped, t,
+                                     JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(9)) < 0)
         t->failed = true;
 }

@@ -21,7 +21,8 @@ int hob_websocket_confirm(hob_conn *c)
     if (!c->request_id[0])
         hob_request_id(c->request_id, "req_");
     if (hob_http_authorize(c, &e) == 0 && (n < 0 || strcmp(path, "/v1/responses") != 0))
-        hob_api_fail(&e, 404, "invalid_request_error", "unknown_url", NULL, "no WebSocket is served here");
+        hob_api_fail(&e, 404, "invalid_request_error", "unknown_url", NULL,
+                     "no WebSocket is served here");
     else if (!e.status && c->g->draining) {
         hob_api_fail(&e, 503, "server_error", "draining", NULL, "the server is shutting down");
         e.retry_after_s = 5;
@@ -38,7 +39,8 @@ int hob_websocket_confirm(hob_conn *c)
         snprintf(extra, sizeof extra, "www-authenticate: Bearer realm=\"hob\"\r\n");
     else if (e.retry_after_s)
         snprintf(extra, sizeof extra, "retry-after: %u\r\n", e.retry_after_s);
-    size_t head_len = hob_http_head(c, head, sizeof head, e.status, "application/json", extra, &len);
+    size_t head_len =
+        hob_http_head(c, head, sizeof head, e.status, "application/json", extra, &len);
     if (!body.failed && head_len + len <= HOB_WRITE_MAX) {
         unsigned char *out = c->g->write_buffer + LWS_PRE;
         memcpy(out, head, head_len);
@@ -59,8 +61,8 @@ void hob_websocket_error(hob_conn *c, const hob_job *j, const char *lane, const 
     hob_text_format(&t, "{\"type\":\"error\",\"status\":%d,\"error\":", e->status);
     hob_api_error_object(&t, e);
     if (j)
-        hob_text_format(&t, ",\"sequence_number\":%llu,\"response_id\":\"%s\"", (unsigned long long)j->sequence,
-                        j->response_id);
+        hob_text_format(&t, ",\"sequence_number\":%llu,\"response_id\":\"%s\"",
+                        (unsigned long long)j->sequence, j->response_id);
     if (lane) {
         hob_text_puts(&t, ",\"stream_id\":");
         hob_text_string(&t, lane, strlen(lane));
@@ -96,13 +98,16 @@ static void cancel_response(hob_conn *c, json_t *event, hob_api_error *e)
     const char *id = json_string_value(json_object_get(event, "response_id")), *key;
     json_t *value;
 
-    json_object_foreach(event, key, value)
-        if (strcmp(key, "type") != 0 && strcmp(key, "response_id") != 0 && strcmp(key, "stream_id") != 0) {
-            hob_api_bad(e, "unknown_parameter", key, "unknown or unsupported field '%.60s'", key);
-            return;
-        }
+    json_object_foreach(event, key, value) if (strcmp(key, "type") != 0 &&
+                                               strcmp(key, "response_id") != 0 &&
+                                               strcmp(key, "stream_id") != 0)
+    {
+        hob_api_bad(e, "unknown_parameter", key, "unknown or unsupported field '%.60s'", key);
+        return;
+    }
     if (!id) {
-        hob_api_bad(e, "missing_required_parameter", "response_id", "response.cancel needs a response_id");
+        hob_api_bad(e, "missing_required_parameter", "response_id",
+                    "response.cancel needs a response_id");
         return;
     }
     for (hob_job *j = c->jobs; j; j = j->conn_next)
@@ -124,8 +129,8 @@ static void on_event(hob_conn *c, json_t *event, hob_api_error *e)
     else if (strcmp(type, "response.cancel") == 0)
         cancel_response(c, event, e);
     else if (strcmp(type, "response.create") != 0)
-        hob_api_bad(e, "invalid_value", "type", "unknown event type '%.60s'; known: response.create, response.cancel",
-                    type);
+        hob_api_bad(e, "invalid_value", "type",
+                    "unknown event type '%.60s'; known: response.create, response.cancel", type);
     else if (c->g->draining)
         hob_api_fail(e, 503, "server_error", "draining", NULL, "the server is shutting down");
     else if (c->job_count >= HOB_LANES_MAX)
@@ -138,8 +143,9 @@ static void on_event(hob_conn *c, json_t *event, hob_api_error *e)
 static void on_message(hob_conn *c)
 {
     hob_api_error e = {0};
-    json_t *event = hob_api_load(hob_bytes_left(&c->body) ? (const char *)c->body.data + c->body.start : "",
-                                 hob_bytes_left(&c->body), &e);
+    json_t *event =
+        hob_api_load(hob_bytes_left(&c->body) ? (const char *)c->body.data + c->body.start : "",
+                     hob_bytes_left(&c->body), &e);
     hob_bytes_free(&c->body);
     c->fragments = 0;
     if (event)
@@ -162,7 +168,8 @@ static int on_receive(hob_conn *c, const char *in, size_t len)
     if (c->state != HOB_CONN_SOCKET)
         return -1;
     if (lws_frame_is_binary(c->wsi))
-        return close_with(c, LWS_CLOSE_STATUS_UNACCEPTABLE_OPCODE, "only text messages are understood");
+        return close_with(c, LWS_CLOSE_STATUS_UNACCEPTABLE_OPCODE,
+                          "only text messages are understood");
     /* One fragment may come in many pieces: its last one counts. */
     c->fragments += lws_remaining_packet_payload(c->wsi) == 0;
     if (hob_bytes_left(&c->body) + len > c->g->conf->max_body_bytes || c->fragments > FRAGMENTS_MAX)
@@ -180,7 +187,8 @@ static int on_receive(hob_conn *c, const char *in, size_t len)
     return c->state == HOB_CONN_CLOSING ? -1 : 0;
 }
 
-int hob_websocket_callback(hob_conn *c, enum lws_callback_reasons reason, const char *in, size_t len)
+int hob_websocket_callback(hob_conn *c, enum lws_callback_reasons reason, const char *in,
+                           size_t len)
 {
     switch (reason) {
     case LWS_CALLBACK_ESTABLISHED:
@@ -189,11 +197,8 @@ int hob_websocket_callback(hob_conn *c, enum lws_callback_reasons reason, const 
         c->route = HOB_ROUTE_RESPONSES;
         c->g->metrics.websockets++;
         return 0;
-    case LWS_CALLBACK_RECEIVE:
-        return on_receive(c, in, len);
-    case LWS_CALLBACK_SERVER_WRITEABLE:
-        return hob_conn_write(c) < 0 ? -1 : 0;
-    default:
-        return 0;
+    case LWS_CALLBACK_RECEIVE: return on_receive(c, in, len);
+    case LWS_CALLBACK_SERVER_WRITEABLE: return hob_conn_write(c) < 0 ? -1 : 0;
+    default: return 0;
     }
 }

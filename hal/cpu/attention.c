@@ -32,7 +32,8 @@ static int rope_table_grow(hob_cpu_rope_table *t, uint32_t positions)
         t->capacity = capacity;
     }
     for (uint32_t i = 0; i < half; i++) {
-        double rate = pow(t->freq_base, -2.0 * i / t->n_rot) * t->freq_scale / (t->factors ? t->factors[i] : 1.0f);
+        double rate = pow(t->freq_base, -2.0 * i / t->n_rot) * t->freq_scale /
+                      (t->factors ? t->factors[i] : 1.0f);
         for (uint32_t p = t->positions; p < positions; p++) {
             t->cosine[(size_t)p * half + i] = (float)cos(p * rate);
             t->sine[(size_t)p * half + i] = (float)sin(p * rate);
@@ -43,15 +44,19 @@ static int rope_table_grow(hob_cpu_rope_table *t, uint32_t positions)
 }
 
 /* The table of these parameters, with all positions below `positions`. */
-static int rope_table_find(hob_cpu_device *dev, const hob_rope_kv *op, uint32_t positions, const hob_cpu_rope_table **ret)
+static int rope_table_find(hob_cpu_device *dev, const hob_rope_kv *op, uint32_t positions,
+                           const hob_cpu_rope_table **ret)
 {
     const float *factors = op->factors ? op->factors->vector : NULL;
     hob_cpu_rope_table *t = dev->ropes;
 
     for (; t < dev->ropes + HOB_CPU_ROPE_TABLES && t->n_rot; t++)
-        if (t->n_rot == op->n_rot && t->freq_base == op->freq_base && t->freq_scale == op->freq_scale && t->factors == factors)
+        if (t->n_rot == op->n_rot && t->freq_base == op->freq_base &&
+            t->freq_scale == op->freq_scale && t->factors == factors)
             break;
-    if (t == dev->ropes + HOB_CPU_ROPE_TABLES) { /* more kinds than a model has: the last place is used again */
+    if (t ==
+        dev->ropes +
+            HOB_CPU_ROPE_TABLES) { /* more kinds than a model has: the last place is used again */
         t--;
         t->positions = t->capacity = 0;
         t->n_rot = 0;
@@ -70,11 +75,13 @@ static int rope_table_find(hob_cpu_device *dev, const hob_rope_kv *op, uint32_t 
 
 static uint8_t *kv_head_at(const hob_kv *kv, uint32_t block, uint32_t layer, uint32_t head)
 {
-    return kv->data + block * kv->block_bytes + ((size_t)layer * kv->shape.kv_heads + head) * (kv->k_bytes + kv->v_bytes);
+    return kv->data + block * kv->block_bytes +
+           ((size_t)layer * kv->shape.kv_heads + head) * (kv->k_bytes + kv->v_bytes);
 }
 
 /* k, v: [head_dim] of one position of one head. */
-static void kv_write(const hob_cpu_device *dev, uint8_t *at, uint32_t slot, const float *k, const float *v)
+static void kv_write(const hob_cpu_device *dev, uint8_t *at, uint32_t slot, const float *k,
+                     const float *v)
 {
     const hob_kv *kv = dev->kv;
     uint32_t head_dim = kv->shape.head_dim;
@@ -84,10 +91,11 @@ static void kv_write(const hob_cpu_device *dev, uint8_t *at, uint32_t slot, cons
         dev->kernels.to_half(k, half, head_dim);
         for (uint32_t j = 0; j < head_dim; j++)
             to[j * TOKENS + slot] = half[j];
-        dev->kernels.to_half(v, (uint16_t *)(at + kv->k_bytes) + (size_t)slot * kv->width, head_dim);
+        dev->kernels.to_half(v, (uint16_t *)(at + kv->k_bytes) + (size_t)slot * kv->width,
+                             head_dim);
         return;
     }
-    float padded[2][HOB_CPU_HEAD_DIM_MAX] = { { 0 } };
+    float padded[2][HOB_CPU_HEAD_DIM_MAX] = {{0}};
     int8_t q[2][HOB_CPU_HEAD_DIM_MAX];
     hob_cpu_scale scales[2][HOB_CPU_HEAD_DIM_MAX / 32];
     memcpy(padded[0], k, head_dim * sizeof *k);
@@ -96,7 +104,8 @@ static void kv_write(const hob_cpu_device *dev, uint8_t *at, uint32_t slot, cons
         dev->kernels.quantize(padded[i], kv->groups, q[i], scales[i]);
     int8_t *k_to = (int8_t *)at, *v_to = (int8_t *)at + kv->k_bytes;
     uint16_t *k_scales = (uint16_t *)(at + (size_t)head_dim * TOKENS);
-    uint16_t *v_scales = (uint16_t *)(at + kv->k_bytes + (size_t)TOKENS * kv->width) + (size_t)slot * kv->groups;
+    uint16_t *v_scales =
+        (uint16_t *)(at + kv->k_bytes + (size_t)TOKENS * kv->width) + (size_t)slot * kv->groups;
     for (uint32_t j = 0; j < head_dim; j++)
         k_to[j * TOKENS + slot] = q[0][j];
     memcpy(v_to + (size_t)slot * kv->width, q[1], head_dim);
@@ -107,15 +116,16 @@ static void kv_write(const hob_cpu_device *dev, uint8_t *at, uint32_t slot, cons
 }
 
 /* k [head_dim][32]; v [32][width], rows lo .. hi. */
-static void kv_unpack(const hob_cpu_device *dev, const uint8_t *at, uint32_t lo, uint32_t hi, float *k, float *v)
+static void kv_unpack(const hob_cpu_device *dev, const uint8_t *at, uint32_t lo, uint32_t hi,
+                      float *k, float *v)
 {
     const hob_kv *kv = dev->kv;
     uint32_t head_dim = kv->shape.head_dim, width = kv->width;
 
     if (kv->shape.type == HOB_TYPE_F16) {
         dev->kernels.from_half((const uint16_t *)at, k, (size_t)head_dim * TOKENS);
-        dev->kernels.from_half((const uint16_t *)(at + kv->k_bytes) + (size_t)lo * width, v + (size_t)lo * width,
-                               (size_t)(hi - lo) * width);
+        dev->kernels.from_half((const uint16_t *)(at + kv->k_bytes) + (size_t)lo * width,
+                               v + (size_t)lo * width, (size_t)(hi - lo) * width);
         return;
     }
     const int8_t *k_from = (const int8_t *)at, *v_from = (const int8_t *)at + kv->k_bytes;
@@ -129,7 +139,8 @@ static void kv_unpack(const hob_cpu_device *dev, const uint8_t *at, uint32_t lo,
     }
     for (uint32_t p = lo; p < hi; p++)
         for (uint32_t g = 0; g < kv->groups; g++) {
-            size_t from = (size_t)p * width + g * 32, count = width - g * 32 < 32 ? width - g * 32 : 32;
+            size_t from = (size_t)p * width + g * 32,
+                   count = width - g * 32 < 32 ? width - g * 32 : 32;
             float scale = hob_half_to_float(v_scales[(size_t)p * kv->groups + g]);
             for (uint32_t i = 0; i < TOKENS; i++)
                 d[i] = scale;
@@ -143,15 +154,18 @@ typedef struct rope_job {
     const hob_cpu_rope_table *table;
 } rope_job;
 
-static void rotate_head_rows(const rope_job *job, float *x, uint32_t heads, const hob_weight *norm, uint32_t position)
+static void rotate_head_rows(const rope_job *job, float *x, uint32_t heads, const hob_weight *norm,
+                             uint32_t position)
 {
     const hob_rope_kv *op = job->op;
 
     for (uint32_t h = 0; norm && h < heads; h++)
-        job->dev->kernels.rms_norm(x + h * op->head_dim, norm->vector, op->norm_eps, x + h * op->head_dim, op->head_dim);
+        job->dev->kernels.rms_norm(x + h * op->head_dim, norm->vector, op->norm_eps,
+                                   x + h * op->head_dim, op->head_dim);
     if (op->n_rot) {
         size_t at = (size_t)position * (op->n_rot / 2);
-        job->dev->kernels.rope(x, heads, op->head_dim, op->n_rot, op->neox, job->table->cosine + at, job->table->sine + at);
+        job->dev->kernels.rope(x, heads, op->head_dim, op->n_rot, op->neox, job->table->cosine + at,
+                               job->table->sine + at);
     }
 }
 
@@ -160,7 +174,9 @@ static void rope_rows(void *arg, uint32_t item, uint32_t worker)
     const rope_job *job = arg;
     const hob_rope_kv *op = job->op;
     const hob_batch *batch = job->dev->batch;
-    uint32_t first = item * ROWS_AN_ITEM, end = first + ROWS_AN_ITEM < batch->row_count ? first + ROWS_AN_ITEM : batch->row_count;
+    uint32_t first = item * ROWS_AN_ITEM, end = first + ROWS_AN_ITEM < batch->row_count
+                                                    ? first + ROWS_AN_ITEM
+                                                    : batch->row_count;
     const hob_span *span = batch->spans;
 
     (void)worker;
@@ -168,13 +184,15 @@ static void rope_rows(void *arg, uint32_t item, uint32_t worker)
         while (row >= span->first_row + span->row_count)
             span++;
         uint32_t position = span->first_position + (row - span->first_row);
-        float *q = op->q->data + (size_t)row * op->q->cols, *k = op->k->data + (size_t)row * op->k->cols;
+        float *q = op->q->data + (size_t)row * op->q->cols,
+              *k = op->k->data + (size_t)row * op->k->cols;
         const float *v = op->v->data + (size_t)row * op->v->cols;
         rotate_head_rows(job, q, op->heads, op->q_norm, position);
         rotate_head_rows(job, k, op->kv_heads, op->k_norm, position);
         for (uint32_t h = 0; h < op->kv_heads; h++)
-            kv_write(job->dev, kv_head_at(job->dev->kv, span->blocks[position / TOKENS], op->layer, h), position % TOKENS,
-                     k + h * op->head_dim, v + h * op->head_dim);
+            kv_write(job->dev,
+                     kv_head_at(job->dev->kv, span->blocks[position / TOKENS], op->layer, h),
+                     position % TOKENS, k + h * op->head_dim, v + h * op->head_dim);
     }
 }
 
@@ -183,12 +201,13 @@ int hob_cpu_rope_kv(hob_device *base, const hob_rope_kv *op)
 {
     hob_cpu_device *dev = (hob_cpu_device *)base;
     const hob_batch *batch = dev->batch;
-    rope_job job = { .dev = dev, .op = op };
+    rope_job job = {.dev = dev, .op = op};
     uint32_t positions = 0;
 
     if (!dev->kv || op->layer >= dev->kv->shape.layers || op->kv_heads != dev->kv->shape.kv_heads ||
         op->head_dim != dev->kv->shape.head_dim || op->n_rot > op->head_dim || op->n_rot % 2 ||
-        op->q->cols != op->heads * op->head_dim || op->k->cols != op->kv_heads * op->head_dim || op->v->cols != op->k->cols ||
+        op->q->cols != op->heads * op->head_dim || op->k->cols != op->kv_heads * op->head_dim ||
+        op->v->cols != op->k->cols ||
         (op->q_norm && (!op->q_norm->vector || op->q_norm->matrix.cols != op->head_dim)) ||
         (op->k_norm && (!op->k_norm->vector || op->k_norm->matrix.cols != op->head_dim)) ||
         (op->factors && (!op->factors->vector || op->factors->matrix.cols != op->n_rot / 2)))
@@ -206,16 +225,18 @@ int hob_cpu_rope_kv(hob_device *base, const hob_rope_kv *op)
 
 /* Working memory of one item; every part begins on 64 bytes. */
 typedef struct attend_memory {
-    float *k, *v;          /* [head_dim][32], [32][width] */
-    float *q, *s, *o;      /* [queries][head_dim], [queries][32], [queries][width] */
-    float (*state)[2];     /* [queries] */
-    float *scale;          /* [queries] */
+    float *k, *v;      /* [head_dim][32], [32][width] */
+    float *q, *s, *o;  /* [queries][head_dim], [queries][32], [queries][width] */
+    float (*state)[2]; /* [queries] */
+    float *scale;      /* [queries] */
 } attend_memory;
 
 static size_t attend_bytes(const hob_kv *kv)
 {
     size_t width = kv->width;
-    return sizeof(float) * (TOKENS * width * 2 + HOB_CPU_ATTEND_QUERIES * (width * 2 + TOKENS + 3)) + 1024;
+    return sizeof(float) *
+               (TOKENS * width * 2 + HOB_CPU_ATTEND_QUERIES * (width * 2 + TOKENS + 3)) +
+           1024;
 }
 
 static attend_memory attend_lay_out(const hob_kv *kv, void *scratch)
@@ -229,7 +250,7 @@ static attend_memory attend_lay_out(const hob_kv *kv, void *scratch)
     m.s = m.q + HOB_CPU_ATTEND_QUERIES * width;
     m.o = m.s + HOB_CPU_ATTEND_QUERIES * TOKENS;
     m.scale = m.o + HOB_CPU_ATTEND_QUERIES * width;
-    m.state = (float (*)[2])(m.scale + HOB_CPU_ATTEND_QUERIES);
+    m.state = (float(*)[2])(m.scale + HOB_CPU_ATTEND_QUERIES);
     return m;
 }
 
@@ -247,14 +268,16 @@ static uint32_t first_seen(const hob_attention *op, uint32_t position)
 }
 
 /* One block for `rows` neighbouring rows, the first at `position`. */
-static void attend_block(const attend_job *job, const attend_memory *m, const uint8_t *at, uint32_t block_start,
-                         uint32_t position, uint32_t rows)
+static void attend_block(const attend_job *job, const attend_memory *m, const uint8_t *at,
+                         uint32_t block_start, uint32_t position, uint32_t rows)
 {
     const hob_cpu_kernels *kernels = &job->dev->kernels;
     const hob_attention *op = job->op;
     const hob_kv *kv = job->dev->kv;
-    uint32_t last = position + rows - 1, seen_end = last - block_start < TOKENS - 1 ? last - block_start + 1 : TOKENS;
-    uint32_t seen_from = first_seen(op, position) > block_start ? first_seen(op, position) - block_start : 0;
+    uint32_t last = position + rows - 1,
+             seen_end = last - block_start < TOKENS - 1 ? last - block_start + 1 : TOKENS;
+    uint32_t seen_from =
+        first_seen(op, position) > block_start ? first_seen(op, position) - block_start : 0;
     bool whole = position >= block_start + TOKENS - 1 && first_seen(op, last) <= block_start;
 
     kv_unpack(job->dev, at, seen_from, seen_end, m->k, m->v);
@@ -263,12 +286,14 @@ static void attend_block(const attend_job *job, const attend_memory *m, const ui
         uint32_t p = position + r, from = first_seen(op, p), query = r * job->group;
         if (p < block_start || from >= block_start + TOKENS)
             continue;
-        uint32_t lo = from > block_start ? from - block_start : 0, hi = p - block_start < TOKENS ? p - block_start + 1 : TOKENS;
+        uint32_t lo = from > block_start ? from - block_start : 0,
+                 hi = p - block_start < TOKENS ? p - block_start + 1 : TOKENS;
         for (uint32_t g = 0; g < job->group; g++)
-            m->scale[query + g] = kernels->attend_softmax(m->s + (query + g) * TOKENS, lo, hi, m->state[query + g]);
+            m->scale[query + g] =
+                kernels->attend_softmax(m->s + (query + g) * TOKENS, lo, hi, m->state[query + g]);
         if (!whole)
-            kernels->attend_values(m->s + query * TOKENS, m->scale + query, job->group, lo, hi, m->v, kv->width,
-                                   m->o + query * kv->width);
+            kernels->attend_values(m->s + query * TOKENS, m->scale + query, job->group, lo, hi,
+                                   m->v, kv->width, m->o + query * kv->width);
     }
     if (whole)
         kernels->attend_values(m->s, m->scale, rows * job->group, 0, TOKENS, m->v, kv->width, m->o);
@@ -293,7 +318,8 @@ static void attend_item(void *arg, uint32_t item, uint32_t worker)
     uint32_t position = span->first_position + first, queries = rows * job->group;
 
     for (uint32_t i = 0; i < queries; i++) {
-        const float *q = op->q->data + (size_t)(span->first_row + first + i / job->group) * op->q->cols +
+        const float *q = op->q->data +
+                         (size_t)(span->first_row + first + i / job->group) * op->q->cols +
                          (size_t)(head * job->group + i % job->group) * op->head_dim;
         for (uint32_t j = 0; j < op->head_dim; j++)
             m.q[i * op->head_dim + j] = q[j] * op->scale;
@@ -302,9 +328,11 @@ static void attend_item(void *arg, uint32_t item, uint32_t worker)
     }
     memset(m.o, 0, (size_t)queries * kv->width * sizeof *m.o);
     for (uint32_t b = first_seen(op, position) / TOKENS; b <= (position + rows - 1) / TOKENS; b++)
-        attend_block(job, &m, kv_head_at(kv, span->blocks[b], op->layer, head), b * TOKENS, position, rows);
+        attend_block(job, &m, kv_head_at(kv, span->blocks[b], op->layer, head), b * TOKENS,
+                     position, rows);
     for (uint32_t i = 0; i < queries; i++) {
-        float *out = op->out->data + (size_t)(span->first_row + first + i / job->group) * op->out->cols +
+        float *out = op->out->data +
+                     (size_t)(span->first_row + first + i / job->group) * op->out->cols +
                      (size_t)(head * job->group + i % job->group) * op->head_dim;
         float inverse = 1.0f / m.state[i][1];
         for (uint32_t j = 0; j < op->head_dim; j++)
@@ -317,11 +345,12 @@ int hob_cpu_attention(hob_device *base, const hob_attention *op)
 {
     hob_cpu_device *dev = (hob_cpu_device *)base;
     const hob_batch *batch = dev->batch;
-    attend_job job = { .dev = dev, .op = op };
+    attend_job job = {.dev = dev, .op = op};
 
     if (!dev->kv || op->layer >= dev->kv->shape.layers || op->kv_heads != dev->kv->shape.kv_heads ||
-        op->head_dim != dev->kv->shape.head_dim || op->heads % op->kv_heads || op->q->cols != op->heads * op->head_dim ||
-        op->out->cols != op->q->cols || op->heads / op->kv_heads > HOB_CPU_ATTEND_QUERIES)
+        op->head_dim != dev->kv->shape.head_dim || op->heads % op->kv_heads ||
+        op->q->cols != op->heads * op->head_dim || op->out->cols != op->q->cols ||
+        op->heads / op->kv_heads > HOB_CPU_ATTEND_QUERIES)
         return HOB_EINVAL;
     int rc = hob_cpu_scratch_ensure(dev, attend_bytes(dev->kv));
     if (rc < 0)

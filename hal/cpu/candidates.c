@@ -93,14 +93,16 @@ static float edited(float logit, const hob_logit_edit *e)
     return (logit > 0 ? logit / e->divide : logit * e->divide) + e->add;
 }
 
-static uint32_t best_of(const hob_cpu_kernels *kernels, const float *x, uint32_t n, uint32_t first, uint32_t k, uint64_t *ret)
+static uint32_t best_of(const hob_cpu_kernels *kernels, const float *x, uint32_t n, uint32_t first,
+                        uint32_t k, uint64_t *ret)
 {
     uint64_t keys[KEYS_MAX];
     uint32_t count = 0, ids[PIECE + 16];
     float floor = -INFINITY;
 
     for (uint32_t at = 0; at < n; at += PIECE) {
-        uint32_t piece = n - at < PIECE ? n - at : PIECE, found = kernels->at_least(x + at, piece, floor, ids);
+        uint32_t piece = n - at < PIECE ? n - at : PIECE,
+                 found = kernels->at_least(x + at, piece, floor, ids);
         for (uint32_t i = 0; i < found; i++)
             keys[count++] = key_of(x[at + ids[i]], first + at + ids[i]);
         if (count >= KEYS_MAX - PIECE || (floor == -INFINITY && count > k)) {
@@ -126,7 +128,8 @@ static void look_at_chunk(void *arg, uint32_t item, uint32_t worker)
     const candidates_job *job = arg;
     const hob_cpu_kernels *kernels = &job->dev->kernels;
     const hob_candidates_in *in = &job->in[item / job->chunks];
-    uint32_t first = item % job->chunks * CHUNK, left = job->logits->cols - first, n = left < CHUNK ? left : CHUNK;
+    uint32_t first = item % job->chunks * CHUNK, left = job->logits->cols - first,
+             n = left < CHUNK ? left : CHUNK;
     const float *raw = job->logits->data + (size_t)in->row * job->logits->cols + first, *x = raw;
     chunk_result *r = &job->results[item];
 
@@ -137,14 +140,17 @@ static void look_at_chunk(void *arg, uint32_t item, uint32_t worker)
         memcpy(copy, raw, n * sizeof *copy);
         for (uint32_t i = 0; i < in->edit_count; i++)
             if (in->edits[i].token >= first && in->edits[i].token - first < n)
-                copy[in->edits[i].token - first] = edited(raw[in->edits[i].token - first], &in->edits[i]);
+                copy[in->edits[i].token - first] =
+                    edited(raw[in->edits[i].token - first], &in->edits[i]);
         x = copy;
     }
     r->most = r->most_raw;
     r->sum = r->sum_raw;
     if (x != raw || in->inverse_temperature != 1.0f) {
         r->most = kernels->max(x, n);
-        r->sum = r->most > -INFINITY ? kernels->exp_sum(x, n, in->inverse_temperature, r->most * in->inverse_temperature) : 0;
+        r->sum = r->most > -INFINITY ? kernels->exp_sum(x, n, in->inverse_temperature,
+                                                        r->most * in->inverse_temperature)
+                                     : 0;
     }
     uint32_t k = in->k < n ? in->k : n;
     r->count = best_of(kernels, x, n, first, k, r->keys);
@@ -191,14 +197,20 @@ static void join_chunks(void *arg, uint32_t item, uint32_t worker)
 }
 
 /* Thread: step */
-int hob_cpu_candidates(hob_device *base, const hob_tensor *logits, const hob_candidates_in *in, uint32_t count, hob_candidates *ret)
+int hob_cpu_candidates(hob_device *base, const hob_tensor *logits, const hob_candidates_in *in,
+                       uint32_t count, hob_candidates *ret)
 {
     hob_cpu_device *dev = (hob_cpu_device *)base;
-    candidates_job job = { .dev = dev, .logits = logits, .in = in, .out = ret, .chunks = (logits->cols + CHUNK - 1) / CHUNK };
+    candidates_job job = {.dev = dev,
+                          .logits = logits,
+                          .in = in,
+                          .out = ret,
+                          .chunks = (logits->cols + CHUNK - 1) / CHUNK};
     size_t results;
 
     for (uint32_t i = 0; i < count; i++) {
-        if (in[i].row >= logits->rows || in[i].k < 1 || in[i].k > HOB_CANDIDATES_MAX || !(in[i].inverse_temperature > 0))
+        if (in[i].row >= logits->rows || in[i].k < 1 || in[i].k > HOB_CANDIDATES_MAX ||
+            !(in[i].inverse_temperature > 0))
             return HOB_EINVAL;
         for (uint32_t e = 0; e < in[i].edit_count; e++)
             if (in[i].edits[e].token >= logits->cols)
@@ -206,7 +218,8 @@ int hob_cpu_candidates(hob_device *base, const hob_tensor *logits, const hob_can
     }
     if (!hob_mul_size((size_t)count * job.chunks, sizeof *job.results, &results))
         return HOB_ENOMEM;
-    if (hob_cpu_buffer_ensure(&dev->candidates, results) < 0 || hob_cpu_scratch_ensure(dev, CHUNK * sizeof(float)) < 0)
+    if (hob_cpu_buffer_ensure(&dev->candidates, results) < 0 ||
+        hob_cpu_scratch_ensure(dev, CHUNK * sizeof(float)) < 0)
         return HOB_ENOMEM;
     job.results = dev->candidates.data;
     hob_pool_run(dev->pool, look_at_chunk, &job, count * job.chunks);

@@ -11,7 +11,7 @@
 #include "hal/half.h"
 
 enum {
-    HOB_CPU_ROPE_TABLES = 4,    /* distinct rotations in one model */
+    HOB_CPU_ROPE_TABLES = 4,     /* distinct rotations in one model */
     HOB_CPU_ATTEND_QUERIES = 48, /* queries that share one unpacked KV block */
     HOB_CPU_HEAD_DIM_MAX = 512,
 };
@@ -87,8 +87,8 @@ static inline void *hob_cpu_scratch(const hob_cpu_device *dev, uint32_t worker)
 }
 
 /* weights.c */
-int hob_cpu_weight_upload(hob_device *dev, hob_type type, uint32_t rows, uint32_t cols, const void *data, size_t bytes,
-                          hob_weight **ret, hob_diag *diag);
+int hob_cpu_weight_upload(hob_device *dev, hob_type type, uint32_t rows, uint32_t cols,
+                          const void *data, size_t bytes, hob_weight **ret, hob_diag *diag);
 void hob_cpu_weight_free(hob_device *dev, hob_weight *w);
 void hob_cpu_weights_drop(hob_cpu_device *dev);
 /* One row of a matrix as floats, times scale. */
@@ -98,7 +98,7 @@ void hob_cpu_weight_row(const hob_weight *w, uint32_t row, float scale, float *r
 int hob_cpu_linear(hob_device *dev, const hob_linear *op);
 int hob_cpu_rope_kv(hob_device *dev, const hob_rope_kv *op);
 int hob_cpu_attention(hob_device *dev, const hob_attention *op);
-int hob_cpu_candidates(hob_device *dev, const hob_tensor *logits, const hob_candidates_in *in, uint32_t count,
-                       hob_candidates *ret);
+int hob_cpu_candidates(hob_device *dev, const hob_tensor *logits, const hob_candidates_in *in,
+                       uint32_t count, hob_candidates *ret);
 
 #endif

@@ -31,8 +31,10 @@ int hob_cpu_scratch_ensure(hob_cpu_device *dev, size_t bytes_each)
 
     if (bytes_each <= dev->scratch_each)
         return 0;
-    bytes_each = (bytes_each + 4095) / 4096 * 4096 + 64; /* workers' parts do not share sets of the cache */
-    if (!hob_mul_size(bytes_each, dev->threads, &total) || hob_cpu_buffer_ensure(&dev->scratch, total) < 0)
+    bytes_each =
+        (bytes_each + 4095) / 4096 * 4096 + 64; /* workers' parts do not share sets of the cache */
+    if (!hob_mul_size(bytes_each, dev->threads, &total) ||
+        hob_cpu_buffer_ensure(&dev->scratch, total) < 0)
         return HOB_ENOMEM;
     dev->scratch_each = bytes_each;
     return 0;
@@ -48,7 +50,8 @@ void *hob_cpu_pages_new(size_t bytes)
     size_t rounded = (bytes + 4095) / 4096 * 4096, mapped;
     if (rounded < bytes || !hob_add_size(rounded, HUGE_PAGE, &mapped))
         return NULL;
-    uint8_t *data = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    uint8_t *data = mmap(NULL, mapped, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (data == MAP_FAILED)
         return NULL;
     size_t before = (HUGE_PAGE - (uintptr_t)data % HUGE_PAGE) % HUGE_PAGE;
@@ -66,19 +69,22 @@ void hob_cpu_pages_free(void *data, size_t bytes)
         munmap(data, (bytes + 4095) / 4096 * 4096);
 }
 
-static int tensor_new(hob_device *base, uint32_t rows, uint32_t cols, hob_tensor **ret, hob_diag *diag)
+static int tensor_new(hob_device *base, uint32_t rows, uint32_t cols, hob_tensor **ret,
+                      hob_diag *diag)
 {
     size_t count, bytes;
 
-    if (rows == 0 || cols == 0 || !hob_mul_size(rows, cols, &count) || !hob_mul_size(count, sizeof(float), &bytes))
+    if (rows == 0 || cols == 0 || !hob_mul_size(rows, cols, &count) ||
+        !hob_mul_size(count, sizeof(float), &bytes))
         return hob_fail(diag, HOB_EINVAL, "tensor of %u rows, %u columns", rows, cols);
     hob_tensor *t = calloc(1, sizeof *t);
     if (!t)
         return hob_fail(diag, HOB_ENOMEM, "tensor: out of memory");
-    *t = (hob_tensor){ .rows = rows, .cols = cols, .data = hob_cpu_pages_new(bytes), .bytes = bytes };
+    *t = (hob_tensor){.rows = rows, .cols = cols, .data = hob_cpu_pages_new(bytes), .bytes = bytes};
     if (!t->data) {
         free(t);
-        return hob_fail(diag, HOB_ENOMEM, "tensor of %u rows, %u columns: out of memory", rows, cols);
+        return hob_fail(diag, HOB_ENOMEM, "tensor of %u rows, %u columns: out of memory", rows,
+                        cols);
     }
     base->resident_bytes += bytes;
     *ret = t;
@@ -98,9 +104,13 @@ static int kv_new(hob_device *base, const hob_kv_shape *s, hob_kv **ret, hob_dia
 {
     size_t heads;
 
-    if (s->layers == 0 || s->kv_heads == 0 || s->head_dim == 0 || s->head_dim > HOB_CPU_HEAD_DIM_MAX || s->block_count == 0 ||
-        (s->type != HOB_TYPE_F16 && s->type != HOB_TYPE_Q8_0) || !hob_mul_size(s->layers, s->kv_heads, &heads))
-        return hob_fail(diag, HOB_EINVAL, "KV cache of %u layers, %u heads of %u, %u blocks: head size is 1 to %d, type F16 or Q8_0",
+    if (s->layers == 0 || s->kv_heads == 0 || s->head_dim == 0 ||
+        s->head_dim > HOB_CPU_HEAD_DIM_MAX || s->block_count == 0 ||
+        (s->type != HOB_TYPE_F16 && s->type != HOB_TYPE_Q8_0) ||
+        !hob_mul_size(s->layers, s->kv_heads, &heads))
+        return hob_fail(diag, HOB_EINVAL,
+                        "KV cache of %u layers, %u heads of %u, %u blocks: head size is 1 to %d, "
+                        "type F16 or Q8_0",
                         s->layers, s->kv_heads, s->head_dim, s->block_count, HOB_CPU_HEAD_DIM_MAX);
     hob_kv *kv = calloc(1, sizeof *kv);
     if (!kv)
@@ -108,12 +118,14 @@ static int kv_new(hob_device *base, const hob_kv_shape *s, hob_kv **ret, hob_dia
     kv->shape = *s;
     kv->width = (s->head_dim + 15) / 16 * 16;
     kv->groups = (s->head_dim + 31) / 32;
-    size_t tokens = HOB_KV_BLOCK_TOKENS, scales = s->type == HOB_TYPE_Q8_0 ? tokens * kv->groups * 2 : 0;
+    size_t tokens = HOB_KV_BLOCK_TOKENS,
+           scales = s->type == HOB_TYPE_Q8_0 ? tokens * kv->groups * 2 : 0;
     size_t each = s->type == HOB_TYPE_F16 ? 2 : 1;
     kv->k_bytes = (tokens * s->head_dim * each + scales + 63) / 64 * 64;
     kv->v_bytes = (tokens * kv->width * each + scales + 63) / 64 * 64;
     if (!hob_mul_size(heads, kv->k_bytes + kv->v_bytes, &kv->block_bytes) ||
-        !hob_mul_size(kv->block_bytes, s->block_count, &kv->bytes) || !(kv->data = hob_cpu_pages_new(kv->bytes))) {
+        !hob_mul_size(kv->block_bytes, s->block_count, &kv->bytes) ||
+        !(kv->data = hob_cpu_pages_new(kv->bytes))) {
         free(kv);
         return hob_fail(diag, HOB_ENOMEM, "KV cache of %u blocks: out of memory", s->block_count);
     }
@@ -153,7 +165,8 @@ static int step_begin(hob_device *base, hob_kv *kv, const hob_batch *batch)
             s->first_position > UINT32_MAX - s->row_count)
             return HOB_EINVAL;
         row += s->row_count;
-        for (uint32_t b = 0; kv && b <= (s->first_position + s->row_count - 1) / HOB_KV_BLOCK_TOKENS; b++)
+        for (uint32_t b = 0;
+             kv && b <= (s->first_position + s->row_count - 1) / HOB_KV_BLOCK_TOKENS; b++)
             if (s->blocks[b] >= kv->shape.block_count)
                 return HOB_EINVAL;
     }
@@ -189,20 +202,22 @@ static void embed_rows(void *arg, uint32_t item, uint32_t worker)
 
     (void)worker;
     for (uint32_t i = item * ROWS_AN_ITEM; i < end && i < job->batch->row_count; i++)
-        hob_cpu_weight_row(job->table, job->batch->tokens[i], job->scale, job->out->data + (size_t)i * job->out->cols);
+        hob_cpu_weight_row(job->table, job->batch->tokens[i], job->scale,
+                           job->out->data + (size_t)i * job->out->cols);
 }
 
 static int embed(hob_device *base, const hob_weight *table, float scale, hob_tensor *out)
 {
     hob_cpu_device *dev = (hob_cpu_device *)base;
-    embed_job job = { .batch = dev->batch, .table = table, .scale = scale, .out = out };
+    embed_job job = {.batch = dev->batch, .table = table, .scale = scale, .out = out};
 
     if (table->matrix.cols != out->cols || out->rows < dev->batch->row_count)
         return HOB_EINVAL;
     for (uint32_t i = 0; i < dev->batch->row_count; i++)
         if (dev->batch->tokens[i] >= table->matrix.rows)
             return HOB_EINVAL;
-    hob_pool_run(dev->pool, embed_rows, &job, (dev->batch->row_count + ROWS_AN_ITEM - 1) / ROWS_AN_ITEM);
+    hob_pool_run(dev->pool, embed_rows, &job,
+                 (dev->batch->row_count + ROWS_AN_ITEM - 1) / ROWS_AN_ITEM);
     return 0;
 }
 
@@ -220,23 +235,28 @@ static void gate_part(void *arg, uint32_t item, uint32_t worker)
     size_t at = (size_t)item * GATE_AN_ITEM, left = job->count - at;
 
     (void)worker;
-    job->kernels->gate(job->kind, job->gate + at, job->up + at, job->out + at, left < GATE_AN_ITEM ? left : GATE_AN_ITEM);
+    job->kernels->gate(job->kind, job->gate + at, job->up + at, job->out + at,
+                       left < GATE_AN_ITEM ? left : GATE_AN_ITEM);
 }
 
-static int gate(hob_device *base, hob_gate_kind kind, const hob_tensor *g, const hob_tensor *up, hob_tensor *out)
+static int gate(hob_device *base, hob_gate_kind kind, const hob_tensor *g, const hob_tensor *up,
+                hob_tensor *out)
 {
     hob_cpu_device *dev = (hob_cpu_device *)base;
-    gate_job job = { .kernels = &dev->kernels, .kind = kind, .gate = g->data, .up = up->data, .out = out->data };
+    gate_job job = {
+        .kernels = &dev->kernels, .kind = kind, .gate = g->data, .up = up->data, .out = out->data};
 
-    if (g->cols != up->cols || g->cols != out->cols || g->rows < dev->batch->row_count || up->rows < dev->batch->row_count ||
-        out->rows < dev->batch->row_count)
+    if (g->cols != up->cols || g->cols != out->cols || g->rows < dev->batch->row_count ||
+        up->rows < dev->batch->row_count || out->rows < dev->batch->row_count)
         return HOB_EINVAL;
     job.count = (size_t)dev->batch->row_count * g->cols;
-    hob_pool_run(dev->pool, gate_part, &job, (uint32_t)((job.count + GATE_AN_ITEM - 1) / GATE_AN_ITEM));
+    hob_pool_run(dev->pool, gate_part, &job,
+                 (uint32_t)((job.count + GATE_AN_ITEM - 1) / GATE_AN_ITEM));
     return 0;
 }
 
-static int read_rows(hob_device *base, const hob_tensor *t, uint32_t first_row, uint32_t rows, float *ret)
+static int read_rows(hob_device *base, const hob_tensor *t, uint32_t first_row, uint32_t rows,
+                     float *ret)
 {
     (void)base;
     if (first_row > t->rows || rows > t->rows - first_row)
@@ -248,7 +268,8 @@ static int read_rows(hob_device *base, const hob_tensor *t, uint32_t first_row, 
 static void close_device(hob_device *base)
 {
     hob_cpu_device *dev = (hob_cpu_device *)base;
-    hob_cpu_buffer *buffers[] = { &dev->input_f32, &dev->input_q, &dev->input_scales, &dev->scratch, &dev->candidates };
+    hob_cpu_buffer *buffers[] = {&dev->input_f32, &dev->input_q, &dev->input_scales, &dev->scratch,
+                                 &dev->candidates};
 
     hob_pool_free(dev->pool);
     hob_cpu_weights_drop(dev);
@@ -296,7 +317,7 @@ static int probe(hob_device_info *ret, size_t cap)
 
     if (cap == 0)
         return 0;
-    *ret = (hob_device_info){ .name = "cpu", .threads = cores_available() };
+    *ret = (hob_device_info){.name = "cpu", .threads = cores_available()};
     hob_cpu_describe(ret->description, sizeof ret->description);
     if (hob_cpu_best_tier(&tier, NULL) < 0)
         tier = HOB_CPU_SCALAR;
@@ -306,7 +327,8 @@ static int probe(hob_device_info *ret, size_t cap)
     return 1;
 }
 
-static int open_device(const hob_device_info *which, const hob_device_options *options, hob_device **ret, hob_diag *diag)
+static int open_device(const hob_device_info *which, const hob_device_options *options,
+                       hob_device **ret, hob_diag *diag)
 {
     hob_cpu_tier tier;
     int rc = hob_cpu_best_tier(&tier, diag);
@@ -339,4 +361,4 @@ fail:
     return rc;
 }
 
-const hob_backend hob_backend_cpu = { .name = "cpu", .probe = probe, .open = open_device };
+const hob_backend hob_backend_cpu = {.name = "cpu", .probe = probe, .open = open_device};

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const tier_names[HOB_CPU_TIERS] = { "scalar", "avx2", "avx512vnni" };
+static const char *const tier_names[HOB_CPU_TIERS] = {"scalar", "avx2", "avx512vnni"};
 
 #if defined __x86_64__
 #include <cpuid.h>
@@ -32,11 +32,13 @@ bool hob_cpu_has_tier(hob_cpu_tier tier)
     uint64_t state = enabled_state();
     if (__get_cpuid_count(7, 0, &a, &b7, &c7, &d) == 0)
         return false;
-    bool avx2 = (c & bit_AVX) && (c & bit_FMA) && (c & bit_F16C) && (b7 & bit_AVX2) && (state & YMM) == YMM;
+    bool avx2 =
+        (c & bit_AVX) && (c & bit_FMA) && (c & bit_F16C) && (b7 & bit_AVX2) && (state & YMM) == YMM;
     if (tier == HOB_CPU_AVX2)
         return avx2;
-    return tier == HOB_CPU_AVX512VNNI && avx2 && (b7 & bit_AVX512F) && (b7 & bit_AVX512BW) && (b7 & bit_AVX512VL) &&
-           (b7 & bit_AVX512DQ) && (c7 & bit_AVX512VNNI) && (state & ZMM) == ZMM;
+    return tier == HOB_CPU_AVX512VNNI && avx2 && (b7 & bit_AVX512F) && (b7 & bit_AVX512BW) &&
+           (b7 & bit_AVX512VL) && (b7 & bit_AVX512DQ) && (c7 & bit_AVX512VNNI) &&
+           (state & ZMM) == ZMM;
 }
 
 void hob_cpu_describe(char *text, size_t size)
@@ -46,7 +48,8 @@ void hob_cpu_describe(char *text, size_t size)
 
     if (highest >= 0x80000004u) {
         for (uint32_t i = 0; i < 3; i++)
-            __get_cpuid(0x80000002u + i, &words[4 * i], &words[4 * i + 1], &words[4 * i + 2], &words[4 * i + 3]);
+            __get_cpuid(0x80000002u + i, &words[4 * i], &words[4 * i + 1], &words[4 * i + 2],
+                        &words[4 * i + 3]);
         memcpy(name, words, sizeof words);
         name[sizeof words] = 0;
     }
@@ -88,7 +91,8 @@ int hob_cpu_best_tier(hob_cpu_tier *ret, hob_diag *diag)
         for (most = HOB_CPU_TIERS - 1; most >= 0 && strcmp(word, tier_names[most]) != 0; most--)
             ;
         if (most < 0)
-            return hob_fail(diag, HOB_EINVAL, "HOB_CPU: got \"%.40s\", allowed scalar, avx2, avx512vnni", word);
+            return hob_fail(diag, HOB_EINVAL,
+                            "HOB_CPU: got \"%.40s\", allowed scalar, avx2, avx512vnni", word);
     }
     while (most > 0 && !hob_cpu_has_tier((hob_cpu_tier)most))
         most--;

@@ -26,9 +26,21 @@ enum {
     HOB_QUANT_BLOCK = 32,
 };
 
-typedef enum hob_cpu_kind { HOB_CPU_Q4_0, HOB_CPU_Q4_1, HOB_CPU_Q8_0, HOB_CPU_F16, HOB_CPU_F32, HOB_CPU_KINDS } hob_cpu_kind;
+typedef enum hob_cpu_kind {
+    HOB_CPU_Q4_0,
+    HOB_CPU_Q4_1,
+    HOB_CPU_Q8_0,
+    HOB_CPU_F16,
+    HOB_CPU_F32,
+    HOB_CPU_KINDS
+} hob_cpu_kind;
 
-typedef enum hob_cpu_tier { HOB_CPU_SCALAR, HOB_CPU_AVX2, HOB_CPU_AVX512VNNI, HOB_CPU_TIERS } hob_cpu_tier;
+typedef enum hob_cpu_tier {
+    HOB_CPU_SCALAR,
+    HOB_CPU_AVX2,
+    HOB_CPU_AVX512VNNI,
+    HOB_CPU_TIERS
+} hob_cpu_tier;
 
 typedef struct hob_cpu_matrix {
     hob_cpu_kind kind;
@@ -65,8 +77,9 @@ typedef struct hob_cpu_output {
 } hob_cpu_output;
 
 /* scratch: hob_cpu_scratch_bytes(cols), aligned to 64. */
-typedef void (*hob_cpu_linear_fn)(const hob_cpu_matrix *w, const hob_cpu_input *x, const hob_cpu_output *out,
-                                  uint32_t first_panel, uint32_t panel_count, void *scratch);
+typedef void (*hob_cpu_linear_fn)(const hob_cpu_matrix *w, const hob_cpu_input *x,
+                                  const hob_cpu_output *out, uint32_t first_panel,
+                                  uint32_t panel_count, void *scratch);
 
 typedef struct hob_cpu_kernels {
     const char *isa;
@@ -77,8 +90,8 @@ typedef struct hob_cpu_kernels {
     /* d = max|x| / 127, q = round to even of x * (127 / max|x|). A block with NaN or infinity: d NaN, q 0. */
     void (*quantize)(const float *x, uint32_t blocks, int8_t *q, hob_cpu_scale *scales);
     /* In place on [heads][head_dim]; cosine, sine: [n_rot / 2] */
-    void (*rope)(float *x, uint32_t heads, uint32_t head_dim, uint32_t n_rot, bool neox, const float *cosine,
-                 const float *sine);
+    void (*rope)(float *x, uint32_t heads, uint32_t head_dim, uint32_t n_rot, bool neox,
+                 const float *cosine, const float *sine);
     void (*gate)(hob_gate_kind kind, const float *gate, const float *up, float *out, size_t n);
 
     void (*to_half)(const float *x, uint16_t *y, size_t n);
@@ -86,14 +99,15 @@ typedef struct hob_cpu_kernels {
     /* y[i] = d[i] * q[i] */
     void (*scale_lanes)(const int8_t *q, const float *d, float *y, size_t n);
     /* s[i][p] = sum over j, ascending fma, of q[i][j] * k[j][p]; q [n][q_stride], k [head_dim][32], s [n][32] */
-    void (*attend_scores)(const float *q, size_t q_stride, uint32_t n, const float *k, uint32_t head_dim, float *s);
+    void (*attend_scores)(const float *q, size_t q_stride, uint32_t n, const float *k,
+                          uint32_t head_dim, float *s);
     /* One step of the online softmax over the scores s[lo .. hi) of 32, which become their weights (0 outside).
      * state: largest score, sum of weights. Returns what earlier sums must be multiplied with. */
     float (*attend_softmax)(float *s, uint32_t lo, uint32_t hi, float state[2]);
     /* o[i] = o[i] * scale[i], then p ascending in lo .. hi: o[i][j] = fma(s[i][p], v[p][j], o[i][j]).
      * v [32][width], o [n][width], width a multiple of 16 */
-    void (*attend_values)(const float *s, const float *scale, uint32_t n, uint32_t lo, uint32_t hi, const float *v,
-                          uint32_t width, float *o);
+    void (*attend_values)(const float *s, const float *scale, uint32_t n, uint32_t lo, uint32_t hi,
+                          const float *v, uint32_t width, float *o);
 
     float (*max)(const float *x, size_t n); /* ignores NaN; -INFINITY when n is 0 */
     /* Sum of exp(x[i] * scale - shift) */

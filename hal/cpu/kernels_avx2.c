@@ -5,7 +5,7 @@
 #include "hal/cpu/linear_avx2.h"
 #include "hal/cpu/math.h"
 
-static const int32_t tail_masks[16] = { -1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0 };
+static const int32_t tail_masks[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
 
 static inline __m256i tail_mask(size_t count) /* 0 .. 8 lanes */
 {
@@ -30,7 +30,8 @@ static inline __m256 exp8(__m256 x)
     const __m256 magic = _mm256_set1_ps(HOB_EXP_MAGIC);
     x = _mm256_max_ps(_mm256_set1_ps(HOB_EXP_LOW), x);
     x = _mm256_min_ps(_mm256_set1_ps(HOB_EXP_HIGH), x);
-    __m256 t = _mm256_fmadd_ps(x, _mm256_set1_ps(HOB_EXP_LOG2E), magic), n = _mm256_sub_ps(t, magic);
+    __m256 t = _mm256_fmadd_ps(x, _mm256_set1_ps(HOB_EXP_LOG2E), magic),
+           n = _mm256_sub_ps(t, magic);
     __m256 r = _mm256_fmadd_ps(n, _mm256_set1_ps(-HOB_EXP_LN2_HIGH), x);
     r = _mm256_fmadd_ps(n, _mm256_set1_ps(-HOB_EXP_LN2_LOW), r);
     __m256 p = _mm256_set1_ps(HOB_EXP_C7);
@@ -41,7 +42,8 @@ static inline __m256 exp8(__m256 x)
     p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(HOB_EXP_C2));
     p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
     p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
-    __m256i power = _mm256_slli_epi32(_mm256_add_epi32(_mm256_castps_si256(t), _mm256_set1_epi32(127)), 23);
+    __m256i power =
+        _mm256_slli_epi32(_mm256_add_epi32(_mm256_castps_si256(t), _mm256_set1_epi32(127)), 23);
     return _mm256_mul_ps(p, _mm256_castsi256_ps(power));
 }
 
@@ -66,10 +68,12 @@ static void rms_norm(const float *x, const float *w, float eps, float *y, uint32
     }
     __m256 scale = _mm256_set1_ps(1.0f / sqrtf(reduce16(low, high) / (float)n + eps));
     for (i = 0; i + 8 <= n; i += 8)
-        _mm256_storeu_ps(y + i, _mm256_mul_ps(_mm256_mul_ps(_mm256_loadu_ps(x + i), scale), _mm256_loadu_ps(w + i)));
+        _mm256_storeu_ps(y + i, _mm256_mul_ps(_mm256_mul_ps(_mm256_loadu_ps(x + i), scale),
+                                              _mm256_loadu_ps(w + i)));
     if (i < n) {
         __m256i mask = tail_mask(n - i);
-        __m256 v = _mm256_mul_ps(_mm256_mul_ps(_mm256_maskload_ps(x + i, mask), scale), _mm256_maskload_ps(w + i, mask));
+        __m256 v = _mm256_mul_ps(_mm256_mul_ps(_mm256_maskload_ps(x + i, mask), scale),
+                                 _mm256_maskload_ps(w + i, mask));
         _mm256_maskstore_ps(y + i, mask, v);
     }
 }
@@ -83,7 +87,8 @@ static inline __m128i fold4(__m256i v, __m128i (*fold)(__m128i, __m128i))
 
 static void quantize(const float *x, uint32_t blocks, int8_t *q, hob_cpu_scale *scales)
 {
-    const __m256i magnitude = _mm256_set1_epi32(0x7fffffff), order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    const __m256i magnitude = _mm256_set1_epi32(0x7fffffff),
+                  order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
 
     for (uint32_t b = 0; b < blocks; b++, x += 32, q += 32) {
         __m256 v[4];
@@ -97,7 +102,7 @@ static void quantize(const float *x, uint32_t blocks, int8_t *q, hob_cpu_scale *
         if (most_bits >= 0x7f800000u || most_bits < HOB_QUANT_TINY) {
             float d = most_bits >= 0x7f800000u ? hob_bits_float(0x7fc00000u) : 0.0f;
             memset(q, 0, 32);
-            scales[b] = (hob_cpu_scale){ d, d, 0 };
+            scales[b] = (hob_cpu_scale){d, d, 0};
             continue;
         }
         float most = hob_bits_float(most_bits);
@@ -108,10 +113,11 @@ static void quantize(const float *x, uint32_t blocks, int8_t *q, hob_cpu_scale *
             n[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], inverse));
             sum = _mm256_add_epi32(sum, n[i]);
         }
-        __m256i packed = _mm256_packs_epi16(_mm256_packs_epi32(n[0], n[1]), _mm256_packs_epi32(n[2], n[3]));
+        __m256i packed =
+            _mm256_packs_epi16(_mm256_packs_epi32(n[0], n[1]), _mm256_packs_epi32(n[2], n[3]));
         _mm256_storeu_si256((__m256i *)q, _mm256_permutevar8x32_epi32(packed, order));
         int32_t total = _mm_cvtsi128_si32(fold4(sum, _mm_add_epi32));
-        scales[b] = (hob_cpu_scale){ most / 127.0f, most / 127.0f * (float)total, total };
+        scales[b] = (hob_cpu_scale){most / 127.0f, most / 127.0f * (float)total, total};
     }
 }
 
@@ -122,7 +128,8 @@ static inline void rotate_pair(float *a, float *b, float cosine, float sine)
     *b = fmaf(*b, cosine, a_sine);
 }
 
-static void rope(float *x, uint32_t heads, uint32_t head_dim, uint32_t n_rot, bool neox, const float *cosine, const float *sine)
+static void rope(float *x, uint32_t heads, uint32_t head_dim, uint32_t n_rot, bool neox,
+                 const float *cosine, const float *sine)
 {
     const __m256i twice = _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
     uint32_t half = n_rot / 2;
@@ -137,12 +144,16 @@ static void rope(float *x, uint32_t heads, uint32_t head_dim, uint32_t n_rot, bo
         }
         for (; !neox && i + 4 <= half; i += 4) {
             __m256 v = _mm256_loadu_ps(x + 2 * i);
-            __m256 c = _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_loadu_ps(cosine + i)), twice);
-            __m256 s = _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_loadu_ps(sine + i)), twice);
-            _mm256_storeu_ps(x + 2 * i, _mm256_fmaddsub_ps(v, c, _mm256_mul_ps(_mm256_permute_ps(v, 0xb1), s)));
+            __m256 c =
+                _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_loadu_ps(cosine + i)), twice);
+            __m256 s =
+                _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_loadu_ps(sine + i)), twice);
+            _mm256_storeu_ps(
+                x + 2 * i, _mm256_fmaddsub_ps(v, c, _mm256_mul_ps(_mm256_permute_ps(v, 0xb1), s)));
         }
         for (; i < half; i++)
-            rotate_pair(neox ? x + i : x + 2 * i, neox ? x + half + i : x + 2 * i + 1, cosine[i], sine[i]);
+            rotate_pair(neox ? x + i : x + 2 * i, neox ? x + half + i : x + 2 * i + 1, cosine[i],
+                        sine[i]);
     }
 }
 
@@ -151,7 +162,8 @@ static inline __m256 gate8(hob_gate_kind kind, __m256 g, __m256 up)
     const __m256 one = _mm256_set1_ps(1.0f);
     __m256 z = g;
     if (kind == HOB_GATE_GELU_TANH)
-        z = _mm256_mul_ps(z, _mm256_fmadd_ps(_mm256_mul_ps(z, z), _mm256_set1_ps(HOB_GELU_CUBIC), _mm256_set1_ps(HOB_GELU_LINEAR)));
+        z = _mm256_mul_ps(z, _mm256_fmadd_ps(_mm256_mul_ps(z, z), _mm256_set1_ps(HOB_GELU_CUBIC),
+                                             _mm256_set1_ps(HOB_GELU_LINEAR)));
     z = _mm256_xor_ps(z, _mm256_set1_ps(-0.0f));
     return _mm256_mul_ps(_mm256_div_ps(g, _mm256_add_ps(one, exp8(z))), up);
 }
@@ -164,7 +176,9 @@ static void gate(hob_gate_kind kind, const float *g, const float *up, float *out
         _mm256_storeu_ps(out + i, gate8(kind, _mm256_loadu_ps(g + i), _mm256_loadu_ps(up + i)));
     if (i < n) {
         __m256i mask = tail_mask(n - i);
-        _mm256_maskstore_ps(out + i, mask, gate8(kind, _mm256_maskload_ps(g + i, mask), _mm256_maskload_ps(up + i, mask)));
+        _mm256_maskstore_ps(
+            out + i, mask,
+            gate8(kind, _mm256_maskload_ps(g + i, mask), _mm256_maskload_ps(up + i, mask)));
     }
 }
 
@@ -173,7 +187,8 @@ static void to_half(const float *x, uint16_t *y, size_t n)
     size_t i = 0;
 
     for (; i + 8 <= n; i += 8)
-        _mm_storeu_si128((__m128i *)(y + i), _mm256_cvtps_ph(_mm256_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT));
+        _mm_storeu_si128((__m128i *)(y + i),
+                         _mm256_cvtps_ph(_mm256_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT));
     for (; i < n; i++)
         y[i] = hob_float_to_half(x[i]);
 }
@@ -201,7 +216,8 @@ static void scale_lanes(const int8_t *q, const float *d, float *y, size_t n)
 }
 
 /* 3 queries by 32 positions fill the accumulators; n is a constant at each call. */
-static inline __attribute__((always_inline)) void scores_of(const float *q, size_t q_stride, uint32_t n, const float *k,
+static inline __attribute__((always_inline)) void scores_of(const float *q, size_t q_stride,
+                                                            uint32_t n, const float *k,
                                                             uint32_t head_dim, float *s)
 {
     __m256 acc[3][4];
@@ -210,7 +226,8 @@ static inline __attribute__((always_inline)) void scores_of(const float *q, size
     for (uint32_t i = 0; i < n; i++)
         acc[i][0] = acc[i][1] = acc[i][2] = acc[i][3] = _mm256_setzero_ps();
     for (uint32_t j = 0; j < head_dim; j++, k += 32) {
-        __m256 k0 = _mm256_loadu_ps(k), k1 = _mm256_loadu_ps(k + 8), k2 = _mm256_loadu_ps(k + 16), k3 = _mm256_loadu_ps(k + 24);
+        __m256 k0 = _mm256_loadu_ps(k), k1 = _mm256_loadu_ps(k + 8), k2 = _mm256_loadu_ps(k + 16),
+               k3 = _mm256_loadu_ps(k + 24);
 #pragma GCC unroll 3
         for (uint32_t i = 0; i < n; i++) {
             __m256 v = _mm256_broadcast_ss(q + i * q_stride + j);
@@ -227,7 +244,8 @@ static inline __attribute__((always_inline)) void scores_of(const float *q, size
             _mm256_storeu_ps(s + i * 32 + 8 * v, acc[i][v]);
 }
 
-static void attend_scores(const float *q, size_t q_stride, uint32_t n, const float *k, uint32_t head_dim, float *s)
+static void attend_scores(const float *q, size_t q_stride, uint32_t n, const float *k,
+                          uint32_t head_dim, float *s)
 {
     for (; n >= 3; n -= 3, q += 3 * q_stride, s += 3 * 32)
         scores_of(q, q_stride, 3, k, head_dim, s);
@@ -245,7 +263,8 @@ static float attend_softmax(float *s, uint32_t lo, uint32_t hi, float state[2])
 
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++) {
-        inside[i] = _mm256_castsi256_ps(_mm256_andnot_si256(_mm256_cmpgt_epi32(from, lane), _mm256_cmpgt_epi32(to, lane)));
+        inside[i] = _mm256_castsi256_ps(
+            _mm256_andnot_si256(_mm256_cmpgt_epi32(from, lane), _mm256_cmpgt_epi32(to, lane)));
         v[i] = _mm256_loadu_ps(s + 8 * i);
         most8 = _mm256_max_ps(_mm256_blendv_ps(low_value, v[i], inside[i]), most8);
         lane = _mm256_add_epi32(lane, _mm256_set1_epi32(8));
@@ -260,14 +279,16 @@ static float attend_softmax(float *s, uint32_t lo, uint32_t hi, float state[2])
     }
     float scale = _mm256_cvtss_f32(exp8(_mm256_set1_ps(state[0] - most)));
     state[0] = most;
-    state[1] = fmaf(state[1], scale, reduce16(_mm256_add_ps(v[0], v[2]), _mm256_add_ps(v[1], v[3])));
+    state[1] =
+        fmaf(state[1], scale, reduce16(_mm256_add_ps(v[0], v[2]), _mm256_add_ps(v[1], v[3])));
     return scale;
 }
 
 /* n queries by 8 * vectors dimensions, both constants at each call. */
-static inline __attribute__((always_inline)) void values_of(const float *s, const float *scale, uint32_t n, uint32_t lo,
-                                                            uint32_t hi, const float *v, uint32_t width, uint32_t vectors,
-                                                            float *o)
+static inline __attribute__((always_inline)) void values_of(const float *s, const float *scale,
+                                                            uint32_t n, uint32_t lo, uint32_t hi,
+                                                            const float *v, uint32_t width,
+                                                            uint32_t vectors, float *o)
 {
     __m256 acc[3][4];
 
@@ -275,7 +296,8 @@ static inline __attribute__((always_inline)) void values_of(const float *s, cons
     for (uint32_t i = 0; i < n; i++)
 #pragma GCC unroll 4
         for (uint32_t j = 0; j < vectors; j++)
-            acc[i][j] = _mm256_mul_ps(_mm256_loadu_ps(o + i * width + 8 * j), _mm256_set1_ps(scale[i]));
+            acc[i][j] =
+                _mm256_mul_ps(_mm256_loadu_ps(o + i * width + 8 * j), _mm256_set1_ps(scale[i]));
     for (uint32_t p = lo; p < hi; p++) {
         __m256 row[4];
 #pragma GCC unroll 4
@@ -296,8 +318,10 @@ static inline __attribute__((always_inline)) void values_of(const float *s, cons
             _mm256_storeu_ps(o + i * width + 8 * j, acc[i][j]);
 }
 
-static inline __attribute__((always_inline)) void values_wide(const float *s, const float *scale, uint32_t n, uint32_t lo,
-                                                              uint32_t hi, const float *v, uint32_t width, float *o)
+static inline __attribute__((always_inline)) void values_wide(const float *s, const float *scale,
+                                                              uint32_t n, uint32_t lo, uint32_t hi,
+                                                              const float *v, uint32_t width,
+                                                              float *o)
 {
     uint32_t j = 0;
     for (; j + 32 <= width; j += 32)
@@ -306,8 +330,8 @@ static inline __attribute__((always_inline)) void values_wide(const float *s, co
         values_of(s, scale, n, lo, hi, v + j, width, 2, o + j);
 }
 
-static void attend_values(const float *s, const float *scale, uint32_t n, uint32_t lo, uint32_t hi, const float *v,
-                          uint32_t width, float *o)
+static void attend_values(const float *s, const float *scale, uint32_t n, uint32_t lo, uint32_t hi,
+                          const float *v, uint32_t width, float *o)
 {
     for (; n >= 3; n -= 3, s += 3 * 32, scale += 3, o += 3 * width)
         values_wide(s, scale, 3, lo, hi, v, width, o);
@@ -323,7 +347,8 @@ static float max_of(const float *x, size_t n)
     size_t i = 0;
 
     for (; i + 8 <= n; i += 8)
-        most8 = _mm256_max_ps(_mm256_loadu_ps(x + i), most8); /* the second operand when the first is NaN */
+        most8 = _mm256_max_ps(_mm256_loadu_ps(x + i),
+                              most8); /* the second operand when the first is NaN */
     __m128 most4 = _mm_max_ps(_mm256_castps256_ps128(most8), _mm256_extractf128_ps(most8, 1));
     most4 = _mm_max_ps(most4, _mm_movehl_ps(most4, most4));
     float most = _mm_cvtss_f32(_mm_max_ss(most4, _mm_movehdup_ps(most4)));
@@ -340,7 +365,8 @@ static float exp_sum(const float *x, size_t n, float scale, float shift)
 
     for (; i + 16 <= n; i += 16) {
         low = _mm256_add_ps(low, exp8(_mm256_fmsub_ps(_mm256_loadu_ps(x + i), scale8, shift8)));
-        high = _mm256_add_ps(high, exp8(_mm256_fmsub_ps(_mm256_loadu_ps(x + i + 8), scale8, shift8)));
+        high =
+            _mm256_add_ps(high, exp8(_mm256_fmsub_ps(_mm256_loadu_ps(x + i + 8), scale8, shift8)));
     }
     if (i < n) {
         size_t left = n - i;
@@ -362,7 +388,8 @@ static uint32_t at_least(const float *x, uint32_t n, float floor, uint32_t *ids)
     uint32_t count = 0, i = 0;
 
     for (; i + 8 <= n; i += 8) {
-        uint32_t bits = (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(x + i), least, _CMP_GE_OQ));
+        uint32_t bits =
+            (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(x + i), least, _CMP_GE_OQ));
         for (; bits; bits &= bits - 1)
             ids[count++] = i + (uint32_t)__builtin_ctz(bits);
     }

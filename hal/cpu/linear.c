@@ -39,7 +39,8 @@ static void prepare_rows(void *arg, uint32_t item, uint32_t worker)
             memcpy(y, x, job->cols * sizeof *y);
         }
         if (job->quantize)
-            dev->kernels.quantize(x, (uint32_t)blocks, (int8_t *)dev->input_q.data + (size_t)i * job->stride,
+            dev->kernels.quantize(x, (uint32_t)blocks,
+                                  (int8_t *)dev->input_q.data + (size_t)i * job->stride,
                                   (hob_cpu_scale *)dev->input_scales.data + i * blocks);
     }
 }
@@ -60,10 +61,11 @@ static void multiply_panels(void *arg, uint32_t item, uint32_t worker)
 
     while (item >= job->item_end[i])
         i++;
-    uint32_t first = (item - (i ? job->item_end[i - 1] : 0)) * job->panels_an_item, left = job->w[i]->panels - first;
-    job->dev->kernels.linear[job->w[i]->kind](job->w[i], &job->x, &job->out[i], first,
-                                              left < job->panels_an_item ? left : job->panels_an_item,
-                                              hob_cpu_scratch(job->dev, worker));
+    uint32_t first = (item - (i ? job->item_end[i - 1] : 0)) * job->panels_an_item,
+             left = job->w[i]->panels - first;
+    job->dev->kernels.linear[job->w[i]->kind](
+        job->w[i], &job->x, &job->out[i], first,
+        left < job->panels_an_item ? left : job->panels_an_item, hob_cpu_scratch(job->dev, worker));
 }
 
 static int ensure_input(hob_cpu_device *dev, size_t rows, size_t cols, bool quantize)
@@ -84,16 +86,19 @@ static int ensure_input(hob_cpu_device *dev, size_t rows, size_t cols, bool quan
 int hob_cpu_linear(hob_device *base, const hob_linear *op)
 {
     hob_cpu_device *dev = (hob_cpu_device *)base;
-    uint32_t rows = op->logit_rows ? dev->batch->logit_count : dev->batch->row_count, cols = op->x->cols;
+    uint32_t rows = op->logit_rows ? dev->batch->logit_count : dev->batch->row_count,
+             cols = op->x->cols;
     bool quantize = false, floats = false;
 
-    if (op->count < 1 || op->count > HOB_LINEAR_MAX || (op->norm && (!op->norm->vector || op->norm->matrix.cols != cols)))
+    if (op->count < 1 || op->count > HOB_LINEAR_MAX ||
+        (op->norm && (!op->norm->vector || op->norm->matrix.cols != cols)))
         return HOB_EINVAL;
     if (rows == 0)
         return 0;
     for (uint32_t i = 0; i < op->count; i++) {
         const hob_weight *w = op->w[i];
-        if (w->vector || w->matrix.cols != cols || op->y[i]->cols != w->matrix.rows || op->y[i]->rows < rows ||
+        if (w->vector || w->matrix.cols != cols || op->y[i]->cols != w->matrix.rows ||
+            op->y[i]->rows < rows ||
             (op->bias[i] && (!op->bias[i]->vector || op->bias[i]->matrix.cols != w->matrix.rows)))
             return HOB_EINVAL;
         if (w->matrix.blocks)
@@ -101,12 +106,14 @@ int hob_cpu_linear(hob_device *base, const hob_linear *op)
         else
             floats = true;
     }
-    if (ensure_input(dev, rows, cols, quantize) < 0 || hob_cpu_scratch_ensure(dev, hob_cpu_scratch_bytes(dev->max_cols)) < 0)
+    if (ensure_input(dev, rows, cols, quantize) < 0 ||
+        hob_cpu_scratch_ensure(dev, hob_cpu_scratch_bytes(dev->max_cols)) < 0)
         return HOB_ENOMEM;
     if (floats && quantize && op->logit_rows && !op->norm)
         return HOB_EINVAL; /* gathered rows are kept in one form only */
 
-    prepare_job prepare = { .dev = dev, .op = op, .rows = rows, .cols = cols, .stride = cols, .quantize = quantize };
+    prepare_job prepare = {
+        .dev = dev, .op = op, .rows = rows, .cols = cols, .stride = cols, .quantize = quantize};
     uint32_t items = (rows + ROWS_AN_ITEM - 1) / ROWS_AN_ITEM;
     if (op->norm || quantize || op->logit_rows) {
         if (rows <= SERIAL_ROWS)
@@ -116,7 +123,7 @@ int hob_cpu_linear(hob_device *base, const hob_linear *op)
     }
 
     size_t blocks = cols / HOB_QUANT_BLOCK;
-    multiply_job job = { .dev = dev, .count = op->count };
+    multiply_job job = {.dev = dev, .count = op->count};
     job.x = (hob_cpu_input){
         .rows = rows,
         .f32 = op->norm || op->logit_rows ? dev->input_f32.data : op->x->data,
@@ -136,7 +143,8 @@ int hob_cpu_linear(hob_device *base, const hob_linear *op)
         job.panels_an_item = PREFILL_PANELS;
     for (uint32_t i = 0; i < op->count; i++) {
         job.w[i] = &op->w[i]->matrix;
-        job.out[i] = (hob_cpu_output){ .y = op->y[i]->data, .stride = op->y[i]->cols, .add = op->add };
+        job.out[i] =
+            (hob_cpu_output){.y = op->y[i]->data, .stride = op->y[i]->cols, .add = op->add};
         job.out[i].bias = op->bias[i] ? op->bias[i]->vector : NULL;
         total += (job.w[i]->panels + job.panels_an_item - 1) / job.panels_an_item;
         job.item_end[i] = total;

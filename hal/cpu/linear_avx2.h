@@ -22,10 +22,11 @@ static inline __m256i broadcast4(const int8_t *p)
 }
 
 /* tile [n][16]: rows of one panel, n neighbouring columns. */
-static inline void hob_store_tile(const hob_cpu_matrix *w, const hob_cpu_output *out, uint32_t panel, uint32_t column,
-                                  uint32_t n, const float *tile)
+static inline void hob_store_tile(const hob_cpu_matrix *w, const hob_cpu_output *out,
+                                  uint32_t panel, uint32_t column, uint32_t n, const float *tile)
 {
-    uint32_t row = panel * HOB_PANEL_ROWS, count = w->rows - row < HOB_PANEL_ROWS ? w->rows - row : HOB_PANEL_ROWS;
+    uint32_t row = panel * HOB_PANEL_ROWS,
+             count = w->rows - row < HOB_PANEL_ROWS ? w->rows - row : HOB_PANEL_ROWS;
     float *y = out->y + column * out->stride + row;
 
     for (uint32_t c = 0; c < n; c++, y += out->stride, tile += 16) {

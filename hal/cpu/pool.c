@@ -62,7 +62,8 @@ static uint64_t wait_for_job(hob_pool *p, uint64_t done_generation)
         for (int i = 0; i < SPIN_ROUNDS; i++) {
             uint64_t state = atomic_load_explicit(&p->state, memory_order_acquire);
             uint64_t generation = state / GENERATION;
-            if (((generation & 1) && generation != done_generation) || atomic_load_explicit(&p->stop, memory_order_relaxed))
+            if (((generation & 1) && generation != done_generation) ||
+                atomic_load_explicit(&p->stop, memory_order_relaxed))
                 return state;
             relax();
         }
@@ -86,7 +87,8 @@ static void *worker_main(void *arg)
             return NULL;
         if (!(state / GENERATION & 1))
             continue;
-        if (!atomic_compare_exchange_weak_explicit(&p->state, &state, state + 1, memory_order_acquire, memory_order_relaxed))
+        if (!atomic_compare_exchange_weak_explicit(&p->state, &state, state + 1,
+                                                   memory_order_acquire, memory_order_relaxed))
             continue;
         take_items(p, w->number);
         done_generation = state / GENERATION;

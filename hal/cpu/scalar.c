@@ -16,9 +16,11 @@ static float reduce16(float a[16])
     return a[0];
 }
 
-static void store_panel(const hob_cpu_matrix *w, const hob_cpu_output *out, uint32_t panel, uint32_t column, const float acc[16])
+static void store_panel(const hob_cpu_matrix *w, const hob_cpu_output *out, uint32_t panel,
+                        uint32_t column, const float acc[16])
 {
-    uint32_t row = panel * HOB_PANEL_ROWS, count = w->rows - row < HOB_PANEL_ROWS ? w->rows - row : HOB_PANEL_ROWS;
+    uint32_t row = panel * HOB_PANEL_ROWS,
+             count = w->rows - row < HOB_PANEL_ROWS ? w->rows - row : HOB_PANEL_ROWS;
     float *y = out->y + column * out->stride + row;
 
     for (uint32_t r = 0; r < count; r++) {
@@ -44,8 +46,9 @@ static int quant_at(hob_cpu_kind kind, const uint8_t *block, uint32_t r, uint32_
     return kind == HOB_CPU_Q4_0 ? q - 8 : q;
 }
 
-static void linear_quantized(const hob_cpu_matrix *w, const hob_cpu_input *x, const hob_cpu_output *out,
-                             uint32_t first_panel, uint32_t panel_count, void *scratch)
+static void linear_quantized(const hob_cpu_matrix *w, const hob_cpu_input *x,
+                             const hob_cpu_output *out, uint32_t first_panel, uint32_t panel_count,
+                             void *scratch)
 {
     size_t quant_bytes = hob_cpu_quant_bytes(w->kind);
     int32_t *q_w = scratch; /* one block, [16][32] */
@@ -54,7 +57,7 @@ static void linear_quantized(const hob_cpu_matrix *w, const hob_cpu_input *x, co
         const uint8_t *quants = w->data + panel * w->panel_bytes;
         const uint8_t *d_w = quants + w->blocks * quant_bytes, *m_w = d_w + (size_t)w->blocks * 32;
         for (uint32_t column = 0; column < x->rows; column++) {
-            float acc[16] = { 0 };
+            float acc[16] = {0};
             for (uint32_t b = 0; b < w->blocks; b++) {
                 const int8_t *q_x = x->q + column * x->q_stride + b * HOB_QUANT_BLOCK;
                 const hob_cpu_scale *scale = x->scales + column * x->scale_stride + b;
@@ -74,8 +77,8 @@ static void linear_quantized(const hob_cpu_matrix *w, const hob_cpu_input *x, co
     }
 }
 
-static void linear_float(const hob_cpu_matrix *w, const hob_cpu_input *x, const hob_cpu_output *out, uint32_t first_panel,
-                         uint32_t panel_count, void *scratch)
+static void linear_float(const hob_cpu_matrix *w, const hob_cpu_input *x, const hob_cpu_output *out,
+                         uint32_t first_panel, uint32_t panel_count, void *scratch)
 {
     float *values = scratch; /* one k, [16] */
 
@@ -83,12 +86,14 @@ static void linear_float(const hob_cpu_matrix *w, const hob_cpu_input *x, const 
         const uint8_t *data = w->data + panel * w->panel_bytes;
         for (uint32_t column = 0; column < x->rows; column++) {
             const float *f = x->f32 + column * x->f32_stride;
-            float acc[16] = { 0 };
+            float acc[16] = {0};
             for (uint32_t k = 0; k < w->cols; k++) {
                 if (w->kind == HOB_CPU_F32)
                     memcpy(values, data + (size_t)k * 64, 64);
                 for (uint32_t r = 0; r < 16; r++)
-                    acc[r] = fmaf(w->kind == HOB_CPU_F32 ? values[r] : half_at(data, (size_t)k * 16 + r), f[k], acc[r]);
+                    acc[r] =
+                        fmaf(w->kind == HOB_CPU_F32 ? values[r] : half_at(data, (size_t)k * 16 + r),
+                             f[k], acc[r]);
             }
             store_panel(w, out, panel, column, acc);
         }
@@ -97,7 +102,7 @@ static void linear_float(const hob_cpu_matrix *w, const hob_cpu_input *x, const 
 
 static void rms_norm(const float *x, const float *w, float eps, float *y, uint32_t n)
 {
-    float a[16] = { 0 };
+    float a[16] = {0};
 
     for (uint32_t i = 0; i < n; i++)
         a[i % 16] = fmaf(x[i], x[i], a[i % 16]);
@@ -117,7 +122,7 @@ static void quantize(const float *x, uint32_t blocks, int8_t *q, hob_cpu_scale *
         if (top >= 0x7f800000u || top < HOB_QUANT_TINY) {
             memset(q, 0, 32);
             float d = top >= 0x7f800000u ? hob_bits_float(0x7fc00000u) : 0.0f;
-            scales[b] = (hob_cpu_scale){ d, d, 0 };
+            scales[b] = (hob_cpu_scale){d, d, 0};
             continue;
         }
         float most = hob_bits_float(top), inverse = 127.0f / most;
@@ -126,11 +131,12 @@ static void quantize(const float *x, uint32_t blocks, int8_t *q, hob_cpu_scale *
             q[i] = (int8_t)lrintf(x[i] * inverse);
             total += q[i];
         }
-        scales[b] = (hob_cpu_scale){ most / 127.0f, most / 127.0f * (float)total, total };
+        scales[b] = (hob_cpu_scale){most / 127.0f, most / 127.0f * (float)total, total};
     }
 }
 
-static void rope(float *x, uint32_t heads, uint32_t head_dim, uint32_t n_rot, bool neox, const float *cosine, const float *sine)
+static void rope(float *x, uint32_t heads, uint32_t head_dim, uint32_t n_rot, bool neox,
+                 const float *cosine, const float *sine)
 {
     for (uint32_t h = 0; h < heads; h++, x += head_dim)
         for (uint32_t i = 0; i < n_rot / 2; i++) {
@@ -170,7 +176,8 @@ static void scale_lanes(const int8_t *q, const float *d, float *y, size_t n)
         y[i] = d[i] * (float)q[i];
 }
 
-static void attend_scores(const float *q, size_t q_stride, uint32_t n, const float *k, uint32_t head_dim, float *s)
+static void attend_scores(const float *q, size_t q_stride, uint32_t n, const float *k,
+                          uint32_t head_dim, float *s)
 {
     for (uint32_t i = 0; i < n; i++, q += q_stride, s += 32)
         for (uint32_t p = 0; p < 32; p++) {
@@ -183,7 +190,7 @@ static void attend_scores(const float *q, size_t q_stride, uint32_t n, const flo
 
 static float attend_softmax(float *s, uint32_t lo, uint32_t hi, float state[2])
 {
-    float most = state[0], a[16] = { 0 };
+    float most = state[0], a[16] = {0};
 
     for (uint32_t p = lo; p < hi; p++)
         most = s[p] > most ? s[p] : most;
@@ -197,8 +204,8 @@ static float attend_softmax(float *s, uint32_t lo, uint32_t hi, float state[2])
     return scale;
 }
 
-static void attend_values(const float *s, const float *scale, uint32_t n, uint32_t lo, uint32_t hi, const float *v,
-                          uint32_t width, float *o)
+static void attend_values(const float *s, const float *scale, uint32_t n, uint32_t lo, uint32_t hi,
+                          const float *v, uint32_t width, float *o)
 {
     for (uint32_t i = 0; i < n; i++, s += 32, o += width)
         for (uint32_t j = 0; j < width; j++) {
@@ -219,7 +226,7 @@ static float max_of(const float *x, size_t n)
 
 static float exp_sum(const float *x, size_t n, float scale, float shift)
 {
-    float a[16] = { 0 };
+    float a[16] = {0};
     for (size_t i = 0; i < n; i++)
         a[i % 16] = a[i % 16] + hob_exp(fmaf(x[i], scale, -shift));
     return reduce16(a);
@@ -238,7 +245,8 @@ void hob_cpu_fill_scalar(hob_cpu_kernels *k)
 {
     *k = (hob_cpu_kernels){
         .isa = "scalar",
-        .linear = { linear_quantized, linear_quantized, linear_quantized, linear_float, linear_float },
+        .linear = {linear_quantized, linear_quantized, linear_quantized, linear_float,
+                   linear_float},
         .rms_norm = rms_norm,
         .quantize = quantize,
         .rope = rope,

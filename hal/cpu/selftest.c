@@ -16,7 +16,7 @@ typedef struct golden {
     _Alignas(64) float x[COLUMNS * COLS], normed[COLUMNS * COLS], unit[LENGTH];
     _Alignas(64) int8_t q[2][COLUMNS * COLS];
     hob_cpu_scale scales[2][COLUMNS * COLS / 32];
-    _Alignas(64) float out[2][COLUMNS * ROWS > 32 * 64 ? COLUMNS * ROWS : 32 * 64];
+    _Alignas(64) float out[2][COLUMNS * ROWS > 32 * 64 ? COLUMNS *ROWS : 32 * 64];
     uint16_t half[2][LENGTH];
     uint32_t ids[2][LENGTH + 16];
 } golden;
@@ -32,18 +32,27 @@ static float next_float(uint32_t *state)
     return ((float)next_random(state) / 8388608.0f - 1.0f) * 4.0f;
 }
 
-static bool linears_agree(const hob_cpu_kernels *k, const hob_cpu_kernels *plain, golden *g, uint32_t *seed)
+static bool linears_agree(const hob_cpu_kernels *k, const hob_cpu_kernels *plain, golden *g,
+                          uint32_t *seed)
 {
     for (int kind = 0; kind < HOB_CPU_KINDS; kind++) {
-        hob_cpu_matrix w = { .kind = (hob_cpu_kind)kind, .rows = ROWS - 5, .cols = COLS, .panels = ROWS / 16, .data = g->weights };
+        hob_cpu_matrix w = {.kind = (hob_cpu_kind)kind,
+                            .rows = ROWS - 5,
+                            .cols = COLS,
+                            .panels = ROWS / 16,
+                            .data = g->weights};
         w.blocks = kind < HOB_CPU_F16 ? COLS / 32 : 0;
-        w.panel_bytes = kind == HOB_CPU_Q8_0 ? 3 * 544 + 32 : kind < HOB_CPU_F16 ? 3 * 320 : COLS * 64;
+        w.panel_bytes = kind == HOB_CPU_Q8_0 ? 3 * 544 + 32
+                        : kind < HOB_CPU_F16 ? 3 * 320
+                                             : COLS * 64;
         for (size_t i = 0; i < sizeof g->weights; i++)
             g->weights[i] = (uint8_t)next_random(seed);
         for (uint32_t p = 0; p < w.panels; p++) { /* scales, and float weights, of a usual size */
             uint8_t *panel = g->weights + p * w.panel_bytes;
             uint16_t *scales = (uint16_t *)(panel + w.blocks * hob_cpu_quant_bytes(w.kind));
-            size_t count = kind < HOB_CPU_F16 ? (w.panel_bytes - w.blocks * hob_cpu_quant_bytes(w.kind)) / 2 : COLS * 16;
+            size_t count = kind < HOB_CPU_F16
+                               ? (w.panel_bytes - w.blocks * hob_cpu_quant_bytes(w.kind)) / 2
+                               : COLS * 16;
             for (size_t i = 0; i < count; i++)
                 if (kind == HOB_CPU_F32)
                     ((float *)panel)[i] = next_float(seed);
@@ -51,11 +60,11 @@ static bool linears_agree(const hob_cpu_kernels *k, const hob_cpu_kernels *plain
                     scales[i] = hob_float_to_half(next_float(seed));
         }
         for (uint32_t columns = 1; columns <= COLUMNS; columns += 3) {
-            hob_cpu_input x = { columns, g->normed, COLS, g->q[0], COLS, g->scales[0], COLS / 32 };
-            const hob_cpu_kernels *both[2] = { plain, k };
+            hob_cpu_input x = {columns, g->normed, COLS, g->q[0], COLS, g->scales[0], COLS / 32};
+            const hob_cpu_kernels *both[2] = {plain, k};
             for (int i = 0; i < 2; i++) {
                 memset(g->out[i], 0, sizeof g->out[i]);
-                hob_cpu_output out = { g->out[i], ROWS, columns == 4 ? g->x : NULL, columns == 7 };
+                hob_cpu_output out = {g->out[i], ROWS, columns == 4 ? g->x : NULL, columns == 7};
                 both[i]->linear[kind](&w, &x, &out, 0, w.panels, g->scratch);
             }
             if (memcmp(g->out[0], g->out[1], sizeof g->out[0]) != 0)
@@ -65,9 +74,10 @@ static bool linears_agree(const hob_cpu_kernels *k, const hob_cpu_kernels *plain
     return true;
 }
 
-static const char *attention_disagrees(const hob_cpu_kernels *k, const hob_cpu_kernels *plain, golden *g)
+static const char *attention_disagrees(const hob_cpu_kernels *k, const hob_cpu_kernels *plain,
+                                       golden *g)
 {
-    const hob_cpu_kernels *both[2] = { plain, k };
+    const hob_cpu_kernels *both[2] = {plain, k};
     float state[2][2], scale[2][5];
 
     for (int i = 0; i < 2; i++) {
@@ -82,7 +92,8 @@ static const char *attention_disagrees(const hob_cpu_kernels *k, const hob_cpu_k
         memcpy(o, g->unit, 5 * 16 * sizeof *o);
         both[i]->attend_values(s, scale[i], 5, 1, 30, g->normed, 16, o);
     }
-    if (memcmp(state[0], state[1], sizeof state[0]) != 0 || memcmp(scale[0], scale[1], sizeof scale[0]) != 0)
+    if (memcmp(state[0], state[1], sizeof state[0]) != 0 ||
+        memcmp(scale[0], scale[1], sizeof scale[0]) != 0)
         return "attend_softmax";
     return memcmp(g->out[0], g->out[1], sizeof g->out[0]) != 0 ? "attention" : NULL;
 }
@@ -93,17 +104,17 @@ static const char *first_disagreement(const hob_cpu_kernels *k, golden *g)
     uint32_t seed = 20240229;
 
     hob_cpu_fill_scalar(&plain);
-    const hob_cpu_kernels *both[2] = { &plain, k };
+    const hob_cpu_kernels *both[2] = {&plain, k};
     for (size_t i = 0; i < COLUMNS * COLS; i++)
         g->x[i] = next_float(&seed);
     for (size_t i = 0; i < LENGTH; i++)
         g->unit[i] = next_float(&seed) * 5.0f;
-#define BOTH_AGREE(name, call, field)                                                                                  \
-    for (int i = 0; i < 2; i++) {                                                                                      \
-        const hob_cpu_kernels *t = both[i];                                                                            \
-        call;                                                                                                          \
-    }                                                                                                                  \
-    if (memcmp(g->field[0], g->field[1], sizeof g->field[0]) != 0)                                                     \
+#define BOTH_AGREE(name, call, field)                                                              \
+    for (int i = 0; i < 2; i++) {                                                                  \
+        const hob_cpu_kernels *t = both[i];                                                        \
+        call;                                                                                      \
+    }                                                                                              \
+    if (memcmp(g->field[0], g->field[1], sizeof g->field[0]) != 0)                                 \
         return name;
     BOTH_AGREE("rms_norm", t->rms_norm(g->x, g->x + 1, 1e-5f, g->out[i], COLS + 3), out)
     for (int r = 0; r < COLUMNS; r++)
@@ -114,7 +125,8 @@ static const char *first_disagreement(const hob_cpu_kernels *k, golden *g)
     if (!linears_agree(k, &plain, g, &seed))
         return "linear";
     for (int neox = 0; neox < 2; neox++) {
-        BOTH_AGREE("rope", memcpy(g->out[i], g->x, sizeof g->x); t->rope(g->out[i], 3, 20, 18, neox, g->x + 9, g->x + 33), out)
+        BOTH_AGREE("rope", memcpy(g->out[i], g->x, sizeof g->x);
+                   t->rope(g->out[i], 3, 20, 18, neox, g->x + 9, g->x + 33), out)
     }
     BOTH_AGREE("gate", t->gate(HOB_GATE_SILU, g->unit, g->x, g->out[i], LENGTH), out)
     BOTH_AGREE("gate", t->gate(HOB_GATE_GELU_TANH, g->unit, g->x, g->out[i], LENGTH), out)
@@ -123,7 +135,8 @@ static const char *first_disagreement(const hob_cpu_kernels *k, golden *g)
     BOTH_AGREE("scale_lanes", t->scale_lanes(g->q[0], g->x, g->out[i], LENGTH), out)
     BOTH_AGREE("max", g->out[i][0] = t->max(g->unit, LENGTH), out)
     BOTH_AGREE("exp_sum", g->out[i][0] = t->exp_sum(g->unit, LENGTH, 0.7f, 14.0f), out)
-    BOTH_AGREE("at_least", memset(g->ids[i], 0, sizeof g->ids[i]); uint32_t n = t->at_least(g->unit, LENGTH, 3.0f, g->ids[i]);
+    BOTH_AGREE("at_least", memset(g->ids[i], 0, sizeof g->ids[i]);
+               uint32_t n = t->at_least(g->unit, LENGTH, 3.0f, g->ids[i]);
                memset(g->ids[i] + n, 0, sizeof g->ids[i] - n * 4), ids)
 #undef BOTH_AGREE
     return attention_disagrees(k, &plain, g);
@@ -138,6 +151,7 @@ int hob_cpu_self_test(const hob_cpu_kernels *k, hob_diag *diag)
     const char *name = first_disagreement(k, g);
     free(g);
     if (name)
-        return hob_fail(diag, HOB_EDEVICE, "CPU kernels of %s: %s disagrees with the scalar reference", k->isa, name);
+        return hob_fail(diag, HOB_EDEVICE,
+                        "CPU kernels of %s: %s disagrees with the scalar reference", k->isa, name);
     return 0;
 }

@@ -96,7 +96,8 @@ static void pack_panels(void *arg, uint32_t item, uint32_t worker)
 {
     const pack_job *job = arg;
     const hob_cpu_matrix *m = job->matrix;
-    uint32_t end = (item + 1) * PANELS_AN_ITEM < m->panels ? (item + 1) * PANELS_AN_ITEM : m->panels;
+    uint32_t end =
+        (item + 1) * PANELS_AN_ITEM < m->panels ? (item + 1) * PANELS_AN_ITEM : m->panels;
 
     (void)worker;
     for (uint32_t panel = item * PANELS_AN_ITEM; panel < end; panel++)
@@ -124,8 +125,8 @@ static int kind_of(hob_type type, hob_cpu_kind *ret)
     return HOB_EUNSUPPORTED;
 }
 
-int hob_cpu_weight_upload(hob_device *base, hob_type type, uint32_t rows, uint32_t cols, const void *data, size_t bytes,
-                          hob_weight **ret, hob_diag *diag)
+int hob_cpu_weight_upload(hob_device *base, hob_type type, uint32_t rows, uint32_t cols,
+                          const void *data, size_t bytes, hob_weight **ret, hob_diag *diag)
 {
     hob_cpu_device *dev = (hob_cpu_device *)base;
     const hob_type_info *info = hob_type_find(type);
@@ -133,13 +134,17 @@ int hob_cpu_weight_upload(hob_device *base, hob_type type, uint32_t rows, uint32
     size_t row_bytes, all_bytes;
 
     if (!info || kind_of(type, &kind) < 0)
-        return hob_fail(diag, HOB_EUNSUPPORTED, "weight type %d: the CPU device has no kernel for it", (int)type);
+        return hob_fail(diag, HOB_EUNSUPPORTED,
+                        "weight type %d: the CPU device has no kernel for it", (int)type);
     if (rows == 0 || cols == 0 || cols % info->block_len || cols > 1u << 20 || rows > 1u << 28)
-        return hob_fail(diag, HOB_EINVAL, "weight of %u rows, %u columns: columns must be a multiple of %u, at most 2^20", rows,
-                        cols, info->block_len);
-    if (!hob_mul_size(cols / info->block_len, info->block_bytes, &row_bytes) || !hob_mul_size(row_bytes, rows, &all_bytes) ||
-        all_bytes != bytes)
-        return hob_fail(diag, HOB_EINVAL, "weight of %u rows, %u columns, %s: got %zu bytes", rows, cols, info->name, bytes);
+        return hob_fail(
+            diag, HOB_EINVAL,
+            "weight of %u rows, %u columns: columns must be a multiple of %u, at most 2^20", rows,
+            cols, info->block_len);
+    if (!hob_mul_size(cols / info->block_len, info->block_bytes, &row_bytes) ||
+        !hob_mul_size(row_bytes, rows, &all_bytes) || all_bytes != bytes)
+        return hob_fail(diag, HOB_EINVAL, "weight of %u rows, %u columns, %s: got %zu bytes", rows,
+                        cols, info->name, bytes);
 
     hob_weight *w = calloc(1, sizeof *w);
     if (!w)
@@ -147,10 +152,11 @@ int hob_cpu_weight_upload(hob_device *base, hob_type type, uint32_t rows, uint32
     w->type = type;
     hob_cpu_matrix *m = &w->matrix;
     bool vector = type == HOB_TYPE_F32 && rows == 1;
-    *m = (hob_cpu_matrix){ .kind = kind, .rows = rows, .cols = cols, .panels = (rows + 15) / 16 };
+    *m = (hob_cpu_matrix){.kind = kind, .rows = rows, .cols = cols, .panels = (rows + 15) / 16};
     if (info->block_len > 1) {
         m->blocks = cols / 32;
-        m->panel_bytes = m->blocks * (hob_cpu_quant_bytes(kind) + (kind == HOB_CPU_Q4_1 ? 64u : 32u));
+        m->panel_bytes =
+            m->blocks * (hob_cpu_quant_bytes(kind) + (kind == HOB_CPU_Q4_1 ? 64u : 32u));
     } else {
         m->panel_bytes = (size_t)cols * 16 * info->block_bytes;
     }
@@ -164,14 +170,17 @@ int hob_cpu_weight_upload(hob_device *base, hob_type type, uint32_t rows, uint32
     uint8_t *to = chunk_take(dev, w->bytes, &w->chunk);
     if (!to) {
         free(w);
-        return hob_fail(diag, HOB_ENOMEM, "weight of %u rows, %u columns: out of memory for %zu bytes", rows, cols, bytes);
+        return hob_fail(diag, HOB_ENOMEM,
+                        "weight of %u rows, %u columns: out of memory for %zu bytes", rows, cols,
+                        bytes);
     }
     if (vector) {
         memcpy(to, data, bytes);
         w->vector = (const float *)to;
     } else {
-        pack_job job = { .matrix = m, .to = to, .from = data, .row_bytes = row_bytes };
-        hob_pool_run(dev->pool, pack_panels, &job, (m->panels + PANELS_AN_ITEM - 1) / PANELS_AN_ITEM);
+        pack_job job = {.matrix = m, .to = to, .from = data, .row_bytes = row_bytes};
+        hob_pool_run(dev->pool, pack_panels, &job,
+                     (m->panels + PANELS_AN_ITEM - 1) / PANELS_AN_ITEM);
         dev->max_cols = cols > dev->max_cols ? cols : dev->max_cols;
     }
     m->data = to;
@@ -222,14 +231,16 @@ void hob_cpu_weight_row(const hob_weight *w, uint32_t row, float scale, float *r
     const uint8_t *d_at = panel + m->blocks * quant_bytes, *m_at = d_at + (size_t)m->blocks * 32;
     for (uint32_t b = 0; b < m->blocks; b++, ret += 32) {
         const uint8_t *q = panel + b * quant_bytes + 4 * r;
-        float d = half_at(d_at, b * 16 + r), low = m->kind == HOB_CPU_Q4_1 ? half_at(m_at, b * 16 + r) : 0.0f;
+        float d = half_at(d_at, b * 16 + r),
+              low = m->kind == HOB_CPU_Q4_1 ? half_at(m_at, b * 16 + r) : 0.0f;
         int bias = m->kind == HOB_CPU_Q4_0 ? 8 : 0;
         for (uint32_t k = 0; k < 32; k++) {
             int v;
             if (m->kind == HOB_CPU_Q8_0)
                 v = (int8_t)q[k / 4 * 64 + k % 4];
             else
-                v = (k < 16 ? q[k / 4 * 64 + k % 4] & 15 : q[(k - 16) / 4 * 64 + k % 4] >> 4) - bias;
+                v = (k < 16 ? q[k / 4 * 64 + k % 4] & 15 : q[(k - 16) / 4 * 64 + k % 4] >> 4) -
+                    bias;
             ret[k] = (d * (float)v + low) * scale;
         }
     }

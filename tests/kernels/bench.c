@@ -16,31 +16,39 @@ static double thread_seconds(void)
 }
 
 /* The best of several runs of about 20 ms. */
-#define BEST(seconds, call)                                       \
-    do {                                                          \
-        int times_ = 1;                                           \
-        double t_;                                                \
-        seconds = 1e9;                                            \
-        for (int round_ = 0; round_ < 8; round_++) {              \
-            t_ = thread_seconds();                                \
-            for (int i_ = 0; i_ < times_; i_++)                   \
-                call;                                             \
-            t_ = (thread_seconds() - t_) / times_;                \
-            seconds = t_ < seconds ? t_ : seconds;                \
-            times_ = t_ > 0.02 ? 1 : (int)(0.02 / (t_ + 1e-9)) + 1; \
-        }                                                         \
+#define BEST(seconds, call)                                                                        \
+    do {                                                                                           \
+        int times_ = 1;                                                                            \
+        double t_;                                                                                 \
+        seconds = 1e9;                                                                             \
+        for (int round_ = 0; round_ < 8; round_++) {                                               \
+            t_ = thread_seconds();                                                                 \
+            for (int i_ = 0; i_ < times_; i_++)                                                    \
+                call;                                                                              \
+            t_ = (thread_seconds() - t_) / times_;                                                 \
+            seconds = t_ < seconds ? t_ : seconds;                                                 \
+            times_ = t_ > 0.02 ? 1 : (int)(0.02 / (t_ + 1e-9)) + 1;                                \
+        }                                                                                          \
     } while (0)
 
-static const char *const kind_names[HOB_CPU_KINDS] = { "Q4_0", "Q4_1", "Q8_0", "F16", "F32" };
+static const char *const kind_names[HOB_CPU_KINDS] = {"Q4_0", "Q4_1", "Q8_0", "F16", "F32"};
 
-static void bench_linear(const hob_cpu_kernels *k, hob_cpu_kind kind, uint32_t rows, uint32_t cols, uint32_t columns)
+static void bench_linear(const hob_cpu_kernels *k, hob_cpu_kind kind, uint32_t rows, uint32_t cols,
+                         uint32_t columns)
 {
-    hob_cpu_matrix w = { .kind = kind, .rows = rows, .cols = cols, .panels = rows / 16, .blocks = kind < HOB_CPU_F16 ? cols / 32 : 0 };
-    w.panel_bytes = kind == HOB_CPU_F32 ? cols * 64 : kind == HOB_CPU_F16 ? cols * 32
-                    : w.blocks * (hob_cpu_quant_bytes(kind) + (kind == HOB_CPU_Q4_1 ? 64 : 32));
+    hob_cpu_matrix w = {.kind = kind,
+                        .rows = rows,
+                        .cols = cols,
+                        .panels = rows / 16,
+                        .blocks = kind < HOB_CPU_F16 ? cols / 32 : 0};
+    w.panel_bytes = kind == HOB_CPU_F32 ? cols * 64
+                    : kind == HOB_CPU_F16
+                        ? cols * 32
+                        : w.blocks * (hob_cpu_quant_bytes(kind) + (kind == HOB_CPU_Q4_1 ? 64 : 32));
     w.panel_bytes = (w.panel_bytes + 63) / 64 * 64;
     uint8_t *data = aligned_alloc(64, w.panel_bytes * w.panels);
-    float *x = aligned_alloc(64, (size_t)columns * cols * 4), *y = aligned_alloc(64, (size_t)columns * rows * 4);
+    float *x = aligned_alloc(64, (size_t)columns * cols * 4),
+          *y = aligned_alloc(64, (size_t)columns * rows * 4);
     int8_t *q = aligned_alloc(64, (size_t)columns * cols);
     hob_cpu_scale *scales = malloc((size_t)columns * (cols / 32) * sizeof *scales);
     void *scratch = aligned_alloc(64, (hob_cpu_scratch_bytes(cols) + 63) / 64 * 64);
@@ -54,11 +62,13 @@ static void bench_linear(const hob_cpu_kernels *k, hob_cpu_kind kind, uint32_t r
         x[i] = (float)(i * 7919u % 1000) - 500.0f;
     k->quantize(x, columns * cols / 32, q, scales);
     w.data = data;
-    hob_cpu_input in = { columns, x, cols, q, cols, scales, cols / 32 };
-    hob_cpu_output out = { y, rows, NULL, false };
+    hob_cpu_input in = {columns, x, cols, q, cols, scales, cols / 32};
+    hob_cpu_output out = {y, rows, NULL, false};
     BEST(seconds, k->linear[kind](&w, &in, &out, 0, w.panels, scratch));
-    printf("  linear %-5s %5ux%-5u %4u columns %8.1f us %7.1f GMAC/s %6.1f GB/s\n", kind_names[kind], rows, cols, columns,
-           seconds * 1e6, (double)rows * cols * columns / seconds * 1e-9, (double)w.panel_bytes * w.panels / seconds * 1e-9);
+    printf("  linear %-5s %5ux%-5u %4u columns %8.1f us %7.1f GMAC/s %6.1f GB/s\n",
+           kind_names[kind], rows, cols, columns, seconds * 1e6,
+           (double)rows * cols * columns / seconds * 1e-9,
+           (double)w.panel_bytes * w.panels / seconds * 1e-9);
     free(data);
     free(x);
     free(y);
@@ -81,19 +91,21 @@ static void bench_others(const hob_cpu_kernels *k)
         a[i] = (float)(i * 7919 % 1000) * 0.01f - 5.0f;
         b[i] = 1.0f;
     }
-#define LINE(name, count, call)                                                             \
-    do {                                                                                    \
-        BEST(t, call);                                                                      \
-        printf("  %-36s %8.2f us %7.2f G/s\n", name, t * 1e6, (double)(count) / t * 1e-9);   \
+#define LINE(name, count, call)                                                                    \
+    do {                                                                                           \
+        BEST(t, call);                                                                             \
+        printf("  %-36s %8.2f us %7.2f G/s\n", name, t * 1e6, (double)(count) / t * 1e-9);         \
     } while (0)
     LINE("rms_norm 576", 576, k->rms_norm(a, b, 1e-5f, y, 576));
     LINE("quantize 576", 576, k->quantize(a, 18, q, scales));
     LINE("rope 9 heads of 64", 576, k->rope(y, 9, 64, 64, false, a, b));
     LINE("gate 1536", 1536, k->gate(HOB_GATE_SILU, a, b, y, 1536));
     LINE("from_half 2048", 2048, k->from_half(half, y, 2048));
-    LINE("attend_scores 48 queries", QUERIES * 32 * DIM, k->attend_scores(a, DIM, QUERIES, keys, DIM, s));
+    LINE("attend_scores 48 queries", QUERIES * 32 * DIM,
+         k->attend_scores(a, DIM, QUERIES, keys, DIM, s));
     LINE("attend_softmax", 32, k->attend_softmax(s, 0, 32, state));
-    LINE("attend_values 48 queries", QUERIES * 32 * DIM, k->attend_values(s, scale, QUERIES, 0, 32, keys, DIM, y));
+    LINE("attend_values 48 queries", QUERIES * 32 * DIM,
+         k->attend_values(s, scale, QUERIES, 0, 32, keys, DIM, y));
     LINE("attend_scores 3 queries", 3 * 32 * DIM, k->attend_scores(a, DIM, 3, keys, DIM, s));
     LINE("max 49152", N, y[0] = k->max(a, N));
     LINE("exp_sum 49152", N, y[0] = k->exp_sum(a, N, 1.0f, 5.0f));
@@ -111,7 +123,8 @@ static void bench_memory(void)
         return;
     memset(p, 1, BYTES);
     BEST(t, for (size_t i = 0; i < BYTES / 8; i += 8) sum += p[i]);
-    printf("reading memory, one thread: %.1f GB/s (%llu)\n", BYTES / t * 1e-9, (unsigned long long)(sum & 1));
+    printf("reading memory, one thread: %.1f GB/s (%llu)\n", BYTES / t * 1e-9,
+           (unsigned long long)(sum & 1));
     free(p);
 }
 
@@ -122,7 +135,8 @@ void run_bench(const char *op, int only_tier)
         hob_cpu_kernels k;
         if ((only_tier >= 0 && tier != only_tier) || (only_tier < 0 && tier == HOB_CPU_SCALAR))
             continue;
-        printf("%s%s\n", hob_cpu_tier_name((hob_cpu_tier)tier), hob_cpu_has_tier((hob_cpu_tier)tier) ? "" : ": SKIP, not on this machine");
+        printf("%s%s\n", hob_cpu_tier_name((hob_cpu_tier)tier),
+               hob_cpu_has_tier((hob_cpu_tier)tier) ? "" : ": SKIP, not on this machine");
         if (!hob_cpu_has_tier((hob_cpu_tier)tier))
             continue;
         hob_cpu_kernels_fill((hob_cpu_tier)tier, &k);

@@ -15,7 +15,7 @@ typedef struct check {
     const char *op, *type;
     hob_cpu_tier tier;
     const hob_cpu_kernels *scalar, *kernels; /* kernels: of the tier */
-    uint32_t state;  /* of the generator */
+    uint32_t state;                          /* of the generator */
     bool failed;
     char why[160];
 } check;
@@ -34,7 +34,8 @@ void fill_random(check *c, float *x, size_t n, float scale);
 
 /* Records the first disagreement of a check. */
 void fail(check *c, const char *format, ...) HOB_PRINTF(2, 3);
-void expect_near(check *c, const char *what, size_t index, double got, double want, double tolerance);
+void expect_near(check *c, const char *what, size_t index, double got, double want,
+                 double tolerance);
 
 /* A region for outputs: `bytes` at data, aligned to 64 plus `skew` bytes, all 0xff, between guards of 256. */
 typedef struct region {
@@ -47,7 +48,8 @@ void region_free(region *r);
 void expect_same_region(check *c, const char *what, const region *a, const region *b);
 
 /* Random GGUF rows of a type, with scales of a usual size, and their values as floats [rows][cols]. */
-void *random_rows(check *c, hob_type type, uint32_t rows, uint32_t cols, size_t *ret_bytes, float **ret_values);
+void *random_rows(check *c, hob_type type, uint32_t rows, uint32_t cols, size_t *ret_bytes,
+                  float **ret_values);
 
 /* Prints this machine's limits and each kernel's rate. */
 void run_bench(const char *op, int only_tier);

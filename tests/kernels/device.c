@@ -9,9 +9,9 @@
 
 static hob_device *open_at(check *c, uint32_t threads)
 {
-    hob_device_options options = { .threads = threads };
+    hob_device_options options = {.threads = threads};
     hob_device *dev = NULL;
-    hob_diag diag = { "" };
+    hob_diag diag = {""};
 
     setenv("HOB_CPU", hob_cpu_tier_name(c->tier), 1);
     if (hob_hal_open("cpu", &options, &dev, &diag) < 0) {
@@ -37,7 +37,8 @@ static hob_tensor *tensor(check *c, hob_device *dev, uint32_t rows, uint32_t col
 static hob_weight *table_of(hob_device *dev, const float *x, uint32_t rows, uint32_t cols)
 {
     hob_weight *w = NULL;
-    if (dev->ops->weight_upload(dev, HOB_TYPE_F32, rows, cols, x, (size_t)rows * cols * 4, &w, NULL) < 0)
+    if (dev->ops->weight_upload(dev, HOB_TYPE_F32, rows, cols, x, (size_t)rows * cols * 4, &w,
+                                NULL) < 0)
         abort();
     return w;
 }
@@ -46,9 +47,10 @@ static void linear_type(check *c, hob_type type)
 {
     enum { ROWS = 83, COLS = 160, COUNT = 13 };
     size_t bytes;
-    float *values, x[COUNT * COLS], norm[COLS], bias[ROWS], got[COUNT * ROWS], alone[ROWS], embedded[COUNT * COLS];
+    float *values, x[COUNT * COLS], norm[COLS], bias[ROWS], got[COUNT * ROWS], alone[ROWS],
+        embedded[COUNT * COLS];
     void *gguf = random_rows(c, type, ROWS, COLS, &bytes, &values);
-    uint32_t tokens[COUNT], block = 0, logit_rows[] = { 2, 3, 12 };
+    uint32_t tokens[COUNT], block = 0, logit_rows[] = {2, 3, 12};
     hob_device *dev = open_at(c, 2);
 
     if (!dev)
@@ -58,16 +60,24 @@ static void linear_type(check *c, hob_type type)
     fill_random(c, bias, ROWS, 1.5f);
     for (uint32_t i = 0; i < COUNT; i++)
         tokens[i] = i;
-    hob_weight *table = table_of(dev, x, COUNT, COLS), *norm_w = table_of(dev, norm, 1, COLS), *bias_w = table_of(dev, bias, 1, ROWS);
+    hob_weight *table = table_of(dev, x, COUNT, COLS), *norm_w = table_of(dev, norm, 1, COLS),
+               *bias_w = table_of(dev, bias, 1, ROWS);
     hob_weight *w = NULL;
     hob_tensor *in = tensor(c, dev, COUNT, COLS), *out = tensor(c, dev, COUNT, ROWS);
     if (dev->ops->weight_upload(dev, type, ROWS, COLS, gguf, bytes, &w, NULL) < 0)
         abort();
-    if (dev->ops->weight_upload(dev, type, ROWS, COLS, gguf, bytes - 1, &norm_w, NULL) != HOB_EINVAL)
+    if (dev->ops->weight_upload(dev, type, ROWS, COLS, gguf, bytes - 1, &norm_w, NULL) !=
+        HOB_EINVAL)
         fail(c, "weight_upload takes too few bytes");
-    hob_span span = { .first_row = 0, .row_count = COUNT, .first_position = 0, .blocks = &block };
-    hob_batch batch = { COUNT, tokens, 1, &span, 3, logit_rows };
-    hob_linear op = { .x = in, .norm = norm_w, .norm_eps = 1e-6f, .count = 1, .w = { w }, .bias = { bias_w }, .y = { out } };
+    hob_span span = {.first_row = 0, .row_count = COUNT, .first_position = 0, .blocks = &block};
+    hob_batch batch = {COUNT, tokens, 1, &span, 3, logit_rows};
+    hob_linear op = {.x = in,
+                     .norm = norm_w,
+                     .norm_eps = 1e-6f,
+                     .count = 1,
+                     .w = {w},
+                     .bias = {bias_w},
+                     .y = {out}};
     dev->ops->step_begin(dev, NULL, &batch);
     dev->ops->embed(dev, table, 1.0f, in);
     if (dev->ops->linear(dev, &op) < 0)
@@ -75,7 +85,8 @@ static void linear_type(check *c, hob_type type)
     dev->ops->step_end(dev);
     dev->ops->read_rows(dev, out, 0, COUNT, got);
 
-    for (uint32_t i = 0; i < COUNT && !c->failed; i++) { /* against the GGUF rows; each row alone gives the same bits */
+    for (uint32_t i = 0; i < COUNT && !c->failed;
+         i++) { /* against the GGUF rows; each row alone gives the same bits */
         float y[COLS];
         int8_t q[COLS];
         hob_cpu_scale s[COLS / 32];
@@ -90,8 +101,8 @@ static void linear_type(check *c, hob_type type)
             }
             expect_near(c, "y", i * ROWS + r, got[i * ROWS + r], sum, 1e-5 * size);
         }
-        hob_span one = { 0, 1, 0, &block };
-        hob_batch single = { 1, &tokens[i], 1, &one, 0, NULL };
+        hob_span one = {0, 1, 0, &block};
+        hob_batch single = {1, &tokens[i], 1, &one, 0, NULL};
         dev->ops->step_begin(dev, NULL, &single);
         dev->ops->embed(dev, table, 1.0f, in);
         dev->ops->linear(dev, &op);
@@ -110,19 +121,22 @@ static void linear_type(check *c, hob_type type)
         if (memcmp(alone, got + logit_rows[i] * ROWS, sizeof alone) != 0)
             fail(c, "selected row %u differs", logit_rows[i]);
     }
-    hob_tensor *rows_out = tensor(c, dev, COUNT, COLS); /* embedding rows out of the packed weights */
+    hob_tensor *rows_out =
+        tensor(c, dev, COUNT, COLS); /* embedding rows out of the packed weights */
     dev->ops->step_begin(dev, NULL, &batch);
     dev->ops->embed(dev, w, 0.5f, rows_out);
     dev->ops->step_end(dev);
     dev->ops->read_rows(dev, rows_out, 0, COUNT, embedded);
     for (uint32_t i = 0; i < COUNT * COLS; i++)
         if (embedded[i] != values[i] * 0.5f)
-            fail(c, "embedding row %u, column %u: got %g, is %g", i / COLS, i % COLS, embedded[i], values[i] * 0.5f);
+            fail(c, "embedding row %u, column %u: got %g, is %g", i / COLS, i % COLS, embedded[i],
+                 values[i] * 0.5f);
     uint64_t file = bytes + 4ull * (COUNT * COLS + COLS + ROWS + COUNT * COLS * 2 + COUNT * ROWS);
     if (dev->resident_bytes > file * 3 / 2) /* 83 rows fill 96; larger matrices waste less */
-        fail(c, "resident %llu bytes for %llu", (unsigned long long)dev->resident_bytes, (unsigned long long)file);
-    hob_weight *const weights[] = { w, table, norm_w, bias_w };
-    hob_tensor *const tensors[] = { in, out, rows_out };
+        fail(c, "resident %llu bytes for %llu", (unsigned long long)dev->resident_bytes,
+             (unsigned long long)file);
+    hob_weight *const weights[] = {w, table, norm_w, bias_w};
+    hob_tensor *const tensors[] = {in, out, rows_out};
     for (size_t i = 0; i < sizeof weights / sizeof weights[0]; i++)
         dev->ops->weight_free(dev, weights[i]);
     for (size_t i = 0; i < sizeof tensors / sizeof tensors[0]; i++)
@@ -132,10 +146,10 @@ static void linear_type(check *c, hob_type type)
     free(values);
 }
 
-#define DEVICE_LINEAR(name, type)               \
-    static void device_linear_##name(check *c)  \
-    {                                           \
-        linear_type(c, type);                   \
+#define DEVICE_LINEAR(name, type)                                                                  \
+    static void device_linear_##name(check *c)                                                     \
+    {                                                                                              \
+        linear_type(c, type);                                                                      \
     }
 DEVICE_LINEAR(q4_0, HOB_TYPE_Q4_0)
 DEVICE_LINEAR(q4_1, HOB_TYPE_Q4_1)
@@ -146,21 +160,21 @@ DEVICE_LINEAR(f32, HOB_TYPE_F32)
 enum { LENGTH = 101, HEADS = 6, KV_HEADS = 2, DIM = 48, WINDOW = 37, ARENA_BLOCKS = 16 };
 
 /* Attention of LENGTH positions, cut into steps of `step` rows, with another sequence beside it when `company`. */
-static void attend_run(check *c, hob_type kv_type, uint32_t threads, uint32_t step, bool company, uint32_t window,
-                       const float *qkv, float *ret)
+static void attend_run(check *c, hob_type kv_type, uint32_t threads, uint32_t step, bool company,
+                       uint32_t window, const float *qkv, float *ret)
 {
     enum { WIDE = (HEADS + 2 * KV_HEADS) * DIM };
-    static const uint32_t blocks[] = { 5, 2, 9, 0 }, others[] = { 1, 3, 4, 6 };
+    static const uint32_t blocks[] = {5, 2, 9, 0}, others[] = {1, 3, 4, 6};
     hob_device *dev = open_at(c, threads);
     hob_kv *kv = NULL;
-    hob_kv_shape shape = { 2, KV_HEADS, DIM, ARENA_BLOCKS, kv_type };
+    hob_kv_shape shape = {2, KV_HEADS, DIM, ARENA_BLOCKS, kv_type};
 
     if (!dev)
         return;
     if (dev->ops->kv_new(dev, &shape, &kv, NULL) < 0)
         abort();
     float *parts = malloc((size_t)LENGTH * WIDE * 4), *part = parts;
-    uint32_t widths[3] = { HEADS * DIM, KV_HEADS * DIM, KV_HEADS * DIM }, at = 0;
+    uint32_t widths[3] = {HEADS * DIM, KV_HEADS * DIM, KV_HEADS * DIM}, at = 0;
     hob_weight *tables[3];
     hob_tensor *t[3], *out = tensor(c, dev, 2 * LENGTH, HEADS * DIM);
     for (int i = 0; i < 3; i++, at += widths[i - 1]) {
@@ -171,18 +185,34 @@ static void attend_run(check *c, hob_type kv_type, uint32_t threads, uint32_t st
         part += (size_t)LENGTH * widths[i];
     }
     for (uint32_t first = 0; first < LENGTH; first += step) {
-        uint32_t rows = LENGTH - first < step ? LENGTH - first : step, tokens[2 * LENGTH], extra = company ? 3 : 0;
+        uint32_t rows = LENGTH - first < step ? LENGTH - first : step, tokens[2 * LENGTH],
+                 extra = company ? 3 : 0;
         for (uint32_t i = 0; i < extra + rows; i++)
             tokens[i] = i < extra ? (first * 7 + i) % LENGTH : first + i - extra;
-        hob_span spans[2] = { { 0, extra, first / 2, others }, { extra, rows, first, blocks } };
-        hob_batch batch = { extra + rows, tokens, company ? 2 : 1, company ? spans : spans + 1, 0, NULL };
+        hob_span spans[2] = {{0, extra, first / 2, others}, {extra, rows, first, blocks}};
+        hob_batch batch = {extra + rows, tokens, company ? 2 : 1, company ? spans : spans + 1, 0,
+                           NULL};
         int rc = dev->ops->step_begin(dev, kv, &batch);
         for (int i = 0; i < 3; i++)
             dev->ops->embed(dev, tables[i], 1.0f, t[i]);
-        hob_rope_kv rope = { .q = t[0], .k = t[1], .v = t[2], .layer = 1, .heads = HEADS, .kv_heads = KV_HEADS, .head_dim = DIM,
-                             .n_rot = DIM - 8, .freq_base = 10000, .freq_scale = 1 };
-        hob_attention attention = { .q = t[0], .out = out, .layer = 1, .heads = HEADS, .kv_heads = KV_HEADS, .head_dim = DIM,
-                                    .scale = 0.15f, .window = window };
+        hob_rope_kv rope = {.q = t[0],
+                            .k = t[1],
+                            .v = t[2],
+                            .layer = 1,
+                            .heads = HEADS,
+                            .kv_heads = KV_HEADS,
+                            .head_dim = DIM,
+                            .n_rot = DIM - 8,
+                            .freq_base = 10000,
+                            .freq_scale = 1};
+        hob_attention attention = {.q = t[0],
+                                   .out = out,
+                                   .layer = 1,
+                                   .heads = HEADS,
+                                   .kv_heads = KV_HEADS,
+                                   .head_dim = DIM,
+                                   .scale = 0.15f,
+                                   .window = window};
         if (rc < 0 || dev->ops->rope_kv(dev, &rope) < 0 || dev->ops->attention(dev, &attention) < 0)
             fail(c, "the step is refused");
         dev->ops->step_end(dev);
@@ -207,14 +237,16 @@ static void rotate(double *x, uint32_t position)
     }
 }
 
-static void attend_reference(check *c, const float *qkv, uint32_t window, const float *got, double tolerance)
+static void attend_reference(check *c, const float *qkv, uint32_t window, const float *got,
+                             double tolerance)
 {
     enum { WIDE = (HEADS + 2 * KV_HEADS) * DIM };
 
     for (uint32_t p = 0; p < LENGTH && !c->failed; p++)
         for (uint32_t h = 0; h < HEADS; h++) {
-            double q[DIM], k[DIM], s[LENGTH], sum = 0, o[DIM] = { 0 };
-            uint32_t kv_head = h / (HEADS / KV_HEADS), from = window && p + 1 > window ? p + 1 - window : 0;
+            double q[DIM], k[DIM], s[LENGTH], sum = 0, o[DIM] = {0};
+            uint32_t kv_head = h / (HEADS / KV_HEADS),
+                     from = window && p + 1 > window ? p + 1 - window : 0;
             for (int j = 0; j < DIM; j++)
                 q[j] = qkv[p * WIDE + h * DIM + j];
             rotate(q, p);
@@ -232,16 +264,22 @@ static void attend_reference(check *c, const float *qkv, uint32_t window, const 
                 for (int j = 0; j < DIM; j++)
                     o[j] += s[t] / sum * qkv[t * WIDE + (HEADS + KV_HEADS + kv_head) * DIM + j];
             for (uint32_t j = 0; j < DIM; j++)
-                expect_near(c, "out", p * HEADS * DIM + h * DIM + j, got[p * HEADS * DIM + h * DIM + j], o[j], tolerance);
+                expect_near(c, "out", p * HEADS * DIM + h * DIM + j,
+                            got[p * HEADS * DIM + h * DIM + j], o[j], tolerance);
         }
 }
 
 static void attention_type(check *c, hob_type kv_type)
 {
     enum { WIDE = (HEADS + 2 * KV_HEADS) * DIM, OUT = LENGTH * HEADS * DIM };
-    float *qkv = malloc((size_t)LENGTH * WIDE * 4), *whole = malloc((size_t)OUT * 4), *cut = malloc((size_t)OUT * 4);
-    static const struct { uint32_t threads, step; bool company; } ways[] = {
-        { 2, LENGTH, false }, { 1, 1, false }, { 2, 1, true }, { 2, 7, true }, { 3, 33, false }, { 2, 64, true },
+    float *qkv = malloc((size_t)LENGTH * WIDE * 4), *whole = malloc((size_t)OUT * 4),
+          *cut = malloc((size_t)OUT * 4);
+    static const struct {
+        uint32_t threads, step;
+        bool company;
+    } ways[] = {
+        {2, LENGTH, false}, {1, 1, false},  {2, 1, true},
+        {2, 7, true},       {3, 33, false}, {2, 64, true},
     };
 
     if (!qkv || !whole || !cut)
@@ -252,9 +290,11 @@ static void attention_type(check *c, hob_type kv_type)
         attend_reference(c, qkv, window, whole, kv_type == HOB_TYPE_F16 ? 4e-3 : 0.06);
         for (size_t i = 0; i < sizeof ways / sizeof ways[0] && !c->failed; i++) {
             memset(cut, 0xff, (size_t)OUT * 4);
-            attend_run(c, kv_type, ways[i].threads, ways[i].step, ways[i].company, window, qkv, cut);
+            attend_run(c, kv_type, ways[i].threads, ways[i].step, ways[i].company, window, qkv,
+                       cut);
             if (memcmp(whole, cut, (size_t)OUT * 4) != 0)
-                fail(c, "steps of %u rows, %u threads%s: another result than in one step", ways[i].step, ways[i].threads,
+                fail(c, "steps of %u rows, %u threads%s: another result than in one step",
+                     ways[i].step, ways[i].threads,
                      ways[i].company ? ", another sequence beside" : "");
         }
     }
@@ -290,8 +330,8 @@ static void candidates(check *c)
     static uint32_t order[VOCAB];
     static hob_logit_edit edits[EDITS];
     static hob_candidates got[ROWS];
-    static const float one[ROWS] = { 1.0f, -0.5f, 2.0f };
-    uint32_t tokens[ROWS] = { 0, 1, 2 }, block = 0;
+    static const float one[ROWS] = {1.0f, -0.5f, 2.0f};
+    uint32_t tokens[ROWS] = {0, 1, 2}, block = 0;
     hob_device *dev = open_at(c, 2);
 
     if (!dev)
@@ -299,19 +339,21 @@ static void candidates(check *c)
     for (uint32_t i = 0; i < VOCAB; i++) /* many ties */
         w[i] = (float)random_below(c, 4001) / 100.0f - 20.0f;
     for (uint32_t i = 0; i < EDITS; i++)
-        edits[i] = (hob_logit_edit){ i * 61, i % 3 ? 1.3f : 1.0f, i % 5 ? random_float(c, 9.0f) : -INFINITY };
+        edits[i] = (hob_logit_edit){i * 61, i % 3 ? 1.3f : 1.0f,
+                                    i % 5 ? random_float(c, 9.0f) : -INFINITY};
     hob_weight *table = table_of(dev, one, ROWS, 1), *head = table_of(dev, w, VOCAB, 1);
     hob_tensor *x = tensor(c, dev, ROWS, 1), *logits = tensor(c, dev, ROWS, VOCAB);
-    hob_span span = { 0, ROWS, 0, &block };
-    hob_batch batch = { ROWS, tokens, 1, &span, ROWS, tokens };
-    hob_linear op = { .x = x, .count = 1, .w = { head }, .y = { logits }, .logit_rows = true };
+    hob_span span = {0, ROWS, 0, &block};
+    hob_batch batch = {ROWS, tokens, 1, &span, ROWS, tokens};
+    hob_linear op = {.x = x, .count = 1, .w = {head}, .y = {logits}, .logit_rows = true};
     dev->ops->step_begin(dev, NULL, &batch);
     dev->ops->embed(dev, table, 1.0f, x);
     dev->ops->linear(dev, &op);
     dev->ops->step_end(dev);
-    static const uint32_t ks[] = { 1, 2, 40, 255, 256 };
+    static const uint32_t ks[] = {1, 2, 40, 255, 256};
     for (size_t n = 0; n < sizeof ks / sizeof ks[0] && !c->failed; n++) {
-        hob_candidates_in in[ROWS] = { { 0, ks[n], 1.0f, 0, NULL }, { 1, ks[n], 0.7f, EDITS, edits }, { 2, ks[n], 3.0f, 0, NULL } };
+        hob_candidates_in in[ROWS] = {
+            {0, ks[n], 1.0f, 0, NULL}, {1, ks[n], 0.7f, EDITS, edits}, {2, ks[n], 3.0f, 0, NULL}};
         memset(got, 0xff, sizeof got);
         if (dev->ops->candidates(dev, logits, in, ROWS, got) < 0)
             fail(c, "candidates refuses");
@@ -333,13 +375,15 @@ static void candidates(check *c)
             if (got[r].count != ks[n])
                 fail(c, "row %u: %u candidates, asked for %u", r, got[r].count, ks[n]);
             for (uint32_t i = 0; i < ks[n] && !c->failed; i++)
-                if (got[r].ids[i] != order[i] || got[r].logits[i] != row[order[i]] || got[r].raw[i] != w[order[i]] * one[r])
-                    fail(c, "row %u, candidate %u of %u: got %u, is %u", r, i, ks[n], got[r].ids[i], order[i]);
+                if (got[r].ids[i] != order[i] || got[r].logits[i] != row[order[i]] ||
+                    got[r].raw[i] != w[order[i]] * one[r])
+                    fail(c, "row %u, candidate %u of %u: got %u, is %u", r, i, ks[n], got[r].ids[i],
+                         order[i]);
             expect_near(c, "lse", r, got[r].lse, log(sum), 1e-5 * fabs(log(sum)));
             expect_near(c, "lse_raw", r, got[r].lse_raw, log(sum_raw), 1e-5 * fabs(log(sum_raw)));
         }
     }
-    hob_candidates_in wrong = { ROWS, 1, 1.0f, 0, NULL };
+    hob_candidates_in wrong = {ROWS, 1, 1.0f, 0, NULL};
     if (dev->ops->candidates(dev, logits, &wrong, 1, got) != HOB_EINVAL)
         fail(c, "candidates takes a row that is not there");
     dev->ops->weight_free(dev, table);
@@ -350,13 +394,13 @@ static void candidates(check *c)
 }
 
 const check_case device_cases[] = {
-    { "device-linear", "Q4_0", device_linear_q4_0 },
-    { "device-linear", "Q4_1", device_linear_q4_1 },
-    { "device-linear", "Q8_0", device_linear_q8_0 },
-    { "device-linear", "F16", device_linear_f16 },
-    { "device-linear", "F32", device_linear_f32 },
-    { "device-attend", "F16", attention_f16 },
-    { "device-attend", "Q8_0", attention_q8_0 },
-    { "candidates", "f32", candidates },
-    { NULL, NULL, NULL },
+    {"device-linear", "Q4_0", device_linear_q4_0},
+    {"device-linear", "Q4_1", device_linear_q4_1},
+    {"device-linear", "Q8_0", device_linear_q8_0},
+    {"device-linear", "F16", device_linear_f16},
+    {"device-linear", "F32", device_linear_f32},
+    {"device-attend", "F16", attention_f16},
+    {"device-attend", "Q8_0", attention_q8_0},
+    {"candidates", "f32", candidates},
+    {NULL, NULL, NULL},
 };

@@ -6,24 +6,29 @@
 
 #include <string.h>
 
-static const uint32_t tails[] = { 1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 15, 16, 17, 24, 31, 32, 33 };
+static const uint32_t tails[] = {1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 15, 16, 17, 24, 31, 32, 33};
 enum { TAILS = sizeof tails / sizeof tails[0] };
 
 static hob_type type_of(hob_cpu_kind kind)
 {
-    static const hob_type types[HOB_CPU_KINDS] = { HOB_TYPE_Q4_0, HOB_TYPE_Q4_1, HOB_TYPE_Q8_0, HOB_TYPE_F16, HOB_TYPE_F32 };
+    static const hob_type types[HOB_CPU_KINDS] = {HOB_TYPE_Q4_0, HOB_TYPE_Q4_1, HOB_TYPE_Q8_0,
+                                                  HOB_TYPE_F16, HOB_TYPE_F32};
     return types[kind];
 }
 
 /* Panels as kernels.h describes them, packed value by value from GGUF rows. */
-static uint8_t *pack(hob_cpu_kind kind, const uint8_t *rows, uint32_t row_count, uint32_t cols, hob_cpu_matrix *ret)
+static uint8_t *pack(hob_cpu_kind kind, const uint8_t *rows, uint32_t row_count, uint32_t cols,
+                     hob_cpu_matrix *ret)
 {
     const hob_type_info *info = hob_type_find(type_of(kind));
-    size_t row_bytes = cols / info->block_len * info->block_bytes, quant_bytes = hob_cpu_quant_bytes(kind);
-    hob_cpu_matrix m = { .kind = kind, .rows = row_count, .cols = cols, .panels = (row_count + 15) / 16 };
+    size_t row_bytes = cols / info->block_len * info->block_bytes,
+           quant_bytes = hob_cpu_quant_bytes(kind);
+    hob_cpu_matrix m = {
+        .kind = kind, .rows = row_count, .cols = cols, .panels = (row_count + 15) / 16};
 
     m.blocks = info->block_len > 1 ? cols / 32 : 0;
-    m.panel_bytes = m.blocks ? m.blocks * (quant_bytes + (kind == HOB_CPU_Q4_1 ? 64 : 32)) : (size_t)cols * 16 * info->block_bytes;
+    m.panel_bytes = m.blocks ? m.blocks * (quant_bytes + (kind == HOB_CPU_Q4_1 ? 64 : 32))
+                             : (size_t)cols * 16 * info->block_bytes;
     m.panel_bytes = (m.panel_bytes + 63) / 64 * 64;
     uint8_t *data = aligned_alloc(64, m.panel_bytes * m.panels);
     if (!data)
@@ -33,9 +38,11 @@ static uint8_t *pack(hob_cpu_kind kind, const uint8_t *rows, uint32_t row_count,
         uint8_t *panel = data + row / 16 * m.panel_bytes;
         uint32_t r = row % 16;
         for (uint32_t k = 0; m.blocks == 0 && k < cols; k++)
-            memcpy(panel + ((size_t)k * 16 + r) * info->block_bytes, rows + row * row_bytes + k * info->block_bytes, info->block_bytes);
+            memcpy(panel + ((size_t)k * 16 + r) * info->block_bytes,
+                   rows + row * row_bytes + k * info->block_bytes, info->block_bytes);
         for (uint32_t b = 0; b < m.blocks; b++) {
-            const uint8_t *block = rows + row * row_bytes + b * info->block_bytes, *q = block + (kind == HOB_CPU_Q4_1 ? 4 : 2);
+            const uint8_t *block = rows + row * row_bytes + b * info->block_bytes,
+                          *q = block + (kind == HOB_CPU_Q4_1 ? 4 : 2);
             memcpy(panel + m.blocks * quant_bytes + (b * 16 + r) * 2, block, 2);
             if (kind == HOB_CPU_Q4_1)
                 memcpy(panel + m.blocks * (quant_bytes + 32) + (b * 16 + r) * 2, block + 2, 2);
@@ -49,7 +56,8 @@ static uint8_t *pack(hob_cpu_kind kind, const uint8_t *rows, uint32_t row_count,
 }
 
 /* One shape: rows x cols by columns, with every combination of bias and add. */
-static void linear_shape(check *c, hob_cpu_kind kind, uint32_t rows, uint32_t cols, uint32_t columns)
+static void linear_shape(check *c, hob_cpu_kind kind, uint32_t rows, uint32_t cols,
+                         uint32_t columns)
 {
     size_t bytes, stride = cols + 32, blocks = cols / 32, scale_stride = blocks + 3;
     float *values, *x = malloc(columns * stride * sizeof *x), bias[256];
@@ -66,11 +74,13 @@ static void linear_shape(check *c, hob_cpu_kind kind, uint32_t rows, uint32_t co
     fill_random(c, bias, rows, 1.0f);
     for (uint32_t i = 0; i < columns && w.blocks; i++)
         c->scalar->quantize(x + i * stride, w.blocks, q + i * stride, scales + i * scale_stride);
-    hob_cpu_input in = { columns, x, stride, q, stride, scales, scale_stride };
+    hob_cpu_input in = {columns, x, stride, q, stride, scales, scale_stride};
     for (int mode = 0; mode < 3 && !c->failed; mode++) {
         size_t y_stride = rows + 5;
-        region got = region_new(columns * y_stride * 4, 4 * (size_t)mode), want = region_new(columns * y_stride * 4, 4 * (size_t)mode);
-        hob_cpu_output out = { (float *)got.data, y_stride, mode ? bias : NULL, mode == 2 }, out_want = out;
+        region got = region_new(columns * y_stride * 4, 4 * (size_t)mode),
+               want = region_new(columns * y_stride * 4, 4 * (size_t)mode);
+        hob_cpu_output out = {(float *)got.data, y_stride, mode ? bias : NULL, mode == 2},
+                       out_want = out;
         out_want.y = (float *)want.data;
         for (uint32_t i = 0; i < columns && out.add; i++)
             for (uint32_t r = 0; r < rows; r++)
@@ -86,12 +96,15 @@ static void linear_shape(check *c, hob_cpu_kind kind, uint32_t rows, uint32_t co
             for (uint32_t r = 0; r < rows; r++) {
                 double sum = 0, size = 0;
                 for (uint32_t k = 0; k < cols; k++) {
-                    double v = w.blocks ? (double)scales[i * scale_stride + k / 32].d * q[i * stride + k] : x[i * stride + k];
+                    double v = w.blocks
+                                   ? (double)scales[i * scale_stride + k / 32].d * q[i * stride + k]
+                                   : x[i * stride + k];
                     sum += v * values[(size_t)r * cols + k];
                     size += fabs(v * values[(size_t)r * cols + k]);
                 }
                 sum += (mode ? bias[r] : 0) + (mode == 2 ? (double)r - i : 0);
-                expect_near(c, "y", i * y_stride + r, out.y[i * y_stride + r], sum, 1e-5 * size + 1e-5);
+                expect_near(c, "y", i * y_stride + r, out.y[i * y_stride + r], sum,
+                            1e-5 * size + 1e-5);
             }
         region_free(&got);
         region_free(&want);
@@ -107,10 +120,11 @@ static void linear_shape(check *c, hob_cpu_kind kind, uint32_t rows, uint32_t co
 
 static void linear_kind(check *c, hob_cpu_kind kind)
 {
-    static const uint32_t row_counts[] = { 1, 15, 16, 17, 31, 32, 33, 48, 65 };
+    static const uint32_t row_counts[] = {1, 15, 16, 17, 31, 32, 33, 48, 65};
 
     for (size_t i = 0; i < sizeof row_counts / sizeof row_counts[0]; i++)
-        linear_shape(c, kind, row_counts[i], kind < HOB_CPU_F16 ? 32 + 32 * random_below(c, 5) : 1 + random_below(c, 100),
+        linear_shape(c, kind, row_counts[i],
+                     kind < HOB_CPU_F16 ? 32 + 32 * random_below(c, 5) : 1 + random_below(c, 100),
                      1 + random_below(c, 20));
     for (uint32_t columns = 1; columns <= 20; columns++)
         linear_shape(c, kind, 33, 96, columns);
@@ -118,10 +132,10 @@ static void linear_kind(check *c, hob_cpu_kind kind)
     linear_shape(c, kind, 40, 1056, 40);
 }
 
-#define LINEAR(name, kind)               \
-    static void linear_##name(check *c)  \
-    {                                    \
-        linear_kind(c, kind);            \
+#define LINEAR(name, kind)                                                                         \
+    static void linear_##name(check *c)                                                            \
+    {                                                                                              \
+        linear_kind(c, kind);                                                                      \
     }
 LINEAR(q4_0, HOB_CPU_Q4_0)
 LINEAR(q4_1, HOB_CPU_Q4_1)
@@ -130,22 +144,22 @@ LINEAR(f16, HOB_CPU_F16)
 LINEAR(f32, HOB_CPU_F32)
 
 /* Runs `call` with t and y for the scalar tier and the one under test, and compares; got is y of the latter. */
-#define BOTH(bytes, skew, prepare, call, ...)                             \
-    do {                                                                  \
-        region want_ = region_new(bytes, skew), got_ = region_new(bytes, skew); \
-        for (int i_ = 0; i_ < 2; i_++) {                                  \
-            const hob_cpu_kernels *t = i_ ? c->kernels : c->scalar;       \
-            float *y = (float *)(i_ ? got_.data : want_.data);            \
-            (void)t;                                                      \
-            prepare;                                                      \
-            call;                                                         \
-        }                                                                 \
-        expect_same_region(c, c->op, &got_, &want_);                      \
-        const float *got = (const float *)got_.data;                      \
-        (void)got;                                                        \
-        __VA_ARGS__;                                                      \
-        region_free(&want_);                                              \
-        region_free(&got_);                                               \
+#define BOTH(bytes, skew, prepare, call, ...)                                                      \
+    do {                                                                                           \
+        region want_ = region_new(bytes, skew), got_ = region_new(bytes, skew);                    \
+        for (int i_ = 0; i_ < 2; i_++) {                                                           \
+            const hob_cpu_kernels *t = i_ ? c->kernels : c->scalar;                                \
+            float *y = (float *)(i_ ? got_.data : want_.data);                                     \
+            (void)t;                                                                               \
+            prepare;                                                                               \
+            call;                                                                                  \
+        }                                                                                          \
+        expect_same_region(c, c->op, &got_, &want_);                                               \
+        const float *got = (const float *)got_.data;                                               \
+        (void)got;                                                                                 \
+        __VA_ARGS__;                                                                               \
+        region_free(&want_);                                                                       \
+        region_free(&got_);                                                                        \
     } while (0)
 
 static void check_rms_norm(check *c)
@@ -159,8 +173,10 @@ static void check_rms_norm(check *c)
         double sum = 0;
         for (uint32_t k = 0; k < n; k++)
             sum += (double)x[k] * x[k];
-        BOTH(n * 4, 4, , t->rms_norm(x, w, 1e-5f, y, n), for (uint32_t k = 0; k < n; k++) expect_near(
-                 c, "y", k, got[k], x[k] / sqrt(sum / n + 1e-5) * w[k], 4e-6 * fabs(x[k] * w[k]) + 1e-6));
+        BOTH(n * 4, 4, , t->rms_norm(x, w, 1e-5f, y, n),
+             for (uint32_t k = 0; k < n; k++)
+                 expect_near(c, "y", k, got[k], x[k] / sqrt(sum / n + 1e-5) * w[k],
+                             4e-6 * fabs(x[k] * w[k]) + 1e-6));
         BOTH(n * 4, 0, memcpy(y, x, n * 4), t->rms_norm(y, w, 1e-5f, y, n), ); /* in place */
     }
 }
@@ -172,17 +188,20 @@ static void check_quantize(check *c)
 
     for (int round = 0; round < 50; round++) {
         fill_random(c, x, BLOCKS * 32, round % 3 ? 7.0f : 1e-4f);
-        memset(x + 32, 0, 128);                                /* block 1: zeros */
+        memset(x + 32, 0, 128);                                   /* block 1: zeros */
         x[64 + random_below(c, 32)] = round & 1 ? NAN : INFINITY; /* block 2: not finite */
         for (int k = 96; k < 128; k++)
             x[k] = x[k] * 0x1p-130f; /* block 3: too small */
         for (int k = 128; k < 160; k++)
             x[k] = (float)(k - 144) + 0.5f; /* block 4: halves, 127 / 15.5 apart */
-        x[160] = -127.0f, x[161] = 0.5f, x[162] = 1.5f, x[163] = 2.5f, x[164] = -0.5f; /* block 5: exact ties */
+        x[160] = -127.0f, x[161] = 0.5f, x[162] = 1.5f, x[163] = 2.5f,
+        x[164] = -0.5f; /* block 5: exact ties */
         for (int k = 165; k < 192; k++)
             x[k] = (float)(k % 100) - 0.5f;
         BOTH(BLOCKS * (32 + sizeof(hob_cpu_scale)), 0, ,
-             t->quantize(x, BLOCKS, (int8_t *)y + BLOCKS * sizeof(hob_cpu_scale), (hob_cpu_scale *)y), {
+             t->quantize(x, BLOCKS, (int8_t *)y + BLOCKS * sizeof(hob_cpu_scale),
+                         (hob_cpu_scale *)y),
+             {
                  const hob_cpu_scale *s = (const hob_cpu_scale *)got;
                  const int8_t *q = (const int8_t *)(s + BLOCKS);
                  for (int b = 0; b < BLOCKS; b++) {
@@ -190,7 +209,8 @@ static void check_quantize(check *c)
                      for (int k = 0; k < 32; k++) {
                          sum += q[b * 32 + k];
                          if (b != 2 && b != 3)
-                             expect_near(c, "d * q", (size_t)(b * 32 + k), (double)s[b].d * q[b * 32 + k], x[b * 32 + k],
+                             expect_near(c, "d * q", (size_t)(b * 32 + k),
+                                         (double)s[b].d * q[b * 32 + k], x[b * 32 + k],
                                          s[b].d * 0.5001);
                      }
                      if (sum != s[b].sum)
@@ -218,17 +238,20 @@ static void check_rope(check *c)
             cosine[k] = (float)cos(a);
             sine[k] = (float)sin(a);
         }
-        BOTH(HEADS * head_dim * 4, 0, memcpy(y, x, HEADS * head_dim * 4),
-             t->rope(y, HEADS, head_dim, 2 * half, neox, cosine, sine),
-             for (uint32_t h = 0; h < HEADS; h++) for (uint32_t k = 0; k < head_dim; k++) {
-                 uint32_t pair = neox ? k % half : k / 2;
-                 uint32_t a = h * head_dim + (neox ? pair : 2 * pair), b = h * head_dim + (neox ? pair + half : 2 * pair + 1);
-                 double want = x[h * head_dim + k];
-                 if (k < 2 * half)
-                     want = h * head_dim + k == a ? (double)x[a] * cosine[pair] - (double)x[b] * sine[pair]
-                                                  : (double)x[b] * cosine[pair] + (double)x[a] * sine[pair];
-                 expect_near(c, "x", h * head_dim + k, got[h * head_dim + k], want, 2e-6);
-             });
+        BOTH(
+            HEADS * head_dim * 4, 0, memcpy(y, x, HEADS * head_dim * 4),
+            t->rope(y, HEADS, head_dim, 2 * half, neox, cosine, sine),
+            for (uint32_t h = 0; h < HEADS; h++) for (uint32_t k = 0; k < head_dim; k++) {
+                uint32_t pair = neox ? k % half : k / 2;
+                uint32_t a = h * head_dim + (neox ? pair : 2 * pair),
+                         b = h * head_dim + (neox ? pair + half : 2 * pair + 1);
+                double want = x[h * head_dim + k];
+                if (k < 2 * half)
+                    want = h * head_dim + k == a
+                               ? (double)x[a] * cosine[pair] - (double)x[b] * sine[pair]
+                               : (double)x[b] * cosine[pair] + (double)x[a] * sine[pair];
+                expect_near(c, "x", h * head_dim + k, got[h * head_dim + k], want, 2e-6);
+            });
     }
 }
 
@@ -245,10 +268,16 @@ static void gate_kind(check *c, hob_gate_kind kind)
         uint32_t n = tails[i % TAILS];
         fill_random(c, g, n, i < TAILS ? 3.0f : 40.0f);
         fill_random(c, up, n, 3.0f);
-        BOTH(n * 4, 4 * (size_t)(i % 5), , t->gate(kind, g, up, y, n), for (uint32_t k = 0; k < n; k++) {
-            double v = g[k], z = kind == HOB_GATE_SILU ? v : 2 * 0.7978845608028654 * (v + 0.044715 * v * v * v);
-            expect_near(c, "y", k, got[k], v * sigmoid(z) * up[k], 2e-6 * fabs(v * up[k]) * (1 + fabs(z) * sigmoid(z) * sigmoid(-z)) + 1e-12);
-        });
+        BOTH(
+            n * 4, 4 * (size_t)(i % 5), , t->gate(kind, g, up, y, n),
+            for (uint32_t k = 0; k < n; k++) {
+                double v = g[k], z = kind == HOB_GATE_SILU
+                                         ? v
+                                         : 2 * 0.7978845608028654 * (v + 0.044715 * v * v * v);
+                expect_near(c, "y", k, got[k], v * sigmoid(z) * up[k],
+                            2e-6 * fabs(v * up[k]) * (1 + fabs(z) * sigmoid(z) * sigmoid(-z)) +
+                                1e-12);
+            });
         BOTH(n * 4, 0, memcpy(y, g, n * 4), t->gate(kind, y, up, y, n), ); /* in place */
     }
 }
@@ -273,14 +302,17 @@ static void check_half(check *c)
         abort();
     for (uint32_t i = 0; i < 65536; i++)
         all[i] = (uint16_t)i;
-    BOTH(65536 * 4, 0, , t->from_half(all, y, 65536), for (uint32_t i = 0; i < 65536; i++) if (got[i] == got[i]) {
-        int exponent = (int)(i >> 10 & 31);
-        double size = exponent ? ldexp(1 + (i & 1023) / 1024.0, exponent - 15) : ldexp(i & 1023, -24);
-        if (exponent == 31)
-            size = INFINITY;
-        if (got[i] != (i & 0x8000 ? -size : size))
-            fail(c, "half %04x: got %g, is %g", i, got[i], size);
-    });
+    BOTH(
+        65536 * 4, 0, , t->from_half(all, y, 65536),
+        for (uint32_t i = 0; i < 65536; i++) if (got[i] == got[i]) {
+            int exponent = (int)(i >> 10 & 31);
+            double size =
+                exponent ? ldexp(1 + (i & 1023) / 1024.0, exponent - 15) : ldexp(i & 1023, -24);
+            if (exponent == 31)
+                size = INFINITY;
+            if (got[i] != (i & 0x8000 ? -size : size))
+                fail(c, "half %04x: got %g, is %g", i, got[i], size);
+        });
     for (int offset = -1; offset <= 1; offset++) {
         for (uint32_t i = 0; i < 65536; i++) { /* halfway to the next half, and its neighbours */
             uint32_t bits = hob_float_bits(hob_half_to_float((uint16_t)i));
@@ -310,18 +342,21 @@ static void check_scale_lanes(check *c)
             q[k] = (int8_t)(random_below(c, 256) - 128);
         fill_random(c, d, n, 2.0f);
         BOTH(n * 4, 4, , t->scale_lanes(q, d, y, n),
-             for (uint32_t k = 0; k < n; k++) expect_near(c, "y", k, got[k], (double)d[k] * q[k], 1e-5));
+             for (uint32_t k = 0; k < n; k++)
+                 expect_near(c, "y", k, got[k], (double)d[k] * q[k], 1e-5));
     }
 }
 
 static void check_attention(check *c)
 {
     enum { QUERIES = 33, DIM = 160 };
-    static float q[QUERIES * (DIM + 3)], k[DIM * 32], v[32 * DIM], s[QUERIES * 32], o[QUERIES * DIM];
-    static const uint32_t dims[] = { 16, 32, 48, 64, 80, 128, 160 };
+    static float q[QUERIES * (DIM + 3)], k[DIM * 32], v[32 * DIM], s[QUERIES * 32],
+        o[QUERIES * DIM];
+    static const uint32_t dims[] = {16, 32, 48, 64, 80, 128, 160};
 
     for (int i = 0; i < TAILS * 2; i++) {
-        uint32_t n = tails[i % TAILS], dim = dims[random_below(c, 7)], lo = random_below(c, 32), hi = lo + 1 + random_below(c, 32 - lo);
+        uint32_t n = tails[i % TAILS], dim = dims[random_below(c, 7)], lo = random_below(c, 32),
+                 hi = lo + 1 + random_below(c, 32 - lo);
         if (i % 3 == 0)
             lo = 0, hi = 32;
         fill_random(c, q, QUERIES * (DIM + 3), 1.0f);
@@ -339,31 +374,36 @@ static void check_attention(check *c)
         });
         float scale[QUERIES];
         for (uint32_t r = 0; r < n; r++) {
-            float before[2] = { r % 3 ? random_float(c, 5.0f) : -INFINITY, r % 3 ? 1.5f : 0.0f };
-            BOTH(36 * 4, 0, memcpy(y, s + r * 32, 128); memcpy(y + 32, before, 8), y[34] = t->attend_softmax(y, lo, hi, y + 32), {
-                double most = before[0], sum = 0;
-                for (uint32_t p = lo; p < hi; p++)
-                    most = s[r * 32 + p] > most ? s[r * 32 + p] : most;
-                for (uint32_t p = 0; p < 32; p++) {
-                    double e = p >= lo && p < hi ? exp(s[r * 32 + p] - most) : 0;
-                    expect_near(c, "weight", p, got[p], e, 1e-6);
-                    sum += e;
-                }
-                expect_near(c, "sum", r, got[33], before[1] * exp(before[0] - most) + sum, 2e-5);
-                scale[r] = got[34];
-                memcpy(s + r * 32, got, 128);
-            });
+            float before[2] = {r % 3 ? random_float(c, 5.0f) : -INFINITY, r % 3 ? 1.5f : 0.0f};
+            BOTH(36 * 4, 0, memcpy(y, s + r * 32, 128);
+                 memcpy(y + 32, before, 8), y[34] = t->attend_softmax(y, lo, hi, y + 32), {
+                     double most = before[0], sum = 0;
+                     for (uint32_t p = lo; p < hi; p++)
+                         most = s[r * 32 + p] > most ? s[r * 32 + p] : most;
+                     for (uint32_t p = 0; p < 32; p++) {
+                         double e = p >= lo && p < hi ? exp(s[r * 32 + p] - most) : 0;
+                         expect_near(c, "weight", p, got[p], e, 1e-6);
+                         sum += e;
+                     }
+                     expect_near(c, "sum", r, got[33], before[1] * exp(before[0] - most) + sum,
+                                 2e-5);
+                     scale[r] = got[34];
+                     memcpy(s + r * 32, got, 128);
+                 });
         }
-        for (uint32_t p = 0; p < 32; p++) /* what is not seen must not be touched, whatever it holds */
+        for (uint32_t p = 0; p < 32;
+             p++) /* what is not seen must not be touched, whatever it holds */
             for (uint32_t j = 0; j < dim && (p < lo || p >= hi); j++)
                 v[p * dim + j] = NAN;
-        BOTH(n * dim * 4, 0, memcpy(y, o, n * dim * 4), t->attend_values(s, scale, n, lo, hi, v, dim, y),
-             for (uint32_t r = 0; r < n * dim; r++) {
-                 double sum = (double)o[r] * scale[r / dim];
-                 for (uint32_t p = lo; p < hi; p++)
-                     sum += (double)s[r / dim * 32 + p] * v[p * dim + r % dim];
-                 expect_near(c, "o", r, got[r], sum, 1e-5);
-             });
+        BOTH(
+            n * dim * 4, 0, memcpy(y, o, n * dim * 4),
+            t->attend_values(s, scale, n, lo, hi, v, dim, y),
+            for (uint32_t r = 0; r < n * dim; r++) {
+                double sum = (double)o[r] * scale[r / dim];
+                for (uint32_t p = lo; p < hi; p++)
+                    sum += (double)s[r / dim * 32 + p] * v[p * dim + r % dim];
+                expect_near(c, "o", r, got[r], sum, 1e-5);
+            });
     }
 }
 
@@ -380,14 +420,17 @@ static void check_logits(check *c)
         double most = -INFINITY, sum = 0;
         for (uint32_t k = 0; k < n; k++)
             most = x[k] > most ? x[k] : most;
-        BOTH(4, 0, , y[0] = t->max(x, n), if (got[0] != (float)most) fail(c, "max of %u: got %g, is %g", n, got[0], most));
+        BOTH(4, 0, , y[0] = t->max(x, n),
+             if (got[0] != (float)most) fail(c, "max of %u: got %g, is %g", n, got[0], most));
         for (uint32_t k = 0; k < n; k++)
             if (x[k] != x[k])
                 x[k] = -3.0f;
         for (uint32_t k = 0; k < n; k++)
             sum += exp(x[k] * 0.7 - 14.0);
-        BOTH(4, 0, , y[0] = t->exp_sum(x, n, 0.7f, 14.0f), expect_near(c, "exp_sum", n, got[0], sum, 1e-5 * sum));
-        BOTH((n + 17) * 4, 0, , uint32_t *ids = (uint32_t *)y; uint32_t found = t->at_least(x, n, 5.0f, ids + 1);
+        BOTH(4, 0, , y[0] = t->exp_sum(x, n, 0.7f, 14.0f),
+             expect_near(c, "exp_sum", n, got[0], sum, 1e-5 * sum));
+        BOTH((n + 17) * 4, 0, , uint32_t *ids = (uint32_t *)y;
+             uint32_t found = t->at_least(x, n, 5.0f, ids + 1);
              memset(ids + 1 + found, 0, (n + 16 - found) * 4); ids[0] = found, {
                  const uint32_t *ids = (const uint32_t *)got;
                  uint32_t next = 0;
@@ -401,19 +444,19 @@ static void check_logits(check *c)
 }
 
 const check_case kernel_cases[] = {
-    { "linear", "Q4_0", linear_q4_0 },
-    { "linear", "Q4_1", linear_q4_1 },
-    { "linear", "Q8_0", linear_q8_0 },
-    { "linear", "F16", linear_f16 },
-    { "linear", "F32", linear_f32 },
-    { "rms_norm", "f32", check_rms_norm },
-    { "quantize", "f32", check_quantize },
-    { "rope", "f32", check_rope },
-    { "gate", "silu", check_silu },
-    { "gate", "gelu", check_gelu },
-    { "half", "f16", check_half },
-    { "scale_lanes", "q8", check_scale_lanes },
-    { "attention", "f32", check_attention },
-    { "logits", "f32", check_logits },
-    { NULL, NULL, NULL },
+    {"linear", "Q4_0", linear_q4_0},
+    {"linear", "Q4_1", linear_q4_1},
+    {"linear", "Q8_0", linear_q8_0},
+    {"linear", "F16", linear_f16},
+    {"linear", "F32", linear_f32},
+    {"rms_norm", "f32", check_rms_norm},
+    {"quantize", "f32", check_quantize},
+    {"rope", "f32", check_rope},
+    {"gate", "silu", check_silu},
+    {"gate", "gelu", check_gelu},
+    {"half", "f16", check_half},
+    {"scale_lanes", "q8", check_scale_lanes},
+    {"attention", "f32", check_attention},
+    {"logits", "f32", check_logits},
+    {NULL, NULL, NULL},
 };

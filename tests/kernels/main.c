@@ -37,17 +37,19 @@ void fail(check *c, const char *format, ...)
     c->failed = true;
 }
 
-void expect_near(check *c, const char *what, size_t index, double got, double want, double tolerance)
+void expect_near(check *c, const char *what, size_t index, double got, double want,
+                 double tolerance)
 {
     if (!(fabs(got - want) <= tolerance))
-        fail(c, "%s[%zu]: got %.9g, reference %.9g, tolerance %.3g", what, index, got, want, tolerance);
+        fail(c, "%s[%zu]: got %.9g, reference %.9g, tolerance %.3g", what, index, got, want,
+             tolerance);
 }
 
 enum { GUARD = 256 };
 
 region region_new(size_t bytes, size_t skew)
 {
-    region r = { .total = (bytes + skew + 2 * GUARD + 63) / 64 * 64 };
+    region r = {.total = (bytes + skew + 2 * GUARD + 63) / 64 * 64};
     r.base = aligned_alloc(64, r.total);
     if (!r.base)
         abort();
@@ -72,7 +74,8 @@ void expect_same_region(check *c, const char *what, const region *a, const regio
         }
 }
 
-void *random_rows(check *c, hob_type type, uint32_t rows, uint32_t cols, size_t *ret_bytes, float **ret_values)
+void *random_rows(check *c, hob_type type, uint32_t rows, uint32_t cols, size_t *ret_bytes,
+                  float **ret_values)
 {
     const hob_type_info *info = hob_type_find(type);
     size_t count = (size_t)rows * cols, bytes = count / info->block_len * info->block_bytes;
@@ -117,18 +120,21 @@ static void run_case(const check_case *one, hob_cpu_tier tier, uint32_t seed, ta
     hob_cpu_kernels scalar, kernels;
 
     if (!hob_cpu_has_tier(tier)) {
-        printf("SKIP %-11s %-14s %s: this machine has no such tier\n", hob_cpu_tier_name(tier), one->op, one->type);
+        printf("SKIP %-11s %-14s %s: this machine has no such tier\n", hob_cpu_tier_name(tier),
+               one->op, one->type);
         t->skipped++;
         return;
     }
     hob_cpu_kernels_fill(HOB_CPU_SCALAR, &scalar);
     hob_cpu_kernels_fill(tier, &kernels);
-    check c = { .op = one->op, .type = one->type, .tier = tier, .scalar = &scalar, .kernels = &kernels };
+    check c = {
+        .op = one->op, .type = one->type, .tier = tier, .scalar = &scalar, .kernels = &kernels};
     c.state = seed * 2654435761u + 88675123u;
     c.state = c.state ? c.state : 1;
     one->run(&c);
     if (c.failed) {
-        printf("FAIL %-11s %-14s %s: %s (seed %u)\n", hob_cpu_tier_name(tier), one->op, one->type, c.why, seed);
+        printf("FAIL %-11s %-14s %s: %s (seed %u)\n", hob_cpu_tier_name(tier), one->op, one->type,
+               c.why, seed);
         t->failed++;
     } else {
         printf("ok   %-11s %-14s %s\n", hob_cpu_tier_name(tier), one->op, one->type);
@@ -139,12 +145,12 @@ static void run_case(const check_case *one, hob_cpu_tier tier, uint32_t seed, ta
 
 int main(int argc, char **argv)
 {
-    const check_case *groups[] = { kernel_cases, device_cases };
+    const check_case *groups[] = {kernel_cases, device_cases};
     const char *op = NULL;
     bool list = false, bench = false;
     uint32_t seed = 1;
     int only_tier = -1;
-    tally t = { 0, 0, 0 };
+    tally t = {0, 0, 0};
 
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
@@ -159,7 +165,8 @@ int main(int argc, char **argv)
         } else if (strcmp(argv[i], "--isa") == 0 && value && (only_tier = tier_named(value)) >= 0) {
             i++;
         } else {
-            fprintf(stderr, "usage: kernels-check [--list] [--seed N] [--isa scalar|avx2|avx512vnni] [--op NAME] [--bench]\n");
+            fprintf(stderr, "usage: kernels-check [--list] [--seed N] [--isa "
+                            "scalar|avx2|avx512vnni] [--op NAME] [--bench]\n");
             return 2;
         }
     }

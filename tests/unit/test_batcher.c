@@ -45,7 +45,8 @@ static int set_up(void **state)
         fprintf(stderr, "HOB_TEST_MODEL is not set: run through make test\n");
         return -1;
     }
-    if (hob_hal_open("cpu", &(hob_device_options){.threads = 2}, &device, &diag) < 0 || hob_model_open(path, device, &model, &diag) < 0) {
+    if (hob_hal_open("cpu", &(hob_device_options){.threads = 2}, &device, &diag) < 0 ||
+        hob_model_open(path, device, &model, &diag) < 0) {
         fprintf(stderr, "%s\n", diag.text);
         return -1;
     }
@@ -64,8 +65,12 @@ static hob_batcher *make(uint32_t sequences, uint32_t rows, uint32_t context, ui
 {
     hob_batcher *b = NULL;
     hob_diag diag = {""};
-    const hob_batcher_options o = {.max_sequences = sequences, .max_waiting = 4, .step_rows = rows, .context = context,
-                                   .kv_tokens = kv_tokens, .kv_type = HOB_TYPE_F16};
+    const hob_batcher_options o = {.max_sequences = sequences,
+                                   .max_waiting = 4,
+                                   .step_rows = rows,
+                                   .context = context,
+                                   .kv_tokens = kv_tokens,
+                                   .kv_type = HOB_TYPE_F16};
     if (hob_batcher_new(model, &o, &b, &diag) < 0)
         fail_msg("%s", diag.text);
     return b;
@@ -75,18 +80,24 @@ static hob_ids prompt(const char *text)
 {
     hob_ids ids = {0};
     hob_diag diag = {""};
-    if (hob_tokenize(hob_model_tokenizer(model), text, strlen(text), NULL, 0, false, 0, &ids, &diag) < 0)
+    if (hob_tokenize(hob_model_tokenizer(model), text, strlen(text), NULL, 0, false, 0, &ids,
+                     &diag) < 0)
         fail_msg("%s", diag.text);
     return ids;
 }
 
 static const char *const texts[REQUESTS] = {
-    "The capital of France is", "Once upon a time there was a small lighthouse keeper who",
-    "def fibonacci(n):\n    ", "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 36 37 38",
-    "Water boils at", "A short list of colours: red, green,",
+    "The capital of France is",
+    "Once upon a time there was a small lighthouse keeper who",
+    "def fibonacci(n):\n    ",
+    "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 "
+    "35 36 37 38",
+    "Water boils at",
+    "A short list of colours: red, green,",
 };
 
-static int submit(hob_batcher *b, uint32_t which, uint32_t max_tokens, float temperature, uint32_t credit)
+static int submit(hob_batcher *b, uint32_t which, uint32_t max_tokens, float temperature,
+                  uint32_t credit)
 {
     hob_sampling s;
     hob_ids ids = prompt(texts[which]);
@@ -94,7 +105,11 @@ static int submit(hob_batcher *b, uint32_t which, uint32_t max_tokens, float tem
     s.temperature = temperature;
     s.seed = 1000 + which;
     s.ignore_eos = true;
-    const hob_request r = {.id = which, .tokens = ids.data, .token_count = (uint32_t)ids.count, .max_tokens = max_tokens, .credit = credit,
+    const hob_request r = {.id = which,
+                           .tokens = ids.data,
+                           .token_count = (uint32_t)ids.count,
+                           .max_tokens = max_tokens,
+                           .credit = credit,
                            .sampling = &s};
     int rc = hob_batcher_submit(b, &r, NULL);
     hob_ids_free(&ids);
@@ -164,14 +179,20 @@ static void test_resumed_answer_goes_on(void **state)
     s.temperature = 0.8f;
     s.seed = 1001;
     s.ignore_eos = true;
-    const hob_request r = {.id = 1, .tokens = ids.data, .token_count = (uint32_t)ids.count, .resumed = 11, .max_tokens = 30, .credit = 100,
+    const hob_request r = {.id = 1,
+                           .tokens = ids.data,
+                           .token_count = (uint32_t)ids.count,
+                           .resumed = 11,
+                           .max_tokens = 30,
+                           .credit = 100,
                            .sampling = &s};
     assert_int_equal(hob_batcher_submit(b, &r, NULL), 0);
     run_dry(b, rest);
     assert_int_equal(rest[1].count, 19);
     assert_memory_equal(rest[1].ids, whole[1].ids + 11, 19 * sizeof(uint32_t));
     assert_true(rest[1].text_len < whole[1].text_len);
-    assert_memory_equal(rest[1].text, whole[1].text + whole[1].text_len - rest[1].text_len, rest[1].text_len);
+    assert_memory_equal(rest[1].text, whole[1].text + whole[1].text_len - rest[1].text_len,
+                        rest[1].text_len);
     hob_ids_free(&ids);
     hob_batcher_free(b);
 }
@@ -210,7 +231,8 @@ static void test_cancel_gives_back(void **state)
     hob_batcher_get_stats(b, &before);
     assert_int_equal(submit(b, 3, 40, 0, 100), 0);
     assert_int_equal(submit(b, 1, 40, 0, 100), 0);
-    assert_int_equal(hob_batcher_step(b, collect, a), 0); /* in the middle of the first one's prefill */
+    assert_int_equal(hob_batcher_step(b, collect, a),
+                     0); /* in the middle of the first one's prefill */
     assert_true(hob_batcher_cancel(b, 3));
     assert_true(hob_batcher_cancel(b, 1));
     assert_false(hob_batcher_cancel(b, 1));
@@ -252,9 +274,12 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_greedy_is_batch_invariant), cmocka_unit_test(test_seeded_is_batch_invariant),
-        cmocka_unit_test(test_resumed_answer_goes_on),    cmocka_unit_test(test_credit_paces),
-        cmocka_unit_test(test_cancel_gives_back),         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_greedy_is_batch_invariant),
+        cmocka_unit_test(test_seeded_is_batch_invariant),
+        cmocka_unit_test(test_resumed_answer_goes_on),
+        cmocka_unit_test(test_credit_paces),
+        cmocka_unit_test(test_cancel_gives_back),
+        cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -62,9 +62,11 @@ static void test_annotated_file_is_the_default(void **state)
     assert_int_equal(c.model_count, 1);
     assert_string_equal(c.models[0].path, "config/model.gguf");
     /* What the file says of a model is what a model gets that says nothing. */
-    assert_int_equal(load(BASE "models = ( { name = \"smollm2\"; path = \"model.gguf\"; } );", &d, &diag), 0);
+    assert_int_equal(
+        load(BASE "models = ( { name = \"smollm2\"; path = \"model.gguf\"; } );", &d, &diag), 0);
     assert_string_equal(c.models[0].name, d.models[0].name);
-    assert_memory_equal(c.models[0].device, d.models[0].device, sizeof(hob_conf_model) - offsetof(hob_conf_model, device));
+    assert_memory_equal(c.models[0].device, d.models[0].device,
+                        sizeof(hob_conf_model) - offsetof(hob_conf_model, device));
 }
 
 static void test_values_are_taken(void **state)
@@ -73,8 +75,10 @@ static void test_values_are_taken(void **state)
     static hob_conf c;
     hob_diag diag = {""};
     int code = load("listen = \"::1\"; port = 1;\n" BASE
-                    "models = ( { name = \"a\"; path = \"/a\"; kv_type = \"q8_0\"; context = 64; kv_tokens = 64; },\n"
-                    "{ name = \"b/c:1\"; path = \"b\"; device = \"opencl:1\"; threads = 3; max_waiting = 0; } );\n"
+                    "models = ( { name = \"a\"; path = \"/a\"; kv_type = \"q8_0\"; context = 64; "
+                    "kv_tokens = 64; },\n"
+                    "{ name = \"b/c:1\"; path = \"b\"; device = \"opencl:1\"; threads = 3; "
+                    "max_waiting = 0; } );\n"
                     "limits = { max_body_bytes = 1024; }; log_level = \"debug\";",
                     &c, &diag);
     assert_string_equal(diag.text, "");
@@ -104,9 +108,11 @@ static void test_mistakes_are_refused_with_their_line(void **state)
         const char *text, *line, *says;
     } cases[] = {
         {"prot = 1;\n" BASE MODEL, ":1:", "prot: unknown key"},
-        {"\n\nlimits = { max_connection = 1; };\n" BASE MODEL, ":3:", "max_connection: unknown key"},
+        {"\n\nlimits = { max_connection = 1; };\n" BASE MODEL,
+         ":3:", "max_connection: unknown key"},
         {"tls = { cert = \"a\"; key = \"b\"; ca = \"c\"; };", ":1:", "ca: unknown key"},
-        {BASE "models = ( { name = \"m\";\n path = \"p\";\n thread = 1; } );", ":5:", "thread: unknown key"},
+        {BASE "models = ( { name = \"m\";\n path = \"p\";\n thread = 1; } );",
+         ":5:", "thread: unknown key"},
         {"name = \"x\";\n" BASE MODEL, ":1:", "unknown key"},
         {BASE "cert = \"x\";" MODEL, ":3:", "unknown key"},
         {"port = 65536;\n" BASE MODEL, ":1:", "0 to 65535"},
@@ -126,14 +132,21 @@ static void test_mistakes_are_refused_with_their_line(void **state)
         {BASE "models = ( 1 );", ":3:", "a group { } is allowed"},
         {BASE "models = ( { path = \"p\"; } );", ":3:", "models[0].name"},
         {BASE "models = ( { name = \"m\"; } );", ":3:", "path is missing"},
-        {BASE "models = ( { name = \"default\"; path = \"p\"; } );", ":3:", "always means the first"},
+        {BASE "models = ( { name = \"default\"; path = \"p\"; } );",
+         ":3:", "always means the first"},
         {BASE "models = ( { name = \"a b\"; path = \"p\"; } );", ":3:", "letters, digits"},
-        {BASE "models = ( { name = \"m\"; path = \"p\"; },\n{ name = \"m\"; path = \"q\"; } );", ":4:", "has that name"},
-        {BASE "models = ( { name = \"m\"; path = \"p\"; device = \"gpu\"; } );", ":3:", "opencl:<n>"},
-        {BASE "models = ( { name = \"m\"; path = \"p\"; device = \"opencl:\"; } );", ":3:", "opencl:<n>"},
-        {BASE "models = ( { name = \"m\"; path = \"p\"; kv_type = \"q4_0\"; } );", ":3:", "f16 q8_0"},
-        {BASE "models = ( { name = \"m\"; path = \"p\"; context = 65; kv_tokens = 64; } );", ":3:", "at least the context"},
-        {BASE "models = ( { name = \"m\"; path = \"p\"; max_sequences = 0; } );", ":3:", "1 to 256"},
+        {BASE "models = ( { name = \"m\"; path = \"p\"; },\n{ name = \"m\"; path = \"q\"; } );",
+         ":4:", "has that name"},
+        {BASE "models = ( { name = \"m\"; path = \"p\"; device = \"gpu\"; } );",
+         ":3:", "opencl:<n>"},
+        {BASE "models = ( { name = \"m\"; path = \"p\"; device = \"opencl:\"; } );",
+         ":3:", "opencl:<n>"},
+        {BASE "models = ( { name = \"m\"; path = \"p\"; kv_type = \"q4_0\"; } );",
+         ":3:", "f16 q8_0"},
+        {BASE "models = ( { name = \"m\"; path = \"p\"; context = 65; kv_tokens = 64; } );",
+         ":3:", "at least the context"},
+        {BASE "models = ( { name = \"m\"; path = \"p\"; max_sequences = 0; } );",
+         ":3:", "1 to 256"},
         {"keys = \"k\";\n" MODEL, "", "tls.cert is missing"},
         {"tls = { cert = \"c\"; };\nkeys = \"k\";\n" MODEL, "", "tls.key is missing"},
         {"tls = { cert = \"c\"; key = \"k\"; };\n" MODEL, "", "keys is missing"},
@@ -149,7 +162,8 @@ static void test_mistakes_are_refused_with_their_line(void **state)
         int code = load(cases[i].text, &c, &diag);
         snprintf(where, sizeof where, "%s%s", path, cases[i].line);
         if (code >= 0 || !strstr(diag.text, where) || !strstr(diag.text, cases[i].says))
-            fail_msg("case %zu: code %d, \"%s\", expected %s ... %s", i, code, diag.text, where, cases[i].says);
+            fail_msg("case %zu: code %d, \"%s\", expected %s ... %s", i, code, diag.text, where,
+                     cases[i].says);
         assert_memory_equal(&c, &untouched, sizeof c);
     }
 }

@@ -4,15 +4,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -54,7 +54,8 @@ static peer *start(const char *model)
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
     p->pid = fork();
     if (p->pid == 0) {
-        char *argv[] = {"--fd", fd, "--model", (char *)model, "--threads", "2", "--context", "512", "--device", "cpu"};
+        char *argv[] = {"--fd", fd,          "--model", (char *)model, "--threads",
+                        "2",    "--context", "512",     "--device",    "cpu"};
         close(pair[0]);
         snprintf(fd, sizeof fd, "%d", pair[1]);
         _exit(hob_engine_main(10, argv));
@@ -143,14 +144,17 @@ static void test_a_request(void **state)
     assert_string_equal(json_string_value(json_object_get(hello, "architecture")), "llama");
     json_decref(hello);
 
-    say_json(p, HOB_MSG_PREPARE, 7, "{\"messages\": [{\"role\": \"user\", \"content\": \"Say hello.\"}]}");
+    say_json(p, HOB_MSG_PREPARE, 7,
+             "{\"messages\": [{\"role\": \"user\", \"content\": \"Say hello.\"}]}");
     assert_true(await(p, HOB_MSG_PREPARED));
     assert_int_equal(p->got, HOB_MSG_PREPARED);
     assert_int_equal(p->got_id, 7);
     assert_in_range(hob_get_u32(p->payload), 10, 60);
     assert_int_equal(p->payload_len, 8 + 4 * hob_get_u32(p->payload));
 
-    say_json(p, HOB_MSG_RUN, 7, "{\"max_tokens\": 12, \"credit\": 4, \"seed\": \"1\", \"temperature\": 0, \"ignore_eos\": true}");
+    say_json(p, HOB_MSG_RUN, 7,
+             "{\"max_tokens\": 12, \"credit\": 4, \"seed\": \"1\", \"temperature\": 0, "
+             "\"ignore_eos\": true}");
     uint8_t credit[4];
     hob_put_u32(credit, 100);
     say(p, HOB_MSG_CREDIT, 7, credit, 4);
@@ -174,19 +178,22 @@ static void test_refusals_and_cancel(void **state)
     say_json(p, HOB_MSG_PREPARE, 2, "{\"ids\": [1, 99999999]}");
     assert_true(await(p, HOB_MSG_PREPARED));
     assert_int_equal(p->got, HOB_MSG_ERROR);
-    say_json(p, HOB_MSG_PREPARE, 3, "{\"prompt\": \"one two three four five six seven eight\", \"max_prompt_tokens\": 4}");
+    say_json(p, HOB_MSG_PREPARE, 3,
+             "{\"prompt\": \"one two three four five six seven eight\", \"max_prompt_tokens\": 4}");
     assert_true(await(p, HOB_MSG_PREPARED));
     assert_int_equal(p->got, HOB_MSG_ERROR);
     assert_non_null(strstr(p->payload, "\"max_tokens\": 4"));
     say_json(p, HOB_MSG_PREPARE, 4, "{\"prompt\": \"Count: 1, 2, 3,\"}");
     assert_true(await(p, HOB_MSG_PREPARED));
-    say_json(p, HOB_MSG_RUN, 4, "{\"max_tokens\": 4, \"credit\": 4, \"seed\": \"1\", \"temperature\": -3}");
+    say_json(p, HOB_MSG_RUN, 4,
+             "{\"max_tokens\": 4, \"credit\": 4, \"seed\": \"1\", \"temperature\": -3}");
     assert_true(await(p, HOB_MSG_TOKENS));
     assert_int_equal(p->got, HOB_MSG_ERROR);
     assert_non_null(strstr(p->payload, "temperature"));
     say_json(p, HOB_MSG_PREPARE, 5, "{\"prompt\": \"Count: 1, 2, 3,\"}");
     assert_true(await(p, HOB_MSG_PREPARED));
-    say_json(p, HOB_MSG_RUN, 5, "{\"max_tokens\": 400, \"credit\": 3, \"seed\": \"1\", \"ignore_eos\": true}");
+    say_json(p, HOB_MSG_RUN, 5,
+             "{\"max_tokens\": 400, \"credit\": 3, \"seed\": \"1\", \"ignore_eos\": true}");
     say(p, HOB_MSG_CANCEL, 5, "", 0);
     assert_true(await(p, HOB_MSG_TOKENS));
     assert_int_equal(p->finish, 3);
@@ -199,7 +206,8 @@ static void test_prepares_are_bounded(void **state)
     hob_ids ids = {0};
     (void)state;
     assert_int_equal(pthread_mutex_init(&e.prepared_lock, NULL), 0);
-    assert_int_equal(hob_prepared_add(&e, 1, HOB_PREPARE_BYTES_MAX + 1), 0); /* alone: as long as it likes */
+    assert_int_equal(hob_prepared_add(&e, 1, HOB_PREPARE_BYTES_MAX + 1),
+                     0); /* alone: as long as it likes */
     assert_int_equal(hob_prepared_add(&e, 1, 0), HOB_EINVAL);
     assert_int_equal(hob_prepared_add(&e, 2, 1), HOB_ENOMEM);
     hob_prepared_drop(&e, 1); /* its message still waits */
@@ -284,11 +292,13 @@ static int try_sandbox(void)
         return 3;
     if (open("/etc/passwd", O_RDONLY) >= 0)
         return 4;
-    if (open("/tmp/hob-sandbox-test", O_WRONLY | O_CREAT, 0600) >= 0 || open(model_path(), O_RDWR) >= 0)
+    if (open("/tmp/hob-sandbox-test", O_WRONLY | O_CREAT, 0600) >= 0 ||
+        open(model_path(), O_RDWR) >= 0)
         return 5;
     if (execv("/bin/true", argv) == 0 || errno != EPERM)
         return 6;
-    if (mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED)
+    if (mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) !=
+        MAP_FAILED)
         return 7;
     int fd = open(model_path(), O_RDONLY);
     if (fd < 0 || read(fd, &byte, 1) != 1 || byte != 'G')
@@ -311,9 +321,13 @@ static void test_sandbox(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sandbox),           cmocka_unit_test(test_unloadable_model),    cmocka_unit_test(test_prepares_are_bounded),
-        cmocka_unit_test(test_text_skips_the_cancelled), cmocka_unit_test(test_hostile_bytes_end_it),
-        cmocka_unit_test(test_a_request),         cmocka_unit_test(test_refusals_and_cancel),
+        cmocka_unit_test(test_sandbox),
+        cmocka_unit_test(test_unloadable_model),
+        cmocka_unit_test(test_prepares_are_bounded),
+        cmocka_unit_test(test_text_skips_the_cancelled),
+        cmocka_unit_test(test_hostile_bytes_end_it),
+        cmocka_unit_test(test_a_request),
+        cmocka_unit_test(test_refusals_and_cancel),
     };
     signal(SIGPIPE, SIG_IGN);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -46,14 +46,18 @@ static hob_context *make_context(hob_type kv_type)
 {
     hob_context *c = NULL;
     hob_diag diag = {""};
-    const hob_context_options o = {.max_rows = MAX_ROWS, .max_logit_rows = MAX_ROWS, .kv_blocks = KV_BLOCKS, .kv_type = kv_type};
+    const hob_context_options o = {.max_rows = MAX_ROWS,
+                                   .max_logit_rows = MAX_ROWS,
+                                   .kv_blocks = KV_BLOCKS,
+                                   .kv_type = kv_type};
     if (hob_context_new(model, &o, &c, &diag) < 0)
         fail_msg("%s", diag.text);
     return c;
 }
 
 /* Runs tokens[0..count) as one sequence in steps of at most `chunk` rows; the logits of every row: ret [count, vocab]. */
-static void forward(hob_context *c, const uint32_t *tokens, uint32_t count, uint32_t chunk, float *ret)
+static void forward(hob_context *c, const uint32_t *tokens, uint32_t count, uint32_t chunk,
+                    float *ret)
 {
     uint32_t blocks[KV_BLOCKS], rows[MAX_ROWS];
     for (uint32_t i = 0; i < KV_BLOCKS; i++)
@@ -62,8 +66,14 @@ static void forward(hob_context *c, const uint32_t *tokens, uint32_t count, uint
         rows[i] = i;
     for (uint32_t at = 0; at < count; at += chunk) {
         const uint32_t n = count - at < chunk ? count - at : chunk;
-        const hob_span span = {.first_row = 0, .row_count = n, .first_position = at, .blocks = blocks};
-        const hob_batch batch = {.row_count = n, .tokens = tokens + at, .span_count = 1, .spans = &span, .logit_count = n, .logit_rows = rows};
+        const hob_span span = {
+            .first_row = 0, .row_count = n, .first_position = at, .blocks = blocks};
+        const hob_batch batch = {.row_count = n,
+                                 .tokens = tokens + at,
+                                 .span_count = 1,
+                                 .spans = &span,
+                                 .logit_count = n,
+                                 .logit_rows = rows};
         assert_int_equal(hob_context_step(c, &batch), 0);
         for (uint32_t i = 0; i < n; i++)
             assert_int_equal(hob_context_logits(c, i, ret + (size_t)(at + i) * vocab), 0);
@@ -88,9 +98,11 @@ static void compare_with_reference(hob_type kv_type, double most_apart, double l
     hob_context *c = make_context(kv_type);
     json_t *reference = json_load_file("tests/data/forward_reference.json", 0, NULL);
     if (!reference)
-        fail_msg("tests/data/forward_reference.json: cannot be read; run from the repository's root");
+        fail_msg(
+            "tests/data/forward_reference.json: cannot be read; run from the repository's root");
     json_t *ids = json_object_get(reference, "ids"), *scored = json_object_get(reference, "scored");
-    const uint32_t ctx = (uint32_t)json_integer_value(json_object_get(reference, "ctx")), count = (uint32_t)json_array_size(ids);
+    const uint32_t ctx = (uint32_t)json_integer_value(json_object_get(reference, "ctx")),
+                   count = (uint32_t)json_array_size(ids);
     float *logits = malloc((size_t)ctx * vocab * sizeof *logits);
     double ours = 0, theirs = 0;
     uint32_t n = 0, agree = 0;
@@ -108,7 +120,8 @@ static void compare_with_reference(hob_type kv_type, double most_apart, double l
         }
     }
     assert_int_equal(n, json_array_size(scored));
-    print_message("perplexity %.4f, reference %.4f; best token agrees in %u of %u\n", exp(-ours / n), exp(-theirs / n), agree, n);
+    print_message("perplexity %.4f, reference %.4f; best token agrees in %u of %u\n",
+                  exp(-ours / n), exp(-theirs / n), agree, n);
     assert_true(fabs(exp((theirs - ours) / n) - 1) < most_apart);
     assert_true(agree >= least_agreement * n);
     free(logits);

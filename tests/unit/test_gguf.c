@@ -676,7 +676,8 @@ static void test_a_diagnosis_is_one_line(void **state)
 {
     (void)state;
     hob_diag diag;
-    assert_int_equal(hob_fail(&diag, HOB_EFORMAT, "\"%s\" is no name", "a\x1b[2J\nb\x7f\r"), HOB_EFORMAT);
+    assert_int_equal(hob_fail(&diag, HOB_EFORMAT, "\"%s\" is no name", "a\x1b[2J\nb\x7f\r"),
+                     HOB_EFORMAT);
     assert_string_equal(diag.text, "\"a?[2J?b??\" is no name");
 }
 

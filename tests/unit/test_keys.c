@@ -85,7 +85,8 @@ static void test_known_hash(void **state)
     hob_keys keys = {0};
     hob_diag diag;
     /* printf abc | sha256sum: the example of FIPS 180-4. */
-    put("# comment\n\n  ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\tabc t standard # more\r\n");
+    put("# comment\n\n  ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\tabc t "
+        "standard # more\r\n");
     assert_int_equal(hob_keys_load(path, &keys, &diag), 0);
     assert_int_equal(keys.count, 1);
     assert_non_null(hob_keys_find(&keys, "abc", 3));
@@ -130,10 +131,12 @@ static void test_broken_lines(void **state)
         {HASH " a b standard more", ":1: more"},
         {HASH "0 a b standard", ":1: the hash"},
         {"g" HASH " a b standard", ":1: the hash"},
-        {"18FDCB3BA8ea05e78c6c32c9f1ad0d7f1e6c3fa6f2d0e3dba0c97c6f0c2d3e11 a b standard", ":1: the hash"},
+        {"18FDCB3BA8ea05e78c6c32c9f1ad0d7f1e6c3fa6f2d0e3dba0c97c6f0c2d3e11 a b standard",
+         ":1: the hash"},
         {HASH " a! b standard", ":1: label"},
         {HASH " a b/c standard", ":1: tenant"},
-        {HASH " aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa b standard", ":1: label"},
+        {HASH " aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa b standard",
+         ":1: label"},
         {HASH " a b urgent", ":1: class is \"urgent\""},
         {HASH " a b standard\n" HASH " c d batch", ":2: this key is already"},
     };
@@ -143,7 +146,8 @@ static void test_broken_lines(void **state)
         put(cases[i].text);
         int code = hob_keys_load(path, &keys, &diag);
         if (code != HOB_EFORMAT || !strstr(diag.text, cases[i].says))
-            fail_msg("case %zu: code %d, \"%s\", expected \"%s\"", i, code, diag.text, cases[i].says);
+            fail_msg("case %zu: code %d, \"%s\", expected \"%s\"", i, code, diag.text,
+                     cases[i].says);
         assert_int_equal(keys.count, 0);
         assert_null(keys.list);
     }
@@ -159,16 +163,17 @@ static void test_refused_names(void **state)
     assert_int_equal(hob_keys_create(path, "", "t", "batch", text, &diag), HOB_EINVAL);
     assert_int_equal(hob_keys_create(path, "a", "t\n", "batch", text, &diag), HOB_EINVAL);
     assert_int_equal(hob_keys_create(path, "a", "t", "", text, &diag), HOB_EINVAL);
-    assert_int_equal(hob_keys_create("/tmp/hob-no-such-dir/keys", "a", "t", "batch", text, &diag), HOB_EIO);
+    assert_int_equal(hob_keys_create("/tmp/hob-no-such-dir/keys", "a", "t", "batch", text, &diag),
+                     HOB_EIO);
     assert_string_equal(text, "untouched");
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),    cmocka_unit_test(test_known_hash),
-        cmocka_unit_test(test_empty),         cmocka_unit_test(test_append_after_an_open_line),
-        cmocka_unit_test(test_broken_lines),  cmocka_unit_test(test_refused_names),
+        cmocka_unit_test(test_round_trip),   cmocka_unit_test(test_known_hash),
+        cmocka_unit_test(test_empty),        cmocka_unit_test(test_append_after_an_open_line),
+        cmocka_unit_test(test_broken_lines), cmocka_unit_test(test_refused_names),
     };
     return cmocka_run_group_tests_name("keys", tests, make_dir, drop_dir);
 }

@@ -83,7 +83,9 @@ static void load_key(const char *name, mbedtls_pk_context *ret)
 {
     char *text = slurp(name);
     mbedtls_pk_init(ret);
-    assert_int_equal(mbedtls_pk_parse_key(ret, (const uint8_t *)text, strlen(text) + 1, NULL, 0, random_bytes, NULL), 0);
+    assert_int_equal(mbedtls_pk_parse_key(ret, (const uint8_t *)text, strlen(text) + 1, NULL, 0,
+                                          random_bytes, NULL),
+                     0);
     free(text);
 }
 
@@ -124,13 +126,19 @@ static void test_new_chain_verifies(void **state)
     assert_memory_equal(chain.next->raw.p, ca.raw.p, ca.raw.len);
     assert_int_equal(ca.MBEDTLS_PRIVATE(ca_istrue), 1);
     assert_int_equal(chain.MBEDTLS_PRIVATE(ca_istrue), 0);
-    assert_int_equal(mbedtls_x509_crt_check_key_usage(&chain, MBEDTLS_X509_KU_DIGITAL_SIGNATURE), 0);
+    assert_int_equal(mbedtls_x509_crt_check_key_usage(&chain, MBEDTLS_X509_KU_DIGITAL_SIGNATURE),
+                     0);
     assert_int_equal(mbedtls_x509_crt_check_key_usage(&ca, MBEDTLS_X509_KU_KEY_CERT_SIGN), 0);
-    assert_int_not_equal(mbedtls_x509_crt_check_key_usage(&chain, MBEDTLS_X509_KU_KEY_CERT_SIGN), 0);
-    assert_int_equal(mbedtls_x509_crt_check_extended_key_usage(&chain, MBEDTLS_OID_SERVER_AUTH,
-                                                               MBEDTLS_OID_SIZE(MBEDTLS_OID_SERVER_AUTH)), 0);
-    assert_int_not_equal(mbedtls_x509_crt_check_extended_key_usage(&chain, MBEDTLS_OID_CLIENT_AUTH,
-                                                                   MBEDTLS_OID_SIZE(MBEDTLS_OID_CLIENT_AUTH)), 0);
+    assert_int_not_equal(mbedtls_x509_crt_check_key_usage(&chain, MBEDTLS_X509_KU_KEY_CERT_SIGN),
+                         0);
+    assert_int_equal(
+        mbedtls_x509_crt_check_extended_key_usage(&chain, MBEDTLS_OID_SERVER_AUTH,
+                                                  MBEDTLS_OID_SIZE(MBEDTLS_OID_SERVER_AUTH)),
+        0);
+    assert_int_not_equal(
+        mbedtls_x509_crt_check_extended_key_usage(&chain, MBEDTLS_OID_CLIENT_AUTH,
+                                                  MBEDTLS_OID_SIZE(MBEDTLS_OID_CLIENT_AUTH)),
+        0);
     /* The leaf's authority key id is the authority's subject key id. */
     assert_int_equal(ca.subject_key_id.len, 20);
     assert_int_equal(chain.authority_key_id.keyIdentifier.len, 20);

@@ -139,8 +139,17 @@ static void test_tokens(void **state)
     hob_tokens_message out;
     hob_put_u32(ids, 7);
     hob_put_u32(ids + 4, 0x01020304);
-    const hob_tokens_message in = {.finish = 2, .has_logprobs = true, .token_count = 2, .prompt_tokens = 5, .cached_tokens = 1,
-                                   .answer_tokens = 9, .ids = ids, .text = "h\xc3\xa9", .text_len = 3, .logprobs = "[]", .logprobs_len = 2};
+    const hob_tokens_message in = {.finish = 2,
+                                   .has_logprobs = true,
+                                   .token_count = 2,
+                                   .prompt_tokens = 5,
+                                   .cached_tokens = 1,
+                                   .answer_tokens = 9,
+                                   .ids = ids,
+                                   .text = "h\xc3\xa9",
+                                   .text_len = 3,
+                                   .logprobs = "[]",
+                                   .logprobs_len = 2};
     assert_int_equal(hob_tokens_append(&wire, 11, &in), 0);
     assert_int_equal(hob_reader_feed(&reader, wire.data, wire.len, keep, &s, &diag), 0);
     assert_int_equal(s.id, 11);

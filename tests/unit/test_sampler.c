@@ -463,12 +463,12 @@ static void checks_name_the_field(void **state)
     (void)state;
     hob_sampling_default(&good);
     assert_int_equal(hob_sampling_check(&good, 10, &diag), 0);
-#define REFUSES(change, name)                                             \
-    do {                                                                  \
-        p = good;                                                         \
-        change;                                                           \
-        assert_int_equal(hob_sampling_check(&p, 10, &diag), HOB_EINVAL);  \
-        assert_true(strncmp(diag.text, name ":", strlen(name) + 1) == 0); \
+#define REFUSES(change, name)                                                                      \
+    do {                                                                                           \
+        p = good;                                                                                  \
+        change;                                                                                    \
+        assert_int_equal(hob_sampling_check(&p, 10, &diag), HOB_EINVAL);                           \
+        assert_true(strncmp(diag.text, name ":", strlen(name) + 1) == 0);                          \
     } while (0)
     REFUSES(p.temperature = 2.5f, "temperature");
     REFUSES(p.temperature = NAN, "temperature");

@@ -54,7 +54,7 @@ static void check_ids(const hob_tokenizer *t, const char *text, bool special, co
     assert_int_equal(ids.count, n);
     hob_ids_free(&ids);
 }
-#define CHECK_IDS(t, text, special, ...) \
+#define CHECK_IDS(t, text, special, ...)                                                           \
     check_ids(t, text, special, (const uint32_t[]){__VA_ARGS__, HOB_TOKEN_NONE})
 
 static hob_tokenizer *smollm2; /* NULL without HOB_TEST_MODEL */
@@ -428,14 +428,14 @@ static void broken_tables_are_named(void **state)
     hob_diag diag;
     vocabulary v;
     (void)state;
-#define REFUSES(change, code, key)                               \
-    do {                                                         \
-        v = vocabulary_default();                                \
-        change;                                                  \
-        assert_int_equal(open_vocabulary(&v, &t, &diag), code);  \
-        if (!strstr(diag.text, key))                             \
-            fail_msg("\"%s\" does not name %s", diag.text, key); \
-        assert_null(t);                                          \
+#define REFUSES(change, code, key)                                                                 \
+    do {                                                                                           \
+        v = vocabulary_default();                                                                  \
+        change;                                                                                    \
+        assert_int_equal(open_vocabulary(&v, &t, &diag), code);                                    \
+        if (!strstr(diag.text, key))                                                               \
+            fail_msg("\"%s\" does not name %s", diag.text, key);                                   \
+        assert_null(t);                                                                            \
     } while (0)
     REFUSES(v.model = NULL, HOB_EFORMAT, "tokenizer.ggml.model");
     REFUSES(v.model = "llama", HOB_EUNSUPPORTED, "\"llama\"");
