@@ -44,8 +44,8 @@ int hob_prepared_add(hob_engine *e, uint64_t id, size_t bytes)
         rc = HOB_EINVAL;
     else if (e->prepared_count >= HOB_REQUESTS_MAX ||
              (e->prepare_bytes > 0 && e->prepare_bytes + bytes > HOB_PREPARE_BYTES_MAX))
-        rc =
-            HOB_ENOMEM; /* a cancelled one still waits for `text`, so clients alone do not bound them */
+        /* A cancelled one still waits for `text`, so clients alone do not bound them. */
+        rc = HOB_ENOMEM;
     else {
         hob_prepared *p = calloc(1, sizeof *p);
         if (p) {
