@@ -125,17 +125,19 @@ def compare(args):
             f.write(make_text(args.tokens * 7))  # about 3.4 characters a token, half of the tokens scored
         hob, rows = run_hob(args, text_file, folder)
         peer_ppl, peer = run_peer(args, args.model, text_file, folder)
+        _, other = run_peer(args, args.model, text_file, folder, "-fa", "off")  # the same sums in another order
         exact_ppl, exact = run_peer(args, write_floats(args, folder), text_file, folder, "-fa", "off", "-ctk", "f32", "-ctv", "f32")
     scored = [(r["pos"], r["id"]) for r in rows]
-    for other in (peer, exact):
-        if scored != [(pos, token) for pos, token, _ in other["best"]]:
+    for run in (peer, other, exact):
+        if scored != [(pos, token) for pos, token, _ in run["best"]]:
             raise SystemExit("hob and llama.cpp did not score the same tokens at the same positions")
-    best = {"hob": [{r["top_id"]} for r in rows], "llama": [b[2] for b in peer["best"]], "exact": [b[2] for b in exact["best"]]}
+    best = {"hob": [{r["top_id"]} for r in rows], "llama": [b[2] for b in peer["best"]], "exact": [b[2] for b in exact["best"]],
+            "other": [b[2] for b in other["best"]]}
     return {"model": os.path.basename(args.model), "scored": len(rows), "windows": peer["windows"], "ctx": args.ctx,
             "ppl_hob": round(hob["ppl"], 5), "ppl_llama": peer_ppl, "ppl_exact": exact_ppl,
             "ratio": round(hob["ppl"] / peer_ppl, 5), "top1_hob_llama": agreement(best["hob"], best["llama"]),
             "top1_hob_exact": agreement(best["hob"], best["exact"]), "top1_llama_exact": agreement(best["llama"], best["exact"]),
-            "ties": peer["ties"] + exact["ties"]}
+            "top1_llama_itself": agreement(best["llama"], best["other"]), "ties": peer["ties"] + exact["ties"]}
 
 
 def parser():

@@ -22,7 +22,8 @@ def test_perplexity_and_agreement(capsys):
         print(figures)
     assert figures["scored"] >= 20000
     assert abs(figures["ratio"] - 1) < 0.005
-    # The share of equal best tokens is bounded by rounding, not by the program: llama.cpp itself meets its own run on exact
-    # inputs (F32 weights of the same value) no better. So: as near to exact as llama.cpp is, give or take sampling error.
+    # The share of equal best tokens is bounded by rounding, not by the program: llama.cpp meets its own run on exact inputs
+    # (F32 weights of the same value), and its own run without flash attention, no better. So: 97 %, or as near to exact and
+    # to llama.cpp as llama.cpp itself is, give or take sampling error.
     assert figures["top1_hob_exact"] >= min(0.97, figures["top1_llama_exact"] - 0.005)
-    assert figures["top1_hob_llama"] >= min(0.97, figures["top1_llama_exact"] - 0.005)
+    assert figures["top1_hob_llama"] >= min(0.97, figures["top1_llama_itself"] - 0.005)
