@@ -10,16 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FILTER(name)                                                                               \
-    static bool name(tmpl_run *r, tmpl_value self, const tmpl_args *args, tmpl_value *ret)
-#define BIND(what, required, ...)                                                                  \
-    static const char *const names[] = {__VA_ARGS__};                                              \
-    tmpl_value v[sizeof names / sizeof names[0]];                                                  \
-    (void)self;                                                                                    \
-    if (!hob_tmpl_bind(r, "filter \"" what "\"", args, names, sizeof names / sizeof names[0],      \
-                       required, v))                                                               \
-    return false
-
 /* --- text --- */
 FILTER(f_string)
 {

@@ -416,4 +416,15 @@ bool hob_tmpl_require(tmpl_run *r, tmpl_value v); /* fails on an undefined value
 bool hob_tmpl_exec(tmpl_run *r, const tmpl_node *root); /* writes to r->out */
 bool hob_tmpl_call(tmpl_run *r, tmpl_value callee, const tmpl_args *args, tmpl_value *ret);
 
+/* The head of a filter, and the binding of its arguments to v[] by the names that follow; what names the filter in errors. */
+#define FILTER(name)                                                                               \
+    static bool name(tmpl_run *r, tmpl_value self, const tmpl_args *args, tmpl_value *ret)
+#define BIND(what, required, ...)                                                                  \
+    static const char *const names[] = {__VA_ARGS__};                                              \
+    tmpl_value v[sizeof names / sizeof names[0]];                                                  \
+    (void)self;                                                                                    \
+    if (!hob_tmpl_bind(r, "filter \"" what "\"", args, names, sizeof names / sizeof names[0],      \
+                       required, v))                                                               \
+    return false
+
 #endif

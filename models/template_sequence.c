@@ -6,16 +6,6 @@
 
 #include <string.h>
 
-#define FILTER(name)                                                                               \
-    static bool name(tmpl_run *r, tmpl_value self, const tmpl_args *args, tmpl_value *ret)
-#define BIND(what, required, ...)                                                                  \
-    static const char *const names[] = {__VA_ARGS__};                                              \
-    tmpl_value v[sizeof names / sizeof names[0]];                                                  \
-    (void)self;                                                                                    \
-    if (!hob_tmpl_bind(r, "filter \"" what "\"", args, names, sizeof names / sizeof names[0],      \
-                       required, v))                                                               \
-    return false
-
 static bool new_list(tmpl_run *r, size_t cap, tmpl_value *ret)
 {
     *ret = (tmpl_value){.kind = TV_LIST, .trusted = true};

@@ -7,7 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <utf8proc.h>
+
+#include "models/utf8.h"
 
 /* Values in a body: each costs jansson some 60 bytes, so that a body of "[0,0,0,…" may not grow thirtyfold. */
 enum { DEPTH_MAX = 32, VALUES_MAX = 100000, MESSAGES_MAX = 4096 };
@@ -16,9 +17,9 @@ enum { DEPTH_MAX = 32, VALUES_MAX = 100000, MESSAGES_MAX = 4096 };
  * WebSocket's text even more, must be UTF-8. */
 static void mend(char *s)
 {
-    utf8proc_int32_t c;
-    for (utf8proc_ssize_t left = (utf8proc_ssize_t)strlen(s), n; left > 0; s += n, left -= n)
-        if ((n = utf8proc_iterate((const utf8proc_uint8_t *)s, left, &c)) <= 0) {
+    int n;
+    for (size_t left = strlen(s); left > 0; s += n, left -= (size_t)n)
+        if ((n = hob_utf8_step(s, left)) <= 0) {
             *s = '?';
             n = 1;
         }
