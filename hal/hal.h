@@ -28,21 +28,62 @@ enum {
 typedef enum hob_type {
     HOB_TYPE_F32 = 0,
     HOB_TYPE_F16 = 1,
-    HOB_TYPE_Q4_0 = 2, /* 32 weights: f16 d, 16 bytes of nibbles; w = d * (q - 8) */
-    HOB_TYPE_Q4_1 = 3, /* 32 weights: f16 d, f16 m, 16 bytes of nibbles; w = d * q + m */
-    HOB_TYPE_Q8_0 = 8, /* 32 weights: f16 d, 32 int8; w = d * q */
+    HOB_TYPE_Q4_0 = 2,
+    HOB_TYPE_Q4_1 = 3,
+    HOB_TYPE_Q5_0 = 6,
+    HOB_TYPE_Q5_1 = 7,
+    HOB_TYPE_Q8_0 = 8,
+    HOB_TYPE_Q2_K = 10,
+    HOB_TYPE_Q3_K = 11,
+    HOB_TYPE_Q4_K = 12,
+    HOB_TYPE_Q5_K = 13,
+    HOB_TYPE_Q6_K = 14,
+    HOB_TYPE_IQ4_NL = 20,
+    HOB_TYPE_IQ4_XS = 23,
+    HOB_TYPE_BF16 = 30,
 } hob_type;
 
+enum { HOB_BLOCK_MAX = 256 }; /* weights in the largest block */
+
+/* A block of a quantized type, spread out. Weight i is
+ *     d * sub[i / group] * value(codes[i])  [- m * sub_min[i / group]]     with groups
+ *     d * value(codes[i])                   [+ m]                         without */
+typedef struct hob_block {
+    uint16_t d, m; /* f16 */
+    uint8_t codes[HOB_BLOCK_MAX];
+    int8_t sub[HOB_BLOCK_MAX / 16];
+    uint8_t sub_min[HOB_BLOCK_MAX / 16];
+} hob_block;
+
 typedef struct hob_type_info {
+    hob_type type;
     const char *name;     /* "Q4_1" */
     uint32_t block_len;   /* weights in a block; a row is a whole number of blocks */
     uint32_t block_bytes; /* bytes of a block in a GGUF file */
-    /* Reference: the count weights (a multiple of block_len) at src, which may be unaligned, as floats. */
-    void (*dequantize)(const void *src, float *dst, size_t count);
+    /* Quantized types only, for the others 0: a code has low_bits + high_bits bits, and its value is table[code] where
+     * there is a table, (int8_t)code where it has 8 bits, else code - offset. */
+    uint8_t low_bits, high_bits, offset;
+    uint8_t group; /* weights that share a sub-scale: 16 or 32; 0: the block has none */
+    bool minimum;
+    const int8_t *table;                                   /* [16] or NULL */
+    void (*unpack)(const uint8_t *block, hob_block *ret);  /* block may be unaligned */
+    void (*to_float)(const void *src, float *dst, size_t); /* of the types that are not quantized */
 } hob_type_info;
 
 /* NULL when hob cannot compute with this GGUF tensor type. */
 const hob_type_info *hob_type_find(uint32_t gguf_type);
+/* The names of all types, for messages: "F32 F16 …". */
+const char *hob_type_names(void);
+
+static inline int hob_code_value(const hob_type_info *t, uint8_t code)
+{
+    if (t->table)
+        return t->table[code];
+    return t->low_bits == 8 ? (int8_t)code : code - t->offset;
+}
+
+/* Reference: the count weights (a multiple of block_len) at src, which may be unaligned, as floats. */
+void hob_type_dequantize(const hob_type_info *t, const void *src, float *dst, size_t count);
 
 typedef struct hob_device hob_device;
 typedef struct hob_weight

@@ -44,10 +44,9 @@ static int load_tensor(hob_model *m, const hob_gguf *g, const hob_tensor_spec *s
     uint32_t rows = dim_of(&m->hyper, spec->rows), cols = dim_of(&m->hyper, spec->cols);
     const hob_type_info *type = hob_type_find(t->type);
     if (!type)
-        return hob_fail(
-            diag, HOB_EUNSUPPORTED,
-            "tensor %s: GGUF type %u cannot be computed with; known: F32 F16 Q4_0 Q4_1 Q8_0", name,
-            t->type);
+        return hob_fail(diag, HOB_EUNSUPPORTED,
+                        "tensor %s: GGUF type %u cannot be computed with; known: %s", name, t->type,
+                        hob_type_names());
     if (t->dims[0] != cols || t->dims[1] != rows || t->dims[2] != 1 || t->dims[3] != 1)
         return hob_fail(diag, HOB_EFORMAT,
                         "tensor %s: shape %llu x %llu x %llu x %llu, expected %u x %u", name,

@@ -3,18 +3,28 @@
  * The CPU's kernels: one table of function pointers, filled once at open. It starts scalar (scalar.c is the readable
  * definition of every operation); each ISA tier overwrites what it has. Every tier gives the same bits:
  *
- * - A quantized linear sums a 32-block exactly in integers; then, blocks ascending, in f32:
- *       acc = fma(d_w * d_x, (float)isum, acc)            isum = sum over the block of q_w * q_x, q_w signed for Q4_0, Q8_0
- *       acc = fma(m_w, s_x, acc)                          Q4_1 only; s_x = d_x * (float)sum(q_x)
- *   F16 and F32 weights: acc = fma(w, x, acc), k ascending. Then acc + bias, then y + acc.
+ * - A quantized linear sums a block of 32 exactly in integers; then, blocks ascending, in f32. With q_w the signed value
+ *   of a weight's code, and d, m, sub, sub_min, group as hob_block has them:
+ *       group 0:   isum = sum(q_w q_x)              D = d             M = m
+ *       group 32:  isum = sum(q_w q_x)              D = d * sub       M = -(m * sub_min)
+ *       group 16:  isum = sum(sub * q_w q_x)        D = d             M = -m
+ *       acc = fma(D * d_x, (float)isum, acc)
+ *       acc = fma(M, s_x, acc)                      types with a minimum; s_x = d_x * (float)sum(q_x)
+ *       acc = fma(M * d_x, (float)sum(sub_min * q_x), acc)   instead, with group 16
+ *   F16, BF16 and F32 weights: acc = fma(w, x, acc), k ascending. Then acc + bias, then y + acc.
  * - Reductions are 16 virtual accumulators (element i goes to i % 16), added in the tree 8, 4, 2, 1 apart.
  * - exp is hob_exp's polynomial, step by step.
  *
- * Panels: a matrix is cut into groups of 16 rows, row = lane, the last group filled up with zeros. A panel holds, one
- * after another for its blocks, quants, then f16 d [block][16], then (Q4_1) f16 m [block][16]:
- *   Q4: 256 bytes a block: 4 vectors of 64 bytes; vector j, lane r: the nibbles of k = 4j..4j+3 (low), 16+4j.. (high)
- *   Q8_0: 512 bytes a block: 8 vectors; vector j, lane r: int8 of k = 4j..4j+3
- *   F16, F32: [k][16].
+ * Panels: a matrix is cut into groups of 16 rows, row = lane, the last group filled up with zeros. F16, BF16, F32: [k][16].
+ * A quantized panel holds planes, one after another, each for all its blocks of 32; hob_cpu_matrix says where they begin.
+ * A vector has 4 bytes a row, i of them is 0 .. 3; the 8 steps of a block are j = k / 4, with i = k % 4:
+ *   low   8 bits: 8 vectors a block, vector j: the codes
+ *         4 bits: 4 vectors, vector j: steps j (low nibbles) and j + 4 (high)
+ *         2 bits: 2 vectors, vector j / 4: step j in bits 2 (j % 4) and above
+ *   high  2 bits: as low; 1 bit: one vector, step j in bit j
+ *   d, m  f16 [blocks of the type][16]; m only with a minimum
+ *   sub   int8 [blocks][16], with group 16 [blocks][2][16]; Q2_K: sub_min in the upper 4 bits
+ *   sub_min  int8 [blocks][16], with group 32 and a minimum
  * Panels begin on 64 bytes. */
 #ifndef HOB_HAL_CPU_KERNELS_H
 #define HOB_HAL_CPU_KERNELS_H
@@ -26,11 +36,22 @@ enum {
     HOB_QUANT_BLOCK = 32,
 };
 
+/* The types, numbered densely: what the tables of kernels are indexed with. */
 typedef enum hob_cpu_kind {
     HOB_CPU_Q4_0,
     HOB_CPU_Q4_1,
+    HOB_CPU_Q5_0,
+    HOB_CPU_Q5_1,
     HOB_CPU_Q8_0,
+    HOB_CPU_Q2_K,
+    HOB_CPU_Q3_K,
+    HOB_CPU_Q4_K,
+    HOB_CPU_Q5_K,
+    HOB_CPU_Q6_K,
+    HOB_CPU_IQ4_NL,
+    HOB_CPU_IQ4_XS,
     HOB_CPU_F16,
+    HOB_CPU_BF16,
     HOB_CPU_F32,
     HOB_CPU_KINDS
 } hob_cpu_kind;
@@ -44,18 +65,22 @@ typedef enum hob_cpu_tier {
 
 typedef struct hob_cpu_matrix {
     hob_cpu_kind kind;
+    const hob_type_info *type;
     uint32_t rows, cols;
-    uint32_t blocks; /* cols / 32 when quantized, else 0 */
-    uint32_t panels; /* rows / 16, rounded up */
+    uint32_t blocks;      /* cols / 32 when quantized, else 0 */
+    uint32_t block_shift; /* block b of 32 lies in block b >> block_shift of the type */
+    uint32_t panels;      /* rows / 16, rounded up */
+    size_t high_at, d_at, m_at, sub_at, sub_min_at; /* planes, in bytes from a panel's beginning */
     size_t panel_bytes;
     const uint8_t *data;
 } hob_cpu_matrix;
 
 /* Of one block of 32 quantized activations. */
 typedef struct hob_cpu_scale {
-    float d;     /* x = d * q */
-    float s;     /* d * sum */
-    int32_t sum; /* of q */
+    float d;         /* x = d * q */
+    float s;         /* d * sum */
+    int32_t sum;     /* of q */
+    int16_t half[2]; /* sums of q 0 .. 15 and 16 .. 31 */
 } hob_cpu_scale;
 
 /* Rows of activations as a linear wants them. */
@@ -122,10 +147,23 @@ static inline size_t hob_cpu_scratch_bytes(uint32_t cols)
     return (size_t)cols * 128 + 4096;
 }
 
-static inline size_t hob_cpu_quant_bytes(hob_cpu_kind kind) /* of one block of a panel */
-{
-    return kind == HOB_CPU_Q8_0 ? 512 : 256;
-}
+hob_type hob_cpu_kind_type(hob_cpu_kind kind);
+
+/* All of *ret but data; cols is a multiple of the type's block. HOB_EUNSUPPORTED: a type without a kernel. */
+HOB_MUST_CHECK int hob_cpu_matrix_shape(hob_type type, uint32_t rows, uint32_t cols,
+                                        hob_cpu_matrix *ret);
+
+/* Weight k of block b in lane r of a panel, without its scales. */
+int hob_cpu_value_at(const hob_cpu_matrix *m, const uint8_t *panel, uint32_t b, uint32_t r,
+                     uint32_t k);
+
+/* The scales of block b of 32 in lane r; what the type lacks is 1 (sub) or 0. Without groups m is the minimum itself. */
+typedef struct hob_cpu_weight_scale {
+    float d, m;
+    int sub[2], sub_min[2]; /* of weights 0 .. 15 and 16 .. 31 */
+} hob_cpu_weight_scale;
+hob_cpu_weight_scale hob_cpu_scale_at(const hob_cpu_matrix *m, const uint8_t *panel, uint32_t b,
+                                      uint32_t r);
 
 /* Best tier of this processor and operating system, masked by HOB_CPU in the environment. HOB_EINVAL: unknown word. */
 HOB_MUST_CHECK int hob_cpu_best_tier(hob_cpu_tier *ret, hob_diag *diag);

@@ -102,22 +102,24 @@ static void quantize(const float *x, uint32_t blocks, int8_t *q, hob_cpu_scale *
         if (most_bits >= 0x7f800000u || most_bits < HOB_QUANT_TINY) {
             float d = most_bits >= 0x7f800000u ? hob_bits_float(0x7fc00000u) : 0.0f;
             memset(q, 0, 32);
-            scales[b] = (hob_cpu_scale){d, d, 0};
+            scales[b] = (hob_cpu_scale){.d = d, .s = d};
             continue;
         }
         float most = hob_bits_float(most_bits);
         __m256 inverse = _mm256_set1_ps(127.0f / most);
-        __m256i n[4], sum = _mm256_setzero_si256();
+        __m256i n[4];
 #pragma GCC unroll 4
-        for (int i = 0; i < 4; i++) {
+        for (int i = 0; i < 4; i++)
             n[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], inverse));
-            sum = _mm256_add_epi32(sum, n[i]);
-        }
         __m256i packed =
             _mm256_packs_epi16(_mm256_packs_epi32(n[0], n[1]), _mm256_packs_epi32(n[2], n[3]));
         _mm256_storeu_si256((__m256i *)q, _mm256_permutevar8x32_epi32(packed, order));
-        int32_t total = _mm_cvtsi128_si32(fold4(sum, _mm_add_epi32));
-        scales[b] = (hob_cpu_scale){most / 127.0f, most / 127.0f * (float)total, total};
+        int32_t low = _mm_cvtsi128_si32(fold4(_mm256_add_epi32(n[0], n[1]), _mm_add_epi32)),
+                high = _mm_cvtsi128_si32(fold4(_mm256_add_epi32(n[2], n[3]), _mm_add_epi32));
+        scales[b] = (hob_cpu_scale){most / 127.0f,
+                                    most / 127.0f * (float)(low + high),
+                                    low + high,
+                                    {(int16_t)low, (int16_t)high}};
     }
 }
 

@@ -1,100 +1,231 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The AVX-512 VNNI tier. vpdpbusd multiplies unsigned weights with signed activations and widens at once. A tile is two
- * panels (32 rows) by up to 6 columns: its integer and float accumulators, 24 vectors, stay in registers. Q4_0's -8 and
- * Q8_0's sign (quants are made unsigned by adding 128) are exact: accumulators begin at -8 or -128 times the sum of the
- * activations' quants. Up to 6 columns unpack nibbles as they go; more share panels unpacked to bytes once. */
+ * panels (32 rows) by up to 6 columns: its integer and float accumulators, 24 vectors, stay in registers; types with
+ * sub-scales of 16 weights need a third and take one panel. Codes are unsigned: bytes and IQ4's values by adding 128. The
+ * offset is taken off exactly: accumulators begin at -offset times the sum of the activations' quants. Few columns unpack
+ * codes as they go; more share panels unpacked to bytes once. */
 #include "hal/cpu/linear_avx2.h"
 #include "hal/cpu/math.h"
-
-#define INLINE static inline __attribute__((always_inline))
 
 enum { COLUMNS = 6 };
 
 typedef struct panel_at {
-    const uint8_t *quants; /* as in the panel, or unpacked to bytes [blocks][8][16][4] */
-    const uint16_t *d, *m; /* in the panel */
-    const float *scales;   /* unpacked [blocks][d16, m16] */
+    const uint8_t *data;  /* the panel */
+    const uint8_t *bytes; /* unpacked: unsigned codes [blocks][8][16][4] */
+    const float *
+        scales; /* unpacked: records of d[16], m[16]; with group 16 also int32 sub[2][16], sub_min pairs[16] */
 } panel_at;
+
+/* What the inline functions below need of hal/types.c's table as constants; offset: what codes are too large by. */
+typedef struct traits {
+    uint32_t low_bits, high_bits, group;
+    bool minimum, table;
+    int32_t offset;
+} traits;
+
+INLINE traits traits_of(hob_cpu_kind kind)
+{
+    switch (kind) {
+    case HOB_CPU_Q4_0: return (traits){4, 0, 0, false, false, 8};
+    case HOB_CPU_Q4_1: return (traits){4, 0, 0, true, false, 0};
+    case HOB_CPU_Q5_0: return (traits){4, 1, 0, false, false, 16};
+    case HOB_CPU_Q5_1: return (traits){4, 1, 0, true, false, 0};
+    case HOB_CPU_Q2_K: return (traits){2, 0, 16, true, false, 0};
+    case HOB_CPU_Q3_K: return (traits){2, 1, 16, false, false, 4};
+    case HOB_CPU_Q4_K: return (traits){4, 0, 32, true, false, 0};
+    case HOB_CPU_Q5_K: return (traits){4, 1, 32, true, false, 0};
+    case HOB_CPU_Q6_K: return (traits){4, 2, 16, false, false, 32};
+    case HOB_CPU_IQ4_NL: return (traits){4, 0, 0, false, true, 128};
+    case HOB_CPU_IQ4_XS: return (traits){4, 0, 32, false, true, 128};
+    default: return (traits){8, 0, 0, false, false, 128};
+    }
+}
 
 static inline __m512 load_half16(const uint16_t *p)
 {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 }
 
-/* kind, panels (1 or 2), n (columns) and packed are constants at each call. */
-INLINE void tile_of(hob_cpu_kind kind, uint32_t panels, uint32_t n, bool packed, const panel_at *at,
-                    uint32_t blocks, const int8_t *x, size_t x_stride, const hob_cpu_scale *scales,
-                    size_t scale_stride, float tile[2][COLUMNS * 16])
+static inline __m512 load_bf16x16(const uint16_t *p)
 {
-    const __m512i mask = _mm512_set1_epi8(15), sign = _mm512_set1_epi8((char)0x80);
-    const bool nibbles = packed && kind != HOB_CPU_Q8_0;
-    const size_t quant_bytes = nibbles ? 256 : 512;
-    const uint32_t steps = nibbles ? 4 : 8;
+    __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
+}
+
+/* Unsigned codes of step j of a block from its planes; t and j are constants. */
+INLINE __m512i codes_at(traits t, const uint8_t *low, const uint8_t *high, int j)
+{
+    __m512i v;
+
+    if (t.low_bits == 8)
+        return _mm512_xor_si512(_mm512_loadu_si512(low + 64 * j), _mm512_set1_epi8((char)0x80));
+    if (t.low_bits == 4) {
+        v = _mm512_loadu_si512(low + 64 * (j % 4));
+        v = _mm512_and_si512(j < 4 ? v : _mm512_srli_epi16(v, 4), _mm512_set1_epi8(15));
+    } else {
+        v = _mm512_loadu_si512(low + 64 * (j / 4));
+        v = _mm512_and_si512(_mm512_srli_epi16(v, (unsigned)(2 * (j % 4))), _mm512_set1_epi8(3));
+    }
+    if (t.high_bits) {
+        /* the plane's bits move to low_bits and above */
+        int at = t.high_bits == 1 ? j : 2 * (j % 4), to = (int)t.low_bits;
+        __m512i top = _mm512_loadu_si512(high + (t.high_bits == 1 ? 0 : 64 * (j / 4)));
+        top = at > to ? _mm512_srli_epi16(top, (unsigned)(at - to))
+                      : _mm512_slli_epi16(top, (unsigned)(to - at));
+        char mask = (char)((t.high_bits == 1 ? 1 : 3) << to);
+        v = _mm512_or_si512(v, _mm512_and_si512(top, _mm512_set1_epi8(mask)));
+    }
+    if (t.table) {
+        const __m128i values =
+            _mm_setr_epi8(1, 24, 45, 63, 79, 93, 106, 118, (char)129, (char)141, (char)153,
+                          (char)166, (char)181, (char)197, (char)217, (char)241);
+        v = _mm512_shuffle_epi8(_mm512_broadcast_i32x4(values), v);
+    }
+    return v;
+}
+
+INLINE __m512i load_i8x16(const uint8_t *p)
+{
+    return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p));
+}
+
+/* The scales of block b, as kernels.h defines them. */
+typedef struct scales16 {
+    __m512 d, m;
+    __m512i sub[2];  /* group 16: of weights 0 .. 15 and 16 .. 31 */
+    __m512i sub_min; /* group 16: both, as pairs of int16 */
+} scales16;
+
+INLINE scales16 scales_at(traits t, const hob_cpu_matrix *w, const uint8_t *panel, uint32_t b)
+{
+    const size_t super = (size_t)(b >> (t.group ? 3 : 0)) * 16;
+    scales16 s = {.d = load_half16((const uint16_t *)(panel + w->d_at) + super)};
+    s.m = s.d;
+    if (t.minimum)
+        s.m = load_half16((const uint16_t *)(panel + w->m_at) + super);
+    if (t.group == 32) {
+        const size_t at = (size_t)b * 16;
+        s.d = _mm512_mul_ps(s.d, _mm512_cvtepi32_ps(load_i8x16(panel + w->sub_at + at)));
+        if (t.minimum)
+            s.m = _mm512_mul_ps(s.m, _mm512_cvtepi32_ps(load_i8x16(panel + w->sub_min_at + at)));
+    }
+    if (t.minimum && t.group)
+        s.m = _mm512_xor_ps(s.m, _mm512_set1_ps(-0.0f));
+    if (t.group == 16) {
+        const uint8_t *sub = panel + w->sub_at + (size_t)b * 32;
+        s.sub[0] = load_i8x16(sub);
+        s.sub[1] = load_i8x16(sub + 16);
+        if (t.minimum) { /* both in one byte */
+            const __m512i nibble = _mm512_set1_epi32(15);
+            s.sub_min = _mm512_or_si512(
+                _mm512_and_si512(_mm512_srli_epi32(s.sub[0], 4), nibble),
+                _mm512_slli_epi32(_mm512_and_si512(_mm512_srli_epi32(s.sub[1], 4), nibble), 16));
+            s.sub[0] = _mm512_and_si512(s.sub[0], nibble);
+            s.sub[1] = _mm512_and_si512(s.sub[1], nibble);
+        }
+    }
+    return s;
+}
+
+/* t, panels (1 or 2), n (columns) and packed are constants at each call; offset is t's where packed. */
+INLINE void tile_of(traits t, uint32_t panels, uint32_t n, bool packed, const hob_cpu_matrix *w,
+                    const panel_at *at, int32_t offset, const int8_t *x, size_t x_stride,
+                    const hob_cpu_scale *scales, size_t scale_stride, float tile[2][COLUMNS * 16])
+{
+    const size_t low_bytes = 64 * (size_t)t.low_bits, high_bytes = 64 * (size_t)t.high_bits,
+                 record = t.group == 16 ? 80 : 32;
+    const bool halves = t.group == 16;
     __m512 acc[COLUMNS][2];
 
 #pragma GCC unroll 6
     for (uint32_t c = 0; c < n; c++)
         acc[c][0] = acc[c][1] = _mm512_setzero_ps();
-    for (uint32_t b = 0; b < blocks; b++) {
-        __m512i sum[COLUMNS][2];
-        for (uint32_t p = 0; packed && p < panels; p++)
-            for (size_t byte = 0; byte < quant_bytes; byte += 64)
-                _mm_prefetch((const char *)at[p].quants + b * quant_bytes + 2048 + byte,
-                             _MM_HINT_T0);
+    for (uint32_t b = 0; b < w->blocks; b++) {
+        __m512i sum[COLUMNS][2], first[COLUMNS][2];
+        scales16 s[2];
+#pragma GCC unroll 2
+        for (uint32_t p = 0; p < panels; p++) {
+            if (packed) {
+#pragma GCC unroll 8
+                for (size_t byte = 0; byte < low_bytes; byte += 64)
+                    _mm_prefetch((const char *)at[p].data + b * low_bytes + 2048 + byte,
+                                 _MM_HINT_T0);
+            }
+        }
 #pragma GCC unroll 6
         for (uint32_t c = 0; c < n; c++) {
-            int32_t total = scales[c * scale_stride + b].sum;
+            const hob_cpu_scale *s_x = scales + c * scale_stride + b;
             sum[c][0] = sum[c][1] =
-                kind == HOB_CPU_Q4_1
+                t.minimum && !halves
                     ? _mm512_setzero_si512()
-                    : _mm512_set1_epi32(kind == HOB_CPU_Q4_0 ? -8 * total : -128 * total);
+                    : _mm512_set1_epi32(-offset * (halves ? s_x->half[0] : s_x->sum));
         }
-#pragma GCC unroll 8
-        for (uint32_t j = 0; j < steps; j++) {
-            __m512i low[2], high[2];
 #pragma GCC unroll 2
-            for (uint32_t p = 0; p < panels; p++) {
-                low[p] = _mm512_loadu_si512(at[p].quants + b * quant_bytes + 64 * j);
-                if (nibbles) {
-                    high[p] = _mm512_and_si512(_mm512_srli_epi16(low[p], 4), mask);
-                    low[p] = _mm512_and_si512(low[p], mask);
-                } else if (kind == HOB_CPU_Q8_0) {
-                    low[p] = _mm512_xor_si512(low[p], sign);
+        for (uint32_t p = 0; p < panels; p++) {
+            const float *r = at[p].scales + b * record;
+            if (packed) {
+                s[p] = scales_at(t, w, at[p].data, b);
+            } else {
+                s[p].d = _mm512_loadu_ps(r);
+                if (t.minimum)
+                    s[p].m = _mm512_loadu_ps(r + 16);
+                if (halves) {
+                    s[p].sub[0] = _mm512_loadu_si512(r + 32);
+                    s[p].sub[1] = _mm512_loadu_si512(r + 48);
+                    if (t.minimum)
+                        s[p].sub_min = _mm512_loadu_si512(r + 64);
                 }
             }
+        }
+#pragma GCC unroll 8
+        for (int j = 0; j < 8; j++) {
+            __m512i v[2];
+            if (halves && j == 4) {
+#pragma GCC unroll 6
+                for (uint32_t c = 0; c < n; c++)
+#pragma GCC unroll 2
+                    for (uint32_t p = 0; p < panels; p++) {
+                        first[c][p] = _mm512_mullo_epi32(sum[c][p], s[p].sub[0]);
+                        sum[c][p] =
+                            _mm512_set1_epi32(-offset * scales[c * scale_stride + b].half[1]);
+                    }
+            }
+#pragma GCC unroll 2
+            for (uint32_t p = 0; p < panels; p++)
+                v[p] = packed ? codes_at(t, at[p].data + b * low_bytes,
+                                         at[p].data + w->high_at + b * high_bytes, j)
+                              : _mm512_loadu_si512(at[p].bytes + (size_t)b * 512 + 64 * j);
 #pragma GCC unroll 6
             for (uint32_t c = 0; c < n; c++) {
                 int32_t four;
                 memcpy(&four, x + c * x_stride + b * 32 + 4 * j, 4);
-                __m512i v = _mm512_set1_epi32(four);
+                const __m512i q = _mm512_set1_epi32(four);
 #pragma GCC unroll 2
                 for (uint32_t p = 0; p < panels; p++)
-                    sum[c][p] = _mm512_dpbusd_epi32(sum[c][p], low[p], v);
-                if (nibbles) {
-                    memcpy(&four, x + c * x_stride + b * 32 + 16 + 4 * j, 4);
-                    v = _mm512_set1_epi32(four);
-#pragma GCC unroll 2
-                    for (uint32_t p = 0; p < panels; p++)
-                        sum[c][p] = _mm512_dpbusd_epi32(sum[c][p], high[p], v);
-                }
+                    sum[c][p] = _mm512_dpbusd_epi32(sum[c][p], v[p], q);
             }
         }
 #pragma GCC unroll 2
         for (uint32_t p = 0; p < panels; p++) {
-            __m512 d = packed ? load_half16(at[p].d + b * 16)
-                              : _mm512_loadu_ps(at[p].scales + b * 32),
-                   m = d;
-            if (kind == HOB_CPU_Q4_1)
-                m = packed ? load_half16(at[p].m + b * 16)
-                           : _mm512_loadu_ps(at[p].scales + b * 32 + 16);
 #pragma GCC unroll 6
             for (uint32_t c = 0; c < n; c++) {
-                const hob_cpu_scale *s = scales + c * scale_stride + b;
-                acc[c][p] = _mm512_fmadd_ps(_mm512_mul_ps(d, _mm512_set1_ps(s->d)),
+                const hob_cpu_scale *s_x = scales + c * scale_stride + b;
+                const __m512 d_x = _mm512_set1_ps(s_x->d);
+                if (halves)
+                    sum[c][p] =
+                        _mm512_add_epi32(first[c][p], _mm512_mullo_epi32(sum[c][p], s[p].sub[1]));
+                acc[c][p] = _mm512_fmadd_ps(_mm512_mul_ps(s[p].d, d_x),
                                             _mm512_cvtepi32_ps(sum[c][p]), acc[c][p]);
-                if (kind == HOB_CPU_Q4_1)
-                    acc[c][p] = _mm512_fmadd_ps(m, _mm512_set1_ps(s->s), acc[c][p]);
+                if (t.minimum && halves) {
+                    int32_t both;
+                    memcpy(&both, s_x->half, sizeof both);
+                    __m512i low = _mm512_madd_epi16(s[p].sub_min, _mm512_set1_epi32(both));
+                    acc[c][p] = _mm512_fmadd_ps(_mm512_mul_ps(s[p].m, d_x), _mm512_cvtepi32_ps(low),
+                                                acc[c][p]);
+                } else if (t.minimum) {
+                    acc[c][p] = _mm512_fmadd_ps(s[p].m, _mm512_set1_ps(s_x->s), acc[c][p]);
+                }
             }
         }
     }
@@ -105,104 +236,162 @@ INLINE void tile_of(hob_cpu_kind kind, uint32_t panels, uint32_t n, bool packed,
             _mm512_storeu_ps(tile[p] + 16 * c, acc[c][p]);
 }
 
-typedef void (*tile_fn)(const panel_at *at, uint32_t blocks, const int8_t *x, size_t x_stride,
-                        const hob_cpu_scale *scales, size_t scale_stride,
-                        float tile[2][COLUMNS * 16]);
+typedef void (*tile_fn)(const hob_cpu_matrix *w, const panel_at *at, int32_t offset,
+                        const int8_t *x, size_t x_stride, const hob_cpu_scale *scales,
+                        size_t scale_stride, float tile[2][COLUMNS * 16]);
 
-#define TILE(name, kind, panels, n, packed)                                                        \
-    static void name##_##panels##_##n(const panel_at *at, uint32_t blocks, const int8_t *x,        \
-                                      size_t x_stride, const hob_cpu_scale *scales,                \
-                                      size_t scale_stride, float tile[2][COLUMNS * 16])            \
-    {                                                                                              \
-        tile_of(kind, panels, n, packed, at, blocks, x, x_stride, scales, scale_stride, tile);     \
-    }
 /* clang-format off */
-#define TILES(name, kind, packed) \
+#define TILE(name, kind, panels, n, packed)                                                        \
+    static void name##_##panels##_##n(const hob_cpu_matrix *w, const panel_at *at, int32_t offset, \
+                                      const int8_t *x, size_t x_stride,                            \
+                                      const hob_cpu_scale *scales, size_t scale_stride,            \
+                                      float tile[2][COLUMNS * 16])                                 \
+    {                                                                                              \
+        tile_of(traits_of(kind), panels, n, packed, w, at, offset, x, x_stride, scales,            \
+                scale_stride, tile);                                                               \
+    }
+#define TILES_OF_1(name, kind, packed) \
     TILE(name, kind, 1, 1, packed) \
     TILE(name, kind, 1, 2, packed) \
     TILE(name, kind, 1, 3, packed) \
     TILE(name, kind, 1, 4, packed) \
     TILE(name, kind, 1, 5, packed) \
-    TILE(name, kind, 1, 6, packed) \
+    TILE(name, kind, 1, 6, packed)
+#define TILES_OF_2(name, kind, packed) \
     TILE(name, kind, 2, 1, packed) \
     TILE(name, kind, 2, 2, packed) \
     TILE(name, kind, 2, 3, packed) \
     TILE(name, kind, 2, 4, packed) \
     TILE(name, kind, 2, 5, packed) \
-    TILE(name, kind, 2, 6, packed) \
-    static const tile_fn name[2][COLUMNS] = { \
-        {name##_1_1, name##_1_2, name##_1_3, name##_1_4, name##_1_5, name##_1_6}, \
-        {name##_2_1, name##_2_2, name##_2_3, name##_2_4, name##_2_5, name##_2_6}, \
-    };
+    TILE(name, kind, 2, 6, packed)
+#define ROW_OF(name, panels) {name##_##panels##_1, name##_##panels##_2, name##_##panels##_3, \
+                              name##_##panels##_4, name##_##panels##_5, name##_##panels##_6}
+/* one and two panels by 1 .. 6 columns; one panel by 1 .. 6; one and two panels by one column */
+#define TILES(name, kind, packed) \
+    TILES_OF_1(name, kind, packed) TILES_OF_2(name, kind, packed) \
+    static const tile_fn name[2][COLUMNS] = {ROW_OF(name, 1), ROW_OF(name, 2)};
+#define TILES_NARROW(name, kind, packed) \
+    TILES_OF_1(name, kind, packed) \
+    static const tile_fn name[2][COLUMNS] = {ROW_OF(name, 1)};
+#define TILES_SINGLE(name, kind, packed) \
+    TILE(name, kind, 1, 1, packed) TILE(name, kind, 2, 1, packed) \
+    static const tile_fn name[2][COLUMNS] = {{name##_1_1}, {name##_2_1}};
 /* clang-format on */
 TILES(q4_0_packed, HOB_CPU_Q4_0, true)
 TILES(q4_1_packed, HOB_CPU_Q4_1, true)
 TILES(q8_0_packed, HOB_CPU_Q8_0, true)
-TILES(q4_0_bytes, HOB_CPU_Q4_0, false)
-TILES(q4_1_bytes, HOB_CPU_Q4_1, false)
-TILES(q8_0_bytes, HOB_CPU_Q8_0, false)
+TILES(q4_k_packed, HOB_CPU_Q4_K, true)
+TILES_SINGLE(q5_0_packed, HOB_CPU_Q5_0, true)
+TILES_SINGLE(q5_1_packed, HOB_CPU_Q5_1, true)
+TILES_SINGLE(q2_k_packed, HOB_CPU_Q2_K, true)
+TILES_SINGLE(q3_k_packed, HOB_CPU_Q3_K, true)
+TILES_SINGLE(q5_k_packed, HOB_CPU_Q5_K, true)
+TILES_SINGLE(q6_k_packed, HOB_CPU_Q6_K, true)
+TILES_SINGLE(iq4_nl_packed, HOB_CPU_IQ4_NL, true)
+TILES_SINGLE(iq4_xs_packed, HOB_CPU_IQ4_XS, true)
+TILES(plain, HOB_CPU_Q4_0, false)
+TILES(minimum, HOB_CPU_Q4_1, false)
+TILES_NARROW(sub, HOB_CPU_Q6_K, false)
+TILES_NARROW(sub_minimum, HOB_CPU_Q2_K, false)
 
-static const tile_fn (*const tiles[][2])[COLUMNS] = {
-    [HOB_CPU_Q4_0] = {q4_0_bytes, q4_0_packed},
-    [HOB_CPU_Q4_1] = {q4_1_bytes, q4_1_packed},
-    [HOB_CPU_Q8_0] = {q8_0_bytes, q8_0_packed},
+static const struct {
+    const tile_fn (*packed)[COLUMNS];
+    uint32_t packed_columns; /* at most */
+    const tile_fn (*bytes)[COLUMNS];
+    uint32_t bytes_panels; /* at most */
+} tiles[HOB_CPU_KINDS] = {
+    [HOB_CPU_Q4_0] = {q4_0_packed, COLUMNS, plain, 2},
+    [HOB_CPU_Q4_1] = {q4_1_packed, COLUMNS, minimum, 2},
+    [HOB_CPU_Q5_0] = {q5_0_packed, 1, plain, 2},
+    [HOB_CPU_Q5_1] = {q5_1_packed, 1, minimum, 2},
+    [HOB_CPU_Q8_0] = {q8_0_packed, COLUMNS, plain, 2},
+    [HOB_CPU_Q2_K] = {q2_k_packed, 1, sub_minimum, 1},
+    [HOB_CPU_Q3_K] = {q3_k_packed, 1, sub, 1},
+    [HOB_CPU_Q4_K] = {q4_k_packed, COLUMNS, minimum, 2},
+    [HOB_CPU_Q5_K] = {q5_k_packed, 1, minimum, 2},
+    [HOB_CPU_Q6_K] = {q6_k_packed, 1, sub, 1},
+    [HOB_CPU_IQ4_NL] = {iq4_nl_packed, 1, plain, 2},
+    [HOB_CPU_IQ4_XS] = {iq4_xs_packed, 1, plain, 2},
 };
 
-static void unpack(const hob_cpu_matrix *w, panel_at *at, float *scales, uint8_t *bytes)
+INLINE void unpack(hob_cpu_kind kind, const hob_cpu_matrix *w, const uint8_t *panel, float *record,
+                   uint8_t *bytes)
 {
-    const __m512i mask = _mm512_set1_epi8(15);
+    const traits t = traits_of(kind);
 
-    for (uint32_t b = 0; b < w->blocks; b++) {
-        _mm512_storeu_ps(scales + b * 32, load_half16(at->d + b * 16));
-        if (w->kind == HOB_CPU_Q4_1)
-            _mm512_storeu_ps(scales + b * 32 + 16, load_half16(at->m + b * 16));
-    }
-    at->scales = scales;
-    if (w->kind == HOB_CPU_Q8_0)
-        return;
-    for (uint32_t b = 0; b < w->blocks; b++)
-        for (uint32_t j = 0; j < 4; j++) {
-            __m512i v = _mm512_loadu_si512(at->quants + b * 256 + 64 * j);
-            _mm512_storeu_si512(bytes + b * 512 + 64 * j, _mm512_and_si512(v, mask));
-            _mm512_storeu_si512(bytes + b * 512 + 256 + 64 * j,
-                                _mm512_and_si512(_mm512_srli_epi16(v, 4), mask));
+    for (uint32_t b = 0; b < w->blocks; b++, record += t.group == 16 ? 80 : 32, bytes += 512) {
+        const scales16 s = scales_at(t, w, panel, b);
+        _mm512_storeu_ps(record, s.d);
+        if (t.minimum)
+            _mm512_storeu_ps(record + 16, s.m);
+        if (t.group == 16) {
+            _mm512_storeu_si512(record + 32, s.sub[0]);
+            _mm512_storeu_si512(record + 48, s.sub[1]);
+            if (t.minimum)
+                _mm512_storeu_si512(record + 64, s.sub_min);
         }
-    at->quants = bytes;
+#pragma GCC unroll 8
+        for (int j = 0; j < 8; j++)
+            _mm512_storeu_si512(bytes + 64 * j,
+                                codes_at(t, panel + (size_t)b * 64 * t.low_bits,
+                                         panel + w->high_at + (size_t)b * 64 * t.high_bits, j));
+    }
 }
 
-static void linear_quantized(const hob_cpu_matrix *w, const hob_cpu_input *x,
+/* kind is a constant at each call. */
+INLINE void linear_quantized(hob_cpu_kind kind, const hob_cpu_matrix *w, const hob_cpu_input *x,
                              const hob_cpu_output *out, uint32_t first_panel, uint32_t panel_count,
                              void *scratch)
 {
-    const bool packed = x->rows <= COLUMNS;
+    const traits t = traits_of(kind);
+    const bool packed = x->rows <= tiles[kind].packed_columns;
+    const uint32_t most = packed ? 2 : tiles[kind].bytes_panels;
+    const size_t record = t.group == 16 ? 80 : 32;
     uint32_t groups = (x->rows + COLUMNS - 1) / COLUMNS;
     float tile[2][COLUMNS * 16] __attribute__((aligned(64)));
 
     for (uint32_t panel = first_panel, end = first_panel + panel_count, count; panel < end;
          panel += count) {
         panel_at at[2];
-        count = end - panel < 2 ? 1 : 2;
+        count = end - panel < most ? 1 : most;
         for (uint32_t p = 0; p < count; p++) {
-            const uint8_t *data = w->data + (panel + p) * w->panel_bytes;
-            at[p].quants = data;
-            at[p].d = (const uint16_t *)(data + w->blocks * hob_cpu_quant_bytes(w->kind));
-            at[p].m = at[p].d + (size_t)w->blocks * 16;
-            at[p].scales = NULL;
-            uint8_t *memory = (uint8_t *)scratch + p * (size_t)w->blocks * (128 + 512);
+            float *scales = (float *)scratch + p * (size_t)w->blocks * (record + 128);
+            uint8_t *bytes = (uint8_t *)(scales + w->blocks * record);
+            at[p] = (panel_at){w->data + (panel + p) * w->panel_bytes, bytes, scales};
             if (!packed)
-                unpack(w, &at[p], (float *)(memory + (size_t)w->blocks * 512), memory);
+                unpack(kind, w, at[p].data, scales, bytes);
         }
         for (uint32_t g = 0, column = 0; g < groups; g++) {
             uint32_t left = x->rows - column, n = left / (groups - g) + (left % (groups - g) != 0);
-            tiles[w->kind][packed][count - 1][n - 1](
-                at, w->blocks, x->q + column * x->q_stride, x->q_stride,
-                x->scales + column * x->scale_stride, x->scale_stride, tile);
+            const tile_fn(*choice)[COLUMNS] = packed ? tiles[kind].packed : tiles[kind].bytes;
+            choice[count - 1][n - 1](w, at, t.offset, x->q + column * x->q_stride, x->q_stride,
+                                     x->scales + column * x->scale_stride, x->scale_stride, tile);
             for (uint32_t p = 0; p < count; p++)
                 hob_store_tile(w, out, panel + p, column, n, tile[p]);
             column += n;
         }
     }
 }
+
+#define LINEAR(name, kind)                                                                         \
+    static void linear_##name(const hob_cpu_matrix *w, const hob_cpu_input *x,                     \
+                              const hob_cpu_output *out, uint32_t first_panel,                     \
+                              uint32_t panel_count, void *scratch)                                 \
+    {                                                                                              \
+        linear_quantized(kind, w, x, out, first_panel, panel_count, scratch);                      \
+    }
+LINEAR(q4_0, HOB_CPU_Q4_0)
+LINEAR(q4_1, HOB_CPU_Q4_1)
+LINEAR(q5_0, HOB_CPU_Q5_0)
+LINEAR(q5_1, HOB_CPU_Q5_1)
+LINEAR(q8_0, HOB_CPU_Q8_0)
+LINEAR(q2_k, HOB_CPU_Q2_K)
+LINEAR(q3_k, HOB_CPU_Q3_K)
+LINEAR(q4_k, HOB_CPU_Q4_K)
+LINEAR(q5_k, HOB_CPU_Q5_K)
+LINEAR(q6_k, HOB_CPU_Q6_K)
+LINEAR(iq4_nl, HOB_CPU_IQ4_NL)
+LINEAR(iq4_xs, HOB_CPU_IQ4_XS)
 
 INLINE void float_tile(hob_cpu_kind kind, const hob_cpu_matrix *w, const uint8_t *panel,
                        const float *x, size_t x_stride, uint32_t n, float *tile)
@@ -213,8 +402,9 @@ INLINE void float_tile(hob_cpu_kind kind, const hob_cpu_matrix *w, const uint8_t
     for (uint32_t c = 0; c < n; c++)
         acc[c] = _mm512_setzero_ps();
     for (uint32_t k = 0; k < w->cols; k++) {
-        __m512 v = kind == HOB_CPU_F32 ? _mm512_loadu_ps((const float *)(panel + (size_t)k * 64))
-                                       : load_half16((const uint16_t *)(panel + (size_t)k * 32));
+        __m512 v = kind == HOB_CPU_F32    ? _mm512_loadu_ps((const float *)(panel + (size_t)k * 64))
+                   : kind == HOB_CPU_BF16 ? load_bf16x16((const uint16_t *)(panel + (size_t)k * 32))
+                                          : load_half16((const uint16_t *)(panel + (size_t)k * 32));
 #pragma GCC unroll 12
         for (uint32_t c = 0; c < n; c++)
             acc[c] = _mm512_fmadd_ps(v, _mm512_set1_ps(x[c * x_stride + k]), acc[c]);
@@ -249,6 +439,13 @@ static void linear_f16(const hob_cpu_matrix *w, const hob_cpu_input *x, const ho
 {
     (void)scratch;
     linear_float(HOB_CPU_F16, w, x, out, first_panel, panel_count);
+}
+
+static void linear_bf16(const hob_cpu_matrix *w, const hob_cpu_input *x, const hob_cpu_output *out,
+                        uint32_t first_panel, uint32_t panel_count, void *scratch)
+{
+    (void)scratch;
+    linear_float(HOB_CPU_BF16, w, x, out, first_panel, panel_count);
 }
 
 static void linear_f32(const hob_cpu_matrix *w, const hob_cpu_input *x, const hob_cpu_output *out,
@@ -446,7 +643,19 @@ static void from_half(const uint16_t *x, float *y, size_t n)
 void hob_cpu_fill_avx512vnni(hob_cpu_kernels *k)
 {
     k->isa = "avx512vnni";
-    k->linear[HOB_CPU_Q4_0] = k->linear[HOB_CPU_Q4_1] = k->linear[HOB_CPU_Q8_0] = linear_quantized;
+    k->linear[HOB_CPU_Q4_0] = linear_q4_0;
+    k->linear[HOB_CPU_Q4_1] = linear_q4_1;
+    k->linear[HOB_CPU_Q5_0] = linear_q5_0;
+    k->linear[HOB_CPU_Q5_1] = linear_q5_1;
+    k->linear[HOB_CPU_Q8_0] = linear_q8_0;
+    k->linear[HOB_CPU_Q2_K] = linear_q2_k;
+    k->linear[HOB_CPU_Q3_K] = linear_q3_k;
+    k->linear[HOB_CPU_Q4_K] = linear_q4_k;
+    k->linear[HOB_CPU_Q5_K] = linear_q5_k;
+    k->linear[HOB_CPU_Q6_K] = linear_q6_k;
+    k->linear[HOB_CPU_IQ4_NL] = linear_iq4_nl;
+    k->linear[HOB_CPU_IQ4_XS] = linear_iq4_xs;
+    k->linear[HOB_CPU_BF16] = linear_bf16;
     k->linear[HOB_CPU_F16] = linear_f16;
     k->linear[HOB_CPU_F32] = linear_f32;
     k->attend_scores = attend_scores;

@@ -2,17 +2,17 @@
  *
  * Linears in AVX2. Lane = row of the panel, so there is no horizontal sum and a tile is 16 rows by up to 6 columns.
  *
- * Q4: quants are unsigned, so 8 vpmaddubsw of a block fit an int16 lane (8 * 2 * 15 * 127 = 30480) and one vpmaddwd a
- * block widens them. Q4_0's -8 is taken off afterwards, exactly, as 8 * sum of the activations' quants. Many columns
- * share a panel unpacked to bytes once; a single column unpacks as it goes. Twelve accumulators and four temporaries
- * fill the register file and compilers spill them, hence assembly.
- * Q8_0: |w| times sign(x, w), each product widened at once; its panels are used as they lie. */
+ * Q4 (Q4_0, Q4_1, Q4_K): codes are unsigned, so 8 vpmaddubsw of a block fit an int16 lane (8 * 2 * 15 * 127 = 30480)
+ * and one vpmaddwd a block widens them. Q4_0's -8 is taken off afterwards, exactly, as 8 * sum of the activations' quants.
+ * The others become signed bytes: |w| times sign(x, w), each product widened at once, by ones or by the sub-scales of 16
+ * weights. Many columns share a panel unpacked to bytes once; a single column unpacks as it goes. Twelve accumulators and
+ * four temporaries fill the register file and compilers spill them, hence assembly. */
 #include "hal/cpu/linear_avx2.h"
 
 /* One block of a tile: what the assembly reads and writes. Column c of 3.. is (c - 3) strides after the second base. */
 typedef struct block_at {
     const uint8_t *quants;      /* [8 steps][16 rows][4] */
-    const float *weight_scales; /* d[16], m[16] */
+    const float *weight_scales; /* one record of unpack_scales */
     const int8_t *x0, *x3;      /* columns 0 and 3 */
     const hob_cpu_scale *s0, *s3;
 } block_at;
@@ -116,7 +116,7 @@ Q4_KERNELS(4)
 Q4_KERNELS(5)
 Q4_KERNELS(6)
 
-/* ymm8, ymm9 the weights, ymm10, ymm11 their magnitudes, ymm12 ones */
+/* ymm8, ymm9 the weights, ymm10, ymm11 their magnitudes, ymm12, ymm13 what widens products of rows 0 .. 7, 8 .. 15 */
 #define Q8_WEIGHTS(k)                                                                              \
     "vmovdqa 64*" #k "(%[q]), %%ymm8\n vmovdqa 64*" #k "+32(%[q]), %%ymm9\n"                       \
     "vpabsb %%ymm8, %%ymm10\n vpabsb %%ymm9, %%ymm11\n"
@@ -124,96 +124,253 @@ Q4_KERNELS(6)
     "vpbroadcastd 4*" #k x ", %%ymm15\n"                                                           \
     "vpsignb %%ymm8, %%ymm15, %%ymm14\n vpsignb %%ymm9, %%ymm15, %%ymm15\n"                        \
     "vpmaddubsw %%ymm14, %%ymm10, %%ymm14\n vpmaddubsw %%ymm15, %%ymm11, %%ymm15\n"                \
-    "vpmaddwd %%ymm12, %%ymm14, %%ymm14\n vpmaddwd %%ymm12, %%ymm15, %%ymm15\n"                    \
+    "vpmaddwd %%ymm12, %%ymm14, %%ymm14\n vpmaddwd %%ymm13, %%ymm15, %%ymm15\n"                    \
     "vpaddd %%ymm14, %%ymm" #lo ", %%ymm" #lo "\n vpaddd %%ymm15, %%ymm" #hi ", %%ymm" #hi "\n"
 #define Q8_ZERO(k, x, s, lo, hi, o)                                                                \
     "vpxor %%ymm" #lo ", %%ymm" #lo ", %%ymm" #lo "\n vpxor %%ymm" #hi ", %%ymm" #hi ", %%ymm" #hi \
     "\n"
+/* acc = fma(m_w * d_x, sum of sub_min * q_x, acc): the half sums are the fourth word of a scale */
+#define SUB_MINIMUM(k, x, s, lo, hi, o)                                                            \
+    "vpbroadcastd 12" s ", %%ymm14\n"                                                              \
+    "vpmaddwd 256(%[w]), %%ymm14, %%ymm8\n vpmaddwd 288(%[w]), %%ymm14, %%ymm9\n"                  \
+    "vcvtdq2ps %%ymm8, %%ymm8\n vcvtdq2ps %%ymm9, %%ymm9\n"                                        \
+    "vbroadcastss " s ", %%ymm14\n"                                                                \
+    "vmulps 64(%[w]), %%ymm14, %%ymm10\n vmulps 96(%[w]), %%ymm14, %%ymm11\n"                      \
+    "vfmadd231ps %%ymm8, %%ymm10, %%ymm" #lo "\n vfmadd231ps %%ymm9, %%ymm11, %%ymm" #hi "\n"
+#define SCALE_AND_SUB_MINIMUM(k, x, s, lo, hi, o)                                                  \
+    SCALE(k, x, s, lo, hi, o) SUB_MINIMUM(k, x, s, lo, hi, o) STORE(k, x, s, lo, hi, o)
+#define ONES "vmovdqa %[ones], %%ymm12\n vmovdqa %%ymm12, %%ymm13\n"
+#define SUB_LOW "vmovdqa 128(%[w]), %%ymm12\n vmovdqa 160(%[w]), %%ymm13\n"
+#define SUB_HIGH "vmovdqa 192(%[w]), %%ymm12\n vmovdqa 224(%[w]), %%ymm13\n"
 #define Q8_STEP(COLUMNS, k) Q8_WEIGHTS(k) COLUMNS(Q8_NEXT, k)
-#define Q8_KERNEL(n)                                                                               \
-    static void q8_0_block_##n(const block_at *at, size_t x_stride, size_t scale_stride,           \
-                               float *tile)                                                        \
+#define Q8_BLOCK(COLUMNS, LOW, HIGH, FINISH)                                                       \
+    __asm__ volatile(                                                                              \
+        LOW COLUMNS(Q8_ZERO, 0) Q8_STEP(COLUMNS, 0) Q8_STEP(COLUMNS, 1) Q8_STEP(COLUMNS, 2)        \
+            Q8_STEP(COLUMNS, 3) HIGH Q8_STEP(COLUMNS, 4) Q8_STEP(COLUMNS, 5) Q8_STEP(COLUMNS, 6)   \
+                Q8_STEP(COLUMNS,                                                                   \
+                        7) "vmovaps (%[w]), %%ymm12\n vmovaps 32(%[w]), %%ymm13\n" COLUMNS(FINISH, \
+                                                                                           0)      \
+        :                                                                                          \
+        : OPERANDS                                                                                 \
+        : CLOBBERS)
+#define Q8_KERNEL(name, n, LOW, HIGH, FINISH)                                                      \
+    static void name##_##n(const block_at *at, size_t x_stride, size_t scale_stride, float *tile)  \
     {                                                                                              \
-        __asm__ volatile(                                                                          \
-            "vmovdqa %[ones], %%ymm12\n" COLUMNS_##n(Q8_ZERO, 0) Q8_STEP(COLUMNS_##n, 0)           \
-                Q8_STEP(COLUMNS_##n, 1) Q8_STEP(COLUMNS_##n, 2) Q8_STEP(COLUMNS_##n, 3)            \
-                    Q8_STEP(COLUMNS_##n, 4) Q8_STEP(COLUMNS_##n, 5) Q8_STEP(COLUMNS_##n, 6)        \
-                        Q8_STEP(COLUMNS_##n, 7) "vmovaps (%[w]), %%ymm12\n vmovaps 32(%[w]), "     \
-                                                "%%ymm13\n" COLUMNS_##n(SCALE_ONLY, 0)             \
-            :                                                                                      \
-            : OPERANDS                                                                             \
-            : CLOBBERS);                                                                           \
+        Q8_BLOCK(COLUMNS_##n, LOW, HIGH, FINISH);                                                  \
     }
-Q8_KERNEL(1)
-Q8_KERNEL(2)
-Q8_KERNEL(3)
-Q8_KERNEL(4)
+#define Q8_KERNELS(name, LOW, HIGH, FINISH)                                                        \
+    Q8_KERNEL(name, 1, LOW, HIGH, FINISH)                                                          \
+    Q8_KERNEL(name, 2, LOW, HIGH, FINISH)                                                          \
+    Q8_KERNEL(name, 3, LOW, HIGH, FINISH)                                                          \
+    Q8_KERNEL(name, 4, LOW, HIGH, FINISH)
+Q8_KERNELS(bytes_block, ONES, "", SCALE_ONLY)
+Q8_KERNELS(bytes_minimum_block, ONES, "", SCALE_AND_MINIMUM)
+Q8_KERNELS(bytes_sub_block, SUB_LOW, SUB_HIGH, SCALE_ONLY)
+Q8_KERNELS(bytes_sub_minimum_block, SUB_LOW, SUB_HIGH, SCALE_AND_SUB_MINIMUM)
 
 typedef void (*block_fn)(const block_at *at, size_t x_stride, size_t scale_stride, float *tile);
 
+#define UP_TO_4(name)                                                                              \
+    {                                                                                              \
+        4,                                                                                         \
+        {                                                                                          \
+            name##_1, name##_2, name##_3, name##_4                                                 \
+        }                                                                                          \
+    }
+#define UP_TO_6(name)                                                                              \
+    {                                                                                              \
+        6,                                                                                         \
+        {                                                                                          \
+            name##_1, name##_2, name##_3, name##_4, name##_5, name##_6                             \
+        }                                                                                          \
+    }
 static const struct {
     uint32_t most; /* columns */
     block_fn columns[6];
-} tiles[] = {
-    [HOB_CPU_Q4_0] = {6,
-                      {q4_0_block_1, q4_0_block_2, q4_0_block_3, q4_0_block_4, q4_0_block_5,
-                       q4_0_block_6}},
-    [HOB_CPU_Q4_1] = {6,
-                      {q4_1_block_1, q4_1_block_2, q4_1_block_3, q4_1_block_4, q4_1_block_5,
-                       q4_1_block_6}},
-    [HOB_CPU_Q8_0] = {4, {q8_0_block_1, q8_0_block_2, q8_0_block_3, q8_0_block_4}},
+} tiles[HOB_CPU_KINDS] = {
+    [HOB_CPU_Q4_0] = UP_TO_6(q4_0_block),
+    [HOB_CPU_Q4_1] = UP_TO_6(q4_1_block),
+    [HOB_CPU_Q4_K] = UP_TO_6(q4_1_block),
+    [HOB_CPU_Q5_0] = UP_TO_4(bytes_block),
+    [HOB_CPU_Q5_1] = UP_TO_4(bytes_minimum_block),
+    [HOB_CPU_Q8_0] = UP_TO_4(bytes_block),
+    [HOB_CPU_Q2_K] = UP_TO_4(bytes_sub_minimum_block),
+    [HOB_CPU_Q3_K] = UP_TO_4(bytes_sub_block),
+    [HOB_CPU_Q5_K] = UP_TO_4(bytes_minimum_block),
+    [HOB_CPU_Q6_K] = UP_TO_4(bytes_sub_block),
+    [HOB_CPU_IQ4_NL] = UP_TO_4(bytes_block),
+    [HOB_CPU_IQ4_XS] = UP_TO_4(bytes_block),
 };
 
-/* f16 d[blocks][16] and m[blocks][16] to f32 [blocks][d16, m16]. */
-static void unpack_scales(const hob_cpu_matrix *w, const uint8_t *panel, float *ret)
-{
-    const uint16_t *d = (const uint16_t *)(panel + w->blocks * hob_cpu_quant_bytes(w->kind)),
-                   *m = d + (size_t)w->blocks * 16;
+/* What the inline functions below need of hal/types.c's table as constants. */
+typedef struct traits {
+    uint32_t low_bits, high_bits, offset, group;
+    bool minimum, table;
+} traits;
 
-    for (uint32_t b = 0; b < w->blocks; b++, d += 16, ret += 32) {
-        _mm256_store_ps(ret, load_half8(d));
-        _mm256_store_ps(ret + 8, load_half8(d + 8));
-        if (w->kind == HOB_CPU_Q4_1) {
-            _mm256_store_ps(ret + 16, load_half8(m + b * 16));
-            _mm256_store_ps(ret + 24, load_half8(m + b * 16 + 8));
-        }
+INLINE traits traits_of(hob_cpu_kind kind)
+{
+    switch (kind) {
+    case HOB_CPU_Q4_0: return (traits){4, 0, 8, 0, false, false};
+    case HOB_CPU_Q4_1: return (traits){4, 0, 0, 0, true, false};
+    case HOB_CPU_Q5_0: return (traits){4, 1, 16, 0, false, false};
+    case HOB_CPU_Q5_1: return (traits){4, 1, 0, 0, true, false};
+    case HOB_CPU_Q2_K: return (traits){2, 0, 0, 16, true, false};
+    case HOB_CPU_Q3_K: return (traits){2, 1, 4, 16, false, false};
+    case HOB_CPU_Q4_K: return (traits){4, 0, 0, 32, true, false};
+    case HOB_CPU_Q5_K: return (traits){4, 1, 0, 32, true, false};
+    case HOB_CPU_Q6_K: return (traits){4, 2, 32, 16, false, false};
+    case HOB_CPU_IQ4_NL: return (traits){4, 0, 0, 0, false, true};
+    case HOB_CPU_IQ4_XS: return (traits){4, 0, 0, 32, false, true};
+    default: return (traits){8, 0, 0, 0, false, false};
     }
 }
 
-static void unpack_nibbles(const uint8_t *from, uint32_t blocks, uint8_t *to)
+/* Unsigned codes of step j of a block, rows 8 h .. 8 h + 7, from the block's planes; t and j are constants. */
+INLINE __m256i codes_at(traits t, const uint8_t *low, const uint8_t *high, int j, int h)
 {
-    const __m256i mask = _mm256_set1_epi8(15);
+    __m256i v;
 
-    for (uint32_t b = 0; b < blocks; b++, from += 256, to += 512)
-        for (int j = 0; j < 8; j++) {
-            __m256i w = _mm256_load_si256((const __m256i *)(from + 32 * j));
-            _mm256_store_si256((__m256i *)(to + 32 * j), _mm256_and_si256(w, mask));
-            _mm256_store_si256((__m256i *)(to + 256 + 32 * j),
-                               _mm256_and_si256(_mm256_srli_epi16(w, 4), mask));
-        }
+    if (t.low_bits == 8)
+        return _mm256_load_si256((const __m256i *)(low + 64 * j + 32 * h));
+    if (t.low_bits == 4) {
+        v = _mm256_load_si256((const __m256i *)(low + 64 * (j % 4) + 32 * h));
+        v = _mm256_and_si256(j < 4 ? v : _mm256_srli_epi16(v, 4), _mm256_set1_epi8(15));
+    } else {
+        v = _mm256_load_si256((const __m256i *)(low + 64 * (j / 4) + 32 * h));
+        v = _mm256_and_si256(_mm256_srli_epi16(v, 2 * (j % 4)), _mm256_set1_epi8(3));
+    }
+    if (t.high_bits) {
+        /* the plane's bits move to low_bits and above */
+        int at = t.high_bits == 1 ? j : 2 * (j % 4), to = (int)t.low_bits;
+        __m256i top = _mm256_load_si256(
+            (const __m256i *)(high + (t.high_bits == 1 ? 0 : 64 * (j / 4)) + 32 * h));
+        top = at > to ? _mm256_srli_epi16(top, at - to) : _mm256_slli_epi16(top, to - at);
+        char mask = (char)((t.high_bits == 1 ? 1 : 3) << to);
+        v = _mm256_or_si256(v, _mm256_and_si256(top, _mm256_set1_epi8(mask)));
+    }
+    return v;
 }
 
-/* Tiles over all columns, as even in width as can be. */
-static void linear_tiles(const hob_cpu_matrix *w, const hob_cpu_input *x, const hob_cpu_output *out,
-                         uint32_t first_panel, uint32_t panel_count, void *scratch)
+INLINE __m256i iq4_values(__m256i codes)
 {
+    return _mm256_shuffle_epi8(
+        _mm256_broadcastsi128_si256(_mm_setr_epi8(-127, -104, -83, -65, -49, -35, -22, -10, 1, 13,
+                                                  25, 38, 53, 69, 89, 113)),
+        codes);
+}
+
+INLINE __m256i load_i8x8(const uint8_t *p)
+{
+    return _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p));
+}
+
+/* Two numbers of 16 bits in each lane. */
+INLINE __m256i pair16(__m256i low, __m256i high)
+{
+    return _mm256_blend_epi16(low, _mm256_slli_epi32(high, 16), 0xaa);
+}
+
+/* The scales of block b, rows 8 h .. 8 h + 7, as kernels.h defines them. */
+typedef struct scales8 {
+    __m256 d, m;
+    __m256i sub[2]; /* group 16: of weights 0 .. 15 and 16 .. 31 */
+    __m256i sub_min[2];
+} scales8;
+
+INLINE scales8 scales_at(traits t, const hob_cpu_matrix *w, const uint8_t *panel, uint32_t b, int h)
+{
+    const size_t super = (size_t)(b >> (t.group ? 3 : 0)) * 16 + 8 * (size_t)h;
+    scales8 s = {.d = load_half8((const uint16_t *)(panel + w->d_at) + super)};
+    s.m = s.d;
+    if (t.minimum)
+        s.m = load_half8((const uint16_t *)(panel + w->m_at) + super);
+    if (t.group == 32) {
+        const size_t at = (size_t)b * 16 + 8 * (size_t)h;
+        s.d = _mm256_mul_ps(s.d, _mm256_cvtepi32_ps(load_i8x8(panel + w->sub_at + at)));
+        if (t.minimum)
+            s.m = _mm256_mul_ps(s.m, _mm256_cvtepi32_ps(load_i8x8(panel + w->sub_min_at + at)));
+    }
+    if (t.minimum && t.group)
+        s.m = _mm256_xor_ps(s.m, _mm256_set1_ps(-0.0f));
+    for (uint32_t i = 0; t.group == 16 && i < 2; i++) {
+        s.sub[i] = load_i8x8(panel + w->sub_at + ((size_t)b * 2 + i) * 16 + 8 * (size_t)h);
+        if (t.minimum) { /* both in one byte */
+            s.sub_min[i] = _mm256_and_si256(_mm256_srli_epi32(s.sub[i], 4), _mm256_set1_epi32(15));
+            s.sub[i] = _mm256_and_si256(s.sub[i], _mm256_set1_epi32(15));
+        }
+    }
+    return s;
+}
+
+/* Floats in a record of unpacked scales: d[16], m[16]; with group 16 also, as pairs of int16 that widen products,
+ * sub[2][16] and (sub_min of both halves)[16]. */
+static size_t record_floats(const hob_cpu_matrix *w)
+{
+    return w->type->group == 16 ? 80 : 32;
+}
+
+/* A panel's blocks as the tiles want them: codes to bytes [blocks][8][16][4], signed but for Q4; scales to records. */
+INLINE void unpack_panel(hob_cpu_kind kind, const hob_cpu_matrix *w, const uint8_t *panel,
+                         uint8_t *bytes, float *record)
+{
+    const traits t = traits_of(kind);
+    const uint8_t *low = panel, *high = panel + w->high_at;
+    const bool nibbles = kind == HOB_CPU_Q4_0 || kind == HOB_CPU_Q4_1 || kind == HOB_CPU_Q4_K;
+
+    for (uint32_t b = 0; b < w->blocks; b++) {
+#pragma GCC unroll 2
+        for (int h = 0; h < 2; h++) {
+#pragma GCC unroll 8
+            for (int j = 0; j < 8; j++) {
+                if (t.low_bits == 8)
+                    continue; /* used as they lie */
+                __m256i v = codes_at(t, low, high, j, h);
+                if (t.table)
+                    v = iq4_values(v);
+                else if (t.offset && !nibbles)
+                    v = _mm256_sub_epi8(v, _mm256_set1_epi8((char)t.offset));
+                _mm256_store_si256((__m256i *)(bytes + 64 * j + 32 * h), v);
+            }
+            const scales8 s = scales_at(t, w, panel, b, h);
+            _mm256_store_ps(record + 8 * h, s.d);
+            if (t.minimum)
+                _mm256_store_ps(record + 16 + 8 * h, s.m);
+            if (t.group == 16) {
+                __m256i *to = (__m256i *)(record + 32 + 8 * h);
+                _mm256_store_si256(to, pair16(s.sub[0], s.sub[0]));
+                _mm256_store_si256(to + 2, pair16(s.sub[1], s.sub[1]));
+                if (t.minimum)
+                    _mm256_store_si256(to + 4, pair16(s.sub_min[0], s.sub_min[1]));
+            }
+        }
+        bytes += 512;
+        record += t.group == 16 ? 80 : 32;
+        low += 64 * (size_t)t.low_bits;
+        high += 64 * (size_t)t.high_bits;
+    }
+}
+
+/* Tiles over all columns, as even in width as can be. kind is a constant at each call. */
+INLINE void linear_tiles(hob_cpu_kind kind, const hob_cpu_matrix *w, const hob_cpu_input *x,
+                         const hob_cpu_output *out, uint32_t first_panel, uint32_t panel_count,
+                         void *scratch)
+{
+    const size_t record = record_floats(w);
     float *scales = scratch;
-    uint8_t *bytes = (uint8_t *)(scales + (size_t)w->blocks * 32);
-    size_t scale_stride = x->scale_stride * sizeof(hob_cpu_scale),
-           quant_bytes = hob_cpu_quant_bytes(w->kind);
-    uint32_t most = tiles[w->kind].most, groups = (x->rows + most - 1) / most;
+    uint8_t *bytes = (uint8_t *)(scales + (size_t)w->blocks * record);
+    size_t scale_stride = x->scale_stride * sizeof(hob_cpu_scale);
+    uint32_t most = tiles[kind].most, groups = (x->rows + most - 1) / most;
 
     for (uint32_t panel = first_panel; panel < first_panel + panel_count; panel++) {
         const uint8_t *quants = w->data + panel * w->panel_bytes;
-        unpack_scales(w, quants, scales);
-        if (quant_bytes == 256) {
-            unpack_nibbles(quants, w->blocks, bytes);
+        unpack_panel(kind, w, quants, bytes, scales);
+        if (kind != HOB_CPU_Q8_0)
             quants = bytes;
-        }
         for (uint32_t g = 0, column = 0; g < groups; g++) {
             uint32_t n =
                 (x->rows - column) / (groups - g) + ((x->rows - column) % (groups - g) != 0);
-            block_fn block = tiles[w->kind].columns[n - 1];
+            block_fn block = tiles[kind].columns[n - 1];
             float tile[6 * 16] __attribute__((aligned(64))) = {0};
             block_at at = {quants,
                            scales,
@@ -226,7 +383,7 @@ static void linear_tiles(const hob_cpu_matrix *w, const hob_cpu_input *x, const 
             for (uint32_t b = 0; b < w->blocks; b++) {
                 block(&at, x->q_stride, scale_stride, tile);
                 at.quants += 512;
-                at.weight_scales += 32;
+                at.weight_scales += record;
                 at.x0 += 32;
                 at.x3 += 32;
                 at.s0++;
@@ -238,73 +395,109 @@ static void linear_tiles(const hob_cpu_matrix *w, const hob_cpu_input *x, const 
     }
 }
 
-/* One column: nibbles are unpacked on their way into the multiplier. */
-static void linear_q4_single(const hob_cpu_matrix *w, const hob_cpu_input *x,
-                             const hob_cpu_output *out, uint32_t first_panel, uint32_t panel_count)
+/* Products whose pairs may be added in 16 bits before they are widened. */
+INLINE int steps_in_16_bits(traits t)
 {
-    const __m256i mask = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
-    const bool minimum = w->kind == HOB_CPU_Q4_1;
+    const uint32_t bits = t.low_bits + t.high_bits;
+    if (t.table || bits == 8)
+        return 1;
+    if (t.group == 16)
+        return bits == 6 ? 2 : 4;
+    return bits == 4 ? 8 : 4;
+}
+
+/* One column: codes are unpacked on their way into the multiplier. kind is a constant at each call. */
+INLINE void linear_single(hob_cpu_kind kind, const hob_cpu_matrix *w, const hob_cpu_input *x,
+                          const hob_cpu_output *out, uint32_t first_panel, uint32_t panel_count)
+{
+    const traits t = traits_of(kind);
+    const int run = steps_in_16_bits(t);
+    const __m256i ones = _mm256_set1_epi16(1);
+    const size_t low_bytes = 64 * (size_t)t.low_bits, high_bytes = 64 * (size_t)t.high_bits;
 
     for (uint32_t panel = first_panel; panel < first_panel + panel_count; panel++) {
-        const uint8_t *quants = w->data + panel * w->panel_bytes;
-        const uint16_t *d = (const uint16_t *)(quants + w->blocks * 256),
-                       *m = d + (size_t)w->blocks * 16;
-        __m256 acc0 = _mm256_setzero_ps(), acc1 = acc0;
-        for (uint32_t b = 0; b < w->blocks; b++, quants += 256, d += 16, m += 16) {
-            __m256i sum0 = _mm256_setzero_si256(), sum1 = sum0;
+        const uint8_t *data = w->data + panel * w->panel_bytes, *low = data,
+                      *high = data + w->high_at;
+        __m256 acc[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
+        for (uint32_t b = 0; b < w->blocks; b++, low += low_bytes, high += high_bytes) {
             const int8_t *q = x->q + b * 32;
-            const hob_cpu_scale *s = x->scales + b;
-            _mm_prefetch((const char *)quants + 1536, _MM_HINT_T0);
-            _mm_prefetch((const char *)quants + 1600, _MM_HINT_T0);
-            _mm_prefetch((const char *)quants + 1664, _MM_HINT_T0);
-            _mm_prefetch((const char *)quants + 1728, _MM_HINT_T0);
-#pragma GCC unroll 4
-            for (int j = 0; j < 4; j++) {
-                __m256i w0 = _mm256_load_si256((const __m256i *)(quants + 64 * j));
-                __m256i w1 = _mm256_load_si256((const __m256i *)(quants + 64 * j + 32));
-                __m256i low = broadcast4(q + 4 * j), high = broadcast4(q + 16 + 4 * j);
-                sum0 =
-                    _mm256_add_epi16(sum0, _mm256_maddubs_epi16(_mm256_and_si256(w0, mask), low));
-                sum1 =
-                    _mm256_add_epi16(sum1, _mm256_maddubs_epi16(_mm256_and_si256(w1, mask), low));
-                w0 = _mm256_and_si256(_mm256_srli_epi16(w0, 4), mask);
-                w1 = _mm256_and_si256(_mm256_srli_epi16(w1, 4), mask);
-                sum0 = _mm256_add_epi16(sum0, _mm256_maddubs_epi16(w0, high));
-                sum1 = _mm256_add_epi16(sum1, _mm256_maddubs_epi16(w1, high));
-            }
-            sum0 = _mm256_madd_epi16(sum0, ones);
-            sum1 = _mm256_madd_epi16(sum1, ones);
-            if (!minimum) {
-                __m256i offset = _mm256_set1_epi32(8 * s->sum);
-                sum0 = _mm256_sub_epi32(sum0, offset);
-                sum1 = _mm256_sub_epi32(sum1, offset);
-            }
-            __m256 d_x = _mm256_set1_ps(s->d);
-            acc0 =
-                _mm256_fmadd_ps(_mm256_mul_ps(load_half8(d), d_x), _mm256_cvtepi32_ps(sum0), acc0);
-            acc1 = _mm256_fmadd_ps(_mm256_mul_ps(load_half8(d + 8), d_x), _mm256_cvtepi32_ps(sum1),
-                                   acc1);
-            if (minimum) {
-                __m256 s_x = _mm256_set1_ps(s->s);
-                acc0 = _mm256_fmadd_ps(load_half8(m), s_x, acc0);
-                acc1 = _mm256_fmadd_ps(load_half8(m + 8), s_x, acc1);
+            const hob_cpu_scale *s_x = x->scales + b;
+#pragma GCC unroll 8
+            for (size_t ahead = 0; ahead < low_bytes; ahead += 64)
+                _mm_prefetch((const char *)low + 1536 + ahead, _MM_HINT_T0);
+#pragma GCC unroll 2
+            for (int h = 0; h < 2; h++) {
+                const scales8 s = scales_at(t, w, data, b, h);
+                __m256i sum = _mm256_setzero_si256(), narrow = sum;
+#pragma GCC unroll 8
+                for (int j = 0; j < 8; j++) {
+                    __m256i v = codes_at(t, low, high, j, h), p = broadcast4(q + 4 * j);
+                    if (t.table)
+                        v = iq4_values(v);
+                    if (t.table || t.low_bits == 8)
+                        p = _mm256_maddubs_epi16(_mm256_abs_epi8(v), _mm256_sign_epi8(p, v));
+                    else
+                        p = _mm256_maddubs_epi16(v, p);
+                    narrow = j % run ? _mm256_add_epi16(narrow, p) : p;
+                    if (j % run == run - 1) {
+                        __m256i widen = t.group == 16 ? pair16(s.sub[j / 4], s.sub[j / 4]) : ones;
+                        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(narrow, widen));
+                    }
+                }
+                if (t.offset) {
+                    __m256i shift = _mm256_set1_epi32((int)t.offset * s_x->sum);
+                    if (t.group == 16) {
+                        int32_t halves;
+                        memcpy(&halves, s_x->half, sizeof halves);
+                        shift = _mm256_mullo_epi32(_mm256_madd_epi16(pair16(s.sub[0], s.sub[1]),
+                                                                     _mm256_set1_epi32(halves)),
+                                                   _mm256_set1_epi32((int)t.offset));
+                    }
+                    sum = _mm256_sub_epi32(sum, shift);
+                }
+                acc[h] = _mm256_fmadd_ps(_mm256_mul_ps(s.d, _mm256_set1_ps(s_x->d)),
+                                         _mm256_cvtepi32_ps(sum), acc[h]);
+                if (t.minimum && t.group == 16) {
+                    int32_t halves;
+                    memcpy(&halves, s_x->half, sizeof halves);
+                    __m256i low_part = _mm256_madd_epi16(pair16(s.sub_min[0], s.sub_min[1]),
+                                                         _mm256_set1_epi32(halves));
+                    acc[h] = _mm256_fmadd_ps(_mm256_mul_ps(s.m, _mm256_set1_ps(s_x->d)),
+                                             _mm256_cvtepi32_ps(low_part), acc[h]);
+                } else if (t.minimum) {
+                    acc[h] = _mm256_fmadd_ps(s.m, _mm256_set1_ps(s_x->s), acc[h]);
+                }
             }
         }
         float tile[16] __attribute__((aligned(64)));
-        _mm256_store_ps(tile, acc0);
-        _mm256_store_ps(tile + 8, acc1);
+        _mm256_store_ps(tile, acc[0]);
+        _mm256_store_ps(tile + 8, acc[1]);
         hob_store_tile(w, out, panel, 0, 1, tile);
     }
 }
 
-static void linear_q4(const hob_cpu_matrix *w, const hob_cpu_input *x, const hob_cpu_output *out,
-                      uint32_t first_panel, uint32_t panel_count, void *scratch)
-{
-    if (x->rows == 1)
-        linear_q4_single(w, x, out, first_panel, panel_count);
-    else
-        linear_tiles(w, x, out, first_panel, panel_count, scratch);
-}
+#define LINEAR(name, kind)                                                                         \
+    static void linear_##name(const hob_cpu_matrix *w, const hob_cpu_input *x,                     \
+                              const hob_cpu_output *out, uint32_t first_panel,                     \
+                              uint32_t panel_count, void *scratch)                                 \
+    {                                                                                              \
+        if (x->rows == 1)                                                                          \
+            linear_single(kind, w, x, out, first_panel, panel_count);                              \
+        else                                                                                       \
+            linear_tiles(kind, w, x, out, first_panel, panel_count, scratch);                      \
+    }
+LINEAR(q4_0, HOB_CPU_Q4_0)
+LINEAR(q4_1, HOB_CPU_Q4_1)
+LINEAR(q5_0, HOB_CPU_Q5_0)
+LINEAR(q5_1, HOB_CPU_Q5_1)
+LINEAR(q8_0, HOB_CPU_Q8_0)
+LINEAR(q2_k, HOB_CPU_Q2_K)
+LINEAR(q3_k, HOB_CPU_Q3_K)
+LINEAR(q4_k, HOB_CPU_Q4_K)
+LINEAR(q5_k, HOB_CPU_Q5_K)
+LINEAR(q6_k, HOB_CPU_Q6_K)
+LINEAR(iq4_nl, HOB_CPU_IQ4_NL)
+LINEAR(iq4_xs, HOB_CPU_IQ4_XS)
 
 /* n is a constant at each call, so that the accumulators live in registers. */
 static inline __attribute__((always_inline)) void float_tile(const hob_cpu_matrix *w,
@@ -322,6 +515,9 @@ static inline __attribute__((always_inline)) void float_tile(const hob_cpu_matri
         if (w->kind == HOB_CPU_F32) {
             w0 = _mm256_load_ps((const float *)(panel + (size_t)k * 64));
             w1 = _mm256_load_ps((const float *)(panel + (size_t)k * 64 + 32));
+        } else if (w->kind == HOB_CPU_BF16) {
+            w0 = load_bf16x8((const uint16_t *)(panel + (size_t)k * 32));
+            w1 = load_bf16x8((const uint16_t *)(panel + (size_t)k * 32 + 16));
         } else {
             w0 = load_half8((const uint16_t *)(panel + (size_t)k * 32));
             w1 = load_half8((const uint16_t *)(panel + (size_t)k * 32 + 16));
@@ -363,7 +559,17 @@ static void linear_float(const hob_cpu_matrix *w, const hob_cpu_input *x, const 
 
 void hob_cpu_fill_linear_avx2(hob_cpu_kernels *k)
 {
-    k->linear[HOB_CPU_Q4_0] = k->linear[HOB_CPU_Q4_1] = linear_q4;
-    k->linear[HOB_CPU_Q8_0] = linear_tiles;
-    k->linear[HOB_CPU_F16] = k->linear[HOB_CPU_F32] = linear_float;
+    k->linear[HOB_CPU_Q4_0] = linear_q4_0;
+    k->linear[HOB_CPU_Q4_1] = linear_q4_1;
+    k->linear[HOB_CPU_Q5_0] = linear_q5_0;
+    k->linear[HOB_CPU_Q5_1] = linear_q5_1;
+    k->linear[HOB_CPU_Q8_0] = linear_q8_0;
+    k->linear[HOB_CPU_Q2_K] = linear_q2_k;
+    k->linear[HOB_CPU_Q3_K] = linear_q3_k;
+    k->linear[HOB_CPU_Q4_K] = linear_q4_k;
+    k->linear[HOB_CPU_Q5_K] = linear_q5_k;
+    k->linear[HOB_CPU_Q6_K] = linear_q6_k;
+    k->linear[HOB_CPU_IQ4_NL] = linear_iq4_nl;
+    k->linear[HOB_CPU_IQ4_XS] = linear_iq4_xs;
+    k->linear[HOB_CPU_F16] = k->linear[HOB_CPU_BF16] = k->linear[HOB_CPU_F32] = linear_float;
 }

@@ -14,6 +14,14 @@ static inline __m256 load_half8(const uint16_t *p)
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
 }
 
+#define INLINE static inline __attribute__((always_inline))
+
+static inline __m256 load_bf16x8(const uint16_t *p)
+{
+    __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
+}
+
 static inline __m256i broadcast4(const int8_t *p)
 {
     int32_t four;

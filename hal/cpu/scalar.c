@@ -29,47 +29,39 @@ static void store_panel(const hob_cpu_matrix *w, const hob_cpu_output *out, uint
     }
 }
 
-static float half_at(const uint8_t *base, size_t index)
-{
-    uint16_t h;
-    memcpy(&h, base + 2 * index, sizeof h);
-    return hob_half_to_float(h);
-}
-
-/* The signed quant at k of lane r in a block of a panel; Q4_1 quants are unsigned. */
-static int quant_at(hob_cpu_kind kind, const uint8_t *block, uint32_t r, uint32_t k)
-{
-    if (kind == HOB_CPU_Q8_0)
-        return (int8_t)block[k / 4 * 64 + r * 4 + k % 4];
-    uint8_t pair = block[k % 16 / 4 * 64 + r * 4 + k % 4];
-    int q = k < 16 ? pair & 15 : pair >> 4;
-    return kind == HOB_CPU_Q4_0 ? q - 8 : q;
-}
-
 static void linear_quantized(const hob_cpu_matrix *w, const hob_cpu_input *x,
                              const hob_cpu_output *out, uint32_t first_panel, uint32_t panel_count,
                              void *scratch)
 {
-    size_t quant_bytes = hob_cpu_quant_bytes(w->kind);
+    const hob_type_info *t = w->type;
     int32_t *q_w = scratch; /* one block, [16][32] */
 
     for (uint32_t panel = first_panel; panel < first_panel + panel_count; panel++) {
-        const uint8_t *quants = w->data + panel * w->panel_bytes;
-        const uint8_t *d_w = quants + w->blocks * quant_bytes, *m_w = d_w + (size_t)w->blocks * 32;
+        const uint8_t *data = w->data + panel * w->panel_bytes;
         for (uint32_t column = 0; column < x->rows; column++) {
             float acc[16] = {0};
             for (uint32_t b = 0; b < w->blocks; b++) {
                 const int8_t *q_x = x->q + column * x->q_stride + b * HOB_QUANT_BLOCK;
-                const hob_cpu_scale *scale = x->scales + column * x->scale_stride + b;
+                const hob_cpu_scale *s_x = x->scales + column * x->scale_stride + b;
                 for (uint32_t i = 0; i < 16 * HOB_QUANT_BLOCK; i++)
-                    q_w[i] = quant_at(w->kind, quants + b * quant_bytes, i / 32, i % 32);
+                    q_w[i] = hob_cpu_value_at(w, data, b, i / 32, i % 32);
                 for (uint32_t r = 0; r < 16; r++) {
-                    int32_t isum = 0;
+                    const hob_cpu_weight_scale s = hob_cpu_scale_at(w, data, b, r);
+                    int32_t halves[2] = {0};
                     for (uint32_t k = 0; k < HOB_QUANT_BLOCK; k++)
-                        isum += q_w[r * 32 + k] * q_x[k];
-                    acc[r] = fmaf(half_at(d_w, b * 16 + r) * scale->d, (float)isum, acc[r]);
-                    if (w->kind == HOB_CPU_Q4_1)
-                        acc[r] = fmaf(half_at(m_w, b * 16 + r), scale->s, acc[r]);
+                        halves[k / 16] += q_w[r * 32 + k] * q_x[k];
+                    int32_t isum = t->group == 16 ? s.sub[0] * halves[0] + s.sub[1] * halves[1]
+                                                  : halves[0] + halves[1];
+                    float d = t->group == 32 ? s.d * (float)s.sub[0] : s.d;
+                    acc[r] = fmaf(d * s_x->d, (float)isum, acc[r]);
+                    if (t->minimum && t->group == 16)
+                        acc[r] =
+                            fmaf(-s.m * s_x->d,
+                                 (float)(s.sub_min[0] * s_x->half[0] + s.sub_min[1] * s_x->half[1]),
+                                 acc[r]);
+                    else if (t->minimum)
+                        acc[r] =
+                            fmaf(t->group ? -(s.m * (float)s.sub_min[0]) : s.m, s_x->s, acc[r]);
                 }
             }
             store_panel(w, out, panel, column, acc);
@@ -88,12 +80,9 @@ static void linear_float(const hob_cpu_matrix *w, const hob_cpu_input *x, const 
             const float *f = x->f32 + column * x->f32_stride;
             float acc[16] = {0};
             for (uint32_t k = 0; k < w->cols; k++) {
-                if (w->kind == HOB_CPU_F32)
-                    memcpy(values, data + (size_t)k * 64, 64);
+                w->type->to_float(data + (size_t)k * 16 * w->type->block_bytes, values, 16);
                 for (uint32_t r = 0; r < 16; r++)
-                    acc[r] =
-                        fmaf(w->kind == HOB_CPU_F32 ? values[r] : half_at(data, (size_t)k * 16 + r),
-                             f[k], acc[r]);
+                    acc[r] = fmaf(values[r], f[k], acc[r]);
             }
             store_panel(w, out, panel, column, acc);
         }
@@ -122,16 +111,20 @@ static void quantize(const float *x, uint32_t blocks, int8_t *q, hob_cpu_scale *
         if (top >= 0x7f800000u || top < HOB_QUANT_TINY) {
             memset(q, 0, 32);
             float d = top >= 0x7f800000u ? hob_bits_float(0x7fc00000u) : 0.0f;
-            scales[b] = (hob_cpu_scale){d, d, 0};
+            scales[b] = (hob_cpu_scale){.d = d, .s = d};
             continue;
         }
         float most = hob_bits_float(top), inverse = 127.0f / most;
-        int32_t total = 0;
+        int32_t half[2] = {0};
         for (int i = 0; i < 32; i++) {
             q[i] = (int8_t)lrintf(x[i] * inverse);
-            total += q[i];
+            half[i / 16] += q[i];
         }
-        scales[b] = (hob_cpu_scale){most / 127.0f, most / 127.0f * (float)total, total};
+        int32_t total = half[0] + half[1];
+        scales[b] = (hob_cpu_scale){most / 127.0f,
+                                    most / 127.0f * (float)total,
+                                    total,
+                                    {(int16_t)half[0], (int16_t)half[1]}};
     }
 }
 
@@ -245,8 +238,6 @@ void hob_cpu_fill_scalar(hob_cpu_kernels *k)
 {
     *k = (hob_cpu_kernels){
         .isa = "scalar",
-        .linear = {linear_quantized, linear_quantized, linear_quantized, linear_float,
-                   linear_float},
         .rms_norm = rms_norm,
         .quantize = quantize,
         .rope = rope,
@@ -261,4 +252,6 @@ void hob_cpu_fill_scalar(hob_cpu_kernels *k)
         .exp_sum = exp_sum,
         .at_least = at_least,
     };
+    for (int kind = 0; kind < HOB_CPU_KINDS; kind++)
+        k->linear[kind] = kind < HOB_CPU_F16 ? linear_quantized : linear_float;
 }

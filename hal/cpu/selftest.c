@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROWS = 48, COLS = 96, COLUMNS = 7, LENGTH = 203 };
+enum { ROWS = 48, COLS = 256, COLUMNS = 7, LENGTH = 203 };
 
 typedef struct golden {
     _Alignas(64) uint8_t weights[ROWS / 16 * COLS * 64];
@@ -36,28 +36,25 @@ static bool linears_agree(const hob_cpu_kernels *k, const hob_cpu_kernels *plain
                           uint32_t *seed)
 {
     for (int kind = 0; kind < HOB_CPU_KINDS; kind++) {
-        hob_cpu_matrix w = {.kind = (hob_cpu_kind)kind,
-                            .rows = ROWS - 5,
-                            .cols = COLS,
-                            .panels = ROWS / 16,
-                            .data = g->weights};
-        w.blocks = kind < HOB_CPU_F16 ? COLS / 32 : 0;
-        w.panel_bytes = kind == HOB_CPU_Q8_0 ? 3 * 544 + 32
-                        : kind < HOB_CPU_F16 ? 3 * 320
-                                             : COLS * 64;
+        hob_cpu_matrix w;
+        if (hob_cpu_matrix_shape(hob_cpu_kind_type((hob_cpu_kind)kind), ROWS - 5, COLS, &w) < 0)
+            return false;
+        w.data = g->weights;
         for (size_t i = 0; i < sizeof g->weights; i++)
             g->weights[i] = (uint8_t)next_random(seed);
         for (uint32_t p = 0; p < w.panels; p++) { /* scales, and float weights, of a usual size */
             uint8_t *panel = g->weights + p * w.panel_bytes;
-            uint16_t *scales = (uint16_t *)(panel + w.blocks * hob_cpu_quant_bytes(w.kind));
-            size_t count = kind < HOB_CPU_F16
-                               ? (w.panel_bytes - w.blocks * hob_cpu_quant_bytes(w.kind)) / 2
-                               : COLS * 16;
-            for (size_t i = 0; i < count; i++)
+            size_t supers = (size_t)(w.blocks >> w.block_shift) * 16,
+                   count = w.blocks ? supers * (w.type->minimum ? 2 : 1) : COLS * 16;
+            uint16_t *halves = (uint16_t *)(panel + w.d_at);
+            for (size_t i = 0; i < count; i++) {
+                float f = next_float(seed);
                 if (kind == HOB_CPU_F32)
-                    ((float *)panel)[i] = next_float(seed);
+                    memcpy(panel + 4 * i, &f, sizeof f);
                 else
-                    scales[i] = hob_float_to_half(next_float(seed));
+                    halves[i] = kind == HOB_CPU_BF16 ? (uint16_t)(hob_float_bits(f) >> 16)
+                                                     : hob_float_to_half(f);
+            }
         }
         for (uint32_t columns = 1; columns <= COLUMNS; columns += 3) {
             hob_cpu_input x = {columns, g->normed, COLS, g->q[0], COLS, g->scales[0], COLS / 32};

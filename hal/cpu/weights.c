@@ -72,23 +72,55 @@ typedef struct pack_job {
     size_t row_bytes;
 } pack_job;
 
-/* One row of quantized blocks into lane r of a panel. */
+/* The codes of one block of 32 into lane r of a panel's planes. */
+static void pack_codes(const hob_type_info *t, const uint8_t *codes, uint8_t *low, uint8_t *high)
+{
+    for (uint32_t k = 0; k < 32; k++) {
+        uint32_t j = k / 4, i = k % 4;
+        uint8_t top = (uint8_t)(codes[k] >> t->low_bits);
+        if (t->low_bits == 4)
+            low[j % 4 * 64 + i] |= (uint8_t)((codes[k] & 15) << j / 4 * 4);
+        else
+            low[j / 4 * 64 + i] |= (uint8_t)((codes[k] & 3) << j % 4 * 2);
+        if (t->high_bits == 1)
+            high[i] |= (uint8_t)(top << j);
+        else if (t->high_bits == 2)
+            high[j / 4 * 64 + i] |= (uint8_t)(top << j % 4 * 2);
+    }
+}
+
+/* One row of quantized blocks into lane r of a panel. Where a block's bytes already lie as a lane wants them (Q4, Q8),
+ * packing is a transposition of 4-byte words. */
 static void pack_quantized(const hob_cpu_matrix *m, const uint8_t *from, uint8_t *panel, uint32_t r)
 {
-    size_t quant_bytes = hob_cpu_quant_bytes(m->kind), words = quant_bytes / 64;
-    uint8_t *d = panel + m->blocks * quant_bytes + 2 * r, *mins = d + (size_t)m->blocks * 32;
+    const hob_type_info *t = m->type;
+    const size_t low_bytes = 64 * (size_t)t->low_bits, high_bytes = 64 * (size_t)t->high_bits;
+    const bool words = t->block_len == 32 && t->high_bits == 0;
 
-    for (uint32_t b = 0; b < m->blocks; b++) {
-        memcpy(d + b * 32, from, 2);
-        from += 2;
-        if (m->kind == HOB_CPU_Q4_1) {
-            memcpy(mins + b * 32, from, 2);
-            from += 2;
+    for (uint32_t b = 0; b < m->blocks; from += t->block_bytes) {
+        hob_block block;
+        uint32_t super = b >> m->block_shift;
+        t->unpack(from, &block);
+        memcpy(panel + m->d_at + super * 32 + 2 * r, &block.d, 2);
+        if (t->minimum)
+            memcpy(panel + m->m_at + super * 32 + 2 * r, &block.m, 2);
+        for (uint32_t k = 0; k < t->block_len; k += 32, b++) {
+            uint8_t *low = panel + b * low_bytes + 4 * r;
+            if (words)
+                for (size_t j = 0; j < low_bytes / 64; j++)
+                    memcpy(low + 64 * j, from + t->block_bytes - low_bytes / 16 + 4 * j, 4);
+            else
+                pack_codes(t, block.codes + k, low, panel + m->high_at + b * high_bytes + 4 * r);
+            for (uint32_t i = 0; t->group && i < 32u / t->group; i++) {
+                uint32_t g = k / t->group + i;
+                uint8_t sub = (uint8_t)block.sub[g];
+                if (t->group == 16 && t->minimum)
+                    sub |= (uint8_t)(block.sub_min[g] << 4);
+                panel[m->sub_at + (b * (32u / t->group) + i) * 16 + r] = sub;
+                if (t->group == 32 && t->minimum)
+                    panel[m->sub_min_at + b * 16 + r] = block.sub_min[g];
+            }
         }
-        uint8_t *to = panel + b * quant_bytes + 4 * r;
-        for (size_t j = 0; j < words; j++)
-            memcpy(to + 64 * j, from + 4 * j, 4);
-        from += 4 * words;
     }
 }
 
@@ -104,7 +136,7 @@ static void pack_panels(void *arg, uint32_t item, uint32_t worker)
         for (uint32_t r = 0; r < HOB_PANEL_ROWS && panel * HOB_PANEL_ROWS + r < m->rows; r++) {
             const uint8_t *from = job->from + (size_t)(panel * HOB_PANEL_ROWS + r) * job->row_bytes;
             uint8_t *to = job->to + panel * m->panel_bytes;
-            size_t each = m->kind == HOB_CPU_F16 ? 2 : 4;
+            size_t each = m->type->block_bytes;
             if (m->blocks)
                 pack_quantized(m, from, to, r);
             else
@@ -113,16 +145,52 @@ static void pack_panels(void *arg, uint32_t item, uint32_t worker)
         }
 }
 
-static int kind_of(hob_type type, hob_cpu_kind *ret)
+static const hob_type kind_types[HOB_CPU_KINDS] = {
+    [HOB_CPU_Q4_0] = HOB_TYPE_Q4_0,     [HOB_CPU_Q4_1] = HOB_TYPE_Q4_1,
+    [HOB_CPU_Q5_0] = HOB_TYPE_Q5_0,     [HOB_CPU_Q5_1] = HOB_TYPE_Q5_1,
+    [HOB_CPU_Q8_0] = HOB_TYPE_Q8_0,     [HOB_CPU_Q2_K] = HOB_TYPE_Q2_K,
+    [HOB_CPU_Q3_K] = HOB_TYPE_Q3_K,     [HOB_CPU_Q4_K] = HOB_TYPE_Q4_K,
+    [HOB_CPU_Q5_K] = HOB_TYPE_Q5_K,     [HOB_CPU_Q6_K] = HOB_TYPE_Q6_K,
+    [HOB_CPU_IQ4_NL] = HOB_TYPE_IQ4_NL, [HOB_CPU_IQ4_XS] = HOB_TYPE_IQ4_XS,
+    [HOB_CPU_F16] = HOB_TYPE_F16,       [HOB_CPU_BF16] = HOB_TYPE_BF16,
+    [HOB_CPU_F32] = HOB_TYPE_F32,
+};
+
+hob_type hob_cpu_kind_type(hob_cpu_kind kind)
 {
-    switch (type) {
-    case HOB_TYPE_F32: *ret = HOB_CPU_F32; return 0;
-    case HOB_TYPE_F16: *ret = HOB_CPU_F16; return 0;
-    case HOB_TYPE_Q4_0: *ret = HOB_CPU_Q4_0; return 0;
-    case HOB_TYPE_Q4_1: *ret = HOB_CPU_Q4_1; return 0;
-    case HOB_TYPE_Q8_0: *ret = HOB_CPU_Q8_0; return 0;
+    return kind_types[kind];
+}
+
+int hob_cpu_matrix_shape(hob_type type, uint32_t rows, uint32_t cols, hob_cpu_matrix *ret)
+{
+    const hob_type_info *t = hob_type_find((uint32_t)type);
+    int kind = 0;
+
+    while (kind < HOB_CPU_KINDS && kind_types[kind] != type)
+        kind++;
+    if (!t || kind == HOB_CPU_KINDS)
+        return HOB_EUNSUPPORTED;
+    hob_cpu_matrix m = {.kind = (hob_cpu_kind)kind,
+                        .type = t,
+                        .rows = rows,
+                        .cols = cols,
+                        .panels = (rows + HOB_PANEL_ROWS - 1) / HOB_PANEL_ROWS};
+    if (t->to_float) {
+        m.panel_bytes = (size_t)cols * 16 * t->block_bytes;
+    } else {
+        m.blocks = cols / 32;
+        m.block_shift = t->block_len == 32 ? 0 : 3;
+        size_t blocks = m.blocks, scales = (blocks >> m.block_shift) * 32;
+        m.high_at = blocks * 64 * t->low_bits;
+        m.d_at = m.high_at + blocks * 64 * t->high_bits;
+        m.m_at = m.d_at + scales;
+        m.sub_at = m.m_at + (t->minimum ? scales : 0);
+        m.sub_min_at = m.sub_at + (t->group ? blocks * (32u / t->group) * 16 : 0);
+        m.panel_bytes = m.sub_min_at + (t->group == 32 && t->minimum ? blocks * 16 : 0);
     }
-    return HOB_EUNSUPPORTED;
+    m.panel_bytes = (m.panel_bytes + 63) / 64 * 64;
+    *ret = m;
+    return 0;
 }
 
 int hob_cpu_weight_upload(hob_device *base, hob_type type, uint32_t rows, uint32_t cols,
@@ -130,10 +198,10 @@ int hob_cpu_weight_upload(hob_device *base, hob_type type, uint32_t rows, uint32
 {
     hob_cpu_device *dev = (hob_cpu_device *)base;
     const hob_type_info *info = hob_type_find(type);
-    hob_cpu_kind kind;
+    hob_cpu_matrix shape;
     size_t row_bytes, all_bytes;
 
-    if (!info || kind_of(type, &kind) < 0)
+    if (!info || hob_cpu_matrix_shape(type, 1, info->block_len, &shape) < 0)
         return hob_fail(diag, HOB_EUNSUPPORTED,
                         "weight type %d: the CPU device has no kernel for it", (int)type);
     if (rows == 0 || cols == 0 || cols % info->block_len || cols > 1u << 20 || rows > 1u << 28)
@@ -152,15 +220,11 @@ int hob_cpu_weight_upload(hob_device *base, hob_type type, uint32_t rows, uint32
     w->type = type;
     hob_cpu_matrix *m = &w->matrix;
     bool vector = type == HOB_TYPE_F32 && rows == 1;
-    *m = (hob_cpu_matrix){.kind = kind, .rows = rows, .cols = cols, .panels = (rows + 15) / 16};
-    if (info->block_len > 1) {
-        m->blocks = cols / 32;
-        m->panel_bytes =
-            m->blocks * (hob_cpu_quant_bytes(kind) + (kind == HOB_CPU_Q4_1 ? 64u : 32u));
-    } else {
-        m->panel_bytes = (size_t)cols * 16 * info->block_bytes;
+    int rc = hob_cpu_matrix_shape(type, rows, cols, m);
+    if (rc < 0) {
+        free(w);
+        return rc;
     }
-    m->panel_bytes = (m->panel_bytes + 63) / 64 * 64;
     if (vector) {
         w->bytes = ((size_t)cols * 4 + 63) / 64 * 64;
     } else if (!hob_mul_size(m->panel_bytes, m->panels, &w->bytes)) {
@@ -205,12 +269,52 @@ static float half_at(const uint8_t *base, size_t index)
     return hob_half_to_float(h);
 }
 
+int hob_cpu_value_at(const hob_cpu_matrix *m, const uint8_t *panel, uint32_t b, uint32_t r,
+                     uint32_t k)
+{
+    const hob_type_info *t = m->type;
+    const uint32_t j = k / 4, at = 4 * r + k % 4;
+    const uint8_t *low = panel + (size_t)b * 64 * t->low_bits + at,
+                  *high = panel + m->high_at + (size_t)b * 64 * t->high_bits + at;
+    int code;
+
+    if (t->low_bits == 8)
+        code = low[64 * j];
+    else if (t->low_bits == 4)
+        code = low[j % 4 * 64] >> j / 4 * 4 & 15;
+    else
+        code = low[j / 4 * 64] >> j % 4 * 2 & 3;
+    if (t->high_bits == 1)
+        code |= (*high >> j & 1) << t->low_bits;
+    else if (t->high_bits == 2)
+        code |= (high[j / 4 * 64] >> j % 4 * 2 & 3) << t->low_bits;
+    return hob_code_value(t, (uint8_t)code);
+}
+
+hob_cpu_weight_scale hob_cpu_scale_at(const hob_cpu_matrix *m, const uint8_t *panel, uint32_t b,
+                                      uint32_t r)
+{
+    const hob_type_info *t = m->type;
+    const uint32_t super = b >> m->block_shift;
+    hob_cpu_weight_scale s = {.d = half_at(panel + m->d_at, super * 16 + r), .sub = {1, 1}};
+
+    if (t->minimum)
+        s.m = half_at(panel + m->m_at, super * 16 + r);
+    for (uint32_t i = 0; t->group && i < 2; i++) {
+        const uint8_t *sub = panel + m->sub_at + (t->group == 32 ? b : b * 2 + i) * 16 + r;
+        const bool shared = t->group == 16 && t->minimum;
+        s.sub[i] = shared ? *sub & 15 : (int8_t)*sub;
+        if (t->minimum)
+            s.sub_min[i] = shared ? *sub >> 4 : (int8_t)panel[m->sub_min_at + b * 16 + r];
+    }
+    return s;
+}
+
 void hob_cpu_weight_row(const hob_weight *w, uint32_t row, float scale, float *ret)
 {
     const hob_cpu_matrix *m = &w->matrix;
-    uint32_t r = row % HOB_PANEL_ROWS;
+    const uint32_t r = row % HOB_PANEL_ROWS;
     const uint8_t *panel = m->data + row / HOB_PANEL_ROWS * m->panel_bytes;
-    size_t quant_bytes = hob_cpu_quant_bytes(m->kind);
 
     if (w->vector) {
         for (uint32_t k = 0; k < m->cols; k++)
@@ -218,30 +322,21 @@ void hob_cpu_weight_row(const hob_weight *w, uint32_t row, float scale, float *r
         return;
     }
     if (m->blocks == 0) {
+        const size_t each = m->type->block_bytes;
         for (uint32_t k = 0; k < m->cols; k++) {
             float f;
-            if (m->kind == HOB_CPU_F16)
-                f = half_at(panel, (size_t)k * 16 + r);
-            else
-                memcpy(&f, panel + ((size_t)k * 16 + r) * 4, 4);
+            m->type->to_float(panel + ((size_t)k * 16 + r) * each, &f, 1);
             ret[k] = f * scale;
         }
         return;
     }
-    const uint8_t *d_at = panel + m->blocks * quant_bytes, *m_at = d_at + (size_t)m->blocks * 32;
     for (uint32_t b = 0; b < m->blocks; b++, ret += 32) {
-        const uint8_t *q = panel + b * quant_bytes + 4 * r;
-        float d = half_at(d_at, b * 16 + r),
-              low = m->kind == HOB_CPU_Q4_1 ? half_at(m_at, b * 16 + r) : 0.0f;
-        int bias = m->kind == HOB_CPU_Q4_0 ? 8 : 0;
+        const hob_cpu_weight_scale s = hob_cpu_scale_at(m, panel, b, r);
         for (uint32_t k = 0; k < 32; k++) {
-            int v;
-            if (m->kind == HOB_CPU_Q8_0)
-                v = (int8_t)q[k / 4 * 64 + k % 4];
-            else
-                v = (k < 16 ? q[k / 4 * 64 + k % 4] & 15 : q[(k - 16) / 4 * 64 + k % 4] >> 4) -
-                    bias;
-            ret[k] = (d * (float)v + low) * scale;
+            float v = s.d * (float)s.sub[k / 16] * (float)hob_cpu_value_at(m, panel, b, r, k);
+            if (m->type->minimum)
+                v += m->type->group ? -(s.m * (float)s.sub_min[k / 16]) : s.m;
+            ret[k] = v * scale;
         }
     }
 }

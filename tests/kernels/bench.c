@@ -31,21 +31,12 @@ static double thread_seconds(void)
         }                                                                                          \
     } while (0)
 
-static const char *const kind_names[HOB_CPU_KINDS] = {"Q4_0", "Q4_1", "Q8_0", "F16", "F32"};
-
 static void bench_linear(const hob_cpu_kernels *k, hob_cpu_kind kind, uint32_t rows, uint32_t cols,
                          uint32_t columns)
 {
-    hob_cpu_matrix w = {.kind = kind,
-                        .rows = rows,
-                        .cols = cols,
-                        .panels = rows / 16,
-                        .blocks = kind < HOB_CPU_F16 ? cols / 32 : 0};
-    w.panel_bytes = kind == HOB_CPU_F32 ? cols * 64
-                    : kind == HOB_CPU_F16
-                        ? cols * 32
-                        : w.blocks * (hob_cpu_quant_bytes(kind) + (kind == HOB_CPU_Q4_1 ? 64 : 32));
-    w.panel_bytes = (w.panel_bytes + 63) / 64 * 64;
+    hob_cpu_matrix w;
+    if (hob_cpu_matrix_shape(hob_cpu_kind_type(kind), rows, cols, &w) < 0)
+        abort();
     uint8_t *data = aligned_alloc(64, w.panel_bytes * w.panels);
     float *x = aligned_alloc(64, (size_t)columns * cols * 4),
           *y = aligned_alloc(64, (size_t)columns * rows * 4);
@@ -65,9 +56,8 @@ static void bench_linear(const hob_cpu_kernels *k, hob_cpu_kind kind, uint32_t r
     hob_cpu_input in = {columns, x, cols, q, cols, scales, cols / 32};
     hob_cpu_output out = {y, rows, NULL, false};
     BEST(seconds, k->linear[kind](&w, &in, &out, 0, w.panels, scratch));
-    printf("  linear %-5s %5ux%-5u %4u columns %8.1f us %7.1f GMAC/s %6.1f GB/s\n",
-           kind_names[kind], rows, cols, columns, seconds * 1e6,
-           (double)rows * cols * columns / seconds * 1e-9,
+    printf("  linear %-6s %5ux%-5u %4u columns %8.1f us %7.1f GMAC/s %6.1f GB/s\n", w.type->name,
+           rows, cols, columns, seconds * 1e6, (double)rows * cols * columns / seconds * 1e-9,
            (double)w.panel_bytes * w.panels / seconds * 1e-9);
     free(data);
     free(x);
@@ -142,10 +132,10 @@ void run_bench(const char *op, int only_tier)
         hob_cpu_kernels_fill((hob_cpu_tier)tier, &k);
         if (!op || strcmp(op, "linear") == 0)
             for (int kind = 0; kind < HOB_CPU_KINDS; kind++) {
-                bench_linear(&k, (hob_cpu_kind)kind, 1536, 576, 1);
-                bench_linear(&k, (hob_cpu_kind)kind, 1536, 576, 8);
-                bench_linear(&k, (hob_cpu_kind)kind, 1536, 576, 512);
-                bench_linear(&k, (hob_cpu_kind)kind, 576, 1536, 512);
+                bench_linear(&k, (hob_cpu_kind)kind, 1536, 768, 1);
+                bench_linear(&k, (hob_cpu_kind)kind, 1536, 768, 8);
+                bench_linear(&k, (hob_cpu_kind)kind, 1536, 768, 512);
+                bench_linear(&k, (hob_cpu_kind)kind, 768, 1536, 512);
                 if (kind == HOB_CPU_Q8_0)
                     bench_linear(&k, (hob_cpu_kind)kind, 49152, 576, 1);
             }

@@ -45,7 +45,7 @@ static hob_weight *table_of(hob_device *dev, const float *x, uint32_t rows, uint
 
 static void linear_type(check *c, hob_type type)
 {
-    enum { ROWS = 83, COLS = 160, COUNT = 13 };
+    enum { ROWS = 83, COLS = 256, COUNT = 13 };
     size_t bytes;
     float *values, x[COUNT * COLS], norm[COLS], bias[ROWS], got[COUNT * ROWS], alone[ROWS],
         embedded[COUNT * COLS];
@@ -153,8 +153,18 @@ static void linear_type(check *c, hob_type type)
     }
 DEVICE_LINEAR(q4_0, HOB_TYPE_Q4_0)
 DEVICE_LINEAR(q4_1, HOB_TYPE_Q4_1)
+DEVICE_LINEAR(q5_0, HOB_TYPE_Q5_0)
+DEVICE_LINEAR(q5_1, HOB_TYPE_Q5_1)
 DEVICE_LINEAR(q8_0, HOB_TYPE_Q8_0)
+DEVICE_LINEAR(q2_k, HOB_TYPE_Q2_K)
+DEVICE_LINEAR(q3_k, HOB_TYPE_Q3_K)
+DEVICE_LINEAR(q4_k, HOB_TYPE_Q4_K)
+DEVICE_LINEAR(q5_k, HOB_TYPE_Q5_K)
+DEVICE_LINEAR(q6_k, HOB_TYPE_Q6_K)
+DEVICE_LINEAR(iq4_nl, HOB_TYPE_IQ4_NL)
+DEVICE_LINEAR(iq4_xs, HOB_TYPE_IQ4_XS)
 DEVICE_LINEAR(f16, HOB_TYPE_F16)
+DEVICE_LINEAR(bf16, HOB_TYPE_BF16)
 DEVICE_LINEAR(f32, HOB_TYPE_F32)
 
 enum { LENGTH = 101, HEADS = 6, KV_HEADS = 2, DIM = 48, WINDOW = 37, ARENA_BLOCKS = 16 };
@@ -396,8 +406,18 @@ static void candidates(check *c)
 const check_case device_cases[] = {
     {"device-linear", "Q4_0", device_linear_q4_0},
     {"device-linear", "Q4_1", device_linear_q4_1},
+    {"device-linear", "Q5_0", device_linear_q5_0},
+    {"device-linear", "Q5_1", device_linear_q5_1},
     {"device-linear", "Q8_0", device_linear_q8_0},
+    {"device-linear", "Q2_K", device_linear_q2_k},
+    {"device-linear", "Q3_K", device_linear_q3_k},
+    {"device-linear", "Q4_K", device_linear_q4_k},
+    {"device-linear", "Q5_K", device_linear_q5_k},
+    {"device-linear", "Q6_K", device_linear_q6_k},
+    {"device-linear", "IQ4_NL", device_linear_iq4_nl},
+    {"device-linear", "IQ4_XS", device_linear_iq4_xs},
     {"device-linear", "F16", device_linear_f16},
+    {"device-linear", "BF16", device_linear_bf16},
     {"device-linear", "F32", device_linear_f32},
     {"device-attend", "F16", attention_f16},
     {"device-attend", "Q8_0", attention_q8_0},

@@ -9,45 +9,55 @@
 static const uint32_t tails[] = {1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 15, 16, 17, 24, 31, 32, 33};
 enum { TAILS = sizeof tails / sizeof tails[0] };
 
-static hob_type type_of(hob_cpu_kind kind)
-{
-    static const hob_type types[HOB_CPU_KINDS] = {HOB_TYPE_Q4_0, HOB_TYPE_Q4_1, HOB_TYPE_Q8_0,
-                                                  HOB_TYPE_F16, HOB_TYPE_F32};
-    return types[kind];
-}
-
 /* Panels as kernels.h describes them, packed value by value from GGUF rows. */
 static uint8_t *pack(hob_cpu_kind kind, const uint8_t *rows, uint32_t row_count, uint32_t cols,
                      hob_cpu_matrix *ret)
 {
-    const hob_type_info *info = hob_type_find(type_of(kind));
-    size_t row_bytes = cols / info->block_len * info->block_bytes,
-           quant_bytes = hob_cpu_quant_bytes(kind);
-    hob_cpu_matrix m = {
-        .kind = kind, .rows = row_count, .cols = cols, .panels = (row_count + 15) / 16};
-
-    m.blocks = info->block_len > 1 ? cols / 32 : 0;
-    m.panel_bytes = m.blocks ? m.blocks * (quant_bytes + (kind == HOB_CPU_Q4_1 ? 64 : 32))
-                             : (size_t)cols * 16 * info->block_bytes;
-    m.panel_bytes = (m.panel_bytes + 63) / 64 * 64;
+    hob_cpu_matrix m;
+    if (hob_cpu_matrix_shape(hob_cpu_kind_type(kind), row_count, cols, &m) < 0)
+        abort();
+    const hob_type_info *t = m.type;
+    const uint32_t subs = t->group ? 32u / t->group : 0;
+    const size_t row_bytes = (size_t)cols / t->block_len * t->block_bytes;
     uint8_t *data = aligned_alloc(64, m.panel_bytes * m.panels);
     if (!data)
         abort();
     memset(data, 0, m.panel_bytes * m.panels);
     for (uint32_t row = 0; row < row_count; row++) {
         uint8_t *panel = data + row / 16 * m.panel_bytes;
+        const uint8_t *from = rows + row * row_bytes;
         uint32_t r = row % 16;
         for (uint32_t k = 0; m.blocks == 0 && k < cols; k++)
-            memcpy(panel + ((size_t)k * 16 + r) * info->block_bytes,
-                   rows + row * row_bytes + k * info->block_bytes, info->block_bytes);
-        for (uint32_t b = 0; b < m.blocks; b++) {
-            const uint8_t *block = rows + row * row_bytes + b * info->block_bytes,
-                          *q = block + (kind == HOB_CPU_Q4_1 ? 4 : 2);
-            memcpy(panel + m.blocks * quant_bytes + (b * 16 + r) * 2, block, 2);
-            if (kind == HOB_CPU_Q4_1)
-                memcpy(panel + m.blocks * (quant_bytes + 32) + (b * 16 + r) * 2, block + 2, 2);
-            for (uint32_t i = 0; i < quant_bytes / 16; i++)
-                panel[b * quant_bytes + i / 4 * 64 + r * 4 + i % 4] = q[i];
+            memcpy(panel + ((size_t)k * 16 + r) * t->block_bytes, from + k * t->block_bytes,
+                   t->block_bytes);
+        for (uint32_t k = 0; m.blocks && k < cols; k++) {
+            hob_block block;
+            t->unpack(from + (size_t)(k / t->block_len) * t->block_bytes, &block);
+            uint32_t in = k % t->block_len, super = k / t->block_len, b = k / 32, j = k % 32 / 4;
+            uint8_t low = block.codes[in] & (uint8_t)((1 << t->low_bits) - 1),
+                    high = (uint8_t)(block.codes[in] >> t->low_bits);
+            uint8_t *low_at = panel + (size_t)b * t->low_bits * 64 + 4 * r + k % 4,
+                    *high_at = panel + m.high_at + (size_t)b * t->high_bits * 64 + 4 * r + k % 4;
+            switch (t->low_bits) {
+            case 8: low_at[64 * j] = low; break;
+            case 4: low_at[64 * (j & 3)] |= (uint8_t)(j < 4 ? low : low << 4); break;
+            default: low_at[64 * (j >> 2)] |= (uint8_t)(low << 2 * (j & 3)); break;
+            }
+            if (t->high_bits == 1)
+                *high_at |= (uint8_t)(high << j);
+            if (t->high_bits == 2)
+                high_at[64 * (j >> 2)] |= (uint8_t)(high << 2 * (j & 3));
+            memcpy(panel + m.d_at + (super * 16 + r) * 2, &block.d, 2);
+            if (t->minimum)
+                memcpy(panel + m.m_at + (super * 16 + r) * 2, &block.m, 2);
+            if (!subs)
+                continue;
+            uint8_t *sub_at = panel + m.sub_at + (size_t)(k / t->group) * 16 + r;
+            *sub_at = (uint8_t)block.sub[in / t->group];
+            if (kind == HOB_CPU_Q2_K)
+                *sub_at |= (uint8_t)(block.sub_min[in / t->group] << 4);
+            else if (t->minimum)
+                panel[m.sub_min_at + (size_t)b * 16 + r] = block.sub_min[in / t->group];
         }
     }
     m.data = data;
@@ -63,7 +73,7 @@ static void linear_shape(check *c, hob_cpu_kind kind, uint32_t rows, uint32_t co
     float *values, *x = malloc(columns * stride * sizeof *x), bias[256];
     int8_t *q = malloc(columns * stride);
     hob_cpu_scale *scales = malloc(columns * (scale_stride + 1) * sizeof *scales);
-    uint8_t *gguf = random_rows(c, type_of(kind), rows, cols, &bytes, &values);
+    uint8_t *gguf = random_rows(c, hob_cpu_kind_type(kind), rows, cols, &bytes, &values);
     void *scratch = aligned_alloc(64, (hob_cpu_scratch_bytes(cols) + 63) / 64 * 64);
     hob_cpu_matrix w;
     uint8_t *panels = pack(kind, gguf, rows, cols, &w);
@@ -121,15 +131,15 @@ static void linear_shape(check *c, hob_cpu_kind kind, uint32_t rows, uint32_t co
 static void linear_kind(check *c, hob_cpu_kind kind)
 {
     static const uint32_t row_counts[] = {1, 15, 16, 17, 31, 32, 33, 48, 65};
+    const uint32_t unit = hob_type_find((uint32_t)hob_cpu_kind_type(kind))->block_len;
 
     for (size_t i = 0; i < sizeof row_counts / sizeof row_counts[0]; i++)
-        linear_shape(c, kind, row_counts[i],
-                     kind < HOB_CPU_F16 ? 32 + 32 * random_below(c, 5) : 1 + random_below(c, 100),
+        linear_shape(c, kind, row_counts[i], unit + unit * random_below(c, unit == 1 ? 100 : 5),
                      1 + random_below(c, 20));
     for (uint32_t columns = 1; columns <= 20; columns++)
-        linear_shape(c, kind, 33, 96, columns);
-    linear_shape(c, kind, 48, 2080, 3);
-    linear_shape(c, kind, 40, 1056, 40);
+        linear_shape(c, kind, 33, unit == 256 ? 256 : 96, columns);
+    linear_shape(c, kind, 48, unit == 256 ? 2048 : 2080, 3);
+    linear_shape(c, kind, 40, unit == 256 ? 1024 : 1056, 40);
 }
 
 #define LINEAR(name, kind)                                                                         \
@@ -139,8 +149,18 @@ static void linear_kind(check *c, hob_cpu_kind kind)
     }
 LINEAR(q4_0, HOB_CPU_Q4_0)
 LINEAR(q4_1, HOB_CPU_Q4_1)
+LINEAR(q5_0, HOB_CPU_Q5_0)
+LINEAR(q5_1, HOB_CPU_Q5_1)
 LINEAR(q8_0, HOB_CPU_Q8_0)
+LINEAR(q2_k, HOB_CPU_Q2_K)
+LINEAR(q3_k, HOB_CPU_Q3_K)
+LINEAR(q4_k, HOB_CPU_Q4_K)
+LINEAR(q5_k, HOB_CPU_Q5_K)
+LINEAR(q6_k, HOB_CPU_Q6_K)
+LINEAR(iq4_nl, HOB_CPU_IQ4_NL)
+LINEAR(iq4_xs, HOB_CPU_IQ4_XS)
 LINEAR(f16, HOB_CPU_F16)
+LINEAR(bf16, HOB_CPU_BF16)
 LINEAR(f32, HOB_CPU_F32)
 
 /* Runs `call` with t and y for the scalar tier and the one under test, and compares; got is y of the latter. */
@@ -446,8 +466,18 @@ static void check_logits(check *c)
 const check_case kernel_cases[] = {
     {"linear", "Q4_0", linear_q4_0},
     {"linear", "Q4_1", linear_q4_1},
+    {"linear", "Q5_0", linear_q5_0},
+    {"linear", "Q5_1", linear_q5_1},
     {"linear", "Q8_0", linear_q8_0},
+    {"linear", "Q2_K", linear_q2_k},
+    {"linear", "Q3_K", linear_q3_k},
+    {"linear", "Q4_K", linear_q4_k},
+    {"linear", "Q5_K", linear_q5_k},
+    {"linear", "Q6_K", linear_q6_k},
+    {"linear", "IQ4_NL", linear_iq4_nl},
+    {"linear", "IQ4_XS", linear_iq4_xs},
     {"linear", "F16", linear_f16},
+    {"linear", "BF16", linear_bf16},
     {"linear", "F32", linear_f32},
     {"rms_norm", "f32", check_rms_norm},
     {"quantize", "f32", check_quantize},
