@@ -2,18 +2,12 @@
  *
  * BPE in O(n log n): symbols are a doubly linked list in an array; possible merges are in a binary
  * heap ordered by (rank, position), so that the best and leftmost one is on top. A merge that a
- * neighbor's merge made stale is recognized when it is taken out: the rank names the pair of ids
- * that must still stand there. See bpe.h. */
+ * neighbor's merge made stale is recognized when it is taken out: the two that stand there now have
+ * another rank, or none. See bpe.h. */
 #include "models/bpe.h"
 
 #include <string.h>
 
-struct hob_bpe_symbol {
-    uint32_t id;
-    uint32_t prev, next; /* positions; NO_SYMBOL at the ends */
-};
-
-#define NO_SYMBOL UINT32_MAX
 #define DEAD_SYMBOL (UINT32_MAX - 1) /* an id that no token has: merged into its left neighbor */
 
 int hob_bpe_index(hob_bpe *b)
@@ -41,12 +35,12 @@ void hob_bpe_work_free(hob_bpe_work *w)
     *w = (hob_bpe_work){0};
 }
 
-static int reserve(hob_bpe_work *w, size_t len)
+int hob_bpe_reserve(hob_bpe_work *w, size_t count)
 {
     size_t capacity = w->capacity ? w->capacity : 256;
-    if (len <= w->capacity)
+    if (count <= w->capacity)
         return 0;
-    while (capacity < len)
+    while (capacity < count)
         capacity *= 2;
     free(w->symbols);
     free(w->heap);
@@ -89,58 +83,73 @@ static uint64_t heap_pop(hob_bpe_work *w)
     return top;
 }
 
-/* The rank of merging the symbols at left and right, or NONE. */
-static uint32_t rank_of(const hob_bpe *b, const struct hob_bpe_symbol *s, uint32_t left,
-                        uint32_t right)
+static inline void merge_symbols(hob_bpe_work *w, uint32_t count, hob_bpe_join_fn *join,
+                                 void *context)
 {
-    return hob_intmap_find(&b->ranks, (uint64_t)s[left].id << 32 | s[right].id);
-}
-
-int hob_bpe_encode(const hob_bpe *b, hob_bpe_work *w, const char *piece, size_t len,
-                   int (*push)(void *context, uint32_t id), void *context)
-{
-    int r = reserve(w, len);
-    if (r < 0)
-        return r;
-    struct hob_bpe_symbol *s = w->symbols;
-    uint32_t count = (uint32_t)len;
-    for (uint32_t i = 0; i < count; i++)
-        s[i] = (struct hob_bpe_symbol){.id = b->byte_ids[(unsigned char)piece[i]],
-                                       .prev = i ? i - 1 : NO_SYMBOL,
-                                       .next = i + 1 < count ? i + 1 : NO_SYMBOL};
+    hob_bpe_symbol *s = w->symbols;
     w->heap_count = 0;
-    for (uint32_t i = 0; i + 1 < count; i++) {
-        uint32_t rank = rank_of(b, s, i, i + 1);
-        if (rank != HOB_INTMAP_NONE)
-            w->heap[w->heap_count++] = (uint64_t)rank << 32 | i;
+    for (uint32_t i = 0; i < count; i++) {
+        s[i].prev = i ? i - 1 : HOB_BPE_NONE;
+        s[i].next = i + 1 < count ? i + 1 : HOB_BPE_NONE;
+        if (i + 1 == count)
+            break;
+        hob_bpe_joined j = join(context, s[i].id, s[i + 1].id);
+        if (j.rank != HOB_BPE_NONE)
+            w->heap[w->heap_count++] = (uint64_t)j.rank << 32 | i;
     }
     for (size_t i = w->heap_count / 2; i-- > 0;)
         sift_down(w->heap, w->heap_count, i);
 
     /* Each merge takes one entry out and puts at most two in, and there are fewer merges than
-     * symbols: the heap never holds more than 2 * len. */
+     * symbols: the heap never holds more than 2 * count. */
     while (w->heap_count) {
         uint64_t top = heap_pop(w);
         uint32_t left = (uint32_t)top, right = s[left].next;
-        const hob_bpe_merge *m = &b->merges[top >> 32];
-        if (s[left].id != m->left || right == NO_SYMBOL || s[right].id != m->right)
+        if (s[left].id == DEAD_SYMBOL || right == HOB_BPE_NONE)
             continue;
-        s[left].id = m->result;
+        hob_bpe_joined j = join(context, s[left].id, s[right].id);
+        if (j.rank != top >> 32)
+            continue;
+        s[left].id = j.id;
         s[left].next = s[right].next;
         s[right].id = DEAD_SYMBOL;
-        if (s[left].next != NO_SYMBOL) {
+        if (s[left].next != HOB_BPE_NONE) {
             s[s[left].next].prev = left;
-            uint32_t rank = rank_of(b, s, left, s[left].next);
-            if (rank != HOB_INTMAP_NONE)
-                heap_push(w, (uint64_t)rank << 32 | left);
+            j = join(context, s[left].id, s[s[left].next].id);
+            if (j.rank != HOB_BPE_NONE)
+                heap_push(w, (uint64_t)j.rank << 32 | left);
         }
-        if (s[left].prev != NO_SYMBOL) {
-            uint32_t rank = rank_of(b, s, s[left].prev, left);
-            if (rank != HOB_INTMAP_NONE)
-                heap_push(w, (uint64_t)rank << 32 | s[left].prev);
+        if (s[left].prev != HOB_BPE_NONE) {
+            j = join(context, s[s[left].prev].id, s[left].id);
+            if (j.rank != HOB_BPE_NONE)
+                heap_push(w, (uint64_t)j.rank << 32 | s[left].prev);
         }
     }
-    for (uint32_t i = 0; i != NO_SYMBOL; i = s[i].next)
+}
+
+void hob_bpe_merge_symbols(hob_bpe_work *w, uint32_t count, hob_bpe_join_fn *join, void *context)
+{
+    merge_symbols(w, count, join, context);
+}
+
+static inline hob_bpe_joined join_by_table(void *context, uint32_t left, uint32_t right)
+{
+    const hob_bpe *b = context;
+    uint32_t rank = hob_intmap_find(&b->ranks, (uint64_t)left << 32 | right);
+    return (hob_bpe_joined){rank, rank == HOB_INTMAP_NONE ? 0 : b->merges[rank].result};
+}
+
+int hob_bpe_encode(const hob_bpe *b, hob_bpe_work *w, const char *piece, size_t len,
+                   int (*push)(void *context, uint32_t id), void *context)
+{
+    int r = hob_bpe_reserve(w, len);
+    if (r < 0)
+        return r;
+    hob_bpe_symbol *s = w->symbols;
+    for (size_t i = 0; i < len; i++)
+        s[i].id = b->byte_ids[(unsigned char)piece[i]];
+    merge_symbols(w, (uint32_t)len, join_by_table, (void *)(uintptr_t)b);
+    for (uint32_t i = 0; i != HOB_BPE_NONE; i = s[i].next)
         if (s[i].id != UINT32_MAX && (r = push(context, s[i].id)) < 0)
             return r;
     return 0;

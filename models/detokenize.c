@@ -44,6 +44,11 @@ size_t hob_detokenize(const hob_tokenizer *t, hob_detokenizer *d, uint32_t id, b
     size_t used = 0;
     if (hob_tokenizer_is_control(t, id) && !special)
         return 0;
+    if (d->drops_space && piece.len && !hob_tokenizer_is_control(t, id)) {
+        d->drops_space = false;
+        if (piece.data[0] == ' ' && (t->adds_space || t->kind == HOB_TOKENIZER_WORDPIECE))
+            piece = (hob_string){piece.data + 1, piece.len - 1};
+    }
     for (size_t i = 0; i < piece.len; i++)
         used = feed(d, piece.data[i], ret, used, ret_cap);
     return used;

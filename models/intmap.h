@@ -3,7 +3,8 @@
  * A small open-addressing map from 64-bit keys to 32-bit values, linear probing, at most half full.
  * Used where a lookup happens for every byte or token: merge ranks, the trie of special tokens,
  * token counts. UINT32_MAX marks an empty slot and is therefore no value. Zero-initialize; nothing
- * is allocated until the first insert. Thread: whoever owns it. */
+ * is allocated until the first insert. Where a file chooses the keys, set `secret` before it, so
+ * that none can be chosen to collide. Thread: whoever owns it. */
 #ifndef HOB_MODELS_INTMAP_H
 #define HOB_MODELS_INTMAP_H
 
@@ -22,19 +23,22 @@ typedef struct hob_intmap {
     hob_intmap_slot *slots;
     size_t capacity; /* a power of two, or 0 */
     size_t count;
+    uint64_t secret[2];
 } hob_intmap;
 
-static inline size_t hob_intmap_mix(uint64_t key)
+/* A folded 64 by 64 bit product, twice, of the key and the secret. */
+static inline size_t hob_intmap_mix(const uint64_t secret[2], uint64_t key)
 {
-    key = (key ^ (key >> 32)) * 0x9E3779B97F4A7C15u;
-    key = (key ^ (key >> 29)) * 0xBF58476D1CE4E5B9u;
-    return (size_t)(key ^ (key >> 32));
+    __uint128_t p =
+        (__uint128_t)(key ^ secret[0] ^ 0x9E3779B97F4A7C15u) * (secret[1] ^ 0xBF58476D1CE4E5B9u);
+    p = (__uint128_t)((uint64_t)p ^ (uint64_t)(p >> 64)) * 0x94D049BB133111EBu;
+    return (size_t)((uint64_t)p ^ (uint64_t)(p >> 64));
 }
 
 /* The slot that holds key, or the empty slot where it belongs. capacity must not be 0. */
 static inline hob_intmap_slot *hob_intmap_slot_of(const hob_intmap *m, uint64_t key)
 {
-    size_t i = hob_intmap_mix(key) & (m->capacity - 1);
+    size_t i = hob_intmap_mix(m->secret, key) & (m->capacity - 1);
     while (m->slots[i].value != HOB_INTMAP_NONE && m->slots[i].key != key)
         i = (i + 1) & (m->capacity - 1);
     return &m->slots[i];
@@ -56,7 +60,8 @@ static inline HOB_MUST_CHECK int hob_intmap_reserve(hob_intmap *m, size_t count)
     }
     if (capacity <= m->capacity)
         return 0;
-    hob_intmap next = {.capacity = capacity, .count = m->count};
+    hob_intmap next = {
+        .capacity = capacity, .count = m->count, .secret = {m->secret[0], m->secret[1]}};
     next.slots = calloc(capacity, sizeof *next.slots);
     if (!next.slots)
         return HOB_ENOMEM;

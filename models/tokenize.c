@@ -4,9 +4,10 @@
  *
  * One pass looks at every byte that may begin a control or user-defined token and takes the longest
  * one there; the text between two of them is one fragment, whatever trust ranges it spans. A
- * fragment is cut where it is not UTF-8, the rest is pre-tokenized, and each piece goes through BPE
- * straight into the ids: nothing is allocated for a token or a piece. A byte for which the
- * vocabulary has no token is dropped, since the only id left for it would be a control token. */
+ * fragment is cut where it is not UTF-8 and the rest goes through the model's algorithm straight
+ * into the ids: nothing is allocated for a token or a piece. For byte-level BPE that is the
+ * pre-tokenizer and BPE on each of its pieces; a byte for which such a vocabulary has no token is
+ * dropped, since the only id left for it would be a control token. */
 #include "models/tokenizer_private.h"
 
 #include <stdlib.h>
@@ -23,6 +24,8 @@ typedef struct tokenizing {
     size_t len;        /* of the whole text */
     hob_pretokenizing *run;
     hob_bpe_work work;
+    hob_spm_work spm;
+    bool space; /* SentencePiece: the next fragment gets a space in front */
     hob_diag *diag;
 } tokenizing;
 
@@ -62,22 +65,11 @@ static int push(void *context, uint32_t id)
     return hob_ids_push(k->ids, id);
 }
 
-static uint32_t find_piece(const hob_tokenizer *t, const char *piece, size_t len)
-{
-    size_t i = (size_t)hob_hash(t->secret, piece, len) & t->by_piece_mask;
-    for (; t->by_piece[i] != HOB_TOKEN_NONE; i = (i + 1) & t->by_piece_mask) {
-        hob_string other = hob_tokenizer_piece(t, t->by_piece[i]);
-        if (other.len == len && memcmp(other.data, piece, len) == 0)
-            break;
-    }
-    return t->by_piece[i];
-}
-
 static int encode_piece(void *context, const char *piece, size_t len)
 {
     tokenizing *k = context;
     if (k->t->by_piece && len <= k->t->longest_piece) {
-        uint32_t id = find_piece(k->t, piece, len);
+        uint32_t id = hob_tokenizer_find(k->t, piece, len);
         if (id != HOB_TOKEN_NONE)
             return push(k, id);
     }
@@ -87,6 +79,11 @@ static int encode_piece(void *context, const char *piece, size_t len)
 /* Valid UTF-8. */
 static int encode_valid(tokenizing *k, const char *text, size_t len)
 {
+    if (k->t->kind == HOB_TOKENIZER_SPM) {
+        const bool space = k->space;
+        k->space = false;
+        return hob_spm_encode(k->t, &k->spm, text, len, space, push, k);
+    }
     if (len == 0)
         return 0;
     if (!k->run) {
@@ -102,6 +99,10 @@ static int encode_fragment(tokenizing *k, const char *text, size_t len)
 {
     size_t done = 0, i = 0;
     int r;
+    if (len == 0)
+        return 0;
+    if (k->t->kind == HOB_TOKENIZER_WORDPIECE)
+        return hob_wordpiece_encode(k->t, text, len, push, k);
     while (i < len) {
         int step = hob_utf8_step(text + i, len - i);
         if (step > 0) {
@@ -113,6 +114,8 @@ static int encode_fragment(tokenizing *k, const char *text, size_t len)
         size_t end = step ? i + (size_t)-step : len;
         for (; i < end; i++) {
             uint32_t id = k->t->bpe.byte_ids[(unsigned char)text[i]];
+            if (id == HOB_TOKEN_NONE)
+                id = k->t->unknown;
             if (id != HOB_TOKEN_NONE && (r = push(k, id)) < 0)
                 return r;
         }
@@ -129,16 +132,21 @@ static size_t match_special(const hob_tokenizer *t, const char *text, size_t len
     uint32_t node = 0;
     size_t best = 0;
     for (size_t i = 0; i < len; i++) {
-        node = hob_intmap_find(&t->edges, (uint64_t)node << 8 | (unsigned char)text[i]);
+        node = hob_trie_step(&t->parsed, node, text[i]);
         if (node == HOB_INTMAP_NONE)
             break;
-        uint32_t id = t->node_ids[node];
+        uint32_t id = t->parsed.ids[node];
         if (id != HOB_TOKEN_NONE && ((t->flags[id] & HOB_TOKEN_USER) || i < trusted)) {
             *ret_id = id;
             best = i + 1;
         }
     }
     return best;
+}
+
+static bool is_white(char c)
+{
+    return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
 int hob_tokenize(const hob_tokenizer *t, const char *text, size_t len,
@@ -150,6 +158,7 @@ int hob_tokenize(const hob_tokenizer *t, const char *text, size_t len,
                     .first = ids->count,
                     .max_tokens = max_tokens,
                     .len = len,
+                    .space = t->adds_space,
                     .diag = diag};
     size_t done = 0, range = 0, i = 0;
     int r = 0;
@@ -175,16 +184,27 @@ int hob_tokenize(const hob_tokenizer *t, const char *text, size_t len,
             i++;
             continue;
         }
-        if ((r = encode_fragment(&k, text + done, i - done)) < 0 || (r = push(&k, id)) < 0)
+        size_t end = i;
+        while ((t->flags[id] & HOB_TOKEN_LSTRIP) && end > done && is_white(text[end - 1]))
+            end--;
+        if ((r = encode_fragment(&k, text + done, end - done)) < 0 || (r = push(&k, id)) < 0)
             goto fail;
         i += matched;
+        while ((t->flags[id] & HOB_TOKEN_RSTRIP) && i < len && is_white(text[i]))
+            i++;
         done = i;
+        k.space = t->adds_space;
     }
     r = encode_fragment(&k, text + done, len - done);
+    if (r >= 0 && add_bos && t->separator != HOB_TOKEN_NONE)
+        r = push(&k, t->separator);
+    else if (r >= 0 && add_bos && t->adds_eos && t->eos != HOB_TOKEN_NONE)
+        r = push(&k, t->eos);
 
 fail:
     hob_pretokenizing_free(k.run);
     hob_bpe_work_free(&k.work);
+    hob_spm_work_free(&k.spm);
     if (r < 0)
         ids->count = k.first;
     if (r == HOB_ENOMEM)

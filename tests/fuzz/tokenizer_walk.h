@@ -35,8 +35,8 @@ static inline void walk_tokenizer(const hob_tokenizer *t)
         "\xc3\xa9t\xc3\xa9 \xe4\xbd\xa0\xe5\xa5\xbd \xf0\x9f\x94\xa5 \xff\xc3\x28\xe2\x82 x",
     };
     const uint32_t size = hob_tokenizer_size(t);
-    const uint32_t ends[] = {hob_tokenizer_bos(t), hob_tokenizer_eos(t)};
-    for (int i = 0; i < 2; i++)
+    const uint32_t ends[] = {hob_tokenizer_bos(t), hob_tokenizer_eos(t), hob_tokenizer_unknown(t)};
+    for (int i = 0; i < 3; i++)
         PROMISE(ends[i] < size || ends[i] == HOB_TOKEN_NONE);
     for (uint32_t id = 0; id < size; id++) {
         const hob_string piece = hob_tokenizer_piece(t, id);
@@ -61,7 +61,8 @@ static inline void walk_tokenizer(const hob_tokenizer *t)
             PROMISE(rc >= 0 || rc == HOB_ELIMIT || rc == HOB_EFORMAT);
             for (size_t k = 0; k < ids.count; k++) {
                 PROMISE(ids.data[k] < size);
-                PROMISE(trusted || !hob_tokenizer_is_control(t, ids.data[k]));
+                PROMISE(trusted || !hob_tokenizer_is_control(t, ids.data[k]) ||
+                        ids.data[k] == hob_tokenizer_unknown(t));
             }
             walk_back(t, &ids);
             hob_ids_free(&ids);

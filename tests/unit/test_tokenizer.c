@@ -438,7 +438,7 @@ static void broken_tables_are_named(void **state)
         assert_null(t);                                                                            \
     } while (0)
     REFUSES(v.model = NULL, HOB_EFORMAT, "tokenizer.ggml.model");
-    REFUSES(v.model = "llama", HOB_EUNSUPPORTED, "\"llama\"");
+    REFUSES(v.model = "t5", HOB_EUNSUPPORTED, "\"t5\"");
     REFUSES(v.pre = "gpt-3", HOB_EUNSUPPORTED, "\"gpt-3\"");
     REFUSES(v.no_tokens = true, HOB_EFORMAT, "tokenizer.ggml.tokens");
     REFUSES(v.no_merges = true, HOB_EFORMAT, "tokenizer.ggml.merges");
