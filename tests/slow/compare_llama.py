@@ -117,27 +117,41 @@ def agreement(a, b):
     return round(sum(not x.isdisjoint(y) for x, y in zip(a, b)) / len(a), 5)
 
 
+def tensor_types(args):
+    """How many tensors of each type the file holds, as hobctl inspect says: a quantizer may have substituted some."""
+    out = subprocess.run([args.hobctl, "inspect", "--json", args.model], stdout=subprocess.PIPE, text=True).stdout
+    return json.loads(out)["types"] if out.startswith("{") else None
+
+
 def compare(args):
     """A dict of figures; raises SystemExit when the programs did not even score the same tokens."""
+    runs = {"llama": []}
+    if args.bounds:  # the same sums in another order; and the weights' exact values, nothing rounded on the way
+        runs.update(other=["-fa", "off"], exact=["-fa", "off", "-ctk", "f32", "-ctv", "f32"])
     with tempfile.TemporaryDirectory() as folder:
         text_file = os.path.join(folder, "text.txt")
         with open(text_file, "w", encoding="utf-8", newline="") as f:
             f.write(make_text(args.tokens * 7))  # about 3.4 characters a token, half of the tokens scored
         hob, rows = run_hob(args, text_file, folder)
-        peer_ppl, peer = run_peer(args, args.model, text_file, folder)
-        _, other = run_peer(args, args.model, text_file, folder, "-fa", "off")  # the same sums in another order
-        exact_ppl, exact = run_peer(args, write_floats(args, folder), text_file, folder, "-fa", "off", "-ctk", "f32", "-ctv", "f32")
+        ppl, peers = {}, {}
+        for name, flags in runs.items():
+            model = write_floats(args, folder) if name == "exact" else args.model
+            ppl[name], peers[name] = run_peer(args, model, text_file, folder, *flags)
     scored = [(r["pos"], r["id"]) for r in rows]
-    for run in (peer, other, exact):
+    for run in peers.values():
         if scored != [(pos, token) for pos, token, _ in run["best"]]:
             raise SystemExit("hob and llama.cpp did not score the same tokens at the same positions")
-    best = {"hob": [{r["top_id"]} for r in rows], "llama": [b[2] for b in peer["best"]], "exact": [b[2] for b in exact["best"]],
-            "other": [b[2] for b in other["best"]]}
-    return {"model": os.path.basename(args.model), "scored": len(rows), "windows": peer["windows"], "ctx": args.ctx,
-            "ppl_hob": round(hob["ppl"], 5), "ppl_llama": peer_ppl, "ppl_exact": exact_ppl,
-            "ratio": round(hob["ppl"] / peer_ppl, 5), "top1_hob_llama": agreement(best["hob"], best["llama"]),
-            "top1_hob_exact": agreement(best["hob"], best["exact"]), "top1_llama_exact": agreement(best["llama"], best["exact"]),
-            "top1_llama_itself": agreement(best["llama"], best["other"]), "ties": peer["ties"] + exact["ties"]}
+    best = {name: [b[2] for b in run["best"]] for name, run in peers.items()}
+    best["hob"] = [{r["top_id"]} for r in rows]
+    figures = {"model": os.path.basename(args.model), "types": tensor_types(args), "scored": len(rows),
+               "windows": peers["llama"]["windows"], "ctx": args.ctx, "ppl_hob": round(hob["ppl"], 5), "ppl_llama": ppl["llama"],
+               "ratio": round(hob["ppl"] / ppl["llama"], 5), "top1_hob_llama": agreement(best["hob"], best["llama"]),
+               "ties": sum(run["ties"] for run in peers.values())}
+    if args.bounds:
+        figures.update(ppl_exact=ppl["exact"], ppl_other=ppl["other"], top1_hob_exact=agreement(best["hob"], best["exact"]),
+                       top1_llama_exact=agreement(best["llama"], best["exact"]),
+                       top1_llama_itself=agreement(best["llama"], best["other"]))
+    return figures
 
 
 def parser():
@@ -147,6 +161,7 @@ def parser():
     p.add_argument("--ctx", type=int, default=512)
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--device", default="cpu")
+    p.add_argument("--bounds", action="store_true", help="also how far llama.cpp is from itself and from exact arithmetic")
     p.add_argument("--hobctl", default=str(ROOT / "build" / "hobctl"))
     p.add_argument("--peer", default=os.path.expanduser("~/.cache/hob-peer/bin"))
     return p

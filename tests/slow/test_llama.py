@@ -16,7 +16,7 @@ def test_perplexity_and_agreement(capsys):
         pytest.skip("llama-perplexity is not built: run tests/bench/build_peer.sh")
     model = os.environ["HOB_TEST_MODEL"]
     build = os.environ.get("HOB_BUILD", str(compare_llama.ROOT / "build"))
-    args = compare_llama.parser().parse_args(["--model", model, "--peer", str(folder), "--hobctl", f"{build}/hobctl"])
+    args = compare_llama.parser().parse_args(["--model", model, "--peer", str(folder), "--hobctl", f"{build}/hobctl", "--bounds"])
     figures = compare_llama.compare(args)
     with capsys.disabled():
         print(figures)
