@@ -213,6 +213,54 @@ static void splits_as_named(void **state)
     }
 }
 
+typedef struct fnv {
+    uint32_t hash;
+} fnv;
+
+static int add_length(void *context, const char *piece, size_t len)
+{
+    fnv *f = context;
+    (void)piece;
+    for (int i = 0; i < 4; i++)
+        f->hash = (f->hash ^ (uint8_t)(len >> 8 * i)) * 0x01000193u;
+    return 0;
+}
+
+/* tests/data/pretokenizer_splits.json, made by make_split_reference.py. */
+static void splits_like_the_published_patterns(void **state)
+{
+    json_t *all = json_load_file("tests/data/pretokenizer_splits.json", 0, NULL);
+    json_t *cases = json_load_file("tests/data/tokenizer_smollm2.json", JSON_ALLOW_NUL, NULL);
+    json_t *texts = json_object_get(cases, "plain"), *digests;
+    const char *name;
+    (void)state;
+    assert_in_range(json_object_size(all), 25, 100);
+    json_object_foreach(all, name, digests)
+    {
+        hob_pretokenizer *p;
+        assert_int_equal(hob_pretokenizer_open((hob_string){name, strlen(name)}, &p, NULL), 0);
+        assert_int_equal(json_string_length(digests), 4 * json_array_size(texts));
+        for (size_t i = 0; i < json_array_size(texts); i++) {
+            json_t *text = json_array_get(json_array_get(texts, i), 0);
+            char want[5] = {0}, got[5];
+            fnv f = {0x811C9DC5u};
+            hob_pretokenizing *run;
+            assert_int_equal(hob_pretokenizing_new(p, json_string_length(text), &run), 0);
+            assert_int_equal(hob_pretokenize(run, json_string_value(text), json_string_length(text),
+                                             add_length, &f, NULL),
+                             0);
+            hob_pretokenizing_free(run);
+            memcpy(want, json_string_value(digests) + 4 * i, 4);
+            snprintf(got, sizeof got, "%04x", (unsigned)(f.hash & 0xFFFF));
+            if (strcmp(got, want) != 0)
+                fail_msg("%s case %zu: %s", name, i, json_string_value(text));
+        }
+        hob_pretokenizer_close(p);
+    }
+    json_decref(all);
+    json_decref(cases);
+}
+
 static void merges_by_rank(void **state)
 {
     hob_tokenizer *t = small("gpt-2");
@@ -291,15 +339,18 @@ static void merges_like_the_definition(void **state)
 /* Would take hours where a step is quadratic. */
 static void long_pieces_are_linear(void **state)
 {
-    static const char *const pres[] = {"gpt-2", "smollm", "llama-bpe", "qwen2", "default"};
-    enum { BYTES = 1 << 20 };
+    static const char *const pres[] = {
+        "gpt-2",        "smollm",         "llama-bpe",   "qwen2",    "default",  "falcon",
+        "jais-2",       "tekken",         "gpt-4o",      "tiny_aya", "kimi-k2",  "exaone-moe",
+        "deepseek-llm", "deepseek-coder", "deepseek-v3", "superbpe", "chameleon"};
+    enum { BYTES = 1 << 18 };
     char *text = malloc(BYTES);
     (void)state;
     for (size_t p = 0; p < sizeof pres / sizeof *pres; p++) {
         hob_tokenizer *t = small(pres[p]);
-        for (int i = 0; i < 5; i++) {
+        for (int i = 0; i < 6; i++) {
             hob_ids ids = {0};
-            memset(text, "a =\n'"[i], BYTES);
+            memset(text, "a =\n'1"[i], BYTES);
             assert_int_equal(hob_tokenize(t, text, BYTES, NULL, 0, false, 0, &ids, NULL), 0);
             assert_int_equal(ids.count, i == 0 ? BYTES / 4 : BYTES);
             ids.count = 0;
@@ -559,6 +610,7 @@ int main(void)
         cmocka_unit_test(gives_llama_cpps_ids),
         cmocka_unit_test(knows_smollm2s_special_tokens),
         cmocka_unit_test(splits_as_named),
+        cmocka_unit_test(splits_like_the_published_patterns),
         cmocka_unit_test(merges_by_rank),
         cmocka_unit_test(merges_like_the_definition),
         cmocka_unit_test(long_pieces_are_linear),
