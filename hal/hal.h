@@ -142,6 +142,7 @@ typedef struct hob_rope_kv {
     uint32_t n_rot; /* leading dimensions rotated; 0: no rotation */
     bool neox;      /* pairs (i, i + n_rot/2) instead of (2i, 2i+1) */
     float freq_base, freq_scale;
+    float magnitude;                   /* cosine and sine are multiplied with it; usually 1 */
     const hob_weight *factors;         /* [1, n_rot / 2] or NULL */
     const hob_weight *q_norm, *k_norm; /* [1, head_dim] or NULL */
     float norm_eps;
@@ -209,6 +210,9 @@ typedef struct hob_device_ops {
     int (*embed)(hob_device *dev, const hob_weight *table, float scale,
                  hob_tensor *out); /* out[r] = table[tokens[r]] * scale */
     int (*linear)(hob_device *dev, const hob_linear *op);
+    /* x += RMSNorm(y) * norm; x, y [rows, cols], norm [1, cols]. y may be overwritten. */
+    int (*norm_add)(hob_device *dev, hob_tensor *y, const hob_weight *norm, float eps,
+                    hob_tensor *x);
     int (*rope_kv)(hob_device *dev, const hob_rope_kv *op);
     int (*attention)(hob_device *dev, const hob_attention *op);
     int (*gate)(hob_device *dev, hob_gate_kind kind, const hob_tensor *gate, const hob_tensor *up,

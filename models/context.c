@@ -14,11 +14,17 @@ int hob_context_new(hob_model *m, const hob_context_options *o, hob_context **re
         return hob_fail(diag, HOB_ENOMEM, "context: no memory");
     c->model = m;
     c->options = *o;
+    c->rope_factors = m->weights.rope_factors;
+    if (h->original_context) /* LongRoPE: chosen once, so that a sequence is rotated in one way */
+        c->rope_factors = (uint64_t)o->kv_blocks * HOB_KV_BLOCK_TOKENS > h->original_context
+                              ? m->weights.rope_long
+                              : m->weights.rope_short;
     const struct {
         hob_tensor **slot;
         uint32_t rows, cols;
     } wanted[] = {
         {&c->x, o->max_rows, h->width},
+        {&c->branch, o->max_rows, h->width},
         {&c->q, o->max_rows, h->heads * h->head_dim},
         {&c->attended, o->max_rows, h->heads * h->head_dim},
         {&c->k, o->max_rows, h->kv_heads * h->head_dim},
@@ -29,8 +35,9 @@ int hob_context_new(hob_model *m, const hob_context_options *o, hob_context **re
     };
     int rc = 0;
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
-        if ((rc = ops->tensor_new(m->dev, wanted[i].rows, wanted[i].cols, wanted[i].slot, diag)) <
-            0)
+        if ((wanted[i].slot != &c->branch || m->weights.layers[0].attn_post_norm) &&
+            (rc = ops->tensor_new(m->dev, wanted[i].rows, wanted[i].cols, wanted[i].slot, diag)) <
+                0)
             goto fail;
     const hob_kv_shape shape = {.layers = h->layers,
                                 .kv_heads = h->kv_heads,
@@ -52,7 +59,8 @@ void hob_context_free(hob_context *c)
     if (!c)
         return;
     hob_device *dev = c->model->dev;
-    hob_tensor *const all[] = {c->x, c->q, c->attended, c->k, c->v, c->gate, c->up, c->logits};
+    hob_tensor *const all[] = {c->x, c->branch, c->q,  c->attended, c->k,
+                               c->v, c->gate,   c->up, c->logits};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         dev->ops->tensor_free(dev, all[i]);
     dev->ops->kv_free(dev, c->kv);

@@ -4,44 +4,27 @@
  * file stays mapped. Every tensor's shape must be the one that follows from the hyper-parameters. See model.h. */
 #include "models/arch.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const hob_arch *const architectures[] = {&hob_arch_llama};
-
-static const hob_arch *find_arch(hob_string name)
-{
-    for (size_t i = 0; i < sizeof architectures / sizeof *architectures; i++)
-        if (strlen(architectures[i]->name) == name.len &&
-            memcmp(architectures[i]->name, name.data, name.len) == 0)
-            return architectures[i];
-    return NULL;
-}
-
-static uint32_t dim_of(const hob_hyper *h, hob_dim d)
-{
-    switch (d) {
-    case HOB_DIM_1: return 1;
-    case HOB_DIM_WIDTH: return h->width;
-    case HOB_DIM_Q: return h->heads * h->head_dim;
-    case HOB_DIM_KV: return h->kv_heads * h->head_dim;
-    case HOB_DIM_FF: return h->ff;
-    case HOB_DIM_VOCAB: return h->vocab;
-    case HOB_DIM_HALF_ROT: return h->n_rot / 2;
-    }
-    return 0;
-}
-
-static int load_tensor(hob_model *m, const hob_gguf *g, const hob_tensor_spec *spec, uint32_t layer,
-                       hob_weight **slot, hob_diag *diag)
+/* The name of a tensor, and the tensor when it has the shape and a type that its row of the table asks for.
+ * *ret NULL: it is not there and need not be. */
+static int find_tensor(const hob_gguf *g, const hob_hyper *h, const hob_tensor_spec *spec,
+                       uint32_t layer, const hob_gguf_tensor **ret, hob_diag *diag)
 {
     char name[64];
     snprintf(name, sizeof name, spec->name, layer);
     const hob_gguf_tensor *t = hob_gguf_find_tensor(g, name);
+    *ret = t;
     if (!t)
         return spec->optional ? 0 : hob_fail(diag, HOB_EFORMAT, "tensor %s: missing", name);
-    uint32_t rows = dim_of(&m->hyper, spec->rows), cols = dim_of(&m->hyper, spec->cols);
+    uint64_t rows = hob_hyper_dim(h, spec->rows), cols = hob_hyper_dim(h, spec->cols);
+    if (spec->part_count)
+        rows = 0;
+    for (uint32_t i = 0; i < spec->part_count; i++)
+        rows += hob_hyper_dim(h, spec->parts[i]);
     const hob_type_info *type = hob_type_find(t->type);
     if (!type)
         return hob_fail(diag, HOB_EUNSUPPORTED,
@@ -49,21 +32,55 @@ static int load_tensor(hob_model *m, const hob_gguf *g, const hob_tensor_spec *s
                         hob_type_names());
     if (t->dims[0] != cols || t->dims[1] != rows || t->dims[2] != 1 || t->dims[3] != 1)
         return hob_fail(diag, HOB_EFORMAT,
-                        "tensor %s: shape %llu x %llu x %llu x %llu, expected %u x %u", name,
+                        "tensor %s: shape %llu x %llu x %llu x %llu, expected %llu x %llu", name,
                         (unsigned long long)t->dims[0], (unsigned long long)t->dims[1],
-                        (unsigned long long)t->dims[2], (unsigned long long)t->dims[3], cols, rows);
+                        (unsigned long long)t->dims[2], (unsigned long long)t->dims[3],
+                        (unsigned long long)cols, (unsigned long long)rows);
     if (spec->rows == HOB_DIM_1 && t->type != HOB_TYPE_F32)
         return hob_fail(diag, HOB_EUNSUPPORTED, "tensor %s: type %s, a vector must be F32", name,
                         type->name);
-    int rc = hob_gguf_check_size(g, diag);
+    return 0;
+}
+
+/* A vector whose values hob multiplies with a factor on the way. */
+static int upload_scaled(hob_model *m, const hob_gguf_tensor *t, float factor, hob_weight **slot,
+                         hob_diag *diag)
+{
+    const uint32_t cols = (uint32_t)t->dims[0];
+    float *scaled = malloc(t->bytes);
+    if (!scaled)
+        return hob_fail(diag, HOB_ENOMEM, "model: no memory for %u weights", cols);
+    memcpy(scaled, t->data, t->bytes);
+    for (uint32_t i = 0; i < cols; i++)
+        scaled[i] *= factor;
+    int rc =
+        m->dev->ops->weight_upload(m->dev, HOB_TYPE_F32, 1, cols, scaled, t->bytes, slot, diag);
+    free(scaled);
+    return rc;
+}
+
+static int load_tensor(hob_model *m, const hob_gguf *g, const hob_tensor_spec *spec, uint32_t layer,
+                       hob_weight **slot, hob_diag *diag)
+{
+    const hob_gguf_tensor *t;
+    int rc = find_tensor(g, &m->hyper, spec, layer, &t, diag);
+    if (rc < 0 || !t || (rc = hob_gguf_check_size(g, diag)) < 0)
+        return rc;
+    const uint32_t rows = hob_hyper_dim(&m->hyper, spec->rows), cols = (uint32_t)t->dims[0];
+    const size_t row_bytes = t->bytes / (size_t)t->dims[1];
+    size_t first = 0; /* row of the tensor */
+    for (uint32_t i = 0; i < spec->part; i++)
+        first += hob_hyper_dim(&m->hyper, spec->parts[i]);
+    if (slot == &m->weights.output_norm && m->hyper.logit_divisor != 1)
+        rc = upload_scaled(m, t, 1 / m->hyper.logit_divisor, slot, diag);
+    else
+        rc = m->dev->ops->weight_upload(m->dev, (hob_type)t->type, rows, cols,
+                                        (const uint8_t *)t->data + first * row_bytes,
+                                        rows * row_bytes, slot, diag);
     if (rc < 0)
         return rc;
-    rc = m->dev->ops->weight_upload(m->dev, (hob_type)t->type, rows, cols, t->data, t->bytes, slot,
-                                    diag);
-    if (rc < 0)
-        return rc;
-    hob_gguf_drop(g, t);
-    m->info.parameters += (uint64_t)rows * cols;
+    if (!spec->part_count || spec->part == spec->part_count - 1)
+        hob_gguf_drop(g, t);
     return 0;
 }
 
@@ -83,6 +100,17 @@ static int load_weights(hob_model *m, const hob_gguf *g, hob_diag *diag)
     }
     if (!m->weights.output)
         m->weights.output = m->weights.embedding;
+    if (m->hyper.original_context && (!m->weights.rope_long || !m->weights.rope_short))
+        return hob_fail(diag, HOB_EFORMAT,
+                        "%s.rope.scaling.type is longrope: rope_factors_long.weight and "
+                        "rope_factors_short.weight are needed",
+                        m->arch->name);
+    if (m->hyper.factors && !m->weights.rope_factors) {
+        const uint32_t half = m->hyper.n_rot / 2;
+        return m->dev->ops->weight_upload(m->dev, HOB_TYPE_F32, 1, half, m->hyper.factors,
+                                          half * sizeof *m->hyper.factors, &m->weights.rope_factors,
+                                          diag);
+    }
     return 0;
 }
 
@@ -95,55 +123,90 @@ static int load_template(hob_model *m, const hob_gguf *g, hob_diag *diag)
     return rc < 0 ? rc : hob_template_compile(source.data, source.len, &m->chat_template, diag);
 }
 
-static void name_model(hob_model *m, const hob_gguf *g, const char *path)
+/* What the file says of itself: its architecture, checked hyper-parameters and tensors. h->factors is from malloc. */
+static int read_description(const hob_gguf *g, const char *path, const hob_arch **ret_arch,
+                            hob_hyper *h, hob_model_info *info, hob_diag *diag)
 {
     hob_string name;
+    uint64_t vocab;
+    int rc = hob_gguf_string(g, "general.architecture", &name, diag);
+    if (rc < 0)
+        return rc == HOB_ENOENT ? hob_fail(diag, HOB_EFORMAT, "general.architecture: missing") : rc;
+    const hob_arch *arch = hob_arch_find(name);
+    if (!arch) {
+        char known[256];
+        hob_arch_names(known, sizeof known);
+        return hob_fail(diag, HOB_EUNSUPPORTED,
+                        "general.architecture: \"%.*s\" is not known; known: %s",
+                        (int)(name.len < 64 ? name.len : 64), name.data, known);
+    }
+    if ((rc = hob_hyper_read(g, arch, h, diag)) < 0)
+        return rc;
+    if ((rc = hob_gguf_array_strings(g, "tokenizer.ggml.tokens", &vocab, diag)) < 0)
+        return rc == HOB_ENOENT ? hob_fail(diag, HOB_EFORMAT, "tokenizer.ggml.tokens: missing")
+                                : rc;
+    if (vocab == 0 || vocab > 1u << 24)
+        return hob_fail(diag, HOB_EFORMAT,
+                        "tokenizer.ggml.tokens: %llu tokens, allowed are 1 to %u",
+                        (unsigned long long)vocab, 1u << 24);
+    h->vocab = (uint32_t)vocab;
+    if (h->attention_scale == 0)
+        h->attention_scale = 1.0f / sqrtf((float)h->head_dim);
+    *info = (hob_model_info){.layers = h->layers,
+                             .width = h->width,
+                             .heads = h->heads,
+                             .kv_heads = h->kv_heads,
+                             .head_dim = h->head_dim,
+                             .ff = h->ff,
+                             .vocab = h->vocab,
+                             .context_train = h->context_train,
+                             .window = h->window,
+                             .file_bytes = hob_gguf_file_bytes(g)};
+    snprintf(info->architecture, sizeof info->architecture, "%s", arch->name);
     const char *slash = strrchr(path, '/');
-    snprintf(m->info.name, sizeof m->info.name, "%s", slash ? slash + 1 : path);
+    snprintf(info->name, sizeof info->name, "%s", slash ? slash + 1 : path);
     if (hob_gguf_string(g, "general.name", &name, NULL) == 0 && name.len > 0)
-        snprintf(m->info.name, sizeof m->info.name, "%.*s", (int)(name.len < 63 ? name.len : 63),
+        snprintf(info->name, sizeof info->name, "%.*s", (int)(name.len < 63 ? name.len : 63),
                  name.data);
+    for (size_t i = 0; i < arch->tensor_count; i++)
+        for (uint32_t l = 0; l < (arch->tensors[i].per_layer ? h->layers : 1); l++) {
+            const hob_gguf_tensor *t;
+            if ((rc = find_tensor(g, h, &arch->tensors[i], l, &t, diag)) < 0)
+                return rc;
+            if (t && arch->tensors[i].part == 0) {
+                info->parameters += t->dims[0] * t->dims[1];
+                info->weight_bytes += t->bytes;
+            }
+        }
+    *ret_arch = arch;
+    return 0;
+}
+
+int hob_model_inspect(const hob_gguf *g, const char *path, hob_model_info *ret, hob_diag *diag)
+{
+    const hob_arch *arch;
+    hob_hyper h = {0};
+    hob_model_info info;
+    int rc = read_description(g, path, &arch, &h, &info, diag);
+    free(h.factors);
+    if (rc == 0)
+        *ret = info;
+    return rc;
 }
 
 int hob_model_open(const char *path, hob_device *dev, hob_model **ret, hob_diag *diag)
 {
     hob_gguf *g = NULL;
-    hob_string arch;
     hob_model *m = calloc(1, sizeof *m);
     if (!m)
         return hob_fail(diag, HOB_ENOMEM, "model: no memory");
     m->dev = dev;
     uint64_t before = dev->resident_bytes;
     int rc = hob_gguf_open(path, &g, diag);
-    if (rc < 0)
+    if (rc < 0 || (rc = read_description(g, path, &m->arch, &m->hyper, &m->info, diag)) < 0 ||
+        (rc = hob_tokenizer_open(g, &m->tokenizer, diag)) < 0 ||
+        (rc = load_template(m, g, diag)) < 0 || (rc = load_weights(m, g, diag)) < 0)
         goto fail;
-    if ((rc = hob_gguf_string(g, "general.architecture", &arch, diag)) < 0) {
-        rc = rc == HOB_ENOENT ? hob_fail(diag, HOB_EFORMAT, "general.architecture: missing") : rc;
-        goto fail;
-    }
-    m->arch = find_arch(arch);
-    if (!m->arch) {
-        rc = hob_fail(diag, HOB_EUNSUPPORTED,
-                      "general.architecture: \"%.*s\" is not known; known: llama",
-                      (int)(arch.len < 64 ? arch.len : 64), arch.data);
-        goto fail;
-    }
-    if ((rc = m->arch->read_hyper(g, &m->hyper, diag)) < 0 ||
-        (rc = hob_tokenizer_open(g, &m->tokenizer, diag)) < 0)
-        goto fail;
-    m->hyper.vocab = hob_tokenizer_size(m->tokenizer);
-    if ((rc = load_template(m, g, diag)) < 0 || (rc = load_weights(m, g, diag)) < 0)
-        goto fail;
-    name_model(m, g, path);
-    snprintf(m->info.architecture, sizeof m->info.architecture, "%s", m->arch->name);
-    m->info.layers = m->hyper.layers;
-    m->info.width = m->hyper.width;
-    m->info.heads = m->hyper.heads;
-    m->info.kv_heads = m->hyper.kv_heads;
-    m->info.head_dim = m->hyper.head_dim;
-    m->info.vocab = m->hyper.vocab;
-    m->info.context_train = m->hyper.context_train;
-    m->info.file_bytes = hob_gguf_file_bytes(g);
     m->info.weight_bytes = dev->resident_bytes - before;
     hob_gguf_close(g);
     *ret = m;
@@ -159,19 +222,22 @@ void hob_model_close(hob_model *m)
 {
     if (!m)
         return;
-    if (m->arch) {
+    if (m->weights.layers) {
         if (m->weights.output == m->weights.embedding)
             m->weights.output = NULL;
+        if (m->hyper.factors) /* not a tensor of the file */
+            m->dev->ops->weight_free(m->dev, m->weights.rope_factors);
         for (size_t i = 0; i < m->arch->tensor_count; i++) {
             const hob_tensor_spec *spec = &m->arch->tensors[i];
             for (uint32_t l = 0; l < (spec->per_layer ? m->hyper.layers : 1); l++) {
                 char *base = spec->per_layer ? (char *)&m->weights.layers[l] : (char *)&m->weights;
-                if (spec->per_layer && !m->weights.layers)
-                    break;
-                m->dev->ops->weight_free(m->dev, *(hob_weight **)(base + spec->slot));
+                if (!m->hyper.factors || spec->slot != offsetof(hob_weights, rope_factors) ||
+                    spec->per_layer)
+                    m->dev->ops->weight_free(m->dev, *(hob_weight **)(base + spec->slot));
             }
         }
     }
+    free(m->hyper.factors);
     free(m->weights.layers);
     hob_template_free(m->chat_template);
     hob_tokenizer_close(m->tokenizer);

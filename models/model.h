@@ -3,8 +3,8 @@
  * A model is a GGUF file whose hyper-parameters were checked and whose weights live on one device; a context is the
  * working memory to run steps of it: activations for a bounded number of rows, and the KV arena.
  *
- * An architecture is one file (llama.c): its hyper-parameter keys with bounds, the shape of every tensor, and its
- * graph over the operations of hal/hal.h.
+ * An architecture is one file (llama.c, gemma3.c, …): its hyper-parameter keys with bounds, the shape of every tensor, and
+ * its graph over the operations of hal/hal.h.
  * Thread: open from any one thread; steps from one thread (`step`). The tokenizer and template may be used by others. */
 #ifndef HOB_MODELS_MODEL_H
 #define HOB_MODELS_MODEL_H
@@ -19,10 +19,17 @@ typedef struct hob_context hob_context;
 typedef struct hob_model_info {
     char name[64]; /* general.name, or the file's name */
     char architecture[32];
-    uint32_t layers, width, heads, kv_heads, head_dim, vocab;
-    uint32_t context_train;                        /* the longest context it was trained for */
-    uint64_t parameters, file_bytes, weight_bytes; /* weight_bytes: on the device */
+    uint32_t layers, width, heads, kv_heads, head_dim, ff, vocab;
+    uint32_t context_train; /* the longest context it was trained for */
+    uint32_t window;        /* of the layers that see a sliding window, 0: none do */
+    uint64_t parameters, file_bytes;
+    uint64_t weight_bytes; /* of a loaded model: on the device; of an inspected file: in the file */
 } hob_model_info;
+
+/* Whether the file is a model that hob can compute: architecture, hyper-parameters, every tensor's shape and type. Loads
+ * nothing; the tokenizer is not looked at. */
+HOB_MUST_CHECK int hob_model_inspect(const hob_gguf *g, const char *path, hob_model_info *ret,
+                                     hob_diag *diag);
 
 /* dev must outlive the model. */
 HOB_MUST_CHECK int hob_model_open(const char *path, hob_device *dev, hob_model **ret,

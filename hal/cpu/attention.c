@@ -35,8 +35,8 @@ static int rope_table_grow(hob_cpu_rope_table *t, uint32_t positions)
         double rate = pow(t->freq_base, -2.0 * i / t->n_rot) * t->freq_scale /
                       (t->factors ? t->factors[i] : 1.0f);
         for (uint32_t p = t->positions; p < positions; p++) {
-            t->cosine[(size_t)p * half + i] = (float)cos(p * rate);
-            t->sine[(size_t)p * half + i] = (float)sin(p * rate);
+            t->cosine[(size_t)p * half + i] = (float)(cos(p * rate) * t->magnitude);
+            t->sine[(size_t)p * half + i] = (float)(sin(p * rate) * t->magnitude);
         }
     }
     t->positions = positions;
@@ -52,7 +52,8 @@ static int rope_table_find(hob_cpu_device *dev, const hob_rope_kv *op, uint32_t 
 
     for (; t < dev->ropes + HOB_CPU_ROPE_TABLES && t->n_rot; t++)
         if (t->n_rot == op->n_rot && t->freq_base == op->freq_base &&
-            t->freq_scale == op->freq_scale && t->factors == factors)
+            t->freq_scale == op->freq_scale && t->magnitude == op->magnitude &&
+            t->factors == factors)
             break;
     if (t ==
         dev->ropes +
@@ -65,6 +66,7 @@ static int rope_table_find(hob_cpu_device *dev, const hob_rope_kv *op, uint32_t 
         t->n_rot = op->n_rot;
         t->freq_base = op->freq_base;
         t->freq_scale = op->freq_scale;
+        t->magnitude = op->magnitude;
         t->factors = factors;
         t->positions = 0;
     }

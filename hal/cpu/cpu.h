@@ -45,7 +45,7 @@ struct hob_kv {
 
 typedef struct hob_cpu_rope_table {
     uint32_t n_rot, positions, capacity;
-    float freq_base, freq_scale;
+    float freq_base, freq_scale, magnitude;
     const float *factors; /* identity only */
     float *cosine, *sine; /* [capacity][n_rot / 2] */
 } hob_cpu_rope_table;

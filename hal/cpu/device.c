@@ -255,6 +255,41 @@ static int gate(hob_device *base, hob_gate_kind kind, const hob_tensor *g, const
     return 0;
 }
 
+typedef struct norm_job {
+    hob_cpu_device *dev;
+    const hob_weight *norm;
+    float eps;
+    hob_tensor *x, *y;
+} norm_job;
+
+static void norm_rows(void *arg, uint32_t item, uint32_t worker)
+{
+    const norm_job *job = arg;
+    uint32_t cols = job->x->cols, end = (item + 1) * ROWS_AN_ITEM;
+
+    (void)worker;
+    for (uint32_t i = item * ROWS_AN_ITEM; i < end && i < job->dev->batch->row_count; i++) {
+        float *x = job->x->data + (size_t)i * cols, *y = job->y->data + (size_t)i * cols;
+        job->dev->kernels.rms_norm(y, job->norm->vector, job->eps, y, cols);
+        for (uint32_t k = 0; k < cols; k++)
+            x[k] += y[k];
+    }
+}
+
+static int norm_add(hob_device *base, hob_tensor *y, const hob_weight *norm, float eps,
+                    hob_tensor *x)
+{
+    hob_cpu_device *dev = (hob_cpu_device *)base;
+    norm_job job = {.dev = dev, .norm = norm, .eps = eps, .x = x, .y = y};
+
+    if (!norm->vector || norm->matrix.cols != x->cols || x->cols != y->cols ||
+        x->rows < dev->batch->row_count || y->rows < dev->batch->row_count)
+        return HOB_EINVAL;
+    hob_pool_run(dev->pool, norm_rows, &job,
+                 (dev->batch->row_count + ROWS_AN_ITEM - 1) / ROWS_AN_ITEM);
+    return 0;
+}
+
 static int read_rows(hob_device *base, const hob_tensor *t, uint32_t first_row, uint32_t rows,
                      float *ret)
 {
@@ -294,6 +329,7 @@ static const hob_device_ops ops = {
     .step_begin = step_begin,
     .embed = embed,
     .linear = hob_cpu_linear,
+    .norm_add = norm_add,
     .rope_kv = hob_cpu_rope_kv,
     .attention = hob_cpu_attention,
     .gate = gate,

@@ -214,7 +214,8 @@ static void attend_run(check *c, hob_type kv_type, uint32_t threads, uint32_t st
                             .head_dim = DIM,
                             .n_rot = DIM - 8,
                             .freq_base = 10000,
-                            .freq_scale = 1};
+                            .freq_scale = 1,
+                            .magnitude = 1};
         hob_attention attention = {.q = t[0],
                                    .out = out,
                                    .layer = 1,
