@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * libFuzzer target over tokenizing, detokenizing and stop strings with the small vocabulary of
- * tests/support/vocabulary.h. Input: a byte that chooses the pre-tokenizer, two that place a
- * trusted range, then the text. The vocabulary has all bytes, so the pieces must add up to the
- * text, control tokens may come from the trusted range only, and the detokenized text must be UTF-8
- * that does not depend on how it was cut. */
+ * libFuzzer target over tokenizing, detokenizing and stop strings with the small vocabularies of
+ * tests/support/vocabulary.h. Input: a byte that chooses the pre-tokenizer, or one of the families
+ * without, two that place a trusted range, then the text. The byte-level vocabulary has all bytes,
+ * so the pieces must add up to the text, control tokens may come from the trusted range only, and
+ * the detokenized text must be UTF-8 that does not depend on how it was cut. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,14 +23,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
         }                                                                                          \
     } while (0)
 
-static hob_tokenizer *open_small(const char *pre)
+static hob_tokenizer *open_small(const char *name)
 {
     mk m = {0};
     hob_gguf *g;
     hob_tokenizer *t;
     vocabulary v = vocabulary_default();
-    v.pre = pre;
-    mk_small_vocabulary(&m, &v);
+    const texts_vocabulary spm = spm_vocabulary(), wordpiece = wordpiece_vocabulary();
+    v.pre = name;
+    if (strcmp(name, "llama") == 0)
+        mk_texts_vocabulary(&m, &spm);
+    else if (strcmp(name, "bert") == 0)
+        mk_texts_vocabulary(&m, &wordpiece);
+    else
+        mk_small_vocabulary(&m, &v);
     CHECK(hob_gguf_parse(m.data, m.bytes, &g, NULL) == 0);
     CHECK(hob_tokenizer_open(g, &t, NULL) == 0);
     hob_gguf_close(g);
@@ -73,13 +79,30 @@ static char *render(const hob_tokenizer *t, const hob_ids *ids, size_t *ret_len)
     return out;
 }
 
+/* What holds where ids do not keep every byte of the text. */
+static void check_texts(const hob_tokenizer *t, const char *text, size_t len,
+                        const hob_text_range *trusted)
+{
+    hob_ids ids = {0};
+    size_t used;
+    CHECK(hob_tokenize(t, text, len, trusted, 1, false, 0, &ids, NULL) == 0);
+    for (size_t i = 0; i < ids.count; i++)
+        CHECK(ids.data[i] < hob_tokenizer_size(t) &&
+              (!hob_tokenizer_is_control(t, ids.data[i]) || trusted->end > trusted->start ||
+               ids.data[i] == hob_tokenizer_unknown(t)));
+    free(render(t, &ids, &used));
+    hob_ids_free(&ids);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
-    static const char *const names[] = {"gpt-2", "smollm", "llama-bpe", "qwen2", "default"};
-    static hob_tokenizer *made[5];
+    enum { NAMES = 10, BYTE_LEVEL = 8 };
+    static const char *const names[NAMES] = {"gpt-2",  "smollm",  "llama-bpe", "qwen2", "default",
+                                             "tekken", "kimi-k2", "superbpe",  "llama", "bert"};
+    static hob_tokenizer *made[NAMES];
     if (bytes < 3)
         return 0;
-    const size_t which = data[0] % 5;
+    const size_t which = data[0] % NAMES;
     if (!made[which])
         made[which] = open_small(names[which]);
     const hob_tokenizer *t = made[which];
@@ -90,6 +113,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     hob_text_range trusted = {data[1], (size_t)data[1] + data[2]};
     hob_ids ids = {0}, single = {0};
     size_t at = 0, cut_len, single_len;
+    if (which >= BYTE_LEVEL) {
+        check_texts(t, text, len, &trusted);
+        free(text);
+        return 0;
+    }
     CHECK(hob_tokenize(t, text, len, &trusted, 1, false, 0, &ids, NULL) == 0);
     for (size_t i = 0; i < ids.count; i++) {
         hob_string piece = hob_tokenizer_piece(t, ids.data[i]);

@@ -12,7 +12,7 @@
 static inline void walk_back(const hob_tokenizer *t, const hob_ids *ids)
 {
     for (int special = 0; special < 2; special++) {
-        hob_detokenizer d = {{0}, 0};
+        hob_detokenizer d = {.drops_space = special};
         char end[3];
         for (size_t i = 0; i < ids->count; i++) {
             const size_t cap = 3 * (hob_tokenizer_piece(t, ids->data[i]).len + 4);
