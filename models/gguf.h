@@ -37,6 +37,8 @@ HOB_MUST_CHECK int hob_gguf_check_size(const hob_gguf *g, hob_diag *diag);
 /* Tells the OS that the pages of this tensor are no longer needed. */
 void hob_gguf_drop(const hob_gguf *g, const hob_gguf_tensor *t);
 
+/* Of a GGUF tensor type's number, whether hob can compute with it or not; "unknown" for others. */
+const char *hob_gguf_type_name(uint32_t type);
 uint64_t hob_gguf_file_bytes(const hob_gguf *g);
 uint64_t hob_gguf_tensor_count(const hob_gguf *g);
 const hob_gguf_tensor *hob_gguf_tensor_at(const hob_gguf *g, uint64_t i);

@@ -28,8 +28,8 @@ static int find_tensor(const hob_gguf *g, const hob_hyper *h, const hob_tensor_s
     const hob_type_info *type = hob_type_find(t->type);
     if (!type)
         return hob_fail(diag, HOB_EUNSUPPORTED,
-                        "tensor %s: GGUF type %u cannot be computed with; known: %s", name, t->type,
-                        hob_type_names());
+                        "tensor %s: type %s (%u) cannot be computed with; known: %s", name,
+                        hob_gguf_type_name(t->type), t->type, hob_type_names());
     if (t->dims[0] != cols || t->dims[1] != rows || t->dims[2] != 1 || t->dims[3] != 1)
         return hob_fail(diag, HOB_EFORMAT,
                         "tensor %s: shape %llu x %llu x %llu x %llu, expected %llu x %llu", name,
@@ -184,14 +184,24 @@ static int read_description(const hob_gguf *g, const char *path, const hob_arch 
 
 int hob_model_inspect(const hob_gguf *g, const char *path, hob_model_info *ret, hob_diag *diag)
 {
-    const hob_arch *arch;
-    hob_hyper h = {0};
-    hob_model_info info;
-    int rc = read_description(g, path, &arch, &h, &info, diag);
-    free(h.factors);
+    hob_model m = {0};
+    int rc = read_description(g, path, &m.arch, &m.hyper, &m.info, diag);
+    if (rc == 0 && (rc = hob_tokenizer_open(g, &m.tokenizer, diag)) == 0)
+        rc = load_template(&m, g, diag);
+    m.info.has_template = m.chat_template;
+    free(m.hyper.factors);
+    hob_template_free(m.chat_template);
+    hob_tokenizer_close(m.tokenizer);
     if (rc == 0)
-        *ret = info;
+        *ret = m.info;
     return rc;
+}
+
+uint64_t hob_model_kv_token_bytes(const hob_model_info *info, hob_type kv_type)
+{
+    const uint64_t each = kv_type == HOB_TYPE_Q8_0 ? info->head_dim + (info->head_dim + 31) / 32 * 2
+                                                   : 2 * (uint64_t)info->head_dim;
+    return 2 * each * info->layers * info->kv_heads;
 }
 
 int hob_model_open(const char *path, hob_device *dev, hob_model **ret, hob_diag *diag)
@@ -207,6 +217,7 @@ int hob_model_open(const char *path, hob_device *dev, hob_model **ret, hob_diag 
         (rc = hob_tokenizer_open(g, &m->tokenizer, diag)) < 0 ||
         (rc = load_template(m, g, diag)) < 0 || (rc = load_weights(m, g, diag)) < 0)
         goto fail;
+    m->info.has_template = m->chat_template;
     m->info.weight_bytes = dev->resident_bytes - before;
     hob_gguf_close(g);
     *ret = m;

@@ -21,15 +21,18 @@ typedef struct hob_model_info {
     char architecture[32];
     uint32_t layers, width, heads, kv_heads, head_dim, ff, vocab;
     uint32_t context_train; /* the longest context it was trained for */
-    uint32_t window;        /* of the layers that see a sliding window, 0: none do */
+    bool has_template;
+    uint32_t window; /* of the layers that see a sliding window, 0: none do */
     uint64_t parameters, file_bytes;
     uint64_t weight_bytes; /* of a loaded model: on the device; of an inspected file: in the file */
 } hob_model_info;
 
-/* Whether the file is a model that hob can compute: architecture, hyper-parameters, every tensor's shape and type. Loads
- * nothing; the tokenizer is not looked at. */
+/* Whether the file is a model that hob can run: architecture, hyper-parameters, every tensor's shape and type, tokenizer,
+ * chat template. Loads no weights. */
 HOB_MUST_CHECK int hob_model_inspect(const hob_gguf *g, const char *path, hob_model_info *ret,
                                      hob_diag *diag);
+/* Bytes that one token takes in the KV cache. */
+uint64_t hob_model_kv_token_bytes(const hob_model_info *info, hob_type kv_type);
 
 /* dev must outlive the model. */
 HOB_MUST_CHECK int hob_model_open(const char *path, hob_device *dev, hob_model **ret,

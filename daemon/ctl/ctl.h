@@ -19,6 +19,7 @@ enum {
 };
 
 /* Offline, on a GGUF file. */
+int hob_ctl_inspect(int argc, char **argv);
 int hob_ctl_generate(int argc, char **argv);
 int hob_ctl_tokenize(int argc, char **argv);
 int hob_ctl_template(int argc, char **argv);

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import HOBCTL
 
-COMMANDS = ["chat", "models", "generate", "tokenize", "template", "perplexity", "bench", "doctor"]
+COMMANDS = ["chat", "models", "inspect", "generate", "tokenize", "template", "perplexity", "bench", "doctor"]
 
 
 def test_generate(hobctl, model):
@@ -34,6 +34,26 @@ def test_generate_chat(hobctl, model):
                                "--json").stdout)
     assert "4" in answer["text"] and answer["finish_reason"] == "stop" and len(answer["ids"]) < 40
     assert "<|im_end|>" not in answer["text"]
+
+
+def test_inspect(hobctl, model, tmp_path):
+    found = json.loads(hobctl("inspect", model, "--json").stdout)
+    assert found["runs"] is True and found["architecture"] == "llama" and found["types"] == {"F32": 61, "Q4_1": 210, "Q8_0": 1}
+    assert found["template"] is True and found["memory"][-1]["context"] == found["context"] == 8192
+    assert found["memory"][-1]["q8_0_bytes"] < found["memory"][-1]["f16_bytes"] < 2 * found["file_bytes"] + 2**28
+    assert found["keys"]["general.architecture"] == "llama"
+    text = hobctl("inspect", model, "--keys", "--tensors").stdout.decode()
+    assert "\nruns          yes, on cpu" in text and "\nllama.block_count = 30\n" in text
+    assert "\nblk.29.ffn_up.weight Q4_1 576 x 1536\n" in text
+    data = Path(model).read_bytes()
+    other = tmp_path / "other.gguf"  # the same file, of an architecture that hob does not know
+    other.write_bytes(data.replace(b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0mamba", 1))
+    done = hobctl("inspect", other, check=False)
+    assert done.returncode == 1 and b'no: general.architecture: "mamba" is not known; known: llama qwen2' in done.stdout
+    other.write_bytes(data[:1 << 20])
+    done = hobctl("inspect", other, check=False)
+    assert done.returncode == 1 and done.stdout == b"" and b"other.gguf: " in done.stderr
+    assert hobctl("inspect", check=False).returncode == 2
 
 
 def tokenize(hobctl, model, text, *args):
