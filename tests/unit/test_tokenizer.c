@@ -235,16 +235,28 @@ static void splits_as_named(void **state)
     }
 }
 
-typedef struct fnv {
-    uint32_t hash;
-} fnv;
+/* FNV-1a over numbers: digests in tests/data have its low 16 bits, in hexadecimal. */
+static uint32_t fnv(uint32_t hash, uint32_t number)
+{
+    for (int i = 0; i < 4; i++)
+        hash = (hash ^ (uint8_t)(number >> 8 * i)) * 0x01000193u;
+    return hash;
+}
+
+enum { FNV_START = 0x811C9DC5 };
+
+static bool is_digest(uint32_t hash, const char *digits)
+{
+    char got[5];
+    snprintf(got, sizeof got, "%04x", (unsigned)(hash & 0xFFFF));
+    return memcmp(got, digits, 4) == 0;
+}
 
 static int add_length(void *context, const char *piece, size_t len)
 {
-    fnv *f = context;
+    uint32_t *hash = context;
     (void)piece;
-    for (int i = 0; i < 4; i++)
-        f->hash = (f->hash ^ (uint8_t)(len >> 8 * i)) * 0x01000193u;
+    *hash = fnv(*hash, (uint32_t)len);
     return 0;
 }
 
@@ -264,20 +276,76 @@ static void splits_like_the_published_patterns(void **state)
         assert_int_equal(json_string_length(digests), 4 * json_array_size(texts));
         for (size_t i = 0; i < json_array_size(texts); i++) {
             json_t *text = json_array_get(json_array_get(texts, i), 0);
-            char want[5] = {0}, got[5];
-            fnv f = {0x811C9DC5u};
+            uint32_t hash = FNV_START;
             hob_pretokenizing *run;
             assert_int_equal(hob_pretokenizing_new(p, json_string_length(text), &run), 0);
             assert_int_equal(hob_pretokenize(run, json_string_value(text), json_string_length(text),
-                                             add_length, &f, NULL),
+                                             add_length, &hash, NULL),
                              0);
             hob_pretokenizing_free(run);
-            memcpy(want, json_string_value(digests) + 4 * i, 4);
-            snprintf(got, sizeof got, "%04x", (unsigned)(f.hash & 0xFFFF));
-            if (strcmp(got, want) != 0)
+            if (!is_digest(hash, json_string_value(digests) + 4 * i))
                 fail_msg("%s case %zu: %s", name, i, json_string_value(text));
         }
         hob_pretokenizer_close(p);
+    }
+    json_decref(all);
+    json_decref(cases);
+}
+
+/* How many of texts do not give the ids of digests; the first is printed. */
+static size_t count_differences(const hob_tokenizer *t, const json_t *texts, bool special,
+                                const json_t *digests, const char *name)
+{
+    size_t differences = 0;
+    assert_int_equal(json_string_length(digests), 4 * json_array_size(texts));
+    for (size_t i = 0; i < json_array_size(texts); i++) {
+        const json_t *text = json_array_get(texts, i);
+        if (json_is_array(text))
+            text = json_array_get(text, 0);
+        uint32_t hash = FNV_START;
+        hob_ids ids = {0};
+        hob_text_range all = {0, json_string_length(text)};
+        assert_int_equal(
+            hob_tokenize(t, json_string_value(text), all.end, &all, special, false, 0, &ids, NULL),
+            0);
+        for (size_t j = 0; j < ids.count; j++)
+            hash = fnv(hash, ids.data[j]);
+        hob_ids_free(&ids);
+        if (!is_digest(hash, json_string_value(digests) + 4 * i) && differences++ == 0)
+            print_error("%s case %zu: %s\n", name, i, json_string_value(text));
+    }
+    return differences;
+}
+
+/* tests/data/small_vocabularies.json, made by make_small_vocabularies.py. */
+static void gives_the_ids_of_the_libraries(void **state)
+{
+    json_t *all = json_load_file("tests/data/small_vocabularies.json", 0, NULL), *made;
+    json_t *cases = json_load_file("tests/data/tokenizer_smollm2.json", JSON_ALLOW_NUL, NULL);
+    const char *name;
+    (void)state;
+    assert_int_equal(json_object_size(all), 4);
+    json_object_foreach(all, name, made)
+    {
+        json_t *list = json_object_get(made, "tokens");
+        v_token *tokens = calloc(json_array_size(list), sizeof *tokens);
+        assert_non_null(tokens);
+        for (size_t i = 0; i < json_array_size(list); i++) {
+            json_t *token = json_array_get(list, i);
+            tokens[i] = (v_token){json_string_value(json_array_get(token, 0)),
+                                  (float)json_number_value(json_array_get(token, 1)),
+                                  (int32_t)json_integer_value(json_array_get(token, 2))};
+        }
+        texts_vocabulary v = texts_vocabulary_of(json_string_value(json_object_get(made, "model")),
+                                                 tokens, (uint32_t)json_array_size(list));
+        v.add_space = json_is_true(json_object_get(made, "add_space"));
+        v.lowercase = json_is_true(json_object_get(made, "lowercase"));
+        hob_tokenizer *t = of_texts(v);
+        assert_int_equal(count_differences(t, json_object_get(cases, "plain"), false,
+                                           json_object_get(made, "ids"), name),
+                         0);
+        hob_tokenizer_close(t);
+        free(tokens);
     }
     json_decref(all);
     json_decref(cases);
@@ -875,6 +943,7 @@ int main(void)
         cmocka_unit_test(knows_smollm2s_special_tokens),
         cmocka_unit_test(splits_as_named),
         cmocka_unit_test(splits_like_the_published_patterns),
+        cmocka_unit_test(gives_the_ids_of_the_libraries),
         cmocka_unit_test(merges_by_rank),
         cmocka_unit_test(merges_like_the_definition),
         cmocka_unit_test(long_pieces_are_linear),
