@@ -351,6 +351,36 @@ static void gives_the_ids_of_the_libraries(void **state)
     json_decref(cases);
 }
 
+/* tests/data/llama_cpp_ids.json, made by make_vocabulary_reference.py, for the one vocabulary that
+ * HOB_TEST_VOCABULARY names as NAME=FILE: tests/slow does that for all. */
+static void gives_llama_cpps_ids_for_a_vocabulary(void **state)
+{
+    const char *given = getenv("HOB_TEST_VOCABULARY");
+    const char *path = given ? strchr(given, '=') : NULL;
+    (void)state;
+    if (!path)
+        fail_msg("HOB_TEST_VOCABULARY=%s is not NAME=FILE", given ? given : "");
+    char *name = strndup(given, (size_t)(path - given));
+    json_t *all = json_load_file("tests/data/llama_cpp_ids.json", 0, NULL);
+    json_t *cases = json_load_file("tests/data/tokenizer_smollm2.json", JSON_ALLOW_NUL, NULL);
+    json_t *want = json_object_get(json_object_get(all, "vocabularies"), name);
+    hob_gguf *g;
+    hob_tokenizer *t;
+    hob_diag diag;
+    if (hob_gguf_open(path + 1, &g, &diag) < 0 || hob_tokenizer_open(g, &t, &diag) < 0)
+        fail_msg("%s", diag.text);
+    assert_int_equal(count_differences(t, json_object_get(cases, "plain"), false,
+                                       json_array_get(want, 0), name) +
+                         count_differences(t, json_object_get(all, "special"), true,
+                                           json_array_get(want, 1), name),
+                     0);
+    hob_tokenizer_close(t);
+    hob_gguf_close(g);
+    json_decref(all);
+    json_decref(cases);
+    free(name);
+}
+
 static void merges_by_rank(void **state)
 {
     hob_tokenizer *t = small("gpt-2");
@@ -959,5 +989,9 @@ int main(void)
         cmocka_unit_test(characters_come_out_whole),
         cmocka_unit_test(threads_share_a_tokenizer),
     };
+    const struct CMUnitTest of_a_vocabulary[] = {
+        cmocka_unit_test(gives_llama_cpps_ids_for_a_vocabulary)};
+    if (getenv("HOB_TEST_VOCABULARY"))
+        return cmocka_run_group_tests(of_a_vocabulary, NULL, NULL);
     return cmocka_run_group_tests(tests, open_model, close_model);
 }
