@@ -33,7 +33,8 @@ int hob_ctl_tokenize(int argc, char **argv)
     const hob_option options[] = {
         HOB_REQUIRED("--model", "FILE", &model, "GGUF file; its vocabulary is enough"),
         HOB_FLAG("--special", &special, "parse control tokens in the text"),
-        HOB_FLAG("--bos", &bos, "put the beginning-of-text token in front"),
+        HOB_FLAG("--bos", &bos,
+                 "add the beginning-of-text token, and the end's where the model has it"),
         HOB_FLAG("--pieces", &pieces, "print one token a line with its text"),
         HOB_FLAG("--json", &json, "print {\"ids\": [...]} (the default)"),
     };

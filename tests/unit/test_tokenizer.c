@@ -681,6 +681,15 @@ static void sentencepiece_merges_by_score(void **state)
     CHECK_IDS(t, "<s> b</s> \n b<u> b", true, S_BOS, S_SPACE_B, S_EOS, S_B, S_USER, S_B);
     hob_tokenizer_close(t);
 
+    v.name = "modern-bert"; /* whose mask eats what is in front of it */
+    v_token masked[S_COUNT];
+    memcpy(masked, v.tokens, sizeof masked);
+    masked[S_USER].text = "[MASK]";
+    v.tokens = masked;
+    t = of_texts(v);
+    CHECK_IDS(t, "c \t[MASK] b", false, S_C, S_USER, S_SPACE_B);
+    hob_tokenizer_close(t);
+
     /* Without byte tokens, neighbors without a token are one unknown token. */
     v = spm_vocabulary();
     v.count = v.score_count = v.type_count = S_BYTES;
@@ -841,6 +850,27 @@ static void wordpiece_covers_words(void **state)
     hob_tokenizer_close(t);
 }
 
+static void long_texts_are_linear(void **state)
+{
+    enum { BYTES = 1 << 18 };
+    hob_tokenizer *made[] = {of_texts(spm_vocabulary()), of_texts(wordpiece_vocabulary())};
+    char *text = malloc(BYTES);
+    (void)state;
+    for (int m = 0; m < 2; m++) {
+        for (int i = 0; i < 8; i++) {
+            hob_ids ids = {0};
+            for (size_t k = 0; k < BYTES; k++)
+                text[k] = i < 6 ? "acb <\xCC"[i] : i == 6 ? "ab"[k & 1] : "e\xCC\x81"[k % 3];
+            assert_int_equal(hob_tokenize(made[m], text, BYTES, NULL, 0, false, 0, &ids, NULL), 0);
+            if (m == 0 && i == 1)
+                assert_int_equal(ids.count, 1 + BYTES / 2);
+            hob_ids_free(&ids);
+        }
+        hob_tokenizer_close(made[m]);
+    }
+    free(text);
+}
+
 static void broken_text_tables_are_named(void **state)
 {
     static v_token tokens[S_COUNT];
@@ -985,6 +1015,7 @@ int main(void)
         cmocka_unit_test(sentencepiece_merges_like_the_definition),
         cmocka_unit_test(sentencepiece_text_comes_back),
         cmocka_unit_test(wordpiece_covers_words),
+        cmocka_unit_test(long_texts_are_linear),
         cmocka_unit_test(broken_text_tables_are_named),
         cmocka_unit_test(characters_come_out_whole),
         cmocka_unit_test(threads_share_a_tokenizer),
