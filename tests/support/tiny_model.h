@@ -11,7 +11,7 @@
 
 enum {
     TINY_LAYERS = 7,
-    TINY_WIDTH = 64,
+    TINY_WIDTH = 128,
     TINY_HEADS = 4,
     TINY_KV_HEADS = 2,
     TINY_FF = 96,
@@ -144,6 +144,15 @@ static const tiny tiny_models[] = {
      .scaling = "longrope",
      .factor = 1.19f,
      .original_context = 64},
+    {.name = "phi3-longrope-short",
+     .arch = "phi3",
+     .head_dim = 32,
+     .freq_base = 10000,
+     .neox = true,
+     .fused = true,
+     .scaling = "longrope",
+     .factor = 1.19f,
+     .original_context = TINY_CONTEXT},
     {.name = "smollm3",
      .arch = "smollm3",
      .head_dim = 32,
@@ -217,11 +226,11 @@ static inline void tiny_layer(tiny_writer *w, int i)
                    kv = (uint64_t)TINY_KV_HEADS * t->head_dim, ff = TINY_FF;
     tiny_add(w, i, "attn_norm.weight", width, 0, 0.3f, 1);
     if (t->fused) {
-        tiny_add(w, i, "attn_qkv.weight", width, q + 2 * kv, 0.2f, 0);
+        tiny_add(w, i, "attn_qkv.weight", width, q + 2 * kv, 0.15f, 0);
     } else {
-        tiny_add(w, i, "attn_q.weight", width, q, 0.2f, 0);
-        tiny_add(w, i, "attn_k.weight", width, kv, 0.2f, 0);
-        tiny_add(w, i, "attn_v.weight", width, kv, 0.2f, 0);
+        tiny_add(w, i, "attn_q.weight", width, q, 0.15f, 0);
+        tiny_add(w, i, "attn_k.weight", width, kv, 0.15f, 0);
+        tiny_add(w, i, "attn_v.weight", width, kv, 0.15f, 0);
     }
     if (t->bias) {
         tiny_add(w, i, "attn_q.bias", q, 0, 0.5f, 0);
@@ -232,16 +241,16 @@ static inline void tiny_layer(tiny_writer *w, int i)
         tiny_add(w, i, "attn_q_norm.weight", t->head_dim, 0, 0.3f, 1);
         tiny_add(w, i, "attn_k_norm.weight", t->head_dim, 0, 0.3f, 1);
     }
-    tiny_add(w, i, "attn_output.weight", q, width, 0.2f, 0);
+    tiny_add(w, i, "attn_output.weight", q, width, 0.15f, 0);
     if (t->post_norm) {
         tiny_add(w, i, "post_attention_norm.weight", width, 0, 0.3f, 1);
         tiny_add(w, i, "post_ffw_norm.weight", width, 0, 0.3f, 1);
     }
     tiny_add(w, i, "ffn_norm.weight", width, 0, 0.3f, 1);
     if (!t->fused)
-        tiny_add(w, i, "ffn_gate.weight", width, ff, 0.2f, 0);
-    tiny_add(w, i, "ffn_up.weight", width, t->fused ? 2 * ff : ff, 0.2f, 0);
-    tiny_add(w, i, "ffn_down.weight", ff, width, 0.2f, 0);
+        tiny_add(w, i, "ffn_gate.weight", width, ff, 0.15f, 0);
+    tiny_add(w, i, "ffn_up.weight", width, t->fused ? 2 * ff : ff, 0.15f, 0);
+    tiny_add(w, i, "ffn_down.weight", ff, width, 0.15f, 0);
 }
 
 /* Appends the whole file to m. */
@@ -254,7 +263,8 @@ static inline void tiny_write(mk *m, const tiny *t)
     const size_t start = m->bytes;
     mk_header(m, 3, 0, 0);
     mk_key_string(m, "general.architecture", t->arch);
-    mk_key_string(m, "general.name", t->name);
+    mk_key_string(m, "general.name",
+                  "tiny"); /* llama.cpp treats files called phi-3 in their own way */
     w->keys = 2;
     tiny_u32(w, "block_count", TINY_LAYERS);
     tiny_u32(w, "context_length", TINY_CONTEXT);

@@ -3,7 +3,8 @@
  * Every architecture on a tiny random model, against a forward pass written here in plain double arithmetic from the
  * papers' formulas: the logits of every position, however the text is cut into steps. And what damaged files say.
  *
- *     test_arch --write DIR    writes the tiny models, for a comparison with other programs (tests/slow/test_arch.py) */
+ *     test_arch --write DIR              writes the tiny models, for a comparison with other programs
+ *     test_arch --logits FILE < IDS      hob's logits after 100 token ids, one a line (tests/slow/test_arch.py) */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -77,8 +78,9 @@ static void rotate(const pass *p, int layer, double *head, uint32_t position)
     double magnitude = 1;
     if (t->no_rope_every && (layer + 1) % (int)t->no_rope_every == 0)
         return;
-    if (tiny_is(t->scaling, "longrope")) { /* the context, KV_BLOCKS, is past the original one */
-        factors = weights(p, -1, "rope_factors_long.weight");
+    if (tiny_is(t->scaling, "longrope")) {
+        const bool past = KV_BLOCKS * HOB_KV_BLOCK_TOKENS > t->original_context;
+        factors = weights(p, -1, past ? "rope_factors_long.weight" : "rope_factors_short.weight");
         magnitude = (double)t->factor;
     } else if (tiny_is(t->scaling, "yarn")) {
         magnitude = 0.1 * log((double)t->factor) + 1;
@@ -414,11 +416,36 @@ static int write_models(const char *folder)
     return 0;
 }
 
+static int print_logits(const char *path)
+{
+    static float logits[LENGTH * TINY_VOCAB];
+    hob_device *device = NULL;
+    hob_model *model = NULL;
+    hob_diag diag = {""};
+    uint32_t tokens[LENGTH];
+    for (uint32_t i = 0; i < LENGTH; i++)
+        if (scanf("%u", &tokens[i]) != 1)
+            return 1;
+    if (hob_hal_open("cpu", &(hob_device_options){.threads = 2}, &device, &diag) < 0 ||
+        hob_model_open(path, device, &model, &diag) < 0) {
+        fprintf(stderr, "test_arch: %s\n", diag.text);
+        return 1;
+    }
+    forward_in_hob(model, tokens, LENGTH, logits);
+    for (uint32_t i = 0; i < TINY_VOCAB; i++)
+        printf("%.9g\n", (double)logits[(LENGTH - 1) * TINY_VOCAB + i]);
+    hob_model_close(model);
+    hob_device_close(device);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     struct CMUnitTest tests[TINY_MODELS + 2];
     if (argc == 3 && strcmp(argv[1], "--write") == 0)
         return write_models(argv[2]);
+    if (argc == 3 && strcmp(argv[1], "--logits") == 0)
+        return print_logits(argv[2]);
     for (size_t i = 0; i < TINY_MODELS; i++)
         tests[i] = (struct CMUnitTest){.name = tiny_models[i].name,
                                        .test_func = test_forward,
