@@ -588,6 +588,74 @@ CLASS_METHOD(m_isspace, IS_SPACE)
 CLASS_METHOD(m_isupper, IS_UPPER)
 CLASS_METHOD(m_islower, IS_LOWER)
 
+/* The value of a replacement field: its number, its name, or the next argument. */
+static bool format_field(tmpl_run *r, const char *field, size_t len, const tmpl_args *args,
+                         size_t *next, tmpl_value *ret)
+{
+    size_t number = 0, digits = 0;
+    while (digits < len && digits < 9 && field[digits] >= '0' && field[digits] <= '9')
+        number = number * 10 + (size_t)(field[digits++] - '0');
+    if (memchr(field, ':', len) || memchr(field, '!', len) || memchr(field, '.', len) ||
+        memchr(field, '[', len))
+        return hob_tmpl_fail(r, HOB_EUNSUPPORTED,
+                             "format(): the field {%.*s}: only {}, {0} and {name} are known",
+                             (int)(len < 40 ? len : 40), field);
+    if (digits == len) {
+        number = len ? number : (*next)++;
+        if (number >= args->count)
+            return hob_tmpl_fail(r, HOB_EINVAL, "format(): field %zu of %zu arguments", number,
+                                 args->count);
+        *ret = args->pos[number];
+        return true;
+    }
+    for (size_t i = 0; i < args->named_count; i++)
+        if (args->names[i]->len == len && memcmp(args->names[i]->s, field, len) == 0) {
+            *ret = args->named[i];
+            return true;
+        }
+    return hob_tmpl_fail(r, HOB_EINVAL, "format(): no argument is called \"%.*s\"",
+                         (int)(len < 40 ? len : 40), field);
+}
+
+static bool m_format(tmpl_run *r, tmpl_value self, const tmpl_args *args, tmpl_value *ret)
+{
+    const tmpl_str *s = self.u.s, *text;
+    const bool trusted = s->trust == TMPL_TRUSTED;
+    tmpl_buf *b = hob_tmpl_run_alloc(r, 1, sizeof *b);
+    size_t next = 0;
+    tmpl_value v;
+    if (!b || !hob_tmpl_charge(r, s->len / 64))
+        return false;
+    for (size_t i = 0; i < s->len;) {
+        const char c = s->s[i];
+        size_t run = 0;
+        while (i + run < s->len && s->s[i + run] != '{' && s->s[i + run] != '}')
+            run++;
+        if (run == 0 && i + 1 < s->len && s->s[i + 1] == c) { /* doubled: the brace itself */
+            if (!hob_tmpl_buf_put(r, b, s->s + i, 1, trusted))
+                return false;
+            i += 2;
+            continue;
+        }
+        if (run == 0) {
+            const char *end = c == '{' ? memchr(s->s + i, '}', s->len - i) : NULL;
+            if (!end)
+                return hob_tmpl_fail(r, HOB_EINVAL, "format(): a single '%c' in the string", c);
+            const size_t len = (size_t)(end - s->s) - i - 1;
+            if (!hob_tmpl_charge(r, 1) || !format_field(r, s->s + i + 1, len, args, &next, &v) ||
+                !hob_tmpl_require(r, v) || !hob_tmpl_text_of(r, v, &text) ||
+                !hob_tmpl_buf_put_str(r, b, text))
+                return false;
+            i += len + 2;
+            continue;
+        }
+        if (!hob_tmpl_buf_put(r, b, s->s + i, run, trusted))
+            return false;
+        i += run;
+    }
+    return hob_tmpl_buf_str(r, b, ret);
+}
+
 const tmpl_builtin *hob_tmpl_string_method(const char *name, size_t len)
 {
     static const tmpl_builtin methods[] = {
@@ -619,6 +687,7 @@ const tmpl_builtin *hob_tmpl_string_method(const char *name, size_t len)
         {"isspace", m_isspace},
         {"isupper", m_isupper},
         {"islower", m_islower},
+        {"format", m_format},
     };
     return hob_tmpl_find_builtin(methods, sizeof methods / sizeof methods[0], name, len);
 }

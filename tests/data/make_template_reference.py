@@ -3,44 +3,16 @@
 
     python3 tests/data/make_template_reference.py > tests/data/template_reference.json     (needs jinja2)
 
-The environment is the one transformers renders chat templates in: the immutable sandbox, trim_blocks, lstrip_blocks,
-loop controls, a tojson that is plain json.dumps, raise_exception. A case whose rendering fails has "error" instead of
+The environment is template_environment.py's. A case whose rendering fails has "error" instead of
 "text". """
 import json
 import sys
 
 import jinja2
-import jinja2.ext
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from template_environment import environment
 from template_texts import templates
 
-
-class Generation(jinja2.ext.Extension):
-    tags = {"generation"}
-
-    def parse(self, parser):
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(["name:endgeneration"], drop_needle=True)
-        return jinja2.nodes.CallBlock(self.call_method("_same"), [], [], body).set_lineno(line)
-
-    @staticmethod
-    def _same(caller):
-        return caller()
-
-
-def raise_exception(message):
-    raise jinja2.exceptions.TemplateError(message)
-
-
-def tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
-    return json.dumps(x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-env = ImmutableSandboxedEnvironment(
-    trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols]
-)
-env.filters["tojson"] = tojson
-env.globals["raise_exception"] = raise_exception
+env = environment()
 
 TRUSTED = {"bos_token": "<s>", "eos_token": "</s>"}
 cases = []
@@ -160,6 +132,14 @@ V = {
     "text": "one\ntwo\n\nthree", "big": 9007199254740993, "m": {"items": 1, "keys": "k"},
 }
 expressions = r"""
+'{} is {}'.format(s, n)
+'{1}{0}{1} {{}} {a}'.format('x', l, a=d)
+'{}'.format()
+'{a}'.format(b=1)
+'{'.format(1)
+'a}'.format(1)
+'{} ü'.format(u)
+''.format(1)
 1 + 2 * 3 - 4 / 2
 7 // 2 ~ '|' ~ -7 // 2 ~ '|' ~ 7 % 3 ~ '|' ~ -7 % 3 ~ '|' ~ 7 % -3
 2 ** 10 ~ ' ' ~ 2 ** -1 ~ ' ' ~ 2 ** 3 ** 2 ~ ' ' ~ -2 ** 2
