@@ -118,8 +118,13 @@ static int load_template(hob_model *m, const hob_gguf *g, hob_diag *diag)
 {
     hob_string source;
     int rc = hob_gguf_string(g, "tokenizer.chat_template", &source, diag);
-    if (rc == HOB_ENOENT)
-        return 0;
+    if (rc == HOB_ENOENT) {
+        source.data = hob_template_default(m->tokenizer);
+        if (!source.data)
+            return 0;
+        source.len = strlen(source.data);
+        rc = 0;
+    }
     return rc < 0 ? rc : hob_template_compile(source.data, source.len, &m->chat_template, diag);
 }
 

@@ -30,6 +30,10 @@ HOB_MUST_CHECK int hob_template_compile(const char *source, size_t len, hob_temp
                                         hob_diag *diag);
 void hob_template_free(hob_template *t);
 
+/* The source of a template for a file that holds none, by the turn tokens in its vocabulary (ChatML, Gemma, Llama 3,
+ * Granite, Phi 3, Mistral). NULL: it has none of them. */
+const char *hob_template_default(const hob_tokenizer *t);
+
 /* variables: a JSON object (messages, tools, documents, add_generation_prompt, …), all untrusted. trusted_variables:
  * an object of strings (bos_token, eos_token), or NULL. HOB_EINVAL with raise_exception's message; HOB_ELIMIT past
  * max_bytes of output (0: 16 MiB) or the step limit, which grows with the size of the variables. */

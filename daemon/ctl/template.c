@@ -11,7 +11,7 @@
 #include "daemon/ctl/offline.h"
 #include "daemon/ctl/options.h"
 
-/* The template in a model file, compiled, and its token names. Weights are not loaded. */
+/* The template in a model file or the one for its turn tokens, compiled, and its token names. Weights are not loaded. */
 static int open_from_model(const char *path, hob_template **ret_template, json_t **ret_tokens,
                            hob_diag *diag)
 {
@@ -21,15 +21,20 @@ static int open_from_model(const char *path, hob_template **ret_template, json_t
     int r = hob_gguf_open(path, &gguf, diag);
     if (r < 0)
         return r;
-    r = hob_gguf_string(gguf, "tokenizer.chat_template", &source, diag);
-    if (r == HOB_ENOENT)
-        hob_fail(
-            diag, r,
-            "%s holds no chat template (key tokenizer.chat_template): pass one with --template",
-            path);
+    r = hob_tokenizer_open(gguf, &tokenizer, diag);
     if (r < 0)
         goto fail;
-    r = hob_tokenizer_open(gguf, &tokenizer, diag);
+    r = hob_gguf_string(gguf, "tokenizer.chat_template", &source, diag);
+    const char *built_in = r == HOB_ENOENT ? hob_template_default(tokenizer) : NULL;
+    if (built_in) {
+        source = (hob_string){built_in, strlen(built_in)};
+        r = 0;
+    }
+    if (r == HOB_ENOENT)
+        hob_fail(diag, r,
+                 "%s holds no chat template (key tokenizer.chat_template), nor known turn tokens: "
+                 "pass one with --template",
+                 path);
     if (r < 0)
         goto fail;
     json_t *tokens = hob_template_tokens(tokenizer);

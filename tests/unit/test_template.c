@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "tests/fuzz/fuzz_template.c"
+#include "tests/support/vocabulary.h"
 
 #define REFERENCE "tests/data/template_reference.json"
 
@@ -206,6 +207,23 @@ static void ends_what_would_not_end(void **state)
             "{% set m = [] %}{% set x = m.append(m) %}{{ l == m }}",
             "{}", HOB_ELIMIT, "deeper");
     refuses("{{ 'a' | indent(100000) }}", "{}", HOB_ELIMIT, "indent");
+    refuses(
+        "{% macro f(x) %}{% if x %}{{ f(x - 1) }}{{ f(x - 1) }}{% endif %}{% endmacro %}{{ f(60) "
+        "}}",
+        "{}", HOB_ELIMIT, "more than");
+    refuses("{{ range(99999) | map('string') | join('x' * 99999) }}", "{}", HOB_ELIMIT,
+            "more than");
+    refuses("{{ ('a' * 99999) | replace('a', 'b' * 99999) }}", "{}", HOB_ELIMIT, "more than");
+    refuses(
+        "{% set s = 'a' * 99999 %}{% for i in range(99999) %}{% set x = ('a' * 9999 ~ 'b') in s "
+        "%}{% endfor %}",
+        "{}", HOB_ELIMIT, "more than");
+    refuses(
+        "{% set s = 'a' * 999999 %}{% for i in range(99999) %}{% set x = s | upper %}{% endfor %}",
+        "{}", HOB_ELIMIT, "more than");
+    refuses("{% for i in range(9999) %}{% set x = range(99999) | sort(reverse=true) %}{% endfor %}",
+            "{}", HOB_ELIMIT, "more than");
+    refuses("{{ '{:1000000000}'.format(1) }}", "{}", HOB_EUNSUPPORTED, "format()");
     refuses("{% for i in range(2000) %}{{ "
             "'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx' * 100 }}{% "
             "endfor %}",
@@ -392,6 +410,78 @@ static void tells_the_date(void **state)
             HOB_ELIMIT, "strftime_now");
 }
 
+/* A file without a template, but with these turn tokens. */
+static void default_gives(const char *token, const char *messages, const char *text)
+{
+    const v_token tokens[] = {
+        {"<unk>", 0, 2}, {"<s>", 0, 3}, {"</s>", 0, 3}, {token, 0, 3}, {"a", -1, 1}};
+    texts_vocabulary v = texts_vocabulary_of("llama", tokens, 5);
+    mk file = {0};
+    hob_gguf *g = NULL;
+    hob_tokenizer *tokenizer = NULL;
+    hob_template *t = NULL;
+    hob_rendered r = {0};
+    hob_diag diag = {""};
+    v.unknown = 0;
+    v.bos = 1;
+    v.eos = 2;
+    mk_texts_vocabulary(&file, &v);
+    if (hob_gguf_parse(file.data, file.bytes, &g, &diag) < 0 ||
+        hob_tokenizer_open(g, &tokenizer, &diag) < 0)
+        fail_msg("%s", diag.text);
+    const char *source = hob_template_default(tokenizer);
+    if (!text) {
+        assert_null(source);
+    } else {
+        json_t *variables = json_pack("{s:o,s:b}", "messages", json_loads(messages, 0, NULL),
+                                      "add_generation_prompt", 1),
+               *names = json_pack("{s:s,s:s}", "bos_token", "<s>", "eos_token", "</s>");
+        assert_non_null(source);
+        if (hob_template_compile(source, strlen(source), &t, &diag) < 0 ||
+            hob_template_render(t, variables, names, 0, &r, &diag) < 0)
+            fail_msg("%s", diag.text);
+        assert_string_equal(r.text, text);
+        json_decref(variables);
+        json_decref(names);
+    }
+    hob_rendered_free(&r);
+    hob_template_free(t);
+    hob_tokenizer_close(tokenizer);
+    hob_gguf_close(g);
+    mk_free(&file);
+}
+
+static void has_templates_for_turn_tokens(void **state)
+{
+    static const char messages[] = "[{\"role\":\"system\",\"content\":\"S\"},"
+                                   "{\"role\":\"user\",\"content\":\"A\"},"
+                                   "{\"role\":\"assistant\",\"content\":\"B\"},"
+                                   "{\"role\":\"user\",\"content\":\"C\"}]";
+    (void)state;
+    default_gives("<|im_start|>", messages,
+                  "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nA<|im_end|>\n"
+                  "<|im_start|>assistant\nB<|im_end|>\n<|im_start|>user\nC<|im_end|>\n"
+                  "<|im_start|>assistant\n");
+    default_gives(
+        "<start_of_turn>", messages,
+        "<s><start_of_turn>user\nS\n\nA<end_of_turn>\n<start_of_turn>model\nB<end_of_turn>"
+        "\n<start_of_turn>user\nC<end_of_turn>\n<start_of_turn>model\n");
+    default_gives("<|start_header_id|>", messages,
+                  "<s><|start_header_id|>system<|end_header_id|>\n\nS<|eot_id|>"
+                  "<|start_header_id|>user<|end_header_id|>\n\nA<|eot_id|>"
+                  "<|start_header_id|>assistant<|end_header_id|>\n\nB<|eot_id|>"
+                  "<|start_header_id|>user<|end_header_id|>\n\nC<|eot_id|>"
+                  "<|start_header_id|>assistant<|end_header_id|>\n\n");
+    default_gives("<|start_of_role|>", "[{\"role\":\"user\",\"content\":\"A\"}]",
+                  "<|start_of_role|>user<|end_of_role|>A<|end_of_text|>\n"
+                  "<|start_of_role|>assistant<|end_of_role|>");
+    default_gives("<|assistant|>", messages,
+                  "<|system|>\nS<|end|>\n<|user|>\nA<|end|>\n<|assistant|>\nB<|end|>\n"
+                  "<|user|>\nC<|end|>\n<|assistant|>\n");
+    default_gives("[INST]", messages, "<s>[INST] S\n\nA[/INST] B</s>[INST] C[/INST]");
+    default_gives("<other>", messages, NULL);
+}
+
 static void appends_to_lists(void **state)
 {
     (void)state;
@@ -428,12 +518,19 @@ static void stands_the_seeds(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(shows_what_jinja2_shows), cmocka_unit_test(says_where_it_fails),
-        cmocka_unit_test(ends_what_would_not_end), cmocka_unit_test(bounds_nesting),
-        cmocka_unit_test(refuses_deep_variables),  cmocka_unit_test(renders_long_conversations),
-        cmocka_unit_test(knows_who_wrote_what),    cmocka_unit_test(keeps_strings_apart),
-        cmocka_unit_test(tells_the_date),          cmocka_unit_test(appends_to_lists),
-        cmocka_unit_test(stands_the_seeds),        cmocka_unit_test(diagnoses_in_clean_text),
+        cmocka_unit_test(shows_what_jinja2_shows),
+        cmocka_unit_test(says_where_it_fails),
+        cmocka_unit_test(ends_what_would_not_end),
+        cmocka_unit_test(bounds_nesting),
+        cmocka_unit_test(refuses_deep_variables),
+        cmocka_unit_test(renders_long_conversations),
+        cmocka_unit_test(knows_who_wrote_what),
+        cmocka_unit_test(keeps_strings_apart),
+        cmocka_unit_test(tells_the_date),
+        cmocka_unit_test(appends_to_lists),
+        cmocka_unit_test(has_templates_for_turn_tokens),
+        cmocka_unit_test(stands_the_seeds),
+        cmocka_unit_test(diagnoses_in_clean_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
