@@ -14,6 +14,7 @@ from pathlib import Path
 import jinja2
 import pytest
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/data"))
 from template_environment import environment  # noqa: E402

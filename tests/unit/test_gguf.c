@@ -508,6 +508,22 @@ static void refuses_shapes(void **state)
     refused(&m, HOB_EFORMAT, "tensor t", "rows of 33");
     one(&m, "t", 12, 1, small_block, 0, 256); /* Q4_K */
     refused(&m, HOB_EFORMAT, "tensor t", "blocks of 256");
+    for (uint32_t type = 0; type < 64; type++) { /* of each type that hob computes with */
+        const hob_type_info *info = hob_type_find(type);
+        if (!info)
+            continue;
+        const uint64_t dims[] = {2 * info->block_len, 3}, uneven[] = {2 * info->block_len - 1, 3};
+        const size_t bytes = 6 * (size_t)info->block_bytes;
+        one(&m, "t", type, 2, dims, 0, bytes);
+        hob_gguf_close(taken(&m));
+        mk_free(&m);
+        one(&m, "t", type, 2, dims, 0, bytes - 1);
+        refused(&m, HOB_EFORMAT, "tensor t", "bytes of data");
+        one(&m, "t", type, 2, uneven, 0, bytes);
+        if (info->block_len > 1)
+            refused(&m, HOB_EFORMAT, "tensor t", "rows of");
+        mk_free(&m);
+    }
 }
 
 static void refuses_types(void **state)
