@@ -72,20 +72,37 @@ typedef struct pack_job {
     size_t row_bytes;
 } pack_job;
 
-/* The codes of one block of 32 into lane r of a panel's planes. */
+/* `bits` bits of each byte of c[steps], from `shift` on, side by side in bytes of one word. */
+static uint32_t gather_bits(const uint32_t *c, uint32_t steps, uint32_t shift, uint32_t bits)
+{
+    const uint32_t mask = ((1u << bits) - 1) * 0x01010101u;
+    uint32_t word = 0;
+    for (uint32_t s = 0; s < steps; s++)
+        word |= (c[s] >> shift & mask) << bits * s;
+    return word;
+}
+
+/* The codes of one block of 32 into lane r of a panel's planes, four codes (a step) at a time. */
 static void pack_codes(const hob_type_info *t, const uint8_t *codes, uint8_t *low, uint8_t *high)
 {
-    for (uint32_t k = 0; k < 32; k++) {
-        uint32_t j = k / 4, i = k % 4;
-        uint8_t top = (uint8_t)(codes[k] >> t->low_bits);
-        if (t->low_bits == 4)
-            low[j % 4 * 64 + i] |= (uint8_t)((codes[k] & 15) << j / 4 * 4);
-        else
-            low[j / 4 * 64 + i] |= (uint8_t)((codes[k] & 3) << j % 4 * 2);
-        if (t->high_bits == 1)
-            high[i] |= (uint8_t)(top << j);
-        else if (t->high_bits == 2)
-            high[j / 4 * 64 + i] |= (uint8_t)(top << j % 4 * 2);
+    uint32_t c[8], word;
+    memcpy(c, codes, sizeof c);
+    for (uint32_t j = 0; t->low_bits == 4 && j < 4; j++) {
+        const uint32_t pair[2] = {c[j], c[j + 4]};
+        word = gather_bits(pair, 2, 0, 4);
+        memcpy(low + 64 * j, &word, sizeof word);
+    }
+    for (uint32_t v = 0; t->low_bits == 2 && v < 2; v++) {
+        word = gather_bits(c + 4 * v, 4, 0, 2);
+        memcpy(low + 64 * v, &word, sizeof word);
+    }
+    for (uint32_t v = 0; t->high_bits == 2 && v < 2; v++) {
+        word = gather_bits(c + 4 * v, 4, t->low_bits, 2);
+        memcpy(high + 64 * v, &word, sizeof word);
+    }
+    if (t->high_bits == 1) {
+        word = gather_bits(c, 8, t->low_bits, 1);
+        memcpy(high, &word, sizeof word);
     }
 }
 
