@@ -36,25 +36,30 @@ enum {
     HOB_QUANT_BLOCK = 32,
 };
 
+/* X(name, kind) for each quantized type. */
+#define HOB_CPU_QUANTIZED(X)                                                                       \
+    X(q4_0, Q4_0)                                                                                  \
+    X(q4_1, Q4_1)                                                                                  \
+    X(q5_0, Q5_0)                                                                                  \
+    X(q5_1, Q5_1)                                                                                  \
+    X(q8_0, Q8_0)                                                                                  \
+    X(q2_k, Q2_K)                                                                                  \
+    X(q3_k, Q3_K)                                                                                  \
+    X(q4_k, Q4_K)                                                                                  \
+    X(q5_k, Q5_K)                                                                                  \
+    X(q6_k, Q6_K)                                                                                  \
+    X(iq4_nl, IQ4_NL)                                                                              \
+    X(iq4_xs, IQ4_XS)
+
 /* The types, numbered densely: what the tables of kernels are indexed with. */
+#define HOB_CPU_KIND(name, kind) HOB_CPU_##kind,
 typedef enum hob_cpu_kind {
-    HOB_CPU_Q4_0,
-    HOB_CPU_Q4_1,
-    HOB_CPU_Q5_0,
-    HOB_CPU_Q5_1,
-    HOB_CPU_Q8_0,
-    HOB_CPU_Q2_K,
-    HOB_CPU_Q3_K,
-    HOB_CPU_Q4_K,
-    HOB_CPU_Q5_K,
-    HOB_CPU_Q6_K,
-    HOB_CPU_IQ4_NL,
-    HOB_CPU_IQ4_XS,
-    HOB_CPU_F16,
+    HOB_CPU_QUANTIZED(HOB_CPU_KIND) HOB_CPU_F16,
     HOB_CPU_BF16,
     HOB_CPU_F32,
     HOB_CPU_KINDS
 } hob_cpu_kind;
+#undef HOB_CPU_KIND
 
 typedef enum hob_cpu_tier {
     HOB_CPU_SCALAR,

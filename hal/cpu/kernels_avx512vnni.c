@@ -378,20 +378,9 @@ INLINE void linear_quantized(hob_cpu_kind kind, const hob_cpu_matrix *w, const h
                               const hob_cpu_output *out, uint32_t first_panel,                     \
                               uint32_t panel_count, void *scratch)                                 \
     {                                                                                              \
-        linear_quantized(kind, w, x, out, first_panel, panel_count, scratch);                      \
+        linear_quantized(HOB_CPU_##kind, w, x, out, first_panel, panel_count, scratch);            \
     }
-LINEAR(q4_0, HOB_CPU_Q4_0)
-LINEAR(q4_1, HOB_CPU_Q4_1)
-LINEAR(q5_0, HOB_CPU_Q5_0)
-LINEAR(q5_1, HOB_CPU_Q5_1)
-LINEAR(q8_0, HOB_CPU_Q8_0)
-LINEAR(q2_k, HOB_CPU_Q2_K)
-LINEAR(q3_k, HOB_CPU_Q3_K)
-LINEAR(q4_k, HOB_CPU_Q4_K)
-LINEAR(q5_k, HOB_CPU_Q5_K)
-LINEAR(q6_k, HOB_CPU_Q6_K)
-LINEAR(iq4_nl, HOB_CPU_IQ4_NL)
-LINEAR(iq4_xs, HOB_CPU_IQ4_XS)
+HOB_CPU_QUANTIZED(LINEAR)
 
 INLINE void float_tile(hob_cpu_kind kind, const hob_cpu_matrix *w, const uint8_t *panel,
                        const float *x, size_t x_stride, uint32_t n, float *tile)
@@ -643,18 +632,9 @@ static void from_half(const uint16_t *x, float *y, size_t n)
 void hob_cpu_fill_avx512vnni(hob_cpu_kernels *k)
 {
     k->isa = "avx512vnni";
-    k->linear[HOB_CPU_Q4_0] = linear_q4_0;
-    k->linear[HOB_CPU_Q4_1] = linear_q4_1;
-    k->linear[HOB_CPU_Q5_0] = linear_q5_0;
-    k->linear[HOB_CPU_Q5_1] = linear_q5_1;
-    k->linear[HOB_CPU_Q8_0] = linear_q8_0;
-    k->linear[HOB_CPU_Q2_K] = linear_q2_k;
-    k->linear[HOB_CPU_Q3_K] = linear_q3_k;
-    k->linear[HOB_CPU_Q4_K] = linear_q4_k;
-    k->linear[HOB_CPU_Q5_K] = linear_q5_k;
-    k->linear[HOB_CPU_Q6_K] = linear_q6_k;
-    k->linear[HOB_CPU_IQ4_NL] = linear_iq4_nl;
-    k->linear[HOB_CPU_IQ4_XS] = linear_iq4_xs;
+#define FILL(name, kind) k->linear[HOB_CPU_##kind] = linear_##name;
+    HOB_CPU_QUANTIZED(FILL)
+#undef FILL
     k->linear[HOB_CPU_BF16] = linear_bf16;
     k->linear[HOB_CPU_F16] = linear_f16;
     k->linear[HOB_CPU_F32] = linear_f32;

@@ -482,22 +482,11 @@ INLINE void linear_single(hob_cpu_kind kind, const hob_cpu_matrix *w, const hob_
                               uint32_t panel_count, void *scratch)                                 \
     {                                                                                              \
         if (x->rows == 1)                                                                          \
-            linear_single(kind, w, x, out, first_panel, panel_count);                              \
+            linear_single(HOB_CPU_##kind, w, x, out, first_panel, panel_count);                    \
         else                                                                                       \
-            linear_tiles(kind, w, x, out, first_panel, panel_count, scratch);                      \
+            linear_tiles(HOB_CPU_##kind, w, x, out, first_panel, panel_count, scratch);            \
     }
-LINEAR(q4_0, HOB_CPU_Q4_0)
-LINEAR(q4_1, HOB_CPU_Q4_1)
-LINEAR(q5_0, HOB_CPU_Q5_0)
-LINEAR(q5_1, HOB_CPU_Q5_1)
-LINEAR(q8_0, HOB_CPU_Q8_0)
-LINEAR(q2_k, HOB_CPU_Q2_K)
-LINEAR(q3_k, HOB_CPU_Q3_K)
-LINEAR(q4_k, HOB_CPU_Q4_K)
-LINEAR(q5_k, HOB_CPU_Q5_K)
-LINEAR(q6_k, HOB_CPU_Q6_K)
-LINEAR(iq4_nl, HOB_CPU_IQ4_NL)
-LINEAR(iq4_xs, HOB_CPU_IQ4_XS)
+HOB_CPU_QUANTIZED(LINEAR)
 
 /* n is a constant at each call, so that the accumulators live in registers. */
 static inline __attribute__((always_inline)) void float_tile(const hob_cpu_matrix *w,
@@ -559,17 +548,8 @@ static void linear_float(const hob_cpu_matrix *w, const hob_cpu_input *x, const 
 
 void hob_cpu_fill_linear_avx2(hob_cpu_kernels *k)
 {
-    k->linear[HOB_CPU_Q4_0] = linear_q4_0;
-    k->linear[HOB_CPU_Q4_1] = linear_q4_1;
-    k->linear[HOB_CPU_Q5_0] = linear_q5_0;
-    k->linear[HOB_CPU_Q5_1] = linear_q5_1;
-    k->linear[HOB_CPU_Q8_0] = linear_q8_0;
-    k->linear[HOB_CPU_Q2_K] = linear_q2_k;
-    k->linear[HOB_CPU_Q3_K] = linear_q3_k;
-    k->linear[HOB_CPU_Q4_K] = linear_q4_k;
-    k->linear[HOB_CPU_Q5_K] = linear_q5_k;
-    k->linear[HOB_CPU_Q6_K] = linear_q6_k;
-    k->linear[HOB_CPU_IQ4_NL] = linear_iq4_nl;
-    k->linear[HOB_CPU_IQ4_XS] = linear_iq4_xs;
+#define FILL(name, kind) k->linear[HOB_CPU_##kind] = linear_##name;
+    HOB_CPU_QUANTIZED(FILL)
+#undef FILL
     k->linear[HOB_CPU_F16] = k->linear[HOB_CPU_BF16] = k->linear[HOB_CPU_F32] = linear_float;
 }

@@ -162,16 +162,11 @@ static void pack_panels(void *arg, uint32_t item, uint32_t worker)
         }
 }
 
+#define KIND_TYPE(name, kind) [HOB_CPU_##kind] = HOB_TYPE_##kind,
 static const hob_type kind_types[HOB_CPU_KINDS] = {
-    [HOB_CPU_Q4_0] = HOB_TYPE_Q4_0,     [HOB_CPU_Q4_1] = HOB_TYPE_Q4_1,
-    [HOB_CPU_Q5_0] = HOB_TYPE_Q5_0,     [HOB_CPU_Q5_1] = HOB_TYPE_Q5_1,
-    [HOB_CPU_Q8_0] = HOB_TYPE_Q8_0,     [HOB_CPU_Q2_K] = HOB_TYPE_Q2_K,
-    [HOB_CPU_Q3_K] = HOB_TYPE_Q3_K,     [HOB_CPU_Q4_K] = HOB_TYPE_Q4_K,
-    [HOB_CPU_Q5_K] = HOB_TYPE_Q5_K,     [HOB_CPU_Q6_K] = HOB_TYPE_Q6_K,
-    [HOB_CPU_IQ4_NL] = HOB_TYPE_IQ4_NL, [HOB_CPU_IQ4_XS] = HOB_TYPE_IQ4_XS,
-    [HOB_CPU_F16] = HOB_TYPE_F16,       [HOB_CPU_BF16] = HOB_TYPE_BF16,
-    [HOB_CPU_F32] = HOB_TYPE_F32,
-};
+    HOB_CPU_QUANTIZED(KIND_TYPE)[HOB_CPU_F16] = HOB_TYPE_F16, [HOB_CPU_BF16] = HOB_TYPE_BF16,
+    [HOB_CPU_F32] = HOB_TYPE_F32};
+#undef KIND_TYPE
 
 hob_type hob_cpu_kind_type(hob_cpu_kind kind)
 {

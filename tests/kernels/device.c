@@ -146,26 +146,15 @@ static void linear_type(check *c, hob_type type)
     free(values);
 }
 
-#define DEVICE_LINEAR(name, type)                                                                  \
+#define DEVICE_LINEAR(name, kind)                                                                  \
     static void device_linear_##name(check *c)                                                     \
     {                                                                                              \
-        linear_type(c, type);                                                                      \
+        linear_type(c, HOB_TYPE_##kind);                                                           \
     }
-DEVICE_LINEAR(q4_0, HOB_TYPE_Q4_0)
-DEVICE_LINEAR(q4_1, HOB_TYPE_Q4_1)
-DEVICE_LINEAR(q5_0, HOB_TYPE_Q5_0)
-DEVICE_LINEAR(q5_1, HOB_TYPE_Q5_1)
-DEVICE_LINEAR(q8_0, HOB_TYPE_Q8_0)
-DEVICE_LINEAR(q2_k, HOB_TYPE_Q2_K)
-DEVICE_LINEAR(q3_k, HOB_TYPE_Q3_K)
-DEVICE_LINEAR(q4_k, HOB_TYPE_Q4_K)
-DEVICE_LINEAR(q5_k, HOB_TYPE_Q5_K)
-DEVICE_LINEAR(q6_k, HOB_TYPE_Q6_K)
-DEVICE_LINEAR(iq4_nl, HOB_TYPE_IQ4_NL)
-DEVICE_LINEAR(iq4_xs, HOB_TYPE_IQ4_XS)
-DEVICE_LINEAR(f16, HOB_TYPE_F16)
-DEVICE_LINEAR(bf16, HOB_TYPE_BF16)
-DEVICE_LINEAR(f32, HOB_TYPE_F32)
+HOB_CPU_QUANTIZED(DEVICE_LINEAR)
+DEVICE_LINEAR(f16, F16)
+DEVICE_LINEAR(bf16, BF16)
+DEVICE_LINEAR(f32, F32)
 
 enum { LENGTH = 101, HEADS = 6, KV_HEADS = 2, DIM = 48, WINDOW = 37, ARENA_BLOCKS = 16 };
 
@@ -405,22 +394,10 @@ static void candidates(check *c)
 }
 
 const check_case device_cases[] = {
-    {"device-linear", "Q4_0", device_linear_q4_0},
-    {"device-linear", "Q4_1", device_linear_q4_1},
-    {"device-linear", "Q5_0", device_linear_q5_0},
-    {"device-linear", "Q5_1", device_linear_q5_1},
-    {"device-linear", "Q8_0", device_linear_q8_0},
-    {"device-linear", "Q2_K", device_linear_q2_k},
-    {"device-linear", "Q3_K", device_linear_q3_k},
-    {"device-linear", "Q4_K", device_linear_q4_k},
-    {"device-linear", "Q5_K", device_linear_q5_k},
-    {"device-linear", "Q6_K", device_linear_q6_k},
-    {"device-linear", "IQ4_NL", device_linear_iq4_nl},
-    {"device-linear", "IQ4_XS", device_linear_iq4_xs},
-    {"device-linear", "F16", device_linear_f16},
-    {"device-linear", "BF16", device_linear_bf16},
-    {"device-linear", "F32", device_linear_f32},
-    {"device-attend", "F16", attention_f16},
+#define CASE(name, kind) {"device-linear", #kind, device_linear_##name},
+    HOB_CPU_QUANTIZED(CASE) CASE(f16, F16) CASE(bf16, BF16) CASE(f32, F32)
+#undef CASE
+        {"device-attend", "F16", attention_f16},
     {"device-attend", "Q8_0", attention_q8_0},
     {"candidates", "f32", candidates},
     {NULL, NULL, NULL},

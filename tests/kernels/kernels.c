@@ -145,23 +145,12 @@ static void linear_kind(check *c, hob_cpu_kind kind)
 #define LINEAR(name, kind)                                                                         \
     static void linear_##name(check *c)                                                            \
     {                                                                                              \
-        linear_kind(c, kind);                                                                      \
+        linear_kind(c, HOB_CPU_##kind);                                                            \
     }
-LINEAR(q4_0, HOB_CPU_Q4_0)
-LINEAR(q4_1, HOB_CPU_Q4_1)
-LINEAR(q5_0, HOB_CPU_Q5_0)
-LINEAR(q5_1, HOB_CPU_Q5_1)
-LINEAR(q8_0, HOB_CPU_Q8_0)
-LINEAR(q2_k, HOB_CPU_Q2_K)
-LINEAR(q3_k, HOB_CPU_Q3_K)
-LINEAR(q4_k, HOB_CPU_Q4_K)
-LINEAR(q5_k, HOB_CPU_Q5_K)
-LINEAR(q6_k, HOB_CPU_Q6_K)
-LINEAR(iq4_nl, HOB_CPU_IQ4_NL)
-LINEAR(iq4_xs, HOB_CPU_IQ4_XS)
-LINEAR(f16, HOB_CPU_F16)
-LINEAR(bf16, HOB_CPU_BF16)
-LINEAR(f32, HOB_CPU_F32)
+HOB_CPU_QUANTIZED(LINEAR)
+LINEAR(f16, F16)
+LINEAR(bf16, BF16)
+LINEAR(f32, F32)
 
 /* Runs `call` with t and y for the scalar tier and the one under test, and compares; got is y of the latter. */
 #define BOTH(bytes, skew, prepare, call, ...)                                                      \
@@ -464,22 +453,10 @@ static void check_logits(check *c)
 }
 
 const check_case kernel_cases[] = {
-    {"linear", "Q4_0", linear_q4_0},
-    {"linear", "Q4_1", linear_q4_1},
-    {"linear", "Q5_0", linear_q5_0},
-    {"linear", "Q5_1", linear_q5_1},
-    {"linear", "Q8_0", linear_q8_0},
-    {"linear", "Q2_K", linear_q2_k},
-    {"linear", "Q3_K", linear_q3_k},
-    {"linear", "Q4_K", linear_q4_k},
-    {"linear", "Q5_K", linear_q5_k},
-    {"linear", "Q6_K", linear_q6_k},
-    {"linear", "IQ4_NL", linear_iq4_nl},
-    {"linear", "IQ4_XS", linear_iq4_xs},
-    {"linear", "F16", linear_f16},
-    {"linear", "BF16", linear_bf16},
-    {"linear", "F32", linear_f32},
-    {"rms_norm", "f32", check_rms_norm},
+#define CASE(name, kind) {"linear", #kind, linear_##name},
+    HOB_CPU_QUANTIZED(CASE) CASE(f16, F16) CASE(bf16, BF16) CASE(f32, F32)
+#undef CASE
+        {"rms_norm", "f32", check_rms_norm},
     {"quantize", "f32", check_quantize},
     {"rope", "f32", check_rope},
     {"gate", "silu", check_silu},
