@@ -393,12 +393,61 @@ static void candidates(check *c)
     hob_device_close(dev);
 }
 
+/* x += RMSNorm(y) * w, against doubles, and row by row the same bits. */
+static void norm_add(check *c)
+{
+    enum { COLS = 131, COUNT = 21 };
+    float x[COUNT * COLS], y[COUNT * COLS], norm[COLS], got[COUNT * COLS], alone[COLS];
+    uint32_t tokens[COUNT], block = 0;
+    hob_device *dev = open_at(c, 2);
+
+    if (!dev)
+        return;
+    fill_random(c, x, COUNT * COLS, 2.0f);
+    fill_random(c, y, COUNT * COLS, 3.0f);
+    fill_random(c, norm, COLS, 1.5f);
+    for (uint32_t i = 0; i < COUNT; i++)
+        tokens[i] = COUNT - 1 - i;
+    hob_weight *const weights[] = {table_of(dev, x, COUNT, COLS), table_of(dev, y, COUNT, COLS),
+                                   table_of(dev, norm, 1, COLS)};
+    hob_tensor *to = tensor(c, dev, COUNT, COLS), *from = tensor(c, dev, COUNT, COLS);
+    for (uint32_t first = 0; first <= COUNT; first++) { /* all rows, then each alone */
+        const uint32_t rows = first ? 1 : COUNT, *ids = first ? tokens + first - 1 : tokens;
+        hob_span span = {0, rows, 0, &block};
+        hob_batch batch = {rows, ids, 1, &span, 0, NULL};
+        dev->ops->step_begin(dev, NULL, &batch);
+        dev->ops->embed(dev, weights[0], 1.0f, to);
+        dev->ops->embed(dev, weights[1], 1.0f, from);
+        if (dev->ops->norm_add(dev, from, weights[2], 1e-6f, to) < 0)
+            fail(c, "norm_add refuses");
+        dev->ops->step_end(dev);
+        dev->ops->read_rows(dev, to, 0, rows, first ? alone : got);
+        if (first && memcmp(alone, got + (first - 1) * COLS, sizeof alone) != 0)
+            fail(c, "row %u alone differs from row %u among %d", first - 1, first - 1, COUNT);
+    }
+    for (uint32_t i = 0; i < COUNT; i++) {
+        const float *y_row = y + tokens[i] * COLS, *x_row = x + tokens[i] * COLS;
+        double sum = 0;
+        for (uint32_t k = 0; k < COLS; k++)
+            sum += (double)y_row[k] * y_row[k];
+        for (uint32_t k = 0; k < COLS; k++)
+            expect_near(c, "x", i * COLS + k, got[i * COLS + k],
+                        x_row[k] + y_row[k] / sqrt(sum / COLS + 1e-6) * norm[k], 1e-5);
+    }
+    for (size_t i = 0; i < 3; i++)
+        dev->ops->weight_free(dev, weights[i]);
+    dev->ops->tensor_free(dev, to);
+    dev->ops->tensor_free(dev, from);
+    hob_device_close(dev);
+}
+
 const check_case device_cases[] = {
 #define CASE(name, kind) {"device-linear", #kind, device_linear_##name},
     HOB_CPU_QUANTIZED(CASE) CASE(f16, F16) CASE(bf16, BF16) CASE(f32, F32)
 #undef CASE
         {"device-attend", "F16", attention_f16},
     {"device-attend", "Q8_0", attention_q8_0},
+    {"norm_add", "f32", norm_add},
     {"candidates", "f32", candidates},
     {NULL, NULL, NULL},
 };
