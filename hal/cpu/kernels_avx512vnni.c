@@ -13,33 +13,13 @@ enum { COLUMNS = 6 };
 typedef struct panel_at {
     const uint8_t *data;  /* the panel */
     const uint8_t *bytes; /* unpacked: unsigned codes [blocks][8][16][4] */
-    const float *
-        scales; /* unpacked: records of d[16], m[16]; with group 16 also int32 sub[2][16], sub_min pairs[16] */
+    const float *scales;  /* unpacked: records, see record_floats */
 } panel_at;
 
-/* What the inline functions below need of hal/types.c's table as constants; offset: what codes are too large by. */
-typedef struct traits {
-    uint32_t low_bits, high_bits, group;
-    bool minimum, table;
-    int32_t offset;
-} traits;
-
-INLINE traits traits_of(hob_cpu_kind kind)
+/* What unsigned codes are too large by: 8 bits and IQ4's values are shifted by 128. */
+INLINE int32_t offset_of(traits t)
 {
-    switch (kind) {
-    case HOB_CPU_Q4_0: return (traits){4, 0, 0, false, false, 8};
-    case HOB_CPU_Q4_1: return (traits){4, 0, 0, true, false, 0};
-    case HOB_CPU_Q5_0: return (traits){4, 1, 0, false, false, 16};
-    case HOB_CPU_Q5_1: return (traits){4, 1, 0, true, false, 0};
-    case HOB_CPU_Q2_K: return (traits){2, 0, 16, true, false, 0};
-    case HOB_CPU_Q3_K: return (traits){2, 1, 16, false, false, 4};
-    case HOB_CPU_Q4_K: return (traits){4, 0, 32, true, false, 0};
-    case HOB_CPU_Q5_K: return (traits){4, 1, 32, true, false, 0};
-    case HOB_CPU_Q6_K: return (traits){4, 2, 16, false, false, 32};
-    case HOB_CPU_IQ4_NL: return (traits){4, 0, 0, false, true, 128};
-    case HOB_CPU_IQ4_XS: return (traits){4, 0, 32, false, true, 128};
-    default: return (traits){8, 0, 0, false, false, 128};
-    }
+    return t.low_bits == 8 || t.table ? 128 : (int32_t)t.offset;
 }
 
 static inline __m512 load_half16(const uint16_t *p)
@@ -128,13 +108,13 @@ INLINE scales16 scales_at(traits t, const hob_cpu_matrix *w, const uint8_t *pane
     return s;
 }
 
-/* t, panels (1 or 2), n (columns) and packed are constants at each call; offset is t's where packed. */
+/* t, panels (1 or 2), n (columns) and packed are constants at each call. */
 INLINE void tile_of(traits t, uint32_t panels, uint32_t n, bool packed, const hob_cpu_matrix *w,
                     const panel_at *at, int32_t offset, const int8_t *x, size_t x_stride,
                     const hob_cpu_scale *scales, size_t scale_stride, float tile[2][COLUMNS * 16])
 {
     const size_t low_bytes = 64 * (size_t)t.low_bits, high_bytes = 64 * (size_t)t.high_bits,
-                 record = t.group == 16 ? 80 : 32;
+                 record = record_floats(t);
     const bool halves = t.group == 16;
     __m512 acc[COLUMNS][2];
 
@@ -319,7 +299,7 @@ INLINE void unpack(hob_cpu_kind kind, const hob_cpu_matrix *w, const uint8_t *pa
 {
     const traits t = traits_of(kind);
 
-    for (uint32_t b = 0; b < w->blocks; b++, record += t.group == 16 ? 80 : 32, bytes += 512) {
+    for (uint32_t b = 0; b < w->blocks; b++, record += record_floats(t), bytes += 512) {
         const scales16 s = scales_at(t, w, panel, b);
         _mm512_storeu_ps(record, s.d);
         if (t.minimum)
@@ -346,7 +326,7 @@ INLINE void linear_quantized(hob_cpu_kind kind, const hob_cpu_matrix *w, const h
     const traits t = traits_of(kind);
     const bool packed = x->rows <= tiles[kind].packed_columns;
     const uint32_t most = packed ? 2 : tiles[kind].bytes_panels;
-    const size_t record = t.group == 16 ? 80 : 32;
+    const size_t record = record_floats(t);
     uint32_t groups = (x->rows + COLUMNS - 1) / COLUMNS;
     float tile[2][COLUMNS * 16] __attribute__((aligned(64)));
 
@@ -364,7 +344,7 @@ INLINE void linear_quantized(hob_cpu_kind kind, const hob_cpu_matrix *w, const h
         for (uint32_t g = 0, column = 0; g < groups; g++) {
             uint32_t left = x->rows - column, n = left / (groups - g) + (left % (groups - g) != 0);
             const tile_fn(*choice)[COLUMNS] = packed ? tiles[kind].packed : tiles[kind].bytes;
-            choice[count - 1][n - 1](w, at, t.offset, x->q + column * x->q_stride, x->q_stride,
+            choice[count - 1][n - 1](w, at, offset_of(t), x->q + column * x->q_stride, x->q_stride,
                                      x->scales + column * x->scale_stride, x->scale_stride, tile);
             for (uint32_t p = 0; p < count; p++)
                 hob_store_tile(w, out, panel + p, column, n, tile[p]);

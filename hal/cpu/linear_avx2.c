@@ -202,30 +202,6 @@ static const struct {
     [HOB_CPU_IQ4_XS] = UP_TO_4(bytes_block),
 };
 
-/* What the inline functions below need of hal/types.c's table as constants. */
-typedef struct traits {
-    uint32_t low_bits, high_bits, offset, group;
-    bool minimum, table;
-} traits;
-
-INLINE traits traits_of(hob_cpu_kind kind)
-{
-    switch (kind) {
-    case HOB_CPU_Q4_0: return (traits){4, 0, 8, 0, false, false};
-    case HOB_CPU_Q4_1: return (traits){4, 0, 0, 0, true, false};
-    case HOB_CPU_Q5_0: return (traits){4, 1, 16, 0, false, false};
-    case HOB_CPU_Q5_1: return (traits){4, 1, 0, 0, true, false};
-    case HOB_CPU_Q2_K: return (traits){2, 0, 0, 16, true, false};
-    case HOB_CPU_Q3_K: return (traits){2, 1, 4, 16, false, false};
-    case HOB_CPU_Q4_K: return (traits){4, 0, 0, 32, true, false};
-    case HOB_CPU_Q5_K: return (traits){4, 1, 0, 32, true, false};
-    case HOB_CPU_Q6_K: return (traits){4, 2, 32, 16, false, false};
-    case HOB_CPU_IQ4_NL: return (traits){4, 0, 0, 0, false, true};
-    case HOB_CPU_IQ4_XS: return (traits){4, 0, 0, 32, false, true};
-    default: return (traits){8, 0, 0, 0, false, false};
-    }
-}
-
 /* Unsigned codes of step j of a block, rows 8 h .. 8 h + 7, from the block's planes; t and j are constants. */
 INLINE __m256i codes_at(traits t, const uint8_t *low, const uint8_t *high, int j, int h)
 {
@@ -303,13 +279,6 @@ INLINE scales8 scales_at(traits t, const hob_cpu_matrix *w, const uint8_t *panel
     return s;
 }
 
-/* Floats in a record of unpacked scales: d[16], m[16]; with group 16 also, as pairs of int16 that widen products,
- * sub[2][16] and (sub_min of both halves)[16]. */
-static size_t record_floats(const hob_cpu_matrix *w)
-{
-    return w->type->group == 16 ? 80 : 32;
-}
-
 /* A panel's blocks as the tiles want them: codes to bytes [blocks][8][16][4], signed but for Q4; scales to records. */
 INLINE void unpack_panel(hob_cpu_kind kind, const hob_cpu_matrix *w, const uint8_t *panel,
                          uint8_t *bytes, float *record)
@@ -345,7 +314,7 @@ INLINE void unpack_panel(hob_cpu_kind kind, const hob_cpu_matrix *w, const uint8
             }
         }
         bytes += 512;
-        record += t.group == 16 ? 80 : 32;
+        record += record_floats(t);
         low += 64 * (size_t)t.low_bits;
         high += 64 * (size_t)t.high_bits;
     }
@@ -356,7 +325,7 @@ INLINE void linear_tiles(hob_cpu_kind kind, const hob_cpu_matrix *w, const hob_c
                          const hob_cpu_output *out, uint32_t first_panel, uint32_t panel_count,
                          void *scratch)
 {
-    const size_t record = record_floats(w);
+    const size_t record = record_floats(traits_of(kind));
     float *scales = scratch;
     uint8_t *bytes = (uint8_t *)(scales + (size_t)w->blocks * record);
     size_t scale_stride = x->scale_stride * sizeof(hob_cpu_scale);

@@ -16,6 +16,37 @@ static inline __m256 load_half8(const uint16_t *p)
 
 #define INLINE static inline __attribute__((always_inline))
 
+/* What the kernels of quantized types need of hal/types.c's table as constants. */
+typedef struct traits {
+    uint32_t low_bits, high_bits, offset, group;
+    bool minimum, table;
+} traits;
+
+INLINE traits traits_of(hob_cpu_kind kind)
+{
+    switch (kind) {
+    case HOB_CPU_Q4_0: return (traits){4, 0, 8, 0, false, false};
+    case HOB_CPU_Q4_1: return (traits){4, 0, 0, 0, true, false};
+    case HOB_CPU_Q5_0: return (traits){4, 1, 16, 0, false, false};
+    case HOB_CPU_Q5_1: return (traits){4, 1, 0, 0, true, false};
+    case HOB_CPU_Q2_K: return (traits){2, 0, 0, 16, true, false};
+    case HOB_CPU_Q3_K: return (traits){2, 1, 4, 16, false, false};
+    case HOB_CPU_Q4_K: return (traits){4, 0, 0, 32, true, false};
+    case HOB_CPU_Q5_K: return (traits){4, 1, 0, 32, true, false};
+    case HOB_CPU_Q6_K: return (traits){4, 2, 32, 16, false, false};
+    case HOB_CPU_IQ4_NL: return (traits){4, 0, 0, 0, false, true};
+    case HOB_CPU_IQ4_XS: return (traits){4, 0, 0, 32, false, true};
+    default: return (traits){8, 0, 0, 0, false, false};
+    }
+}
+
+/* Floats in a record of a block's unpacked scales: d[16], m[16]; with group 16 also, in lanes of 32 bits, sub[2][16] and
+ * (sub_min of both halves, as a pair of int16)[16]. */
+INLINE size_t record_floats(traits t)
+{
+    return t.group == 16 ? 80 : 32;
+}
+
 static inline __m256 load_bf16x8(const uint16_t *p)
 {
     __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
