@@ -116,16 +116,8 @@ static int load_weights(hob_model *m, const hob_gguf *g, hob_diag *diag)
 
 static int load_template(hob_model *m, const hob_gguf *g, hob_diag *diag)
 {
-    hob_string source;
-    int rc = hob_gguf_string(g, "tokenizer.chat_template", &source, diag);
-    if (rc == HOB_ENOENT) {
-        source.data = hob_template_default(m->tokenizer);
-        if (!source.data)
-            return 0;
-        source.len = strlen(source.data);
-        rc = 0;
-    }
-    return rc < 0 ? rc : hob_template_compile(source.data, source.len, &m->chat_template, diag);
+    int rc = hob_template_of_file(g, m->tokenizer, &m->chat_template, diag);
+    return rc == HOB_ENOENT ? 0 : rc;
 }
 
 /* What the file says of itself: its architecture, checked hyper-parameters and tensors. h->factors is from malloc. */

@@ -33,6 +33,9 @@ void hob_template_free(hob_template *t);
 /* The source of a template for a file that holds none, by the turn tokens in its vocabulary (ChatML, Gemma, Llama 3,
  * Granite, Phi 3, Mistral). NULL: it has none of them. */
 const char *hob_template_default(const hob_tokenizer *t);
+/* The file's own template, else that of its turn tokens, compiled. HOB_ENOENT when there is neither. */
+HOB_MUST_CHECK int hob_template_of_file(const hob_gguf *g, const hob_tokenizer *t,
+                                        hob_template **ret, hob_diag *diag);
 
 /* variables: a JSON object (messages, tools, documents, add_generation_prompt, …), all untrusted. trusted_variables:
  * an object of strings (bos_token, eos_token), or NULL. HOB_EINVAL with raise_exception's message; HOB_ELIMIT past

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Chat templates for files that hold none, by the turn tokens in the vocabulary: who trained a model with such tokens
- * trained it with that format. A message's text stays untrusted, so turn tokens are literals here, never put together. */
+ * The chat template of a model file: its own, or for a file that holds none one by the turn tokens in the vocabulary: who
+ * trained a model with such tokens trained it with that format. A message's text stays untrusted, so turn tokens are literals here, never put together. */
 #include "models/template.h"
 
 #include <string.h>
@@ -65,4 +65,16 @@ const char *hob_template_default(const hob_tokenizer *t)
         if (has_token(t, formats[i].token))
             return formats[i].source;
     return NULL;
+}
+
+int hob_template_of_file(const hob_gguf *g, const hob_tokenizer *t, hob_template **ret,
+                         hob_diag *diag)
+{
+    hob_string source;
+    int rc = hob_gguf_string(g, "tokenizer.chat_template", &source, diag);
+    if (rc == HOB_ENOENT && (source.data = hob_template_default(t)) != NULL) {
+        source.len = strlen(source.data);
+        rc = 0;
+    }
+    return rc < 0 ? rc : hob_template_compile(source.data, source.len, ret, diag);
 }

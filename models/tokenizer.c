@@ -67,10 +67,10 @@ static int read_tables(hob_loading *l)
         l->types = types;
     }
     for (uint32_t id = 0; id < t->count; id++) {
-        if (hob_token_type(l, id) > HOB_TYPE_LAST)
+        if (hob_token_type(l, id) > HOB_TOKEN_TYPE_LAST)
             return hob_fail(l->diag, HOB_EFORMAT,
                             "tokenizer.ggml.token_type: token %u: got type %u, allowed are 0 to %d",
-                            id, hob_token_type(l, id), HOB_TYPE_LAST);
+                            id, hob_token_type(l, id), HOB_TOKEN_TYPE_LAST);
         if (l->texts[id].len > HOB_TOKEN_BYTES_MAX)
             return hob_fail(l->diag, HOB_EFORMAT,
                             "tokenizer.ggml.tokens: token %u: got %zu bytes, allowed are %d", id,
@@ -86,9 +86,9 @@ static void set_flags(hob_loading *l)
     bool has_return = false, has_call = false;
     for (uint32_t id = 0; id < t->count; id++) {
         uint32_t type = hob_token_type(l, id);
-        if (type == HOB_TYPE_CONTROL || type == HOB_TYPE_UNKNOWN)
+        if (type == HOB_TOKEN_TYPE_CONTROL || type == HOB_TOKEN_TYPE_UNKNOWN)
             t->flags[id] |= HOB_TOKEN_CONTROL;
-        else if (type == HOB_TYPE_USER_DEFINED)
+        else if (type == HOB_TOKEN_TYPE_USER_DEFINED)
             t->flags[id] |= HOB_TOKEN_USER;
         for (size_t i = 0; i < sizeof end_texts / sizeof *end_texts; i++)
             if (hob_text_is(l->texts[id], end_texts[i]))
@@ -142,7 +142,7 @@ static void set_defaults(hob_loading *l)
     case HOB_TOKENIZER_SPM:
         t->bos = named(l, "<s>");
         t->eos = named(l, "</s>");
-        t->unknown = first_of_type(l, HOB_TYPE_UNKNOWN);
+        t->unknown = first_of_type(l, HOB_TOKEN_TYPE_UNKNOWN);
         t->adds_bos = t->adds_space = true;
         break;
     case HOB_TOKENIZER_WORDPIECE:

@@ -16,12 +16,12 @@ enum {
 
 /* GGUF's tokenizer.ggml.token_type. */
 enum {
-    HOB_TYPE_NORMAL = 1,
-    HOB_TYPE_UNKNOWN = 2,
-    HOB_TYPE_CONTROL = 3,
-    HOB_TYPE_USER_DEFINED = 4,
-    HOB_TYPE_BYTE = 6,
-    HOB_TYPE_LAST = 6
+    HOB_TOKEN_TYPE_NORMAL = 1,
+    HOB_TOKEN_TYPE_UNKNOWN = 2,
+    HOB_TOKEN_TYPE_CONTROL = 3,
+    HOB_TOKEN_TYPE_USER_DEFINED = 4,
+    HOB_TOKEN_TYPE_BYTE = 6,
+    HOB_TOKEN_TYPE_LAST = 6
 };
 
 /* Only needed while loading. */
@@ -42,7 +42,7 @@ typedef struct hob_loading {
 static inline uint32_t hob_token_type(const hob_loading *l, uint32_t id)
 {
     if (!l->types)
-        return HOB_TYPE_NORMAL;
+        return HOB_TOKEN_TYPE_NORMAL;
     const unsigned char *p = l->types + 4 * (size_t)id;
     return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }

@@ -91,15 +91,15 @@ static size_t decode_piece(const hob_loading *l, uint32_t id, char *ret, bool *r
             memcpy(ret, s.data, s.len);
         return s.len;
     }
-    if ((hob_token_type(l, id) == HOB_TYPE_BYTE || (!l->types && !byte_level)) &&
+    if ((hob_token_type(l, id) == HOB_TOKEN_TYPE_BYTE || (!l->types && !byte_level)) &&
         byte_of_text(s) >= 0) {
         ret[0] = (char)byte_of_text(s);
         return 1;
     }
     if (!byte_level) {
         /* A raw space is never looked for: the text's have become U+2581. */
-        *ret_text =
-            s.len > 0 && hob_token_type(l, id) != HOB_TYPE_BYTE && !memchr(s.data, ' ', s.len);
+        *ret_text = s.len > 0 && hob_token_type(l, id) != HOB_TOKEN_TYPE_BYTE &&
+                    !memchr(s.data, ' ', s.len);
         return unescape(s, ret);
     }
     *ret_text = s.len > 0;
@@ -370,7 +370,7 @@ static int build_spm(hob_loading *l)
     memset(t->bpe.byte_ids, 0xFF, sizeof t->bpe.byte_ids);
     for (uint32_t id = 0; id < t->count; id++) {
         int byte = byte_of_text(l->texts[id]);
-        if (l->types && hob_token_type(l, id) != HOB_TYPE_BYTE)
+        if (l->types && hob_token_type(l, id) != HOB_TOKEN_TYPE_BYTE)
             continue;
         if (l->types && byte < 0)
             return hob_fail(l->diag, HOB_EFORMAT,

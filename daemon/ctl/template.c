@@ -17,19 +17,13 @@ static int open_from_model(const char *path, hob_template **ret_template, json_t
 {
     hob_gguf *gguf = NULL;
     hob_tokenizer *tokenizer = NULL;
-    hob_string source;
     int r = hob_gguf_open(path, &gguf, diag);
     if (r < 0)
         return r;
     r = hob_tokenizer_open(gguf, &tokenizer, diag);
     if (r < 0)
         goto fail;
-    r = hob_gguf_string(gguf, "tokenizer.chat_template", &source, diag);
-    const char *built_in = r == HOB_ENOENT ? hob_template_default(tokenizer) : NULL;
-    if (built_in) {
-        source = (hob_string){built_in, strlen(built_in)};
-        r = 0;
-    }
+    r = hob_template_of_file(gguf, tokenizer, ret_template, diag);
     if (r == HOB_ENOENT)
         hob_fail(diag, r,
                  "%s holds no chat template (key tokenizer.chat_template), nor known turn tokens: "
@@ -37,16 +31,9 @@ static int open_from_model(const char *path, hob_template **ret_template, json_t
                  path);
     if (r < 0)
         goto fail;
-    json_t *tokens = hob_template_tokens(tokenizer);
-    if (!tokens) {
+    *ret_tokens = hob_template_tokens(tokenizer); /* the caller releases both */
+    if (!*ret_tokens)
         r = hob_fail(diag, HOB_ENOMEM, "no memory for the token names");
-        goto fail;
-    }
-    r = hob_template_compile(source.data, source.len, ret_template, diag);
-    if (r < 0)
-        json_decref(tokens);
-    else
-        *ret_tokens = tokens;
 fail:
     hob_tokenizer_close(tokenizer);
     hob_gguf_close(gguf);
