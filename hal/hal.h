@@ -21,6 +21,7 @@
 enum {
     HOB_KV_BLOCK_TOKENS = 32, /* positions in one KV block */
     HOB_LINEAR_MAX = 3,       /* weights that may share one input */
+    HOB_EXPERTS_MAX = 512,    /* in one layer */
     HOB_CANDIDATES_MAX = 256, /* most candidates returned for one row */
 };
 
@@ -159,6 +160,25 @@ typedef struct hob_attention {
 
 typedef enum hob_gate_kind { HOB_GATE_SILU, HOB_GATE_GELU_TANH } hob_gate_kind;
 
+/* A mixture of gated feed-forward experts (Shazeer et al. 2017), onto the residual stream. With h = norm(x), each row takes
+ * the `used` experts e with the largest scores s[e] = router[e] h, ties to the lower number, and p, the softmax of their s:
+ *     x += sum of p[e] * down[e] (act(gate[e] h) * (up[e] h)), e ascending */
+typedef struct hob_experts {
+    hob_tensor *x;          /* [rows, width] */
+    const hob_weight *norm; /* [1, width] */
+    float norm_eps;
+    uint32_t count, used;     /* 1 <= used <= count <= HOB_EXPERTS_MAX */
+    const hob_weight *router; /* [count, width] */
+    const hob_weight *gate,
+        *up;                /* [count * ff, width], one expert after another; ff a multiple of 16 */
+    const hob_weight *down; /* [count * width, ff]; width a multiple of 16 */
+    hob_gate_kind kind;
+    /* Working memory, whose contents are undefined afterwards. */
+    hob_tensor *scores;         /* [rows, count] */
+    hob_tensor *gated, *up_out; /* [rows * used, ff] */
+    hob_tensor *down_out;       /* [rows * used, width] */
+} hob_experts;
+
 typedef struct hob_kv_shape {
     uint32_t layers, kv_heads, head_dim, block_count;
     hob_type type; /* HOB_TYPE_F16 or HOB_TYPE_Q8_0 */
@@ -217,6 +237,7 @@ typedef struct hob_device_ops {
     int (*attention)(hob_device *dev, const hob_attention *op);
     int (*gate)(hob_device *dev, hob_gate_kind kind, const hob_tensor *gate, const hob_tensor *up,
                 hob_tensor *out); /* out = act(gate) * up; may alias */
+    int (*experts)(hob_device *dev, const hob_experts *op);
     int (*step_end)(hob_device *dev);
 
     /* After step_end. */

@@ -10,8 +10,9 @@
 #include <string.h>
 
 static const hob_arch *const architectures[] = {
-    &hob_arch_llama,  &hob_arch_qwen2,   &hob_arch_qwen3, &hob_arch_gemma,
-    &hob_arch_gemma3, &hob_arch_granite, &hob_arch_phi3,  &hob_arch_smollm3,
+    &hob_arch_llama, &hob_arch_qwen2,   &hob_arch_qwen3,   &hob_arch_qwen3moe,
+    &hob_arch_gemma, &hob_arch_gemma3,  &hob_arch_granite, &hob_arch_granitemoe,
+    &hob_arch_phi3,  &hob_arch_smollm3,
 };
 enum { ARCHITECTURES = sizeof architectures / sizeof *architectures, KEY_MAX = 96 };
 
@@ -45,6 +46,7 @@ uint32_t hob_hyper_dim(const hob_hyper *h, hob_dim d)
     case HOB_DIM_KV: return h->kv_heads * h->head_dim;
     case HOB_DIM_HEAD: return h->head_dim;
     case HOB_DIM_FF: return h->ff;
+    case HOB_DIM_EXPERTS: return h->experts;
     case HOB_DIM_VOCAB: return h->vocab;
     case HOB_DIM_HALF_ROT: return h->n_rot / 2;
     }
@@ -153,18 +155,41 @@ static int read_rope_scaling(const hob_gguf *g, const hob_arch *arch, hob_hyper 
         key_of(arch, "rope.scaling.type", key), (int)(type.len < 32 ? type.len : 32), type.data);
 }
 
+/* Of a mixture, ff is that of one expert. */
+static int read_experts(const hob_gguf *g, const hob_arch *arch, hob_hyper *h, hob_diag *diag)
+{
+    uint32_t shared = 0;
+    int rc;
+    if ((rc = hob_hyper_u32(g, arch, "expert_count", 0, HOB_EXPERTS_MAX, &h->experts, diag)) < 0)
+        return rc;
+    if (h->experts > 0 ? !arch->experts : !arch->dense)
+        return hob_fail(diag, HOB_EUNSUPPORTED, "%s.expert_count: %u, %s", arch->name, h->experts,
+                        h->experts > 0 ? "this architecture is only known without experts"
+                                       : "the architecture needs experts");
+    if (h->experts == 0)
+        return 0;
+    if ((rc = required_u32(g, arch, "expert_used_count", h->experts, &h->experts_used, diag)) < 0 ||
+        (rc = hob_hyper_u32(g, arch, "expert_feed_forward_length", 1, 1 << 20, &h->ff, diag)) < 0 ||
+        (rc = hob_hyper_u32(g, arch, "expert_shared_feed_forward_length", 0, UINT32_MAX, &shared,
+                            diag)) < 0)
+        return rc;
+    if (shared > 0)
+        return hob_fail(diag, HOB_EUNSUPPORTED,
+                        "%s.expert_shared_feed_forward_length: %u, shared experts are not known",
+                        arch->name, shared);
+    if (h->ff % 16 || h->width % 16)
+        return hob_fail(diag, HOB_EUNSUPPORTED,
+                        "%s: experts of %u by %u, both must be multiples of 16", arch->name, h->ff,
+                        h->width);
+    return 0;
+}
+
 static int read_common(const hob_gguf *g, const hob_arch *arch, hob_hyper *h, hob_diag *diag)
 {
     char key[KEY_MAX];
-    uint32_t experts = 0, value_length;
+    uint32_t value_length;
     int rc;
 
-    if ((rc = hob_hyper_u32(g, arch, "expert_count", 0, UINT32_MAX, &experts, diag)) < 0)
-        return rc;
-    if (experts > 0)
-        return hob_fail(diag, HOB_EUNSUPPORTED,
-                        "%s.expert_count: %u, mixtures of experts are not known", arch->name,
-                        experts);
     if ((rc = required_u32(g, arch, "block_count", HOB_LAYERS_MAX, &h->layers, diag)) < 0 ||
         (rc = required_u32(g, arch, "embedding_length", 65536, &h->width, diag)) < 0 ||
         (rc = required_u32(g, arch, "feed_forward_length", 1 << 20, &h->ff, diag)) < 0 ||
@@ -201,6 +226,8 @@ static int read_common(const hob_gguf *g, const hob_arch *arch, hob_hyper *h, ho
         return hob_fail(diag, HOB_EUNSUPPORTED,
                         "%s: head dimension %u, must be a multiple of 32, at most 512", arch->name,
                         h->head_dim);
+    if ((rc = read_experts(g, arch, h, diag)) < 0)
+        return rc;
     return read_rope_scaling(g, arch, h, diag);
 }
 

@@ -32,11 +32,15 @@ typedef struct hob_hyper {
     float embedding_scale, attention_scale; /* attention_scale 0: 1 / sqrt(head_dim) */
     float residual_scale;                   /* of what a branch adds to the stream */
     float logit_divisor;
+
+    bool post_norms;                /* what a branch adds is normed first */
+    uint32_t experts, experts_used; /* of each layer and row; experts 0: one dense feed-forward */
 } hob_hyper;
 
 typedef struct hob_layer {
     hob_weight *attn_norm, *q, *k, *v, *attn_out, *q_bias, *k_bias, *v_bias, *q_norm, *k_norm;
-    hob_weight *ffn_norm, *gate, *up, *down;
+    hob_weight *ffn_norm, *gate, *up, *down; /* of all experts, one after another */
+    hob_weight *router;
     hob_weight *attn_post_norm, *ffn_post_norm; /* of a branch, before it is added */
 } hob_layer;
 
@@ -54,6 +58,7 @@ typedef enum hob_dim {
     HOB_DIM_KV,
     HOB_DIM_HEAD,
     HOB_DIM_FF,
+    HOB_DIM_EXPERTS,
     HOB_DIM_VOCAB,
     HOB_DIM_HALF_ROT
 } hob_dim;
@@ -65,6 +70,8 @@ typedef struct hob_tensor_spec {
     size_t slot;        /* offset of the hob_weight * in hob_layer (per_layer) or hob_weights */
     hob_dim rows, cols; /* rows is HOB_DIM_1 for a vector, which must be F32 */
     bool per_layer, optional;
+    bool dense;   /* not in a mixture of experts */
+    bool experts; /* only there; a matrix, unless it is the router, is one of each expert */
     /* A tensor that joins several matrices by rows: their rows in order, this one being parts[part]. */
     uint32_t part_count, part;
     hob_dim parts[HOB_PARTS_MAX];
@@ -82,6 +89,16 @@ typedef struct hob_tensor_spec {
             __VA_ARGS__                                                                            \
         }                                                                                          \
     }
+#define HOB_LAYER_DENSE(n, field, r, c)                                                            \
+    {                                                                                              \
+        .name = n, .slot = offsetof(hob_layer, field), .rows = HOB_DIM_##r, .cols = HOB_DIM_##c,   \
+        .per_layer = true, .dense = true                                                           \
+    }
+#define HOB_LAYER_EXPERTS(n, field, r, c)                                                          \
+    {                                                                                              \
+        .name = n, .slot = offsetof(hob_layer, field), .rows = HOB_DIM_##r, .cols = HOB_DIM_##c,   \
+        .per_layer = true, .experts = true                                                         \
+    }
 #define HOB_MODEL(n, field, r, c, opt)                                                             \
     {                                                                                              \
         .name = n, .slot = offsetof(hob_weights, field), .rows = HOB_DIM_##r, .cols = HOB_DIM_##c, \
@@ -95,7 +112,7 @@ typedef struct hob_tensor_spec {
         HOB_LAYER("blk.%u.attn_norm.weight", attn_norm, 1, WIDTH, false),                          \
         HOB_LAYER("blk.%u.attn_output.weight", attn_out, WIDTH, Q, false),                         \
         HOB_LAYER("blk.%u.ffn_norm.weight", ffn_norm, 1, WIDTH, false),                            \
-        HOB_LAYER("blk.%u.ffn_down.weight", down, WIDTH, FF, false)
+        HOB_LAYER_DENSE("blk.%u.ffn_down.weight", down, WIDTH, FF)
 #define HOB_TENSORS_QKV                                                                            \
     HOB_LAYER("blk.%u.attn_q.weight", q, Q, WIDTH, false),                                         \
         HOB_LAYER("blk.%u.attn_k.weight", k, KV, WIDTH, false),                                    \
@@ -108,11 +125,17 @@ typedef struct hob_tensor_spec {
     HOB_LAYER("blk.%u.attn_q_norm.weight", q_norm, 1, HEAD, false),                                \
         HOB_LAYER("blk.%u.attn_k_norm.weight", k_norm, 1, HEAD, false)
 #define HOB_TENSORS_GATE_UP                                                                        \
-    HOB_LAYER("blk.%u.ffn_gate.weight", gate, FF, WIDTH, false),                                   \
-        HOB_LAYER("blk.%u.ffn_up.weight", up, FF, WIDTH, false)
+    HOB_LAYER_DENSE("blk.%u.ffn_gate.weight", gate, FF, WIDTH),                                    \
+        HOB_LAYER_DENSE("blk.%u.ffn_up.weight", up, FF, WIDTH)
+#define HOB_TENSORS_EXPERTS                                                                        \
+    HOB_LAYER_EXPERTS("blk.%u.ffn_gate_inp.weight", router, EXPERTS, WIDTH),                       \
+        HOB_LAYER_EXPERTS("blk.%u.ffn_gate_exps.weight", gate, FF, WIDTH),                         \
+        HOB_LAYER_EXPERTS("blk.%u.ffn_up_exps.weight", up, FF, WIDTH),                             \
+        HOB_LAYER_EXPERTS("blk.%u.ffn_down_exps.weight", down, WIDTH, FF)
 
 typedef struct hob_arch {
-    const char *name; /* general.architecture */
+    const char *name;    /* general.architecture */
+    bool dense, experts; /* which feed-forwards it may have */
     /* Changes what is particular in *h, which hob_hyper_read has filled with what all have in common. */
     int (*read_hyper)(const hob_gguf *g, hob_hyper *h, hob_diag *diag);
     const hob_tensor_spec *tensors;
@@ -120,8 +143,9 @@ typedef struct hob_arch {
     int (*graph)(hob_context *c, const hob_batch *batch);
 } hob_arch;
 
-extern const hob_arch hob_arch_gemma, hob_arch_gemma3, hob_arch_granite, hob_arch_llama,
-    hob_arch_phi3, hob_arch_qwen2, hob_arch_qwen3, hob_arch_smollm3;
+extern const hob_arch hob_arch_gemma, hob_arch_gemma3, hob_arch_granite, hob_arch_granitemoe,
+    hob_arch_llama, hob_arch_phi3, hob_arch_qwen2, hob_arch_qwen3, hob_arch_qwen3moe,
+    hob_arch_smollm3;
 
 /* NULL: not known; names: of all, for messages. */
 const hob_arch *hob_arch_find(hob_string name);
@@ -136,6 +160,8 @@ HOB_MUST_CHECK int hob_hyper_u32(const hob_gguf *g, const hob_arch *arch, const 
 HOB_MUST_CHECK int hob_hyper_f32(const hob_gguf *g, const hob_arch *arch, const char *name,
                                  float min, float max, float *ret, hob_diag *diag);
 uint32_t hob_hyper_dim(const hob_hyper *h, hob_dim d);
+/* Bytes of activations that each row of a step takes. */
+uint64_t hob_hyper_row_bytes(const hob_hyper *h);
 
 /* The graph of decoder.c. */
 int hob_decoder_graph(hob_context *c, const hob_batch *batch);
@@ -159,7 +185,9 @@ struct hob_context {
     hob_tensor *branch;             /* [max_rows, width] where branches are normed; else NULL */
     hob_tensor *q, *attended;       /* [max_rows, heads * head_dim] */
     hob_tensor *k, *v;              /* [max_rows, kv_heads * head_dim] */
-    hob_tensor *gate, *up;          /* [max_rows, ff] */
+    hob_tensor *gate, *up;          /* [max_rows, ff]; with experts [max_rows * experts_used, ff] */
+    hob_tensor *scores;             /* [max_rows, experts] */
+    hob_tensor *down;               /* [max_rows * experts_used, width] */
     hob_tensor *logits;             /* [max_logit_rows, vocab] */
 };
 

@@ -4,6 +4,49 @@
 #include "models/arch.h"
 
 #include <stdlib.h>
+#include <string.h>
+
+/* One of a context's tensors; cols 0: this model has none. */
+typedef struct activation {
+    size_t slot; /* offset in hob_context */
+    uint32_t rows_each, cols;
+} activation;
+
+enum { ACTIVATIONS = 10 };
+
+static void list_activations(const hob_hyper *h, activation ret[ACTIVATIONS])
+{
+    const uint32_t slots = h->experts ? h->experts_used : 1, q = h->heads * h->head_dim,
+                   kv = h->kv_heads * h->head_dim;
+    const activation all[ACTIVATIONS] = {
+        {offsetof(hob_context, x), 1, h->width},
+        {offsetof(hob_context, branch), 1, h->post_norms ? h->width : 0},
+        {offsetof(hob_context, q), 1, q},
+        {offsetof(hob_context, attended), 1, q},
+        {offsetof(hob_context, k), 1, kv},
+        {offsetof(hob_context, v), 1, kv},
+        {offsetof(hob_context, gate), slots, h->ff},
+        {offsetof(hob_context, up), slots, h->ff},
+        {offsetof(hob_context, scores), 1, h->experts},
+        {offsetof(hob_context, down), slots, h->experts ? h->width : 0},
+    };
+    memcpy(ret, all, sizeof all);
+}
+
+uint64_t hob_hyper_row_bytes(const hob_hyper *h)
+{
+    activation all[ACTIVATIONS];
+    uint64_t bytes = 0;
+    list_activations(h, all);
+    for (size_t i = 0; i < ACTIVATIONS; i++)
+        bytes += (uint64_t)all[i].rows_each * all[i].cols * sizeof(float);
+    return bytes;
+}
+
+static hob_tensor **slot_of(hob_context *c, const activation *a)
+{
+    return (hob_tensor **)((char *)c + a->slot);
+}
 
 int hob_context_new(hob_model *m, const hob_context_options *o, hob_context **ret, hob_diag *diag)
 {
@@ -19,26 +62,15 @@ int hob_context_new(hob_model *m, const hob_context_options *o, hob_context **re
         c->rope_factors = (uint64_t)o->kv_blocks * HOB_KV_BLOCK_TOKENS > h->original_context
                               ? m->weights.rope_long
                               : m->weights.rope_short;
-    const struct {
-        hob_tensor **slot;
-        uint32_t rows, cols;
-    } wanted[] = {
-        {&c->x, o->max_rows, h->width},
-        {&c->branch, o->max_rows, h->width},
-        {&c->q, o->max_rows, h->heads * h->head_dim},
-        {&c->attended, o->max_rows, h->heads * h->head_dim},
-        {&c->k, o->max_rows, h->kv_heads * h->head_dim},
-        {&c->v, o->max_rows, h->kv_heads * h->head_dim},
-        {&c->gate, o->max_rows, h->ff},
-        {&c->up, o->max_rows, h->ff},
-        {&c->logits, o->max_logit_rows, h->vocab},
-    };
-    int rc = 0;
-    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
-        if ((wanted[i].slot != &c->branch || m->weights.layers[0].attn_post_norm) &&
-            (rc = ops->tensor_new(m->dev, wanted[i].rows, wanted[i].cols, wanted[i].slot, diag)) <
-                0)
-            goto fail;
+    activation all[ACTIVATIONS];
+    int rc = ops->tensor_new(m->dev, o->max_logit_rows, h->vocab, &c->logits, diag);
+    list_activations(h, all);
+    for (size_t i = 0; rc >= 0 && i < ACTIVATIONS; i++)
+        if (all[i].cols)
+            rc = ops->tensor_new(m->dev, o->max_rows * all[i].rows_each, all[i].cols,
+                                 slot_of(c, &all[i]), diag);
+    if (rc < 0)
+        goto fail;
     const hob_kv_shape shape = {.layers = h->layers,
                                 .kv_heads = h->kv_heads,
                                 .head_dim = h->head_dim,
@@ -59,10 +91,11 @@ void hob_context_free(hob_context *c)
     if (!c)
         return;
     hob_device *dev = c->model->dev;
-    hob_tensor *const all[] = {c->x, c->branch, c->q,  c->attended, c->k,
-                               c->v, c->gate,   c->up, c->logits};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        dev->ops->tensor_free(dev, all[i]);
+    activation all[ACTIVATIONS];
+    list_activations(&c->model->hyper, all);
+    for (size_t i = 0; i < ACTIVATIONS; i++)
+        dev->ops->tensor_free(dev, *slot_of(c, &all[i]));
+    dev->ops->tensor_free(dev, c->logits);
     dev->ops->kv_free(dev, c->kv);
     free(c);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The graph of a pre-norm decoder (Touvron et al. 2023): RMSNorm, grouped-query attention (Ainslie et al. 2023) with
- * rotary positions, gated feed-forward. What an architecture adds (biases, QK norm, norms after a branch, local layers,
+ * rotary positions, gated feed-forward or a mixture of those. What an architecture adds (biases, QK norm, norms after a branch, local layers,
  * layers without rotation, scales) is there when its weights or hyper-parameters are. */
 #include "models/arch.h"
 
@@ -14,6 +14,41 @@ static int add_branch(hob_context *c, const hob_tensor *from, const hob_weight *
         .x = from, .count = 1, .w = {w}, .y = {post_norm ? c->branch : c->x}, .add = !post_norm};
     int rc = dev->ops->linear(dev, &op);
     return rc < 0 || !post_norm ? rc : dev->ops->norm_add(dev, c->branch, post_norm, eps, c->x);
+}
+
+static int feed_forward(hob_context *c, const hob_layer *l, float eps)
+{
+    const hob_hyper *h = &c->model->hyper;
+    hob_device *dev = c->model->dev;
+    int rc;
+
+    if (h->experts) {
+        const hob_experts op = {.x = c->x,
+                                .norm = l->ffn_norm,
+                                .norm_eps = eps,
+                                .count = h->experts,
+                                .used = h->experts_used,
+                                .router = l->router,
+                                .gate = l->gate,
+                                .up = l->up,
+                                .down = l->down,
+                                .kind = h->gate,
+                                .scores = c->scores,
+                                .gated = c->gate,
+                                .up_out = c->up,
+                                .down_out = c->down};
+        return dev->ops->experts(dev, &op);
+    }
+    const hob_linear up = {.x = c->x,
+                           .norm = l->ffn_norm,
+                           .norm_eps = eps,
+                           .count = 2,
+                           .w = {l->gate, l->up},
+                           .y = {c->gate, c->up}};
+    if ((rc = dev->ops->linear(dev, &up)) < 0 ||
+        (rc = dev->ops->gate(dev, h->gate, c->gate, c->up, c->gate)) < 0)
+        return rc;
+    return add_branch(c, c->gate, l->down, l->ffn_post_norm, h->norm_eps);
 }
 
 static int layer_graph(hob_context *c, uint32_t index)
@@ -67,16 +102,7 @@ static int layer_graph(hob_context *c, uint32_t index)
     if ((rc = dev->ops->attention(dev, &attention)) < 0 ||
         (rc = add_branch(c, c->attended, l->attn_out, l->attn_post_norm, h->norm_eps)) < 0)
         return rc;
-    const hob_linear up = {.x = c->x,
-                           .norm = l->ffn_norm,
-                           .norm_eps = eps,
-                           .count = 2,
-                           .w = {l->gate, l->up},
-                           .y = {c->gate, c->up}};
-    if ((rc = dev->ops->linear(dev, &up)) < 0 ||
-        (rc = dev->ops->gate(dev, h->gate, c->gate, c->up, c->gate)) < 0)
-        return rc;
-    return add_branch(c, c->gate, l->down, l->ffn_post_norm, h->norm_eps);
+    return feed_forward(c, l, eps);
 }
 
 int hob_decoder_graph(hob_context *c, const hob_batch *batch)

@@ -22,6 +22,7 @@ static int read_hyper(const hob_gguf *g, hob_hyper *h, hob_diag *diag)
 
 const hob_arch hob_arch_gemma = {
     .name = "gemma",
+    .dense = true,
     .read_hyper = read_hyper,
     .tensors = tensors,
     .tensor_count = sizeof tensors / sizeof *tensors,

@@ -22,6 +22,7 @@ static int read_hyper(const hob_gguf *g, hob_hyper *h, hob_diag *diag)
     h->neox = true;
     h->gate = HOB_GATE_GELU_TANH;
     h->embedding_scale = __builtin_sqrtf((float)h->width);
+    h->post_norms = true;
     h->global_every = 6;
     h->local_freq_base = 10000;
     if (h->layers == 62) /* the 27B was trained with another scale, which its file does not say */
@@ -42,6 +43,7 @@ static int read_hyper(const hob_gguf *g, hob_hyper *h, hob_diag *diag)
 
 const hob_arch hob_arch_gemma3 = {
     .name = "gemma3",
+    .dense = true,
     .read_hyper = read_hyper,
     .tensors = tensors,
     .tensor_count = sizeof tensors / sizeof *tensors,

@@ -9,18 +9,28 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Matrices of that name, one after another in the file. */
+static uint32_t matrix_count(const hob_hyper *h, const hob_tensor_spec *spec)
+{
+    return spec->experts && spec->rows != HOB_DIM_EXPERTS ? h->experts : 1;
+}
+
 /* The name of a tensor, and the tensor when it has the shape and a type that its row of the table asks for.
- * *ret NULL: it is not there and need not be. */
+ * *ret NULL: it is not there and need not be, or this model has no such tensor. */
 static int find_tensor(const hob_gguf *g, const hob_hyper *h, const hob_tensor_spec *spec,
                        uint32_t layer, const hob_gguf_tensor **ret, hob_diag *diag)
 {
     char name[64];
     snprintf(name, sizeof name, spec->name, layer);
+    *ret = NULL;
+    if (h->experts ? spec->dense : spec->experts)
+        return 0;
     const hob_gguf_tensor *t = hob_gguf_find_tensor(g, name);
     *ret = t;
     if (!t)
         return spec->optional ? 0 : hob_fail(diag, HOB_EFORMAT, "tensor %s: missing", name);
     uint64_t rows = hob_hyper_dim(h, spec->rows), cols = hob_hyper_dim(h, spec->cols);
+    const uint64_t count = matrix_count(h, spec);
     if (spec->part_count)
         rows = 0;
     for (uint32_t i = 0; i < spec->part_count; i++)
@@ -30,12 +40,13 @@ static int find_tensor(const hob_gguf *g, const hob_hyper *h, const hob_tensor_s
         return hob_fail(diag, HOB_EUNSUPPORTED,
                         "tensor %s: type %s (%u) cannot be computed with; known: %s", name,
                         hob_gguf_type_name(t->type), t->type, hob_type_names());
-    if (t->dims[0] != cols || t->dims[1] != rows || t->dims[2] != 1 || t->dims[3] != 1)
+    if (t->dims[0] != cols || t->dims[1] != rows || t->dims[2] != count || t->dims[3] != 1)
         return hob_fail(diag, HOB_EFORMAT,
-                        "tensor %s: shape %llu x %llu x %llu x %llu, expected %llu x %llu", name,
-                        (unsigned long long)t->dims[0], (unsigned long long)t->dims[1],
+                        "tensor %s: shape %llu x %llu x %llu x %llu, expected %llu x %llu x %llu",
+                        name, (unsigned long long)t->dims[0], (unsigned long long)t->dims[1],
                         (unsigned long long)t->dims[2], (unsigned long long)t->dims[3],
-                        (unsigned long long)cols, (unsigned long long)rows);
+                        (unsigned long long)cols, (unsigned long long)rows,
+                        (unsigned long long)count);
     if (spec->rows == HOB_DIM_1 && t->type != HOB_TYPE_F32)
         return hob_fail(diag, HOB_EUNSUPPORTED, "tensor %s: type %s, a vector must be F32", name,
                         type->name);
@@ -66,8 +77,9 @@ static int load_tensor(hob_model *m, const hob_gguf *g, const hob_tensor_spec *s
     int rc = find_tensor(g, &m->hyper, spec, layer, &t, diag);
     if (rc < 0 || !t || (rc = hob_gguf_check_size(g, diag)) < 0)
         return rc;
-    const uint32_t rows = hob_hyper_dim(&m->hyper, spec->rows), cols = (uint32_t)t->dims[0];
-    const size_t row_bytes = t->bytes / (size_t)t->dims[1];
+    const uint32_t cols = (uint32_t)t->dims[0], count = matrix_count(&m->hyper, spec),
+                   rows = hob_hyper_dim(&m->hyper, spec->rows) * count;
+    const size_t row_bytes = t->bytes / ((size_t)t->dims[1] * count);
     size_t first = 0; /* row of the tensor */
     for (uint32_t i = 0; i < spec->part; i++)
         first += hob_hyper_dim(&m->hyper, spec->parts[i]);
@@ -158,6 +170,9 @@ static int read_description(const hob_gguf *g, const char *path, const hob_arch 
                              .vocab = h->vocab,
                              .context_train = h->context_train,
                              .window = h->window,
+                             .experts = h->experts,
+                             .experts_used = h->experts_used,
+                             .row_bytes = hob_hyper_row_bytes(h),
                              .file_bytes = hob_gguf_file_bytes(g)};
     snprintf(info->architecture, sizeof info->architecture, "%s", arch->name);
     const char *slash = strrchr(path, '/');
@@ -171,7 +186,7 @@ static int read_description(const hob_gguf *g, const char *path, const hob_arch 
             if ((rc = find_tensor(g, h, &arch->tensors[i], l, &t, diag)) < 0)
                 return rc;
             if (t && arch->tensors[i].part == 0) {
-                info->parameters += t->dims[0] * t->dims[1];
+                info->parameters += t->dims[0] * t->dims[1] * t->dims[2];
                 info->weight_bytes += t->bytes;
             }
         }
@@ -226,6 +241,13 @@ fail:
     return rc;
 }
 
+/* Two rows of a table may have one slot. */
+static void free_weight(hob_model *m, hob_weight **slot)
+{
+    m->dev->ops->weight_free(m->dev, *slot);
+    *slot = NULL;
+}
+
 void hob_model_close(hob_model *m)
 {
     if (!m)
@@ -233,15 +255,12 @@ void hob_model_close(hob_model *m)
     if (m->weights.layers) {
         if (m->weights.output == m->weights.embedding)
             m->weights.output = NULL;
-        if (m->hyper.factors) /* not a tensor of the file */
-            m->dev->ops->weight_free(m->dev, m->weights.rope_factors);
+        free_weight(m, &m->weights.rope_factors); /* computed, it may be in no table */
         for (size_t i = 0; i < m->arch->tensor_count; i++) {
             const hob_tensor_spec *spec = &m->arch->tensors[i];
             for (uint32_t l = 0; l < (spec->per_layer ? m->hyper.layers : 1); l++) {
                 char *base = spec->per_layer ? (char *)&m->weights.layers[l] : (char *)&m->weights;
-                if (!m->hyper.factors || spec->slot != offsetof(hob_weights, rope_factors) ||
-                    spec->per_layer)
-                    m->dev->ops->weight_free(m->dev, *(hob_weight **)(base + spec->slot));
+                free_weight(m, (hob_weight **)(base + spec->slot));
             }
         }
     }

@@ -19,10 +19,14 @@ typedef struct hob_context hob_context;
 typedef struct hob_model_info {
     char name[64]; /* general.name, or the file's name */
     char architecture[32];
-    uint32_t layers, width, heads, kv_heads, head_dim, ff, vocab;
+    uint32_t layers, width, heads, kv_heads, head_dim, vocab;
+    uint32_t ff;            /* width of a feed-forward, or of one expert's */
     uint32_t context_train; /* the longest context it was trained for */
     bool has_template;
     uint32_t window; /* of the layers that see a sliding window, 0: none do */
+    uint32_t experts,
+        experts_used;   /* of each layer, and of those the ones that a row takes; 0: none */
+    uint64_t row_bytes; /* working memory for each row of a step, logits not included */
     uint64_t parameters, file_bytes;
     uint64_t weight_bytes; /* of a loaded model: on the device; of an inspected file: in the file */
 } hob_model_info;

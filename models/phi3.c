@@ -24,6 +24,7 @@ static int read_hyper(const hob_gguf *g, hob_hyper *h, hob_diag *diag)
 
 const hob_arch hob_arch_phi3 = {
     .name = "phi3",
+    .dense = true,
     .read_hyper = read_hyper,
     .tensors = tensors,
     .tensor_count = sizeof tensors / sizeof *tensors,

@@ -20,6 +20,7 @@ static int read_hyper(const hob_gguf *g, hob_hyper *h, hob_diag *diag)
 
 const hob_arch hob_arch_qwen2 = {
     .name = "qwen2",
+    .dense = true,
     .read_hyper = read_hyper,
     .tensors = tensors,
     .tensor_count = sizeof tensors / sizeof *tensors,

@@ -62,10 +62,7 @@ static void look(findings *f)
         return;
     choose_contexts(f);
     const hob_model_info *m = &f->info;
-    f->working_bytes = 4ull * HOB_CTL_STEP_ROWS *
-                           (2ull * m->width + 2ull * m->heads * m->head_dim +
-                            2ull * m->kv_heads * m->head_dim + 2ull * m->ff) +
-                       4ull * m->vocab;
+    f->working_bytes = HOB_CTL_STEP_ROWS * m->row_bytes + 4ull * m->vocab;
 }
 
 static json_t *keys_json(const findings *f)
@@ -102,14 +99,16 @@ static int print_json(const findings *f, hob_diag *diag)
         json_object_set_new(o, "reason", json_string(f->why.text));
     if (o && f->runs)
         json_object_update_new(
-            o, json_pack("{s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:b,s:s}", "name",
-                         m->name, "architecture", m->architecture, "parameters",
-                         (json_int_t)m->parameters, "layers", (json_int_t)m->layers, "width",
-                         (json_int_t)m->width, "heads", (json_int_t)m->heads, "kv_heads",
-                         (json_int_t)m->kv_heads, "head_dim", (json_int_t)m->head_dim,
-                         "feed_forward", (json_int_t)m->ff, "window", (json_int_t)m->window,
-                         "vocab", (json_int_t)m->vocab, "context", (json_int_t)m->context_train,
-                         "template", (int)m->has_template, "device", f->device.info.name));
+            o,
+            json_pack("{s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:b,s:s}", "name",
+                      m->name, "architecture", m->architecture, "parameters",
+                      (json_int_t)m->parameters, "layers", (json_int_t)m->layers, "width",
+                      (json_int_t)m->width, "heads", (json_int_t)m->heads, "kv_heads",
+                      (json_int_t)m->kv_heads, "head_dim", (json_int_t)m->head_dim, "feed_forward",
+                      (json_int_t)m->ff, "experts", (json_int_t)m->experts, "experts_used",
+                      (json_int_t)m->experts_used, "window", (json_int_t)m->window, "vocab",
+                      (json_int_t)m->vocab, "context", (json_int_t)m->context_train, "template",
+                      (int)m->has_template, "device", f->device.info.name));
     return hob_json_print(o, diag);
 }
 
@@ -127,6 +126,8 @@ static void print_text(const findings *f, bool keys, bool tensors)
                " KV) of %" PRIu32 ", feed-forward %" PRIu32,
                "architecture", m->architecture, m->layers, m->width, m->heads, m->kv_heads,
                m->head_dim, m->ff);
+        if (m->experts)
+            printf(", %" PRIu32 " of %" PRIu32 " experts", m->experts_used, m->experts);
         if (m->window)
             printf(", window %" PRIu32, m->window);
         printf("\n%-13s %" PRIu32 " tokens; trained for contexts of %" PRIu32 "\n", "vocabulary",

@@ -69,6 +69,7 @@ typedef struct hob_cpu_device {
     hob_cpu_buffer scratch;                          /* threads * scratch_each */
     size_t scratch_each;
     hob_cpu_buffer candidates; /* partial results */
+    hob_cpu_buffer experts;    /* which rows each of them has */
     hob_cpu_rope_table ropes[HOB_CPU_ROPE_TABLES];
 } hob_cpu_device;
 
@@ -94,8 +95,33 @@ void hob_cpu_weights_drop(hob_cpu_device *dev);
 /* One row of a matrix as floats, times scale. */
 void hob_cpu_weight_row(const hob_weight *w, uint32_t row, float scale, float *ret);
 
-/* linear.c, attention.c, candidates.c: operations of hal.h's table */
+/* linear.c */
+/* Rows of activations that matrices are to be multiplied with. */
+typedef struct hob_cpu_source {
+    const hob_tensor *x;
+    const hob_weight *norm; /* RMSNorm weight, or NULL: x is used as it is */
+    float norm_eps;
+    uint32_t rows;
+    const uint32_t *which; /* [rows]: rows of x; NULL: the first ones */
+} hob_cpu_source;
+
+/* The rows in the forms that kernels take, in the device's memory until the next call. */
+HOB_MUST_CHECK int hob_cpu_prepare(hob_cpu_device *dev, const hob_cpu_source *from, bool quantized,
+                                   bool floats, hob_cpu_input *ret);
+
+/* One matrix multiplied with its input. */
+typedef struct hob_cpu_product {
+    hob_cpu_matrix w;
+    hob_cpu_input x;
+    hob_cpu_output out;
+    uint32_t item_end; /* hob_cpu_multiply's own */
+} hob_cpu_product;
+
+HOB_MUST_CHECK int hob_cpu_multiply(hob_cpu_device *dev, hob_cpu_product *products, uint32_t count);
+
+/* linear.c, experts.c, attention.c, candidates.c: operations of hal.h's table */
 int hob_cpu_linear(hob_device *dev, const hob_linear *op);
+int hob_cpu_experts(hob_device *dev, const hob_experts *op);
 int hob_cpu_rope_kv(hob_device *dev, const hob_rope_kv *op);
 int hob_cpu_attention(hob_device *dev, const hob_attention *op);
 int hob_cpu_candidates(hob_device *dev, const hob_tensor *logits, const hob_candidates_in *in,

@@ -303,8 +303,8 @@ static int read_rows(hob_device *base, const hob_tensor *t, uint32_t first_row, 
 static void close_device(hob_device *base)
 {
     hob_cpu_device *dev = (hob_cpu_device *)base;
-    hob_cpu_buffer *buffers[] = {&dev->input_f32, &dev->input_q, &dev->input_scales, &dev->scratch,
-                                 &dev->candidates};
+    hob_cpu_buffer *buffers[] = {&dev->input_f32, &dev->input_q,    &dev->input_scales,
+                                 &dev->scratch,   &dev->candidates, &dev->experts};
 
     hob_pool_free(dev->pool);
     hob_cpu_weights_drop(dev);
@@ -333,6 +333,7 @@ static const hob_device_ops ops = {
     .rope_kv = hob_cpu_rope_kv,
     .attention = hob_cpu_attention,
     .gate = gate,
+    .experts = hob_cpu_experts,
     .step_end = step_end,
     .candidates = hob_cpu_candidates,
     .read_rows = read_rows,

@@ -13,72 +13,109 @@ enum {
 
 typedef struct prepare_job {
     hob_cpu_device *dev;
-    const hob_linear *op;
-    uint32_t rows, cols, stride;
-    bool quantize;
+    hob_cpu_source from;
+    bool quantize, copy;
 } prepare_job;
 
 static void prepare_rows(void *arg, uint32_t item, uint32_t worker)
 {
     const prepare_job *job = arg;
-    const hob_linear *op = job->op;
+    const hob_cpu_source *from = &job->from;
     hob_cpu_device *dev = job->dev;
-    uint32_t end = (item + 1) * ROWS_AN_ITEM < job->rows ? (item + 1) * ROWS_AN_ITEM : job->rows;
-    size_t blocks = job->cols / HOB_QUANT_BLOCK;
+    const uint32_t cols = from->x->cols, last = (item + 1) * ROWS_AN_ITEM,
+                   end = last < from->rows ? last : from->rows;
+    const size_t blocks = cols / HOB_QUANT_BLOCK;
 
     (void)worker;
     for (uint32_t i = item * ROWS_AN_ITEM; i < end; i++) {
-        uint32_t from = op->logit_rows ? dev->batch->logit_rows[i] : i;
-        const float *x = op->x->data + (size_t)from * job->cols;
-        if (op->norm) {
-            float *y = (float *)dev->input_f32.data + (size_t)i * job->stride;
-            dev->kernels.rms_norm(x, op->norm->vector, op->norm_eps, y, job->cols);
+        const float *x = from->x->data + (size_t)(from->which ? from->which[i] : i) * cols;
+        float *y = (float *)dev->input_f32.data + (size_t)i * cols;
+        if (from->norm) {
+            dev->kernels.rms_norm(x, from->norm->vector, from->norm_eps, y, cols);
             x = y;
-        } else if (op->logit_rows && !job->quantize) {
-            float *y = (float *)dev->input_f32.data + (size_t)i * job->stride;
-            memcpy(y, x, job->cols * sizeof *y);
+        } else if (job->copy) {
+            memcpy(y, x, cols * sizeof *y);
         }
         if (job->quantize)
             dev->kernels.quantize(x, (uint32_t)blocks,
-                                  (int8_t *)dev->input_q.data + (size_t)i * job->stride,
+                                  (int8_t *)dev->input_q.data + (size_t)i * cols,
                                   (hob_cpu_scale *)dev->input_scales.data + i * blocks);
     }
 }
 
+int hob_cpu_prepare(hob_cpu_device *dev, const hob_cpu_source *from, bool quantized, bool floats,
+                    hob_cpu_input *ret)
+{
+    const size_t rows = from->rows, cols = from->x->cols, blocks = cols / HOB_QUANT_BLOCK;
+    prepare_job job = {
+        .dev = dev, .from = *from, .quantize = quantized, .copy = floats && from->which};
+
+    if (((from->norm || job.copy) &&
+         hob_cpu_buffer_ensure(&dev->input_f32, rows * cols * sizeof(float)) < 0) ||
+        (quantized &&
+         (hob_cpu_buffer_ensure(&dev->input_q, rows * cols) < 0 ||
+          hob_cpu_buffer_ensure(&dev->input_scales, rows * blocks * sizeof(hob_cpu_scale)) < 0)))
+        return HOB_ENOMEM;
+    if (from->norm || quantized || job.copy) {
+        if (rows <= SERIAL_ROWS)
+            prepare_rows(&job, 0, 0);
+        else
+            hob_pool_run(dev->pool, prepare_rows, &job,
+                         (from->rows + ROWS_AN_ITEM - 1) / ROWS_AN_ITEM);
+    }
+    *ret = (hob_cpu_input){
+        .rows = from->rows,
+        .f32 = from->norm || job.copy ? dev->input_f32.data : from->x->data,
+        .f32_stride = cols,
+        .q = dev->input_q.data,
+        .q_stride = cols,
+        .scales = dev->input_scales.data,
+        .scale_stride = blocks,
+    };
+    return 0;
+}
+
 typedef struct multiply_job {
     hob_cpu_device *dev;
-    hob_cpu_input x;
-    hob_cpu_output out[HOB_LINEAR_MAX];
-    const hob_cpu_matrix *w[HOB_LINEAR_MAX];
-    uint32_t item_end[HOB_LINEAR_MAX]; /* items of weights 0 .. i */
-    uint32_t count, panels_an_item;
+    const hob_cpu_product *products;
+    uint32_t panels_an_item;
 } multiply_job;
 
 static void multiply_panels(void *arg, uint32_t item, uint32_t worker)
 {
     const multiply_job *job = arg;
-    uint32_t i = 0;
+    const hob_cpu_product *p = job->products;
+    uint32_t begin = 0;
 
-    while (item >= job->item_end[i])
-        i++;
-    uint32_t first = (item - (i ? job->item_end[i - 1] : 0)) * job->panels_an_item,
-             left = job->w[i]->panels - first;
-    job->dev->kernels.linear[job->w[i]->kind](
-        job->w[i], &job->x, &job->out[i], first,
-        left < job->panels_an_item ? left : job->panels_an_item, hob_cpu_scratch(job->dev, worker));
+    for (; item >= p->item_end; p++)
+        begin = p->item_end;
+    uint32_t first = (item - begin) * job->panels_an_item, left = p->w.panels - first;
+    job->dev->kernels.linear[p->w.kind](&p->w, &p->x, &p->out, first,
+                                        left < job->panels_an_item ? left : job->panels_an_item,
+                                        hob_cpu_scratch(job->dev, worker));
 }
 
-static int ensure_input(hob_cpu_device *dev, size_t rows, size_t cols, bool quantize)
+int hob_cpu_multiply(hob_cpu_device *dev, hob_cpu_product *products, uint32_t count)
 {
-    size_t blocks = cols / HOB_QUANT_BLOCK;
+    multiply_job job = {.dev = dev, .products = products};
+    uint32_t rows = 0, panels = 0, items = 0;
 
-    if (hob_cpu_buffer_ensure(&dev->input_f32, rows * cols * sizeof(float)) < 0)
+    if (hob_cpu_scratch_ensure(dev, hob_cpu_scratch_bytes(dev->max_cols)) < 0)
         return HOB_ENOMEM;
-    if (!quantize)
-        return 0;
-    if (hob_cpu_buffer_ensure(&dev->input_q, rows * cols) < 0 ||
-        hob_cpu_buffer_ensure(&dev->input_scales, rows * blocks * sizeof(hob_cpu_scale)) < 0)
-        return HOB_ENOMEM;
+    for (uint32_t i = 0; i < count; i++) {
+        panels += products[i].w.panels;
+        rows = products[i].x.rows > rows ? products[i].x.rows : rows;
+    }
+    job.panels_an_item = panels / (dev->threads * CHUNKS_A_THREAD) / 2 * 2;
+    if (job.panels_an_item < 2)
+        job.panels_an_item = 2;
+    if (rows > SERIAL_ROWS && job.panels_an_item > PREFILL_PANELS)
+        job.panels_an_item = PREFILL_PANELS;
+    for (uint32_t i = 0; i < count; i++) {
+        items += (products[i].w.panels + job.panels_an_item - 1) / job.panels_an_item;
+        products[i].item_end = items;
+    }
+    hob_pool_run(dev->pool, multiply_panels, &job, items);
     return 0;
 }
 
@@ -86,69 +123,42 @@ static int ensure_input(hob_cpu_device *dev, size_t rows, size_t cols, bool quan
 int hob_cpu_linear(hob_device *base, const hob_linear *op)
 {
     hob_cpu_device *dev = (hob_cpu_device *)base;
-    uint32_t rows = op->logit_rows ? dev->batch->logit_count : dev->batch->row_count,
-             cols = op->x->cols;
-    bool quantize = false, floats = false;
+    const hob_cpu_source from = {.x = op->x,
+                                 .norm = op->norm,
+                                 .norm_eps = op->norm_eps,
+                                 .rows = op->logit_rows ? dev->batch->logit_count
+                                                        : dev->batch->row_count,
+                                 .which = op->logit_rows ? dev->batch->logit_rows : NULL};
+    hob_cpu_product products[HOB_LINEAR_MAX];
+    hob_cpu_input x;
+    bool quantized = false, floats = false;
 
     if (op->count < 1 || op->count > HOB_LINEAR_MAX ||
-        (op->norm && (!op->norm->vector || op->norm->matrix.cols != cols)))
+        (op->norm && (!op->norm->vector || op->norm->matrix.cols != op->x->cols)))
         return HOB_EINVAL;
-    if (rows == 0)
+    if (from.rows == 0)
         return 0;
     for (uint32_t i = 0; i < op->count; i++) {
         const hob_weight *w = op->w[i];
-        if (w->vector || w->matrix.cols != cols || op->y[i]->cols != w->matrix.rows ||
-            op->y[i]->rows < rows ||
+        if (w->vector || w->matrix.cols != op->x->cols || op->y[i]->cols != w->matrix.rows ||
+            op->y[i]->rows < from.rows ||
             (op->bias[i] && (!op->bias[i]->vector || op->bias[i]->matrix.cols != w->matrix.rows)))
             return HOB_EINVAL;
         if (w->matrix.blocks)
-            quantize = true;
+            quantized = true;
         else
             floats = true;
     }
-    if (ensure_input(dev, rows, cols, quantize) < 0 ||
-        hob_cpu_scratch_ensure(dev, hob_cpu_scratch_bytes(dev->max_cols)) < 0)
+    if (hob_cpu_prepare(dev, &from, quantized, floats, &x) < 0)
         return HOB_ENOMEM;
-    if (floats && quantize && op->logit_rows && !op->norm)
-        return HOB_EINVAL; /* gathered rows are kept in one form only */
-
-    prepare_job prepare = {
-        .dev = dev, .op = op, .rows = rows, .cols = cols, .stride = cols, .quantize = quantize};
-    uint32_t items = (rows + ROWS_AN_ITEM - 1) / ROWS_AN_ITEM;
-    if (op->norm || quantize || op->logit_rows) {
-        if (rows <= SERIAL_ROWS)
-            prepare_rows(&prepare, 0, 0);
-        else
-            hob_pool_run(dev->pool, prepare_rows, &prepare, items);
-    }
-
-    size_t blocks = cols / HOB_QUANT_BLOCK;
-    multiply_job job = {.dev = dev, .count = op->count};
-    job.x = (hob_cpu_input){
-        .rows = rows,
-        .f32 = op->norm || op->logit_rows ? dev->input_f32.data : op->x->data,
-        .f32_stride = cols,
-        .q = dev->input_q.data,
-        .q_stride = cols,
-        .scales = dev->input_scales.data,
-        .scale_stride = blocks,
-    };
-    uint32_t panels = 0, total = 0;
     for (uint32_t i = 0; i < op->count; i++)
-        panels += op->w[i]->matrix.panels;
-    job.panels_an_item = panels / (dev->threads * CHUNKS_A_THREAD) / 2 * 2;
-    if (job.panels_an_item < 2)
-        job.panels_an_item = 2;
-    if (rows > SERIAL_ROWS && job.panels_an_item > PREFILL_PANELS)
-        job.panels_an_item = PREFILL_PANELS;
-    for (uint32_t i = 0; i < op->count; i++) {
-        job.w[i] = &op->w[i]->matrix;
-        job.out[i] =
-            (hob_cpu_output){.y = op->y[i]->data, .stride = op->y[i]->cols, .add = op->add};
-        job.out[i].bias = op->bias[i] ? op->bias[i]->vector : NULL;
-        total += (job.w[i]->panels + job.panels_an_item - 1) / job.panels_an_item;
-        job.item_end[i] = total;
-    }
-    hob_pool_run(dev->pool, multiply_panels, &job, total);
-    return 0;
+        products[i] = (hob_cpu_product){
+            .w = op->w[i]->matrix,
+            .x = x,
+            .out = {.y = op->y[i]->data,
+                    .stride = op->y[i]->cols,
+                    .bias = op->bias[i] ? op->bias[i]->vector : NULL,
+                    .add = op->add},
+        };
+    return hob_cpu_multiply(dev, products, op->count);
 }

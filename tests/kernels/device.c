@@ -313,6 +313,158 @@ static void attention_q8_0(check *c)
     attention_type(c, HOB_TYPE_Q8_0);
 }
 
+enum { MIX_COUNT = 5, MIX_USED = 2, MIX_WIDTH = 256, MIX_FF = 256, MIX_ROWS = 21 };
+
+/* A row multiplied with `count` rows of weights, as kernels do it: on values rounded to 8 bits when quantized. */
+static void mix_multiply(check *c, hob_type type, const float *w, const float *x, uint32_t cols,
+                         uint32_t count, double *y)
+{
+    int8_t q[MIX_WIDTH];
+    hob_cpu_scale s[MIX_WIDTH / 32];
+    const bool quantized = hob_type_find(type)->block_len > 1;
+
+    if (quantized)
+        c->scalar->quantize(x, cols / 32, q, s);
+    for (uint32_t r = 0; r < count; r++) {
+        y[r] = 0;
+        for (uint32_t k = 0; k < cols; k++)
+            y[r] += (double)w[(size_t)r * cols + k] *
+                    (quantized ? (double)s[k / 32].d * q[k] : (double)x[k]);
+    }
+}
+
+/* What the mixture of `op` adds to one row: experts by score, each a gated feed-forward. */
+static void mix_reference(check *c, hob_type in, hob_type out, const float *const values[4],
+                          const float *h, double *ret)
+{
+    double score[MIX_COUNT], share[MIX_COUNT] = {0}, sum = 0, gate[MIX_FF], up[MIX_FF],
+                             down[MIX_WIDTH];
+    const size_t each = (size_t)MIX_FF * MIX_WIDTH;
+
+    mix_multiply(c, HOB_TYPE_F32, values[0], h, MIX_WIDTH, MIX_COUNT, score);
+    for (int n = 0; n < MIX_USED; n++) {
+        int best = -1;
+        for (int e = 0; e < MIX_COUNT; e++)
+            if (share[e] == 0 && (best < 0 || score[e] > score[best]))
+                best = e;
+        sum += share[best] = exp(score[best]);
+    }
+    memset(ret, 0, MIX_WIDTH * sizeof *ret);
+    for (size_t e = 0; e < MIX_COUNT; e++) {
+        float act[MIX_FF];
+        mix_multiply(c, in, values[1] + e * each, h, MIX_WIDTH, MIX_FF, gate);
+        mix_multiply(c, in, values[2] + e * each, h, MIX_WIDTH, MIX_FF, up);
+        for (int i = 0; i < MIX_FF; i++)
+            act[i] = (float)(gate[i] / (1 + exp(-gate[i])) * up[i]);
+        mix_multiply(c, out, values[3] + e * each, act, MIX_FF, MIX_WIDTH, down);
+        for (int i = 0; i < MIX_WIDTH; i++)
+            ret[i] += share[e] / sum * down[i];
+    }
+}
+
+/* All rows at once, then each alone: the same bits; and near the reference. */
+static void experts_type(check *c, hob_type in, hob_type out)
+{
+    const hob_type types[4] = {HOB_TYPE_F32, in, in, out};
+    const uint32_t rows_of[4] = {MIX_COUNT, MIX_COUNT * MIX_FF, MIX_COUNT * MIX_FF,
+                                 MIX_COUNT * MIX_WIDTH};
+    static float x[MIX_ROWS * MIX_WIDTH], norm[MIX_WIDTH], got[MIX_ROWS * MIX_WIDTH];
+    float alone[MIX_WIDTH], *values[4];
+    void *gguf[4];
+    hob_weight *w[4];
+    uint32_t tokens[MIX_ROWS], block = 0;
+    hob_device *dev = open_at(c, 2);
+
+    if (!dev)
+        return;
+    fill_random(c, x, MIX_ROWS * MIX_WIDTH, 2.0f);
+    fill_random(c, norm, MIX_WIDTH, 1.0f);
+    for (int i = 0; i < 4; i++) {
+        size_t bytes;
+        gguf[i] = random_rows(c, types[i], rows_of[i], 256, &bytes, &values[i]);
+        if (dev->ops->weight_upload(dev, types[i], rows_of[i], 256, gguf[i], bytes, &w[i], NULL) <
+            0)
+            abort();
+    }
+    for (uint32_t i = 0; i < MIX_ROWS; i++)
+        tokens[i] = i;
+    hob_weight *table = table_of(dev, x, MIX_ROWS, MIX_WIDTH),
+               *norm_w = table_of(dev, norm, 1, MIX_WIDTH);
+    hob_tensor *t[5] = {tensor(c, dev, MIX_ROWS, MIX_WIDTH), tensor(c, dev, MIX_ROWS, MIX_COUNT),
+                        tensor(c, dev, MIX_ROWS * MIX_USED, MIX_FF),
+                        tensor(c, dev, MIX_ROWS * MIX_USED, MIX_FF),
+                        tensor(c, dev, MIX_ROWS * MIX_USED, MIX_WIDTH)};
+    hob_experts op = {.x = t[0],
+                      .norm = norm_w,
+                      .norm_eps = 1e-6f,
+                      .count = MIX_COUNT,
+                      .used = MIX_USED,
+                      .router = w[0],
+                      .gate = w[1],
+                      .up = w[2],
+                      .down = w[3],
+                      .kind = HOB_GATE_SILU,
+                      .scores = t[1],
+                      .gated = t[2],
+                      .up_out = t[3],
+                      .down_out = t[4]};
+    for (uint32_t first = 0; first <= MIX_ROWS && !c->failed; first++) {
+        const uint32_t rows = first ? 1 : MIX_ROWS, *ids = first ? tokens + first - 1 : tokens;
+        hob_span span = {0, rows, 0, &block};
+        hob_batch batch = {rows, ids, 1, &span, 0, NULL};
+        dev->ops->step_begin(dev, NULL, &batch);
+        dev->ops->embed(dev, table, 1.0f, t[0]);
+        if (dev->ops->experts(dev, &op) < 0)
+            fail(c, "experts refuses");
+        dev->ops->step_end(dev);
+        dev->ops->read_rows(dev, t[0], 0, rows, first ? alone : got);
+        if (first && memcmp(alone, got + (first - 1) * MIX_WIDTH, sizeof alone) != 0)
+            fail(c, "row %u alone differs from row %u among %d", first - 1, first - 1, MIX_ROWS);
+    }
+    for (uint32_t i = 0; i < MIX_ROWS && !c->failed; i += 5) {
+        float h[MIX_WIDTH];
+        double want[MIX_WIDTH], size = 0;
+        c->scalar->rms_norm(x + i * MIX_WIDTH, norm, 1e-6f, h, MIX_WIDTH);
+        mix_reference(c, in, out, (const float *const *)values, h, want);
+        for (uint32_t k = 0; k < MIX_WIDTH; k++)
+            size += want[k] * want[k] / MIX_WIDTH;
+        for (uint32_t k = 0; k < MIX_WIDTH; k++) /* one activation may be rounded the other way */
+            expect_near(c, "x", i * MIX_WIDTH + k, got[i * MIX_WIDTH + k],
+                        x[i * MIX_WIDTH + k] + want[k], 5e-3 * sqrt(size) + 1e-6);
+    }
+    op.used = MIX_COUNT + 1;
+    if (dev->ops->step_begin(
+            dev, NULL, &(hob_batch){1, tokens, 1, &(hob_span){0, 1, 0, &block}, 0, NULL}) < 0 ||
+        dev->ops->experts(dev, &op) != HOB_EINVAL)
+        fail(c, "experts takes more of them than there are");
+    dev->ops->step_end(dev);
+    for (int i = 0; i < 4; i++) {
+        dev->ops->weight_free(dev, w[i]);
+        free(gguf[i]);
+        free(values[i]);
+    }
+    for (int i = 0; i < 5; i++)
+        dev->ops->tensor_free(dev, t[i]);
+    dev->ops->weight_free(dev, table);
+    dev->ops->weight_free(dev, norm_w);
+    hob_device_close(dev);
+}
+
+static void experts_q4_k(check *c)
+{
+    experts_type(c, HOB_TYPE_Q4_K, HOB_TYPE_Q6_K);
+}
+
+static void experts_q8_0(check *c)
+{
+    experts_type(c, HOB_TYPE_Q8_0, HOB_TYPE_F16);
+}
+
+static void experts_f32(check *c)
+{
+    experts_type(c, HOB_TYPE_F32, HOB_TYPE_Q4_0);
+}
+
 static const float *sorting; /* of the check now running */
 
 static int by_logit(const void *a, const void *b)
@@ -448,6 +600,9 @@ const check_case device_cases[] = {
         {"device-attend", "F16", attention_f16},
     {"device-attend", "Q8_0", attention_q8_0},
     {"norm_add", "f32", norm_add},
+    {"experts", "Q4_K/Q6_K", experts_q4_k},
+    {"experts", "Q8_0/F16", experts_q8_0},
+    {"experts", "F32/Q4_0", experts_f32},
     {"candidates", "f32", candidates},
     {NULL, NULL, NULL},
 };

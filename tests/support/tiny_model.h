@@ -15,6 +15,8 @@ enum {
     TINY_HEADS = 4,
     TINY_KV_HEADS = 2,
     TINY_FF = 96,
+    TINY_EXPERTS = 6,
+    TINY_EXPERTS_USED = 2,
     TINY_CONTEXT = 512,
     TINY_VOCAB = MK_LLAMA_VOCAB,
     TINY_TENSORS_MAX = 8 + 16 * TINY_LAYERS,
@@ -23,7 +25,7 @@ enum {
 typedef struct tiny {
     const char *name, *arch; /* of the case; general.architecture */
     uint32_t head_dim;
-    bool neox, gelu, tied, bias, qk_norm, post_norm, fused, rope_freqs;
+    bool neox, gelu, tied, bias, qk_norm, post_norm, fused, rope_freqs, experts;
     bool embedding_root; /* embeddings times sqrt(width) */
     uint32_t window, global_every, no_rope_every;
     float freq_base, local_base;
@@ -84,6 +86,18 @@ static const tiny tiny_models[] = {
      .neox = true,
      .qk_norm = true,
      .tied = true},
+    {.name = "qwen3moe",
+     .arch = "qwen3moe",
+     .head_dim = 64,
+     .freq_base = 1000000,
+     .neox = true,
+     .qk_norm = true,
+     .experts = true},
+    {.name = "llama-experts",
+     .arch = "llama",
+     .head_dim = 32,
+     .freq_base = 1000000,
+     .experts = true},
     {.name = "gemma",
      .arch = "gemma",
      .head_dim = 64,
@@ -129,6 +143,16 @@ static const tiny tiny_models[] = {
      .attention_scale = 0.015625f,
      .residual_scale = 0.22f,
      .logit_scale = 8},
+    {.name = "granitemoe",
+     .arch = "granitemoe",
+     .head_dim = 32,
+     .freq_base = 10000,
+     .tied = true,
+     .embedding_scale = 12,
+     .attention_scale = 0.015625f,
+     .residual_scale = 0.22f,
+     .logit_scale = 8,
+     .experts = true},
     {.name = "phi3",
      .arch = "phi3",
      .head_dim = 32,
@@ -164,7 +188,7 @@ enum { TINY_MODELS = sizeof tiny_models / sizeof *tiny_models };
 
 typedef struct tiny_tensor {
     char name[64];
-    uint64_t dims[2]; /* columns, rows; rows 0: a vector */
+    uint64_t dims[3]; /* columns, rows, matrices; rows 0: a vector */
     float scale, offset;
 } tiny_tensor;
 
@@ -214,9 +238,19 @@ static inline void tiny_add(tiny_writer *w, int layer, const char *name, uint64_
         return;
     t->dims[0] = cols + tiny_is(w->t->wide, t->name);
     t->dims[1] = rows;
+    t->dims[2] = 1;
     t->scale = scale;
     t->offset = offset;
     w->tensor_count++;
+}
+
+static inline void tiny_experts(tiny_writer *w, int layer, const char *name, uint64_t cols,
+                                uint64_t rows)
+{
+    const uint32_t before = w->tensor_count;
+    tiny_add(w, layer, name, cols, rows, 0.15f, 0);
+    if (w->tensor_count > before)
+        w->tensors[before].dims[2] = TINY_EXPERTS;
 }
 
 static inline void tiny_layer(tiny_writer *w, int i)
@@ -247,6 +281,13 @@ static inline void tiny_layer(tiny_writer *w, int i)
         tiny_add(w, i, "post_ffw_norm.weight", width, 0, 0.3f, 1);
     }
     tiny_add(w, i, "ffn_norm.weight", width, 0, 0.3f, 1);
+    if (t->experts) {
+        tiny_add(w, i, "ffn_gate_inp.weight", width, TINY_EXPERTS, 0.5f, 0);
+        tiny_experts(w, i, "ffn_gate_exps.weight", width, ff);
+        tiny_experts(w, i, "ffn_up_exps.weight", width, ff);
+        tiny_experts(w, i, "ffn_down_exps.weight", ff, width);
+        return;
+    }
     if (!t->fused)
         tiny_add(w, i, "ffn_gate.weight", width, ff, 0.15f, 0);
     tiny_add(w, i, "ffn_up.weight", width, t->fused ? 2 * ff : ff, 0.15f, 0);
@@ -278,6 +319,11 @@ static inline void tiny_write(mk *m, const tiny *t)
     tiny_u32(w, "vocab_size", TINY_VOCAB);
     tiny_f32(w, "attention.layer_norm_rms_epsilon", 1e-5f);
     tiny_f32(w, "rope.freq_base", t->freq_base);
+    if (t->experts) {
+        tiny_u32(w, "expert_count", TINY_EXPERTS);
+        tiny_u32(w, "expert_used_count", TINY_EXPERTS_USED);
+        tiny_u32(w, "expert_feed_forward_length", TINY_FF);
+    }
     if (t->window)
         tiny_u32(w, "attention.sliding_window", t->window);
     if (t->embedding_scale > 0)
@@ -320,14 +366,18 @@ static inline void tiny_write(mk *m, const tiny *t)
     for (uint32_t i = 0; i < w->tensor_count; i++) {
         const tiny_tensor *one = &w->tensors[i];
         const uint64_t rows = one->dims[1] ? one->dims[1] : 1;
-        mk_tensor(m, one->name, MK_TYPE_F32, one->dims[1] ? 2 : 1, one->dims, offset);
-        offset += (one->dims[0] * rows * sizeof(float) + 31) / 32 * 32;
+        mk_tensor(m, one->name, MK_TYPE_F32,
+                  one->dims[2] > 1 ? 3
+                  : one->dims[1]   ? 2
+                                   : 1,
+                  one->dims, offset);
+        offset += (one->dims[0] * rows * one->dims[2] * sizeof(float) + 31) / 32 * 32;
     }
     for (uint32_t i = 0; i < w->tensor_count; i++) {
         const tiny_tensor *one = &w->tensors[i];
         const uint64_t rows = one->dims[1] ? one->dims[1] : 1;
         mk_pad(m, 32);
-        mk_weights_f32(m, one->dims[0] * rows, i + 1, one->scale, one->offset);
+        mk_weights_f32(m, one->dims[0] * rows * one->dims[2], i + 1, one->scale, one->offset);
     }
     free(w);
 }

@@ -161,16 +161,10 @@ static void add_branch(pass *p, int layer, uint32_t at, double *y, const char *p
         p->x[at][i] += scale * y[i];
 }
 
-static void feed_forward(pass *p, int layer, uint32_t at, double *y)
+static void gated(const pass *p, const float *gate_w, const float *up_w, const float *down_w,
+                  const double *h, double *y)
 {
-    const float *up_w = weights(p, layer, "ffn_up.weight"),
-                *gate_w = weights(p, layer, "ffn_gate.weight");
-    double h[TINY_WIDTH], gate[TINY_FF], up[TINY_FF];
-    if (!gate_w) { /* fused: the gate comes first */
-        gate_w = up_w;
-        up_w += (size_t)TINY_FF * TINY_WIDTH;
-    }
-    rms_norm(p->x[at], weights(p, layer, "ffn_norm.weight"), TINY_WIDTH, h);
+    double gate[TINY_FF], up[TINY_FF];
     multiply(gate_w, NULL, h, TINY_WIDTH, TINY_FF, gate);
     multiply(up_w, NULL, h, TINY_WIDTH, TINY_FF, up);
     for (uint32_t i = 0; i < TINY_FF; i++) {
@@ -180,7 +174,48 @@ static void feed_forward(pass *p, int layer, uint32_t at, double *y)
                        : g / (1 + exp(-g));
         gate[i] = act * up[i];
     }
-    multiply(weights(p, layer, "ffn_down.weight"), NULL, gate, TINY_FF, TINY_WIDTH, y);
+    multiply(down_w, NULL, gate, TINY_FF, TINY_WIDTH, y);
+}
+
+/* The best experts of one position; the weight of the others is 0. */
+static void mixture(const pass *p, int layer, const double *h, double *y)
+{
+    const size_t each = (size_t)TINY_FF * TINY_WIDTH;
+    double score[TINY_EXPERTS], share[TINY_EXPERTS] = {0}, sum = 0, one[TINY_WIDTH];
+    multiply(weights(p, layer, "ffn_gate_inp.weight"), NULL, h, TINY_WIDTH, TINY_EXPERTS, score);
+    for (int n = 0; n < TINY_EXPERTS_USED; n++) {
+        int best = -1;
+        for (int e = 0; e < TINY_EXPERTS; e++)
+            if (share[e] == 0 && (best < 0 || score[e] > score[best]))
+                best = e;
+        sum += share[best] = exp(score[best]);
+    }
+    for (int i = 0; i < TINY_WIDTH; i++)
+        y[i] = 0;
+    for (size_t e = 0; e < TINY_EXPERTS; e++) {
+        gated(p, weights(p, layer, "ffn_gate_exps.weight") + e * each,
+              weights(p, layer, "ffn_up_exps.weight") + e * each,
+              weights(p, layer, "ffn_down_exps.weight") + e * each, h, one);
+        for (int i = 0; i < TINY_WIDTH; i++)
+            y[i] += share[e] / sum * one[i];
+    }
+}
+
+static void feed_forward(const pass *p, int layer, uint32_t at, double *y)
+{
+    const float *up = weights(p, layer, "ffn_up.weight"),
+                *gate = weights(p, layer, "ffn_gate.weight");
+    double h[TINY_WIDTH];
+    rms_norm(p->x[at], weights(p, layer, "ffn_norm.weight"), TINY_WIDTH, h);
+    if (p->t->experts) {
+        mixture(p, layer, h, y);
+        return;
+    }
+    if (!gate) { /* fused: the gate comes first */
+        gate = up;
+        up += (size_t)TINY_FF * TINY_WIDTH;
+    }
+    gated(p, gate, up, weights(p, layer, "ffn_down.weight"), h, y);
 }
 
 /* logits [LENGTH][TINY_VOCAB] */
@@ -322,15 +357,18 @@ static void expect_refusal(const tiny *t, int code, const char *names)
 /* Each key that an architecture needs, left out or far too large; each tensor, left out or of another shape. */
 static void test_damaged_files(void **state)
 {
-    static const char *const needed[] = {
-        "block_count",         "context_length",       "embedding_length",
-        "feed_forward_length", "attention.head_count", "attention.layer_norm_rms_epsilon"};
+    static const char *const needed[] = {"block_count",          "context_length",
+                                         "embedding_length",     "feed_forward_length",
+                                         "attention.head_count", "attention.layer_norm_rms_epsilon",
+                                         "expert_used_count"};
     static const char *const bounded[] = {"attention.head_count_kv",
                                           "attention.key_length",
                                           "rope.dimension_count",
                                           "rope.freq_base",
                                           "attention.sliding_window",
                                           "embedding_scale",
+                                          "expert_count",
+                                          "expert_feed_forward_length",
                                           "attention.scale",
                                           "residual_scale",
                                           "logit_scale",
@@ -348,6 +386,8 @@ static void test_damaged_files(void **state)
         assert_int_equal(hob_model_inspect(g, "whole", &info, &diag), 0);
         for (size_t k = 0; k < sizeof needed / sizeof *needed; k++) {
             tiny t = tiny_models[i];
+            if (!t.experts && strncmp(needed[k], "expert", 6) == 0)
+                continue;
             t.omit = needed[k];
             expect_refusal(&t, HOB_EFORMAT, needed[k]);
             t.omit = NULL;
@@ -398,6 +438,15 @@ static void test_variants_that_are_not_known(void **state)
     t = tiny_models[0];
     t.head_dim = 40;
     expect_refusal(&t, HOB_EUNSUPPORTED, "head dimension 40");
+    t = tiny_models[0];
+    t.arch = "qwen3moe";
+    expect_refusal(&t, HOB_EUNSUPPORTED,
+                   "qwen3moe.expert_count: 0, the architecture needs experts");
+    t = tiny_models[0];
+    t.arch = "qwen3";
+    t.experts = true;
+    expect_refusal(&t, HOB_EUNSUPPORTED,
+                   "qwen3.expert_count: 6, this architecture is only known without experts");
 }
 
 static int write_models(const char *folder)
