@@ -19,7 +19,7 @@ enum {
 typedef struct hob_cpu_chunk hob_cpu_chunk; /* of weight memory */
 
 struct hob_weight {
-    hob_cpu_matrix matrix;
+    hob_panels matrix;
     const float *vector; /* [cols], for F32 with one row; else NULL */
     hob_type type;
     hob_cpu_chunk *chunk;
@@ -111,7 +111,7 @@ HOB_MUST_CHECK int hob_cpu_prepare(hob_cpu_device *dev, const hob_cpu_source *fr
 
 /* One matrix multiplied with its input. */
 typedef struct hob_cpu_product {
-    hob_cpu_matrix w;
+    hob_panels w;
     hob_cpu_input x;
     hob_cpu_output out;
     uint32_t item_end; /* hob_cpu_multiply's own */

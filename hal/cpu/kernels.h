@@ -15,51 +15,11 @@
  * - Reductions are 16 virtual accumulators (element i goes to i % 16), added in the tree 8, 4, 2, 1 apart.
  * - exp is hob_exp's polynomial, step by step.
  *
- * Panels: a matrix is cut into groups of 16 rows, row = lane, the last group filled up with zeros. F16, BF16, F32: [k][16].
- * A quantized panel holds planes, one after another, each for all its blocks of 32; hob_cpu_matrix says where they begin.
- * A vector has 4 bytes a row, i of them is 0 .. 3; the 8 steps of a block are j = k / 4, with i = k % 4:
- *   low   8 bits: 8 vectors a block, vector j: the codes
- *         4 bits: 4 vectors, vector j: steps j (low nibbles) and j + 4 (high)
- *         2 bits: 2 vectors, vector j / 4: step j in bits 2 (j % 4) and above
- *   high  2 bits: as low; 1 bit: one vector, step j in bit j
- *   d, m  f16 [blocks of the type][16]; m only with a minimum
- *   sub   int8 [blocks][16], with group 16 [blocks][2][16]; Q2_K: sub_min in the upper 4 bits
- *   sub_min  int8 [blocks][16], with group 32 and a minimum
- * Panels begin on 64 bytes. */
+ * Weights come as the panels of hal/panels.h. */
 #ifndef HOB_HAL_CPU_KERNELS_H
 #define HOB_HAL_CPU_KERNELS_H
 
-#include "hal/hal.h"
-
-enum {
-    HOB_PANEL_ROWS = 16,
-    HOB_QUANT_BLOCK = 32,
-};
-
-/* X(name, kind) for each quantized type. */
-#define HOB_CPU_QUANTIZED(X)                                                                       \
-    X(q4_0, Q4_0)                                                                                  \
-    X(q4_1, Q4_1)                                                                                  \
-    X(q5_0, Q5_0)                                                                                  \
-    X(q5_1, Q5_1)                                                                                  \
-    X(q8_0, Q8_0)                                                                                  \
-    X(q2_k, Q2_K)                                                                                  \
-    X(q3_k, Q3_K)                                                                                  \
-    X(q4_k, Q4_K)                                                                                  \
-    X(q5_k, Q5_K)                                                                                  \
-    X(q6_k, Q6_K)                                                                                  \
-    X(iq4_nl, IQ4_NL)                                                                              \
-    X(iq4_xs, IQ4_XS)
-
-/* The types, numbered densely: what the tables of kernels are indexed with. */
-#define HOB_CPU_KIND(name, kind) HOB_CPU_##kind,
-typedef enum hob_cpu_kind {
-    HOB_CPU_QUANTIZED(HOB_CPU_KIND) HOB_CPU_F16,
-    HOB_CPU_BF16,
-    HOB_CPU_F32,
-    HOB_CPU_KINDS
-} hob_cpu_kind;
-#undef HOB_CPU_KIND
+#include "hal/panels.h"
 
 typedef enum hob_cpu_tier {
     HOB_CPU_SCALAR,
@@ -67,18 +27,6 @@ typedef enum hob_cpu_tier {
     HOB_CPU_AVX512VNNI,
     HOB_CPU_TIERS
 } hob_cpu_tier;
-
-typedef struct hob_cpu_matrix {
-    hob_cpu_kind kind;
-    const hob_type_info *type;
-    uint32_t rows, cols;
-    uint32_t blocks;      /* cols / 32 when quantized, else 0 */
-    uint32_t block_shift; /* block b of 32 lies in block b >> block_shift of the type */
-    uint32_t panels;      /* rows / 16, rounded up */
-    size_t high_at, d_at, m_at, sub_at, sub_min_at; /* planes, in bytes from a panel's beginning */
-    size_t panel_bytes;
-    const uint8_t *data;
-} hob_cpu_matrix;
 
 /* Of one block of 32 quantized activations. */
 typedef struct hob_cpu_scale {
@@ -107,13 +55,13 @@ typedef struct hob_cpu_output {
 } hob_cpu_output;
 
 /* scratch: hob_cpu_scratch_bytes(cols), aligned to 64. */
-typedef void (*hob_cpu_linear_fn)(const hob_cpu_matrix *w, const hob_cpu_input *x,
+typedef void (*hob_cpu_linear_fn)(const hob_panels *w, const hob_cpu_input *x,
                                   const hob_cpu_output *out, uint32_t first_panel,
                                   uint32_t panel_count, void *scratch);
 
 typedef struct hob_cpu_kernels {
     const char *isa;
-    hob_cpu_linear_fn linear[HOB_CPU_KINDS];
+    hob_cpu_linear_fn linear[HOB_KINDS];
 
     /* y[i] = x[i] / sqrt(mean(x^2) + eps) * w[i]; may be in place */
     void (*rms_norm)(const float *x, const float *w, float eps, float *y, uint32_t n);
@@ -151,24 +99,6 @@ static inline size_t hob_cpu_scratch_bytes(uint32_t cols)
 {
     return (size_t)cols * 128 + 4096;
 }
-
-hob_type hob_cpu_kind_type(hob_cpu_kind kind);
-
-/* All of *ret but data; cols is a multiple of the type's block. HOB_EUNSUPPORTED: a type without a kernel. */
-HOB_MUST_CHECK int hob_cpu_matrix_shape(hob_type type, uint32_t rows, uint32_t cols,
-                                        hob_cpu_matrix *ret);
-
-/* Weight k of block b in lane r of a panel, without its scales. */
-int hob_cpu_value_at(const hob_cpu_matrix *m, const uint8_t *panel, uint32_t b, uint32_t r,
-                     uint32_t k);
-
-/* The scales of block b of 32 in lane r; what the type lacks is 1 (sub) or 0. Without groups m is the minimum itself. */
-typedef struct hob_cpu_weight_scale {
-    float d, m;
-    int sub[2], sub_min[2]; /* of weights 0 .. 15 and 16 .. 31 */
-} hob_cpu_weight_scale;
-hob_cpu_weight_scale hob_cpu_scale_at(const hob_cpu_matrix *m, const uint8_t *panel, uint32_t b,
-                                      uint32_t r);
 
 /* Best tier of this processor and operating system, masked by HOB_CPU in the environment. HOB_EINVAL: unknown word. */
 HOB_MUST_CHECK int hob_cpu_best_tier(hob_cpu_tier *ret, hob_diag *diag);

@@ -77,7 +77,7 @@ typedef struct scales16 {
     __m512i sub_min; /* group 16: both, as pairs of int16 */
 } scales16;
 
-INLINE scales16 scales_at(traits t, const hob_cpu_matrix *w, const uint8_t *panel, uint32_t b)
+INLINE scales16 scales_at(traits t, const hob_panels *w, const uint8_t *panel, uint32_t b)
 {
     const size_t super = (size_t)(b >> (t.group ? 3 : 0)) * 16;
     scales16 s = {.d = load_half16((const uint16_t *)(panel + w->d_at) + super)};
@@ -109,7 +109,7 @@ INLINE scales16 scales_at(traits t, const hob_cpu_matrix *w, const uint8_t *pane
 }
 
 /* t, panels (1 or 2), n (columns) and packed are constants at each call. */
-INLINE void tile_of(traits t, uint32_t panels, uint32_t n, bool packed, const hob_cpu_matrix *w,
+INLINE void tile_of(traits t, uint32_t panels, uint32_t n, bool packed, const hob_panels *w,
                     const panel_at *at, int32_t offset, const int8_t *x, size_t x_stride,
                     const hob_cpu_scale *scales, size_t scale_stride, float tile[2][COLUMNS * 16])
 {
@@ -216,13 +216,13 @@ INLINE void tile_of(traits t, uint32_t panels, uint32_t n, bool packed, const ho
             _mm512_storeu_ps(tile[p] + 16 * c, acc[c][p]);
 }
 
-typedef void (*tile_fn)(const hob_cpu_matrix *w, const panel_at *at, int32_t offset,
-                        const int8_t *x, size_t x_stride, const hob_cpu_scale *scales,
-                        size_t scale_stride, float tile[2][COLUMNS * 16]);
+typedef void (*tile_fn)(const hob_panels *w, const panel_at *at, int32_t offset, const int8_t *x,
+                        size_t x_stride, const hob_cpu_scale *scales, size_t scale_stride,
+                        float tile[2][COLUMNS * 16]);
 
 /* clang-format off */
 #define TILE(name, kind, panels, n, packed)                                                        \
-    static void name##_##panels##_##n(const hob_cpu_matrix *w, const panel_at *at, int32_t offset, \
+    static void name##_##panels##_##n(const hob_panels *w, const panel_at *at, int32_t offset, \
                                       const int8_t *x, size_t x_stride,                            \
                                       const hob_cpu_scale *scales, size_t scale_stride,            \
                                       float tile[2][COLUMNS * 16])                                 \
@@ -257,44 +257,44 @@ typedef void (*tile_fn)(const hob_cpu_matrix *w, const panel_at *at, int32_t off
     TILE(name, kind, 1, 1, packed) TILE(name, kind, 2, 1, packed) \
     static const tile_fn name[2][COLUMNS] = {{name##_1_1}, {name##_2_1}};
 /* clang-format on */
-TILES(q4_0_packed, HOB_CPU_Q4_0, true)
-TILES(q4_1_packed, HOB_CPU_Q4_1, true)
-TILES(q8_0_packed, HOB_CPU_Q8_0, true)
-TILES(q4_k_packed, HOB_CPU_Q4_K, true)
-TILES_SINGLE(q5_0_packed, HOB_CPU_Q5_0, true)
-TILES_SINGLE(q5_1_packed, HOB_CPU_Q5_1, true)
-TILES_SINGLE(q2_k_packed, HOB_CPU_Q2_K, true)
-TILES_SINGLE(q3_k_packed, HOB_CPU_Q3_K, true)
-TILES_SINGLE(q5_k_packed, HOB_CPU_Q5_K, true)
-TILES_SINGLE(q6_k_packed, HOB_CPU_Q6_K, true)
-TILES_SINGLE(iq4_nl_packed, HOB_CPU_IQ4_NL, true)
-TILES_SINGLE(iq4_xs_packed, HOB_CPU_IQ4_XS, true)
-TILES(plain, HOB_CPU_Q4_0, false)
-TILES(minimum, HOB_CPU_Q4_1, false)
-TILES_NARROW(sub, HOB_CPU_Q6_K, false)
-TILES_NARROW(sub_minimum, HOB_CPU_Q2_K, false)
+TILES(q4_0_packed, HOB_KIND_Q4_0, true)
+TILES(q4_1_packed, HOB_KIND_Q4_1, true)
+TILES(q8_0_packed, HOB_KIND_Q8_0, true)
+TILES(q4_k_packed, HOB_KIND_Q4_K, true)
+TILES_SINGLE(q5_0_packed, HOB_KIND_Q5_0, true)
+TILES_SINGLE(q5_1_packed, HOB_KIND_Q5_1, true)
+TILES_SINGLE(q2_k_packed, HOB_KIND_Q2_K, true)
+TILES_SINGLE(q3_k_packed, HOB_KIND_Q3_K, true)
+TILES_SINGLE(q5_k_packed, HOB_KIND_Q5_K, true)
+TILES_SINGLE(q6_k_packed, HOB_KIND_Q6_K, true)
+TILES_SINGLE(iq4_nl_packed, HOB_KIND_IQ4_NL, true)
+TILES_SINGLE(iq4_xs_packed, HOB_KIND_IQ4_XS, true)
+TILES(plain, HOB_KIND_Q4_0, false)
+TILES(minimum, HOB_KIND_Q4_1, false)
+TILES_NARROW(sub, HOB_KIND_Q6_K, false)
+TILES_NARROW(sub_minimum, HOB_KIND_Q2_K, false)
 
 static const struct {
     const tile_fn (*packed)[COLUMNS];
     uint32_t packed_columns; /* at most */
     const tile_fn (*bytes)[COLUMNS];
     uint32_t bytes_panels; /* at most */
-} tiles[HOB_CPU_KINDS] = {
-    [HOB_CPU_Q4_0] = {q4_0_packed, COLUMNS, plain, 2},
-    [HOB_CPU_Q4_1] = {q4_1_packed, COLUMNS, minimum, 2},
-    [HOB_CPU_Q5_0] = {q5_0_packed, 1, plain, 2},
-    [HOB_CPU_Q5_1] = {q5_1_packed, 1, minimum, 2},
-    [HOB_CPU_Q8_0] = {q8_0_packed, COLUMNS, plain, 2},
-    [HOB_CPU_Q2_K] = {q2_k_packed, 1, sub_minimum, 1},
-    [HOB_CPU_Q3_K] = {q3_k_packed, 1, sub, 1},
-    [HOB_CPU_Q4_K] = {q4_k_packed, COLUMNS, minimum, 2},
-    [HOB_CPU_Q5_K] = {q5_k_packed, 1, minimum, 2},
-    [HOB_CPU_Q6_K] = {q6_k_packed, 1, sub, 1},
-    [HOB_CPU_IQ4_NL] = {iq4_nl_packed, 1, plain, 2},
-    [HOB_CPU_IQ4_XS] = {iq4_xs_packed, 1, plain, 2},
+} tiles[HOB_KINDS] = {
+    [HOB_KIND_Q4_0] = {q4_0_packed, COLUMNS, plain, 2},
+    [HOB_KIND_Q4_1] = {q4_1_packed, COLUMNS, minimum, 2},
+    [HOB_KIND_Q5_0] = {q5_0_packed, 1, plain, 2},
+    [HOB_KIND_Q5_1] = {q5_1_packed, 1, minimum, 2},
+    [HOB_KIND_Q8_0] = {q8_0_packed, COLUMNS, plain, 2},
+    [HOB_KIND_Q2_K] = {q2_k_packed, 1, sub_minimum, 1},
+    [HOB_KIND_Q3_K] = {q3_k_packed, 1, sub, 1},
+    [HOB_KIND_Q4_K] = {q4_k_packed, COLUMNS, minimum, 2},
+    [HOB_KIND_Q5_K] = {q5_k_packed, 1, minimum, 2},
+    [HOB_KIND_Q6_K] = {q6_k_packed, 1, sub, 1},
+    [HOB_KIND_IQ4_NL] = {iq4_nl_packed, 1, plain, 2},
+    [HOB_KIND_IQ4_XS] = {iq4_xs_packed, 1, plain, 2},
 };
 
-INLINE void unpack(hob_cpu_kind kind, const hob_cpu_matrix *w, const uint8_t *panel, float *record,
+INLINE void unpack(hob_kind kind, const hob_panels *w, const uint8_t *panel, float *record,
                    uint8_t *bytes)
 {
     const traits t = traits_of(kind);
@@ -319,7 +319,7 @@ INLINE void unpack(hob_cpu_kind kind, const hob_cpu_matrix *w, const uint8_t *pa
 }
 
 /* kind is a constant at each call. */
-INLINE void linear_quantized(hob_cpu_kind kind, const hob_cpu_matrix *w, const hob_cpu_input *x,
+INLINE void linear_quantized(hob_kind kind, const hob_panels *w, const hob_cpu_input *x,
                              const hob_cpu_output *out, uint32_t first_panel, uint32_t panel_count,
                              void *scratch)
 {
@@ -354,16 +354,16 @@ INLINE void linear_quantized(hob_cpu_kind kind, const hob_cpu_matrix *w, const h
 }
 
 #define LINEAR(name, kind)                                                                         \
-    static void linear_##name(const hob_cpu_matrix *w, const hob_cpu_input *x,                     \
+    static void linear_##name(const hob_panels *w, const hob_cpu_input *x,                         \
                               const hob_cpu_output *out, uint32_t first_panel,                     \
                               uint32_t panel_count, void *scratch)                                 \
     {                                                                                              \
-        linear_quantized(HOB_CPU_##kind, w, x, out, first_panel, panel_count, scratch);            \
+        linear_quantized(HOB_KIND_##kind, w, x, out, first_panel, panel_count, scratch);           \
     }
-HOB_CPU_QUANTIZED(LINEAR)
+HOB_QUANTIZED_TYPES(LINEAR)
 
-INLINE void float_tile(hob_cpu_kind kind, const hob_cpu_matrix *w, const uint8_t *panel,
-                       const float *x, size_t x_stride, uint32_t n, float *tile)
+INLINE void float_tile(hob_kind kind, const hob_panels *w, const uint8_t *panel, const float *x,
+                       size_t x_stride, uint32_t n, float *tile)
 {
     __m512 acc[12];
 
@@ -371,9 +371,10 @@ INLINE void float_tile(hob_cpu_kind kind, const hob_cpu_matrix *w, const uint8_t
     for (uint32_t c = 0; c < n; c++)
         acc[c] = _mm512_setzero_ps();
     for (uint32_t k = 0; k < w->cols; k++) {
-        __m512 v = kind == HOB_CPU_F32    ? _mm512_loadu_ps((const float *)(panel + (size_t)k * 64))
-                   : kind == HOB_CPU_BF16 ? load_bf16x16((const uint16_t *)(panel + (size_t)k * 32))
-                                          : load_half16((const uint16_t *)(panel + (size_t)k * 32));
+        __m512 v = kind == HOB_KIND_F32 ? _mm512_loadu_ps((const float *)(panel + (size_t)k * 64))
+                   : kind == HOB_KIND_BF16
+                       ? load_bf16x16((const uint16_t *)(panel + (size_t)k * 32))
+                       : load_half16((const uint16_t *)(panel + (size_t)k * 32));
 #pragma GCC unroll 12
         for (uint32_t c = 0; c < n; c++)
             acc[c] = _mm512_fmadd_ps(v, _mm512_set1_ps(x[c * x_stride + k]), acc[c]);
@@ -383,7 +384,7 @@ INLINE void float_tile(hob_cpu_kind kind, const hob_cpu_matrix *w, const uint8_t
         _mm512_store_ps(tile + 16 * c, acc[c]);
 }
 
-INLINE void linear_float(hob_cpu_kind kind, const hob_cpu_matrix *w, const hob_cpu_input *x,
+INLINE void linear_float(hob_kind kind, const hob_panels *w, const hob_cpu_input *x,
                          const hob_cpu_output *out, uint32_t first_panel, uint32_t panel_count)
 {
     for (uint32_t panel = first_panel; panel < first_panel + panel_count; panel++) {
@@ -403,25 +404,25 @@ INLINE void linear_float(hob_cpu_kind kind, const hob_cpu_matrix *w, const hob_c
     }
 }
 
-static void linear_f16(const hob_cpu_matrix *w, const hob_cpu_input *x, const hob_cpu_output *out,
+static void linear_f16(const hob_panels *w, const hob_cpu_input *x, const hob_cpu_output *out,
                        uint32_t first_panel, uint32_t panel_count, void *scratch)
 {
     (void)scratch;
-    linear_float(HOB_CPU_F16, w, x, out, first_panel, panel_count);
+    linear_float(HOB_KIND_F16, w, x, out, first_panel, panel_count);
 }
 
-static void linear_bf16(const hob_cpu_matrix *w, const hob_cpu_input *x, const hob_cpu_output *out,
+static void linear_bf16(const hob_panels *w, const hob_cpu_input *x, const hob_cpu_output *out,
                         uint32_t first_panel, uint32_t panel_count, void *scratch)
 {
     (void)scratch;
-    linear_float(HOB_CPU_BF16, w, x, out, first_panel, panel_count);
+    linear_float(HOB_KIND_BF16, w, x, out, first_panel, panel_count);
 }
 
-static void linear_f32(const hob_cpu_matrix *w, const hob_cpu_input *x, const hob_cpu_output *out,
+static void linear_f32(const hob_panels *w, const hob_cpu_input *x, const hob_cpu_output *out,
                        uint32_t first_panel, uint32_t panel_count, void *scratch)
 {
     (void)scratch;
-    linear_float(HOB_CPU_F32, w, x, out, first_panel, panel_count);
+    linear_float(HOB_KIND_F32, w, x, out, first_panel, panel_count);
 }
 
 INLINE __m512 exp16(__m512 x)
@@ -612,12 +613,12 @@ static void from_half(const uint16_t *x, float *y, size_t n)
 void hob_cpu_fill_avx512vnni(hob_cpu_kernels *k)
 {
     k->isa = "avx512vnni";
-#define FILL(name, kind) k->linear[HOB_CPU_##kind] = linear_##name;
-    HOB_CPU_QUANTIZED(FILL)
+#define FILL(name, kind) k->linear[HOB_KIND_##kind] = linear_##name;
+    HOB_QUANTIZED_TYPES(FILL)
 #undef FILL
-    k->linear[HOB_CPU_BF16] = linear_bf16;
-    k->linear[HOB_CPU_F16] = linear_f16;
-    k->linear[HOB_CPU_F32] = linear_f32;
+    k->linear[HOB_KIND_BF16] = linear_bf16;
+    k->linear[HOB_KIND_F16] = linear_f16;
+    k->linear[HOB_KIND_F32] = linear_f32;
     k->attend_scores = attend_scores;
     k->attend_softmax = attend_softmax;
     k->attend_values = attend_values;

@@ -187,19 +187,19 @@ typedef void (*block_fn)(const block_at *at, size_t x_stride, size_t scale_strid
 static const struct {
     uint32_t most; /* columns */
     block_fn columns[6];
-} tiles[HOB_CPU_KINDS] = {
-    [HOB_CPU_Q4_0] = UP_TO_6(q4_0_block),
-    [HOB_CPU_Q4_1] = UP_TO_6(q4_1_block),
-    [HOB_CPU_Q4_K] = UP_TO_6(q4_1_block),
-    [HOB_CPU_Q5_0] = UP_TO_4(bytes_block),
-    [HOB_CPU_Q5_1] = UP_TO_4(bytes_minimum_block),
-    [HOB_CPU_Q8_0] = UP_TO_4(bytes_block),
-    [HOB_CPU_Q2_K] = UP_TO_4(bytes_sub_minimum_block),
-    [HOB_CPU_Q3_K] = UP_TO_4(bytes_sub_block),
-    [HOB_CPU_Q5_K] = UP_TO_4(bytes_minimum_block),
-    [HOB_CPU_Q6_K] = UP_TO_4(bytes_sub_block),
-    [HOB_CPU_IQ4_NL] = UP_TO_4(bytes_block),
-    [HOB_CPU_IQ4_XS] = UP_TO_4(bytes_block),
+} tiles[HOB_KINDS] = {
+    [HOB_KIND_Q4_0] = UP_TO_6(q4_0_block),
+    [HOB_KIND_Q4_1] = UP_TO_6(q4_1_block),
+    [HOB_KIND_Q4_K] = UP_TO_6(q4_1_block),
+    [HOB_KIND_Q5_0] = UP_TO_4(bytes_block),
+    [HOB_KIND_Q5_1] = UP_TO_4(bytes_minimum_block),
+    [HOB_KIND_Q8_0] = UP_TO_4(bytes_block),
+    [HOB_KIND_Q2_K] = UP_TO_4(bytes_sub_minimum_block),
+    [HOB_KIND_Q3_K] = UP_TO_4(bytes_sub_block),
+    [HOB_KIND_Q5_K] = UP_TO_4(bytes_minimum_block),
+    [HOB_KIND_Q6_K] = UP_TO_4(bytes_sub_block),
+    [HOB_KIND_IQ4_NL] = UP_TO_4(bytes_block),
+    [HOB_KIND_IQ4_XS] = UP_TO_4(bytes_block),
 };
 
 /* Unsigned codes of step j of a block, rows 8 h .. 8 h + 7, from the block's planes; t and j are constants. */
@@ -254,7 +254,7 @@ typedef struct scales8 {
     __m256i sub_min[2];
 } scales8;
 
-INLINE scales8 scales_at(traits t, const hob_cpu_matrix *w, const uint8_t *panel, uint32_t b, int h)
+INLINE scales8 scales_at(traits t, const hob_panels *w, const uint8_t *panel, uint32_t b, int h)
 {
     const size_t super = (size_t)(b >> (t.group ? 3 : 0)) * 16 + 8 * (size_t)h;
     scales8 s = {.d = load_half8((const uint16_t *)(panel + w->d_at) + super)};
@@ -280,12 +280,12 @@ INLINE scales8 scales_at(traits t, const hob_cpu_matrix *w, const uint8_t *panel
 }
 
 /* A panel's blocks as the tiles want them: codes to bytes [blocks][8][16][4], signed but for Q4; scales to records. */
-INLINE void unpack_panel(hob_cpu_kind kind, const hob_cpu_matrix *w, const uint8_t *panel,
-                         uint8_t *bytes, float *record)
+INLINE void unpack_panel(hob_kind kind, const hob_panels *w, const uint8_t *panel, uint8_t *bytes,
+                         float *record)
 {
     const traits t = traits_of(kind);
     const uint8_t *low = panel, *high = panel + w->high_at;
-    const bool nibbles = kind == HOB_CPU_Q4_0 || kind == HOB_CPU_Q4_1 || kind == HOB_CPU_Q4_K;
+    const bool nibbles = kind == HOB_KIND_Q4_0 || kind == HOB_KIND_Q4_1 || kind == HOB_KIND_Q4_K;
 
     for (uint32_t b = 0; b < w->blocks; b++) {
 #pragma GCC unroll 2
@@ -321,7 +321,7 @@ INLINE void unpack_panel(hob_cpu_kind kind, const hob_cpu_matrix *w, const uint8
 }
 
 /* Tiles over all columns, as even in width as can be. kind is a constant at each call. */
-INLINE void linear_tiles(hob_cpu_kind kind, const hob_cpu_matrix *w, const hob_cpu_input *x,
+INLINE void linear_tiles(hob_kind kind, const hob_panels *w, const hob_cpu_input *x,
                          const hob_cpu_output *out, uint32_t first_panel, uint32_t panel_count,
                          void *scratch)
 {
@@ -334,7 +334,7 @@ INLINE void linear_tiles(hob_cpu_kind kind, const hob_cpu_matrix *w, const hob_c
     for (uint32_t panel = first_panel; panel < first_panel + panel_count; panel++) {
         const uint8_t *quants = w->data + panel * w->panel_bytes;
         unpack_panel(kind, w, quants, bytes, scales);
-        if (kind != HOB_CPU_Q8_0)
+        if (kind != HOB_KIND_Q8_0)
             quants = bytes;
         for (uint32_t g = 0, column = 0; g < groups; g++) {
             uint32_t n =
@@ -376,7 +376,7 @@ INLINE int steps_in_16_bits(traits t)
 }
 
 /* One column: codes are unpacked on their way into the multiplier. kind is a constant at each call. */
-INLINE void linear_single(hob_cpu_kind kind, const hob_cpu_matrix *w, const hob_cpu_input *x,
+INLINE void linear_single(hob_kind kind, const hob_panels *w, const hob_cpu_input *x,
                           const hob_cpu_output *out, uint32_t first_panel, uint32_t panel_count)
 {
     const traits t = traits_of(kind);
@@ -446,19 +446,19 @@ INLINE void linear_single(hob_cpu_kind kind, const hob_cpu_matrix *w, const hob_
 }
 
 #define LINEAR(name, kind)                                                                         \
-    static void linear_##name(const hob_cpu_matrix *w, const hob_cpu_input *x,                     \
+    static void linear_##name(const hob_panels *w, const hob_cpu_input *x,                         \
                               const hob_cpu_output *out, uint32_t first_panel,                     \
                               uint32_t panel_count, void *scratch)                                 \
     {                                                                                              \
         if (x->rows == 1)                                                                          \
-            linear_single(HOB_CPU_##kind, w, x, out, first_panel, panel_count);                    \
+            linear_single(HOB_KIND_##kind, w, x, out, first_panel, panel_count);                   \
         else                                                                                       \
-            linear_tiles(HOB_CPU_##kind, w, x, out, first_panel, panel_count, scratch);            \
+            linear_tiles(HOB_KIND_##kind, w, x, out, first_panel, panel_count, scratch);           \
     }
-HOB_CPU_QUANTIZED(LINEAR)
+HOB_QUANTIZED_TYPES(LINEAR)
 
 /* n is a constant at each call, so that the accumulators live in registers. */
-static inline __attribute__((always_inline)) void float_tile(const hob_cpu_matrix *w,
+static inline __attribute__((always_inline)) void float_tile(const hob_panels *w,
                                                              const uint8_t *panel, const float *x,
                                                              size_t x_stride, uint32_t n,
                                                              float *tile)
@@ -470,10 +470,10 @@ static inline __attribute__((always_inline)) void float_tile(const hob_cpu_matri
         low[c] = high[c] = _mm256_setzero_ps();
     for (uint32_t k = 0; k < w->cols; k++) {
         __m256 w0, w1;
-        if (w->kind == HOB_CPU_F32) {
+        if (w->kind == HOB_KIND_F32) {
             w0 = _mm256_load_ps((const float *)(panel + (size_t)k * 64));
             w1 = _mm256_load_ps((const float *)(panel + (size_t)k * 64 + 32));
-        } else if (w->kind == HOB_CPU_BF16) {
+        } else if (w->kind == HOB_KIND_BF16) {
             w0 = load_bf16x8((const uint16_t *)(panel + (size_t)k * 32));
             w1 = load_bf16x8((const uint16_t *)(panel + (size_t)k * 32 + 16));
         } else {
@@ -494,7 +494,7 @@ static inline __attribute__((always_inline)) void float_tile(const hob_cpu_matri
     }
 }
 
-static void linear_float(const hob_cpu_matrix *w, const hob_cpu_input *x, const hob_cpu_output *out,
+static void linear_float(const hob_panels *w, const hob_cpu_input *x, const hob_cpu_output *out,
                          uint32_t first_panel, uint32_t panel_count, void *scratch)
 {
     (void)scratch;
@@ -517,8 +517,8 @@ static void linear_float(const hob_cpu_matrix *w, const hob_cpu_input *x, const 
 
 void hob_cpu_fill_linear_avx2(hob_cpu_kernels *k)
 {
-#define FILL(name, kind) k->linear[HOB_CPU_##kind] = linear_##name;
-    HOB_CPU_QUANTIZED(FILL)
+#define FILL(name, kind) k->linear[HOB_KIND_##kind] = linear_##name;
+    HOB_QUANTIZED_TYPES(FILL)
 #undef FILL
-    k->linear[HOB_CPU_F16] = k->linear[HOB_CPU_BF16] = k->linear[HOB_CPU_F32] = linear_float;
+    k->linear[HOB_KIND_F16] = k->linear[HOB_KIND_BF16] = k->linear[HOB_KIND_F32] = linear_float;
 }

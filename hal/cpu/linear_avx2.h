@@ -22,20 +22,20 @@ typedef struct traits {
     bool minimum, table;
 } traits;
 
-INLINE traits traits_of(hob_cpu_kind kind)
+INLINE traits traits_of(hob_kind kind)
 {
     switch (kind) {
-    case HOB_CPU_Q4_0: return (traits){4, 0, 8, 0, false, false};
-    case HOB_CPU_Q4_1: return (traits){4, 0, 0, 0, true, false};
-    case HOB_CPU_Q5_0: return (traits){4, 1, 16, 0, false, false};
-    case HOB_CPU_Q5_1: return (traits){4, 1, 0, 0, true, false};
-    case HOB_CPU_Q2_K: return (traits){2, 0, 0, 16, true, false};
-    case HOB_CPU_Q3_K: return (traits){2, 1, 4, 16, false, false};
-    case HOB_CPU_Q4_K: return (traits){4, 0, 0, 32, true, false};
-    case HOB_CPU_Q5_K: return (traits){4, 1, 0, 32, true, false};
-    case HOB_CPU_Q6_K: return (traits){4, 2, 32, 16, false, false};
-    case HOB_CPU_IQ4_NL: return (traits){4, 0, 0, 0, false, true};
-    case HOB_CPU_IQ4_XS: return (traits){4, 0, 0, 32, false, true};
+    case HOB_KIND_Q4_0: return (traits){4, 0, 8, 0, false, false};
+    case HOB_KIND_Q4_1: return (traits){4, 0, 0, 0, true, false};
+    case HOB_KIND_Q5_0: return (traits){4, 1, 16, 0, false, false};
+    case HOB_KIND_Q5_1: return (traits){4, 1, 0, 0, true, false};
+    case HOB_KIND_Q2_K: return (traits){2, 0, 0, 16, true, false};
+    case HOB_KIND_Q3_K: return (traits){2, 1, 4, 16, false, false};
+    case HOB_KIND_Q4_K: return (traits){4, 0, 0, 32, true, false};
+    case HOB_KIND_Q5_K: return (traits){4, 1, 0, 32, true, false};
+    case HOB_KIND_Q6_K: return (traits){4, 2, 32, 16, false, false};
+    case HOB_KIND_IQ4_NL: return (traits){4, 0, 0, 0, false, true};
+    case HOB_KIND_IQ4_XS: return (traits){4, 0, 0, 32, false, true};
     default: return (traits){8, 0, 0, 0, false, false};
     }
 }
@@ -61,8 +61,8 @@ static inline __m256i broadcast4(const int8_t *p)
 }
 
 /* tile [n][16]: rows of one panel, n neighbouring columns. */
-static inline void hob_store_tile(const hob_cpu_matrix *w, const hob_cpu_output *out,
-                                  uint32_t panel, uint32_t column, uint32_t n, const float *tile)
+static inline void hob_store_tile(const hob_panels *w, const hob_cpu_output *out, uint32_t panel,
+                                  uint32_t column, uint32_t n, const float *tile)
 {
     uint32_t row = panel * HOB_PANEL_ROWS,
              count = w->rows - row < HOB_PANEL_ROWS ? w->rows - row : HOB_PANEL_ROWS;

@@ -16,7 +16,7 @@ static float reduce16(float a[16])
     return a[0];
 }
 
-static void store_panel(const hob_cpu_matrix *w, const hob_cpu_output *out, uint32_t panel,
+static void store_panel(const hob_panels *w, const hob_cpu_output *out, uint32_t panel,
                         uint32_t column, const float acc[16])
 {
     uint32_t row = panel * HOB_PANEL_ROWS,
@@ -29,9 +29,8 @@ static void store_panel(const hob_cpu_matrix *w, const hob_cpu_output *out, uint
     }
 }
 
-static void linear_quantized(const hob_cpu_matrix *w, const hob_cpu_input *x,
-                             const hob_cpu_output *out, uint32_t first_panel, uint32_t panel_count,
-                             void *scratch)
+static void linear_quantized(const hob_panels *w, const hob_cpu_input *x, const hob_cpu_output *out,
+                             uint32_t first_panel, uint32_t panel_count, void *scratch)
 {
     const hob_type_info *t = w->type;
     int32_t *q_w = scratch; /* one block, [16][32] */
@@ -44,9 +43,9 @@ static void linear_quantized(const hob_cpu_matrix *w, const hob_cpu_input *x,
                 const int8_t *q_x = x->q + column * x->q_stride + b * HOB_QUANT_BLOCK;
                 const hob_cpu_scale *s_x = x->scales + column * x->scale_stride + b;
                 for (uint32_t i = 0; i < 16 * HOB_QUANT_BLOCK; i++)
-                    q_w[i] = hob_cpu_value_at(w, data, b, i / 32, i % 32);
+                    q_w[i] = hob_panels_value(w, data, b, i / 32, i % 32);
                 for (uint32_t r = 0; r < 16; r++) {
-                    const hob_cpu_weight_scale s = hob_cpu_scale_at(w, data, b, r);
+                    const hob_panel_scale s = hob_panels_scale(w, data, b, r);
                     int32_t halves[2] = {0};
                     for (uint32_t k = 0; k < HOB_QUANT_BLOCK; k++)
                         halves[k / 16] += q_w[r * 32 + k] * q_x[k];
@@ -69,7 +68,7 @@ static void linear_quantized(const hob_cpu_matrix *w, const hob_cpu_input *x,
     }
 }
 
-static void linear_float(const hob_cpu_matrix *w, const hob_cpu_input *x, const hob_cpu_output *out,
+static void linear_float(const hob_panels *w, const hob_cpu_input *x, const hob_cpu_output *out,
                          uint32_t first_panel, uint32_t panel_count, void *scratch)
 {
     float *values = scratch; /* one k, [16] */
@@ -252,6 +251,6 @@ void hob_cpu_fill_scalar(hob_cpu_kernels *k)
         .exp_sum = exp_sum,
         .at_least = at_least,
     };
-    for (int kind = 0; kind < HOB_CPU_KINDS; kind++)
-        k->linear[kind] = kind < HOB_CPU_F16 ? linear_quantized : linear_float;
+    for (int kind = 0; kind < HOB_KINDS; kind++)
+        k->linear[kind] = kind < HOB_KIND_F16 ? linear_quantized : linear_float;
 }

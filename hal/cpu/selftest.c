@@ -35,9 +35,9 @@ static float next_float(uint32_t *state)
 static bool linears_agree(const hob_cpu_kernels *k, const hob_cpu_kernels *plain, golden *g,
                           uint32_t *seed)
 {
-    for (int kind = 0; kind < HOB_CPU_KINDS; kind++) {
-        hob_cpu_matrix w;
-        if (hob_cpu_matrix_shape(hob_cpu_kind_type((hob_cpu_kind)kind), ROWS - 5, COLS, &w) < 0)
+    for (int kind = 0; kind < HOB_KINDS; kind++) {
+        hob_panels w;
+        if (hob_panels_shape(hob_kind_type((hob_kind)kind), ROWS - 5, COLS, &w) < 0)
             return false;
         w.data = g->weights;
         for (size_t i = 0; i < sizeof g->weights; i++)
@@ -49,11 +49,11 @@ static bool linears_agree(const hob_cpu_kernels *k, const hob_cpu_kernels *plain
             uint16_t *halves = (uint16_t *)(panel + w.d_at);
             for (size_t i = 0; i < count; i++) {
                 float f = next_float(seed);
-                if (kind == HOB_CPU_F32)
+                if (kind == HOB_KIND_F32)
                     memcpy(panel + 4 * i, &f, sizeof f);
                 else
-                    halves[i] = kind == HOB_CPU_BF16 ? (uint16_t)(hob_float_bits(f) >> 16)
-                                                     : hob_float_to_half(f);
+                    halves[i] = kind == HOB_KIND_BF16 ? (uint16_t)(hob_float_bits(f) >> 16)
+                                                      : hob_float_to_half(f);
             }
         }
         for (uint32_t columns = 1; columns <= COLUMNS; columns += 3) {

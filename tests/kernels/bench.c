@@ -31,11 +31,11 @@ static double thread_seconds(void)
         }                                                                                          \
     } while (0)
 
-static void bench_linear(const hob_cpu_kernels *k, hob_cpu_kind kind, uint32_t rows, uint32_t cols,
+static void bench_linear(const hob_cpu_kernels *k, hob_kind kind, uint32_t rows, uint32_t cols,
                          uint32_t columns)
 {
-    hob_cpu_matrix w;
-    if (hob_cpu_matrix_shape(hob_cpu_kind_type(kind), rows, cols, &w) < 0)
+    hob_panels w;
+    if (hob_panels_shape(hob_kind_type(kind), rows, cols, &w) < 0)
         abort();
     uint8_t *data = aligned_alloc(64, w.panel_bytes * w.panels);
     float *x = aligned_alloc(64, (size_t)columns * cols * 4),
@@ -131,13 +131,13 @@ void run_bench(const char *op, int only_tier)
             continue;
         hob_cpu_kernels_fill((hob_cpu_tier)tier, &k);
         if (!op || strcmp(op, "linear") == 0)
-            for (int kind = 0; kind < HOB_CPU_KINDS; kind++) {
-                bench_linear(&k, (hob_cpu_kind)kind, 1536, 768, 1);
-                bench_linear(&k, (hob_cpu_kind)kind, 1536, 768, 8);
-                bench_linear(&k, (hob_cpu_kind)kind, 1536, 768, 512);
-                bench_linear(&k, (hob_cpu_kind)kind, 768, 1536, 512);
-                if (kind == HOB_CPU_Q8_0)
-                    bench_linear(&k, (hob_cpu_kind)kind, 49152, 576, 1);
+            for (int kind = 0; kind < HOB_KINDS; kind++) {
+                bench_linear(&k, (hob_kind)kind, 1536, 768, 1);
+                bench_linear(&k, (hob_kind)kind, 1536, 768, 8);
+                bench_linear(&k, (hob_kind)kind, 1536, 768, 512);
+                bench_linear(&k, (hob_kind)kind, 768, 1536, 512);
+                if (kind == HOB_KIND_Q8_0)
+                    bench_linear(&k, (hob_kind)kind, 49152, 576, 1);
             }
         if (!op || strcmp(op, "linear") != 0)
             bench_others(&k);

@@ -151,7 +151,7 @@ static void linear_type(check *c, hob_type type)
     {                                                                                              \
         linear_type(c, HOB_TYPE_##kind);                                                           \
     }
-HOB_CPU_QUANTIZED(DEVICE_LINEAR)
+HOB_QUANTIZED_TYPES(DEVICE_LINEAR)
 DEVICE_LINEAR(f16, F16)
 DEVICE_LINEAR(bf16, BF16)
 DEVICE_LINEAR(f32, F32)
@@ -595,7 +595,7 @@ static void norm_add(check *c)
 
 const check_case device_cases[] = {
 #define CASE(name, kind) {"device-linear", #kind, device_linear_##name},
-    HOB_CPU_QUANTIZED(CASE) CASE(f16, F16) CASE(bf16, BF16) CASE(f32, F32)
+    HOB_QUANTIZED_TYPES(CASE) CASE(f16, F16) CASE(bf16, BF16) CASE(f32, F32)
 #undef CASE
         {"device-attend", "F16", attention_f16},
     {"device-attend", "Q8_0", attention_q8_0},

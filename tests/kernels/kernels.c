@@ -10,11 +10,11 @@ static const uint32_t tails[] = {1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 15, 16, 17,
 enum { TAILS = sizeof tails / sizeof tails[0] };
 
 /* Panels as kernels.h describes them, packed value by value from GGUF rows. */
-static uint8_t *pack(hob_cpu_kind kind, const uint8_t *rows, uint32_t row_count, uint32_t cols,
-                     hob_cpu_matrix *ret)
+static uint8_t *pack(hob_kind kind, const uint8_t *rows, uint32_t row_count, uint32_t cols,
+                     hob_panels *ret)
 {
-    hob_cpu_matrix m;
-    if (hob_cpu_matrix_shape(hob_cpu_kind_type(kind), row_count, cols, &m) < 0)
+    hob_panels m;
+    if (hob_panels_shape(hob_kind_type(kind), row_count, cols, &m) < 0)
         abort();
     const hob_type_info *t = m.type;
     const uint32_t subs = t->group ? 32u / t->group : 0;
@@ -54,7 +54,7 @@ static uint8_t *pack(hob_cpu_kind kind, const uint8_t *rows, uint32_t row_count,
                 continue;
             uint8_t *sub_at = panel + m.sub_at + (size_t)(k / t->group) * 16 + r;
             *sub_at = (uint8_t)block.sub[in / t->group];
-            if (kind == HOB_CPU_Q2_K)
+            if (kind == HOB_KIND_Q2_K)
                 *sub_at |= (uint8_t)(block.sub_min[in / t->group] << 4);
             else if (t->minimum)
                 panel[m.sub_min_at + (size_t)b * 16 + r] = block.sub_min[in / t->group];
@@ -66,16 +66,15 @@ static uint8_t *pack(hob_cpu_kind kind, const uint8_t *rows, uint32_t row_count,
 }
 
 /* One shape: rows x cols by columns, with every combination of bias and add. */
-static void linear_shape(check *c, hob_cpu_kind kind, uint32_t rows, uint32_t cols,
-                         uint32_t columns)
+static void linear_shape(check *c, hob_kind kind, uint32_t rows, uint32_t cols, uint32_t columns)
 {
     size_t bytes, stride = cols + 32, blocks = cols / 32, scale_stride = blocks + 3;
     float *values, *x = malloc(columns * stride * sizeof *x), bias[256];
     int8_t *q = malloc(columns * stride);
     hob_cpu_scale *scales = malloc(columns * (scale_stride + 1) * sizeof *scales);
-    uint8_t *gguf = random_rows(c, hob_cpu_kind_type(kind), rows, cols, &bytes, &values);
+    uint8_t *gguf = random_rows(c, hob_kind_type(kind), rows, cols, &bytes, &values);
     void *scratch = aligned_alloc(64, (hob_cpu_scratch_bytes(cols) + 63) / 64 * 64);
-    hob_cpu_matrix w;
+    hob_panels w;
     uint8_t *panels = pack(kind, gguf, rows, cols, &w);
 
     if (!x || !q || !scales || !scratch)
@@ -128,10 +127,10 @@ static void linear_shape(check *c, hob_cpu_kind kind, uint32_t rows, uint32_t co
     free(panels);
 }
 
-static void linear_kind(check *c, hob_cpu_kind kind)
+static void linear_kind(check *c, hob_kind kind)
 {
     static const uint32_t row_counts[] = {1, 15, 16, 17, 31, 32, 33, 48, 65};
-    const uint32_t unit = hob_type_find((uint32_t)hob_cpu_kind_type(kind))->block_len;
+    const uint32_t unit = hob_type_find((uint32_t)hob_kind_type(kind))->block_len;
 
     for (size_t i = 0; i < sizeof row_counts / sizeof row_counts[0]; i++)
         linear_shape(c, kind, row_counts[i], unit + unit * random_below(c, unit == 1 ? 100 : 5),
@@ -145,9 +144,9 @@ static void linear_kind(check *c, hob_cpu_kind kind)
 #define LINEAR(name, kind)                                                                         \
     static void linear_##name(check *c)                                                            \
     {                                                                                              \
-        linear_kind(c, HOB_CPU_##kind);                                                            \
+        linear_kind(c, HOB_KIND_##kind);                                                           \
     }
-HOB_CPU_QUANTIZED(LINEAR)
+HOB_QUANTIZED_TYPES(LINEAR)
 LINEAR(f16, F16)
 LINEAR(bf16, BF16)
 LINEAR(f32, F32)
@@ -454,7 +453,7 @@ static void check_logits(check *c)
 
 const check_case kernel_cases[] = {
 #define CASE(name, kind) {"linear", #kind, linear_##name},
-    HOB_CPU_QUANTIZED(CASE) CASE(f16, F16) CASE(bf16, BF16) CASE(f32, F32)
+    HOB_QUANTIZED_TYPES(CASE) CASE(f16, F16) CASE(bf16, BF16) CASE(f32, F32)
 #undef CASE
         {"rms_norm", "f32", check_rms_norm},
     {"quantize", "f32", check_quantize},

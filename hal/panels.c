@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * From GGUF rows to panels, and back. A Q4 row's 16 bytes hold k and k + 16 in one byte, which is just what a panel's lane
+ * wants, so packing is mostly a transposition of 4-byte words. */
+#include "hal/panels.h"
+
+#include <string.h>
+
+#include "hal/half.h"
+
+/* `bits` bits of each byte of c[steps], from `shift` on, side by side in bytes of one word. */
+static uint32_t gather_bits(const uint32_t *c, uint32_t steps, uint32_t shift, uint32_t bits)
+{
+    const uint32_t mask = ((1u << bits) - 1) * 0x01010101u;
+    uint32_t word = 0;
+    for (uint32_t s = 0; s < steps; s++)
+        word |= (c[s] >> shift & mask) << bits * s;
+    return word;
+}
+
+/* The codes of one block of 32 into lane r of a panel's planes, four codes (a step) at a time. */
+static void pack_codes(const hob_type_info *t, const uint8_t *codes, uint8_t *low, uint8_t *high)
+{
+    uint32_t c[8], word;
+    memcpy(c, codes, sizeof c);
+    for (uint32_t j = 0; t->low_bits == 4 && j < 4; j++) {
+        const uint32_t pair[2] = {c[j], c[j + 4]};
+        word = gather_bits(pair, 2, 0, 4);
+        memcpy(low + 64 * j, &word, sizeof word);
+    }
+    for (uint32_t v = 0; t->low_bits == 2 && v < 2; v++) {
+        word = gather_bits(c + 4 * v, 4, 0, 2);
+        memcpy(low + 64 * v, &word, sizeof word);
+    }
+    for (uint32_t v = 0; t->high_bits == 2 && v < 2; v++) {
+        word = gather_bits(c + 4 * v, 4, t->low_bits, 2);
+        memcpy(high + 64 * v, &word, sizeof word);
+    }
+    if (t->high_bits == 1) {
+        word = gather_bits(c, 8, t->low_bits, 1);
+        memcpy(high, &word, sizeof word);
+    }
+}
+
+/* One row of quantized blocks into lane r of a panel. Where a block's bytes already lie as a lane wants them (Q4, Q8),
+ * packing is a transposition of 4-byte words. */
+static void pack_quantized(const hob_panels *m, const uint8_t *from, uint8_t *panel, uint32_t r)
+{
+    const hob_type_info *t = m->type;
+    const size_t low_bytes = 64 * (size_t)t->low_bits, high_bytes = 64 * (size_t)t->high_bits;
+    const bool words = t->block_len == 32 && t->high_bits == 0;
+
+    for (uint32_t b = 0; b < m->blocks; from += t->block_bytes) {
+        hob_block block;
+        uint32_t super = b >> m->block_shift;
+        t->unpack(from, &block);
+        memcpy(panel + m->d_at + super * 32 + 2 * r, &block.d, 2);
+        if (t->minimum)
+            memcpy(panel + m->m_at + super * 32 + 2 * r, &block.m, 2);
+        for (uint32_t k = 0; k < t->block_len; k += 32, b++) {
+            uint8_t *low = panel + b * low_bytes + 4 * r;
+            if (words)
+                for (size_t j = 0; j < low_bytes / 64; j++)
+                    memcpy(low + 64 * j, from + t->block_bytes - low_bytes / 16 + 4 * j, 4);
+            else
+                pack_codes(t, block.codes + k, low, panel + m->high_at + b * high_bytes + 4 * r);
+            for (uint32_t i = 0; t->group && i < 32u / t->group; i++) {
+                uint32_t g = k / t->group + i;
+                uint8_t sub = (uint8_t)block.sub[g];
+                if (t->group == 16 && t->minimum)
+                    sub |= (uint8_t)(block.sub_min[g] << 4);
+                panel[m->sub_at + (b * (32u / t->group) + i) * 16 + r] = sub;
+                if (t->group == 32 && t->minimum)
+                    panel[m->sub_min_at + b * 16 + r] = block.sub_min[g];
+            }
+        }
+    }
+}
+
+void hob_panels_pack(const hob_panels *m, const uint8_t *rows, uint32_t first, uint32_t count,
+                     uint8_t *to)
+{
+    const size_t each = m->type->block_bytes, row_bytes = m->cols / m->type->block_len * each;
+
+    for (uint32_t panel = first; panel < first + count; panel++)
+        for (uint32_t r = 0; r < HOB_PANEL_ROWS && panel * HOB_PANEL_ROWS + r < m->rows; r++) {
+            const uint8_t *from = rows + (size_t)(panel * HOB_PANEL_ROWS + r) * row_bytes;
+            uint8_t *at = to + panel * m->panel_bytes;
+            if (m->blocks)
+                pack_quantized(m, from, at, r);
+            else
+                for (uint32_t k = 0; k < m->cols; k++)
+                    memcpy(at + ((size_t)k * 16 + r) * each, from + k * each, each);
+        }
+}
+
+#define KIND_TYPE(name, kind) [HOB_KIND_##kind] = HOB_TYPE_##kind,
+static const hob_type kind_types[HOB_KINDS] = {
+    HOB_QUANTIZED_TYPES(KIND_TYPE)[HOB_KIND_F16] = HOB_TYPE_F16, [HOB_KIND_BF16] = HOB_TYPE_BF16,
+    [HOB_KIND_F32] = HOB_TYPE_F32};
+#undef KIND_TYPE
+
+hob_type hob_kind_type(hob_kind kind)
+{
+    return kind_types[kind];
+}
+
+int hob_panels_shape(hob_type type, uint32_t rows, uint32_t cols, hob_panels *ret)
+{
+    const hob_type_info *t = hob_type_find((uint32_t)type);
+    int kind = 0;
+
+    while (kind < HOB_KINDS && kind_types[kind] != type)
+        kind++;
+    if (!t || kind == HOB_KINDS)
+        return HOB_EUNSUPPORTED;
+    hob_panels m = {.kind = (hob_kind)kind,
+                    .type = t,
+                    .rows = rows,
+                    .cols = cols,
+                    .panels = (rows + HOB_PANEL_ROWS - 1) / HOB_PANEL_ROWS};
+    if (t->to_float) {
+        m.panel_bytes = (size_t)cols * 16 * t->block_bytes;
+    } else {
+        m.blocks = cols / 32;
+        m.block_shift = t->block_len == 32 ? 0 : 3;
+        size_t blocks = m.blocks, scales = (blocks >> m.block_shift) * 32;
+        m.high_at = blocks * 64 * t->low_bits;
+        m.d_at = m.high_at + blocks * 64 * t->high_bits;
+        m.m_at = m.d_at + scales;
+        m.sub_at = m.m_at + (t->minimum ? scales : 0);
+        m.sub_min_at = m.sub_at + (t->group ? blocks * (32u / t->group) * 16 : 0);
+        m.panel_bytes = m.sub_min_at + (t->group == 32 && t->minimum ? blocks * 16 : 0);
+    }
+    m.panel_bytes = (m.panel_bytes + 63) / 64 * 64;
+    *ret = m;
+    return 0;
+}
+
+static float half_at(const uint8_t *base, size_t index)
+{
+    uint16_t h;
+    memcpy(&h, base + 2 * index, sizeof h);
+    return hob_half_to_float(h);
+}
+
+int hob_panels_value(const hob_panels *m, const uint8_t *panel, uint32_t b, uint32_t r, uint32_t k)
+{
+    const hob_type_info *t = m->type;
+    const uint32_t j = k / 4, at = 4 * r + k % 4;
+    const uint8_t *low = panel + (size_t)b * 64 * t->low_bits + at,
+                  *high = panel + m->high_at + (size_t)b * 64 * t->high_bits + at;
+    int code;
+
+    if (t->low_bits == 8)
+        code = low[64 * j];
+    else if (t->low_bits == 4)
+        code = low[j % 4 * 64] >> j / 4 * 4 & 15;
+    else
+        code = low[j / 4 * 64] >> j % 4 * 2 & 3;
+    if (t->high_bits == 1)
+        code |= (*high >> j & 1) << t->low_bits;
+    else if (t->high_bits == 2)
+        code |= (high[j / 4 * 64] >> j % 4 * 2 & 3) << t->low_bits;
+    return hob_code_value(t, (uint8_t)code);
+}
+
+hob_panel_scale hob_panels_scale(const hob_panels *m, const uint8_t *panel, uint32_t b, uint32_t r)
+{
+    const hob_type_info *t = m->type;
+    const uint32_t super = b >> m->block_shift;
+    hob_panel_scale s = {.d = half_at(panel + m->d_at, super * 16 + r), .sub = {1, 1}};
+
+    if (t->minimum)
+        s.m = half_at(panel + m->m_at, super * 16 + r);
+    for (uint32_t i = 0; t->group && i < 2; i++) {
+        const uint8_t *sub = panel + m->sub_at + (t->group == 32 ? b : b * 2 + i) * 16 + r;
+        const bool shared = t->group == 16 && t->minimum;
+        s.sub[i] = shared ? *sub & 15 : (int8_t)*sub;
+        if (t->minimum)
+            s.sub_min[i] = shared ? *sub >> 4 : (int8_t)panel[m->sub_min_at + b * 16 + r];
+    }
+    return s;
+}
+
+void hob_panels_row(const hob_panels *m, uint32_t row, float scale, float *ret)
+{
+    const uint32_t r = row % HOB_PANEL_ROWS;
+    const uint8_t *panel = m->data + row / HOB_PANEL_ROWS * m->panel_bytes;
+
+    if (m->blocks == 0) {
+        const size_t each = m->type->block_bytes;
+        for (uint32_t k = 0; k < m->cols; k++) {
+            float f;
+            m->type->to_float(panel + ((size_t)k * 16 + r) * each, &f, 1);
+            ret[k] = f * scale;
+        }
+        return;
+    }
+    for (uint32_t b = 0; b < m->blocks; b++, ret += 32) {
+        const hob_panel_scale s = hob_panels_scale(m, panel, b, r);
+        for (uint32_t k = 0; k < 32; k++) {
+            float v = s.d * (float)s.sub[k / 16] * (float)hob_panels_value(m, panel, b, r, k);
+            if (m->type->minimum)
+                v += m->type->group ? -(s.m * (float)s.sub_min[k / 16]) : s.m;
+            ret[k] = v * scale;
+        }
+    }
+}
