@@ -30,7 +30,7 @@ $(BUILD)/hal/cpu/%_avx2.o: ISA = -mavx2 -mfma -mf16c
 $(BUILD)/hal/cpu/%_avx512vnni.o: ISA = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c
 $(BUILD)/hal/cpu/%_neon.o: ISA = -march=armv8.2-a+dotprod+fp16
 
-LIB_SRC := $(filter-out $(SKIP),$(wildcard hal/*.c hal/cpu/*.c models/*.c daemon/engine/*.c daemon/conf/*.c))
+LIB_SRC := $(filter-out $(SKIP),$(wildcard hal/*.c hal/cpu/*.c hal/cl/*.c models/*.c daemon/engine/*.c daemon/conf/*.c))
 HOBD_SRC := $(wildcard daemon/main.c daemon/gateway/*.c)
 HOBCTL_SRC := $(wildcard daemon/ctl/*.c)
 UNIT_SRC := $(wildcard tests/unit/test_*.c)
@@ -77,6 +77,8 @@ $(BUILD)/%.o: %.c $(BUILD)/flags
 	@echo "  CC $<"
 	$(Q)$(CC) $(CFLAGS_ALL) $(ISA) -MMD -MP -c $< -o $@
 
+# The kernels' sources are part of the program.
+$(BUILD)/hal/cl/program.o: $(wildcard kernels_cl/*)
 $(BUILD)/libhob.a: $(LIB_SRC:%.c=$(BUILD)/%.o)
 	@rm -f $@
 	@echo "  AR $@"

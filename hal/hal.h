@@ -98,6 +98,7 @@ typedef struct hob_device_info {
     char isa[32];     /* "scalar", "avx2", "avx512vnni", "neon"; empty where it has no meaning */
     uint32_t threads; /* workers, 0 where it has no meaning */
     uint64_t memory_bytes; /* of the device, 0 unknown */
+    bool processor;        /* an OpenCL device that is the processor itself */
 } hob_device_info;
 
 typedef struct hob_device_options {
@@ -262,7 +263,7 @@ typedef struct hob_backend {
                 hob_diag *diag);
 } hob_backend;
 
-extern const hob_backend hob_backend_cpu;
+extern const hob_backend hob_backend_cpu, hob_backend_cl;
 
 /* The choice for one device: what was found and why it is or is not used. */
 typedef struct hob_choice {

@@ -9,7 +9,7 @@
 
 enum { DEVICES_MAX = 16 };
 
-static const hob_backend *const backends[] = {&hob_backend_cpu};
+static const hob_backend *const backends[] = {&hob_backend_cpu, &hob_backend_cl};
 
 /* A CPU is always usable; the reason says at which tier and why not at a better one. */
 static void judge_cpu(hob_choice *c)

@@ -8,72 +8,8 @@
 #include "hal/cpu/cpu.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 enum { ROWS_AN_ITEM = 16, TOKENS = HOB_KV_BLOCK_TOKENS };
-
-static int rope_table_grow(hob_cpu_rope_table *t, uint32_t positions)
-{
-    uint32_t half = t->n_rot / 2;
-    size_t count, bytes;
-
-    if (positions > t->capacity) {
-        uint32_t capacity = positions < 512 ? 512 : positions + positions / 2;
-        if (!hob_mul_size(capacity, half, &count) || !hob_mul_size(count, sizeof(float), &bytes))
-            return HOB_ENOMEM;
-        float *cosine = realloc(t->cosine, bytes);
-        if (!cosine)
-            return HOB_ENOMEM;
-        t->cosine = cosine;
-        float *sine = realloc(t->sine, bytes);
-        if (!sine)
-            return HOB_ENOMEM;
-        t->sine = sine;
-        t->capacity = capacity;
-    }
-    for (uint32_t i = 0; i < half; i++) {
-        double rate = pow(t->freq_base, -2.0 * i / t->n_rot) * t->freq_scale /
-                      (t->factors ? t->factors[i] : 1.0f);
-        for (uint32_t p = t->positions; p < positions; p++) {
-            t->cosine[(size_t)p * half + i] = (float)(cos(p * rate) * t->magnitude);
-            t->sine[(size_t)p * half + i] = (float)(sin(p * rate) * t->magnitude);
-        }
-    }
-    t->positions = positions;
-    return 0;
-}
-
-/* The table of these parameters, with all positions below `positions`. */
-static int rope_table_find(hob_cpu_device *dev, const hob_rope_kv *op, uint32_t positions,
-                           const hob_cpu_rope_table **ret)
-{
-    const float *factors = op->factors ? op->factors->vector : NULL;
-    hob_cpu_rope_table *t = dev->ropes;
-
-    for (; t < dev->ropes + HOB_CPU_ROPE_TABLES && t->n_rot; t++)
-        if (t->n_rot == op->n_rot && t->freq_base == op->freq_base &&
-            t->freq_scale == op->freq_scale && t->magnitude == op->magnitude &&
-            t->factors == factors)
-            break;
-    if (t ==
-        dev->ropes +
-            HOB_CPU_ROPE_TABLES) { /* more kinds than a model has: the last place is used again */
-        t--;
-        t->positions = t->capacity = 0;
-        t->n_rot = 0;
-    }
-    if (t->n_rot == 0) {
-        t->n_rot = op->n_rot;
-        t->freq_base = op->freq_base;
-        t->freq_scale = op->freq_scale;
-        t->magnitude = op->magnitude;
-        t->factors = factors;
-        t->positions = 0;
-    }
-    int rc = positions > t->positions ? rope_table_grow(t, positions) : 0;
-    *ret = t;
-    return rc;
-}
 
 static uint8_t *kv_head_at(const hob_kv *kv, uint32_t block, uint32_t layer, uint32_t head)
 {
@@ -153,7 +89,7 @@ static void kv_unpack(const hob_cpu_device *dev, const uint8_t *at, uint32_t lo,
 typedef struct rope_job {
     hob_cpu_device *dev;
     const hob_rope_kv *op;
-    const hob_cpu_rope_table *table;
+    const hob_rope_table *table;
 } rope_job;
 
 static void rotate_head_rows(const rope_job *job, float *x, uint32_t heads, const hob_weight *norm,
@@ -218,8 +154,13 @@ int hob_cpu_rope_kv(hob_device *base, const hob_rope_kv *op)
         uint32_t end = batch->spans[i].first_position + batch->spans[i].row_count;
         positions = end > positions ? end : positions;
     }
-    if (op->n_rot && rope_table_find(dev, op, positions, &job.table) < 0)
-        return HOB_ENOMEM;
+    if (op->n_rot) {
+        const int table = hob_rope_table_find(dev->ropes, op,
+                                              op->factors ? op->factors->vector : NULL, positions);
+        if (table < 0)
+            return table;
+        job.table = &dev->ropes[table];
+    }
     uint32_t items = (batch->row_count + ROWS_AN_ITEM - 1) / ROWS_AN_ITEM;
     hob_pool_run(dev->pool, rope_rows, &job, items);
     return 0;

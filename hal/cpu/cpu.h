@@ -9,9 +9,9 @@
 #include "hal/cpu/kernels.h"
 #include "hal/cpu/pool.h"
 #include "hal/half.h"
+#include "hal/rope.h"
 
 enum {
-    HOB_CPU_ROPE_TABLES = 4,     /* distinct rotations in one model */
     HOB_CPU_ATTEND_QUERIES = 48, /* queries that share one unpacked KV block */
     HOB_CPU_HEAD_DIM_MAX = 512,
 };
@@ -43,13 +43,6 @@ struct hob_kv {
     size_t bytes;
 };
 
-typedef struct hob_cpu_rope_table {
-    uint32_t n_rot, positions, capacity;
-    float freq_base, freq_scale, magnitude;
-    const float *factors; /* identity only */
-    float *cosine, *sine; /* [capacity][n_rot / 2] */
-} hob_cpu_rope_table;
-
 typedef struct hob_cpu_buffer {
     void *data;
     size_t bytes;
@@ -70,7 +63,7 @@ typedef struct hob_cpu_device {
     size_t scratch_each;
     hob_cpu_buffer candidates; /* partial results */
     hob_cpu_buffer experts;    /* which rows each of them has */
-    hob_cpu_rope_table ropes[HOB_CPU_ROPE_TABLES];
+    hob_rope_table ropes[HOB_ROPE_TABLES];
 } hob_cpu_device;
 
 /* Aligned to 64, contents not kept, zeroed when it grows. */

@@ -310,10 +310,7 @@ static void close_device(hob_device *base)
     hob_cpu_weights_drop(dev);
     for (size_t i = 0; i < sizeof buffers / sizeof buffers[0]; i++)
         hob_cpu_pages_free(buffers[i]->data, buffers[i]->bytes);
-    for (int i = 0; i < HOB_CPU_ROPE_TABLES; i++) {
-        free(dev->ropes[i].cosine);
-        free(dev->ropes[i].sine);
-    }
+    hob_rope_tables_free(dev->ropes);
     free(dev);
 }
 

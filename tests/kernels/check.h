@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * kernels-check: every CPU operation, type and ISA tier against a double-precision reference (within a tolerance) and
+ * kernels-check: every operation and type on every device; the CPU's at each ISA tier against a double-precision reference (within a tolerance) and
  * against the scalar tier (by memcmp). Outputs lie between guard bands and are filled with NaN before each call; the
  * whole region, guards included, is compared. A tier that the machine lacks is skipped, never passed. */
 #ifndef HOB_TESTS_KERNELS_CHECK_H
@@ -13,6 +13,7 @@
 
 typedef struct check {
     const char *op, *type;
+    const char *device; /* "cpu", at the tier, or another one's name */
     hob_cpu_tier tier;
     const hob_cpu_kernels *scalar, *kernels; /* kernels: of the tier */
     uint32_t state;                          /* of the generator */

@@ -120,9 +120,11 @@ typedef struct tally {
     int passed, failed, skipped;
 } tally;
 
-static void run_case(const check_case *one, hob_cpu_tier tier, uint32_t seed, tally *t)
+static void run_case(const check_case *one, const char *device, hob_cpu_tier tier, uint32_t seed,
+                     tally *t)
 {
     hob_cpu_kernels scalar, kernels;
+    const char *where = strcmp(device, "cpu") == 0 ? hob_cpu_tier_name(tier) : device;
 
     if (!hob_cpu_has_tier(tier)) {
         printf("SKIP %-11s %-14s %s: this machine has no such tier\n", hob_cpu_tier_name(tier),
@@ -132,17 +134,20 @@ static void run_case(const check_case *one, hob_cpu_tier tier, uint32_t seed, ta
     }
     hob_cpu_kernels_fill(HOB_CPU_SCALAR, &scalar);
     hob_cpu_kernels_fill(tier, &kernels);
-    check c = {
-        .op = one->op, .type = one->type, .tier = tier, .scalar = &scalar, .kernels = &kernels};
+    check c = {.op = one->op,
+               .type = one->type,
+               .device = device,
+               .tier = tier,
+               .scalar = &scalar,
+               .kernels = &kernels};
     c.state = seed * 2654435761u + 88675123u;
     c.state = c.state ? c.state : 1;
     one->run(&c);
     if (c.failed) {
-        printf("FAIL %-11s %-14s %s: %s (seed %u)\n", hob_cpu_tier_name(tier), one->op, one->type,
-               c.why, seed);
+        printf("FAIL %-11s %-14s %s: %s (seed %u)\n", where, one->op, one->type, c.why, seed);
         t->failed++;
     } else {
-        printf("ok   %-11s %-14s %s\n", hob_cpu_tier_name(tier), one->op, one->type);
+        printf("ok   %-11s %-14s %s\n", where, one->op, one->type);
         t->passed++;
     }
     fflush(stdout);
@@ -151,7 +156,7 @@ static void run_case(const check_case *one, hob_cpu_tier tier, uint32_t seed, ta
 int main(int argc, char **argv)
 {
     const check_case *groups[] = {kernel_cases, device_cases};
-    const char *op = NULL;
+    const char *op = NULL, *device = "cpu";
     bool list = false, bench = false;
     uint32_t seed = 1;
     int only_tier = -1;
@@ -167,11 +172,14 @@ int main(int argc, char **argv)
             seed = (uint32_t)strtoul(argv[++i], NULL, 10);
         } else if (strcmp(argv[i], "--op") == 0 && value) {
             op = argv[++i];
+        } else if (strcmp(argv[i], "--device") == 0 && value) {
+            device = argv[++i];
         } else if (strcmp(argv[i], "--isa") == 0 && value && (only_tier = tier_named(value)) >= 0) {
             i++;
         } else {
-            fprintf(stderr, "usage: kernels-check [--list] [--seed N] [--isa "
-                            "scalar|avx2|avx512vnni] [--op NAME] [--bench]\n");
+            fprintf(stderr,
+                    "usage: kernels-check [--list] [--seed N] [--device cpu|opencl:N] [--isa "
+                    "scalar|avx2|avx512vnni] [--op NAME] [--bench]\n");
             return 2;
         }
     }
@@ -179,7 +187,9 @@ int main(int argc, char **argv)
         run_bench(op, only_tier);
         return 0;
     }
-    for (size_t g = 0; g < sizeof groups / sizeof groups[0]; g++)
+    const bool cpu = strcmp(device, "cpu") == 0;
+    for (size_t g = cpu ? 0 : 1; g < sizeof groups / sizeof groups[0];
+         g++) /* kernels are the CPU's */
         for (const check_case *one = groups[g]; one->op; one++) {
             if (op && strcmp(op, one->op) != 0)
                 continue;
@@ -187,9 +197,9 @@ int main(int argc, char **argv)
                 printf("%-14s %s\n", one->op, one->type);
                 continue;
             }
-            for (int tier = 0; tier < HOB_CPU_TIERS; tier++)
+            for (int tier = 0; tier < (cpu ? HOB_CPU_TIERS : 1); tier++)
                 if (only_tier < 0 || tier == only_tier)
-                    run_case(one, (hob_cpu_tier)tier, seed, &t);
+                    run_case(one, device, (hob_cpu_tier)tier, seed, &t);
         }
     if (list)
         return 0;

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Inside of the OpenCL device: the loader's functions, kernels by name, handles, and what the files here share. One
+ * in-order queue; operations only enqueue. The host waits where it reads: candidates and read_rows.
+ *
+ * The first failing call is kept in `failure`, and every later operation refuses: results after it mean nothing.
+ * Thread: as hal.h says; the device makes no threads of its own. */
+#ifndef HOB_HAL_CL_CL_H
+#define HOB_HAL_CL_CL_H
+
+#define CL_TARGET_OPENCL_VERSION 120
+#include <CL/cl.h>
+
+#include "hal/panels.h"
+#include "hal/rope.h"
+
+/* X(name): what hob calls, without the prefix cl. */
+#define HOB_CL_FUNCTIONS(X)                                                                        \
+    X(GetPlatformIDs)                                                                              \
+    X(GetPlatformInfo)                                                                             \
+    X(GetDeviceIDs)                                                                                \
+    X(GetDeviceInfo)                                                                               \
+    X(CreateContext)                                                                               \
+    X(ReleaseContext)                                                                              \
+    X(CreateCommandQueue)                                                                          \
+    X(ReleaseCommandQueue)                                                                         \
+    X(CreateBuffer)                                                                                \
+    X(ReleaseMemObject)                                                                            \
+    X(CreateProgramWithSource)                                                                     \
+    X(CreateProgramWithBinary)                                                                     \
+    X(BuildProgram)                                                                                \
+    X(GetProgramBuildInfo)                                                                         \
+    X(GetProgramInfo)                                                                              \
+    X(ReleaseProgram)                                                                              \
+    X(CreateKernel)                                                                                \
+    X(ReleaseKernel)                                                                               \
+    X(SetKernelArg)                                                                                \
+    X(GetKernelWorkGroupInfo)                                                                      \
+    X(EnqueueNDRangeKernel)                                                                        \
+    X(EnqueueWriteBuffer)                                                                          \
+    X(EnqueueReadBuffer)                                                                           \
+    X(EnqueueCopyBuffer)                                                                           \
+    X(Flush)                                                                                       \
+    X(Finish)
+
+#define HOB_CL_POINTER(name) __typeof__(&cl##name) name;
+typedef struct hob_cl_api {
+    HOB_CL_FUNCTIONS(HOB_CL_POINTER)
+} hob_cl_api;
+#undef HOB_CL_POINTER
+
+/* The loader's functions, NULL when the machine has no loader; opened once. Thread: any. */
+const hob_cl_api *hob_cl_load(void);
+const char *hob_cl_error_name(cl_int error);
+
+/* X(identifier, file, function, typed): typed kernels are built once a kind, of weights or of the KV cache. */
+#define HOB_CL_KERNELS(X)                                                                          \
+    X(EMBED, embed, embed, true)                                                                   \
+    X(LINEAR_1, linear, linear_rows_1, true)                                                       \
+    X(LINEAR_2, linear, linear_rows_2, true)                                                       \
+    X(LINEAR_4, linear, linear_rows_4, true)                                                       \
+    X(LINEAR_8, linear, linear_rows_8, true)                                                       \
+    X(LINEAR_TILE, linear, linear_tile, true)                                                      \
+    X(LINEAR_EXPERTS, linear, linear_experts, true)                                                \
+    X(PREPARE, norm, prepare, false)                                                               \
+    X(NORM_ADD, norm, norm_add, false)                                                             \
+    X(GATE, gate, gate, false)                                                                     \
+    X(ROPE_KV, rope_kv, rope_kv, true)                                                             \
+    X(ATTEND, attention, attend, true)                                                             \
+    X(ATTEND_JOIN, attention, attend_join, true)                                                   \
+    X(ROUTE, experts, route, false)                                                                \
+    X(ADD_SHARES, experts, add_shares, false)                                                      \
+    X(EDIT_LOGITS, candidates, edit_logits, false)                                                 \
+    X(COPY_ROWS, candidates, copy_rows, false)                                                     \
+    X(LOG_SUM_PARTS, candidates, log_sum_parts, false)                                             \
+    X(BEST_LOGITS, candidates, best_logits, false)                                                 \
+    X(BEST_KEYS, candidates, best_keys, false)                                                     \
+    X(RAW_LOGITS, candidates, raw_logits, false)
+
+#define HOB_CL_IDENTIFIER(identifier, file, function, typed) HOB_CL_##identifier,
+typedef enum hob_cl_kernel { HOB_CL_KERNELS(HOB_CL_IDENTIFIER) HOB_CL_KERNEL_COUNT } hob_cl_kernel;
+#undef HOB_CL_IDENTIFIER
+
+#define HOB_CL_FILES(X)                                                                            \
+    X(embed) X(linear) X(norm) X(gate) X(rope_kv) X(attention) X(experts) X(candidates)
+#define HOB_CL_FILE(file) HOB_CL_FILE_##file,
+typedef enum hob_cl_file { HOB_CL_FILES(HOB_CL_FILE) HOB_CL_FILE_COUNT } hob_cl_file;
+#undef HOB_CL_FILE
+
+enum { HOB_CL_PARTS_MAX = 32, HOB_CL_SPLITS = 8, HOB_CL_CHUNK = 1024 };
+
+/* Memory on the device that grows; contents are not kept. */
+typedef struct hob_cl_buffer {
+    cl_mem mem;
+    size_t bytes;
+} hob_cl_buffer;
+
+typedef struct hob_cl_staged {
+    uint32_t *data;
+    uint32_t count, capacity;
+    hob_cl_buffer buffer;
+} hob_cl_staged;
+
+/* Panels first .. first + count - 1 of a matrix. */
+typedef struct hob_cl_part {
+    cl_mem mem;
+    uint32_t first, count;
+} hob_cl_part;
+
+struct hob_weight {
+    hob_panels panels; /* data NULL: it is on the device */
+    float *vector;     /* [cols] on the host too, for F32 with one row; else NULL */
+    hob_cl_part parts[HOB_CL_PARTS_MAX];
+    uint32_t part_count;
+    size_t bytes;
+};
+
+struct hob_tensor {
+    uint32_t rows, cols;
+    cl_mem mem; /* float [rows][cols] */
+    size_t bytes;
+};
+
+/* One buffer a layer, [block][KV head], each K then V as rope_kv.cl has them. */
+struct hob_kv {
+    hob_kv_shape shape;
+    uint32_t width;
+    size_t k_bytes, head_bytes; /* K; K and V of one head of one block */
+    cl_mem *layers;             /* [shape.layers] */
+    size_t bytes;
+};
+
+typedef struct hob_cl_rope {
+    uint32_t generation, positions;
+    hob_cl_buffer cosine, sine;
+} hob_cl_rope;
+
+typedef struct hob_cl_device {
+    hob_device base;
+    const hob_cl_api *api;
+    cl_device_id id;
+    cl_context context;
+    cl_command_queue queue;
+    size_t allocation_max, local_bytes, group_max; /* group_max: work-items */
+    cl_program programs[HOB_CL_FILE_COUNT][HOB_KINDS];
+    cl_kernel kernels[HOB_CL_KERNEL_COUNT][HOB_KINDS];
+    hob_diag failure; /* empty: none so far */
+
+    hob_kv *kv; /* of the current step */
+    const hob_batch *batch;
+    bool waiting; /* work was enqueued that the host has not waited for */
+    /* uint32 arrays of the step, on the host until it has waited. */
+    hob_cl_staged tokens, positions, block_starts, blocks, logit_rows, tiles;
+    uint32_t tile_rows, tile_count; /* 0: the step has no tiles yet */
+    hob_cl_buffer input, sums;      /* of the current linear */
+    hob_cl_buffer partial;          /* attention's parts */
+    hob_cl_buffer experts, shares;
+    hob_cl_buffer rows, keys[2], results, asked, inverse, edits; /* of candidates */
+    uint8_t *host_results;
+    size_t host_bytes;
+    hob_rope_table ropes[HOB_ROPE_TABLES];
+    hob_cl_rope rope_buffers[HOB_ROPE_TABLES];
+} hob_cl_device;
+
+/* An argument of a kernel; value NULL: that many bytes of local memory. */
+typedef struct hob_cl_arg {
+    size_t bytes;
+    const void *value;
+} hob_cl_arg;
+#define HOB_CL_ARG(x)                                                                              \
+    {                                                                                              \
+        sizeof(x), &(x)                                                                            \
+    }
+
+/* The first failure is the one that counts. HOB_EDEVICE, or HOB_ENOMEM when memory is what lacks. */
+int hob_cl_failed(hob_cl_device *dev, cl_int error, const char *what);
+
+/* device.c */
+/* HOB_ENOMEM when there is no room, which is no failure of the device. */
+HOB_MUST_CHECK int hob_cl_memory_new(hob_cl_device *dev, size_t bytes, cl_mem *ret);
+HOB_MUST_CHECK int hob_cl_buffer_ensure(hob_cl_device *dev, hob_cl_buffer *b, size_t bytes);
+HOB_MUST_CHECK int hob_cl_write(hob_cl_device *dev, cl_mem to, size_t offset, size_t bytes,
+                                const void *from); /* from may be changed afterwards */
+HOB_MUST_CHECK int hob_cl_read(hob_cl_device *dev, cl_mem from, size_t offset, size_t bytes,
+                               void *to); /* waits */
+
+/* Room for that many numbers, and their way to the device, which the queue takes in order. */
+HOB_MUST_CHECK int hob_cl_stage(hob_cl_staged *s, uint32_t count);
+HOB_MUST_CHECK int hob_cl_send(hob_cl_device *dev, hob_cl_staged *s);
+/* Until the queue is empty. */
+HOB_MUST_CHECK int hob_cl_wait(hob_cl_device *dev);
+
+/* program.c */
+/* Builds the kernel unless it is there. kind 0 for those that are not typed. */
+HOB_MUST_CHECK int hob_cl_kernel_get(hob_cl_device *dev, hob_cl_kernel kernel, uint32_t kind,
+                                     cl_kernel *ret);
+HOB_MUST_CHECK int hob_cl_run(hob_cl_device *dev, hob_cl_kernel kernel, uint32_t kind,
+                              const size_t groups[3], const size_t group_size[3],
+                              const hob_cl_arg *args, uint32_t arg_count);
+void hob_cl_programs_free(hob_cl_device *dev);
+
+/* weights.c */
+int hob_cl_weight_upload(hob_device *dev, hob_type type, uint32_t rows, uint32_t cols,
+                         const void *data, size_t bytes, hob_weight **ret, hob_diag *diag);
+void hob_cl_weight_free(hob_device *dev, hob_weight *w);
+
+/* linear.c, attention.c, candidates.c: operations of hal.h's table */
+int hob_cl_embed(hob_device *dev, const hob_weight *table, float scale, hob_tensor *out);
+int hob_cl_linear(hob_device *dev, const hob_linear *op);
+int hob_cl_experts(hob_device *dev, const hob_experts *op);
+int hob_cl_rope_kv(hob_device *dev, const hob_rope_kv *op);
+int hob_cl_attention(hob_device *dev, const hob_attention *op);
+int hob_cl_candidates(hob_device *dev, const hob_tensor *logits, const hob_candidates_in *in,
+                      uint32_t count, hob_candidates *ret);
+#endif

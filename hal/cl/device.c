@@ -1,0 +1,482 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The OpenCL device: finding and opening it, its memory, steps, and the small operations (norm_add, gate). */
+#include "hal/cl/cl.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PLATFORMS_MAX = 8, DEVICES_MAX = 16, GROUP = 64 };
+
+int hob_cl_failed(hob_cl_device *dev, cl_int error, const char *what)
+{
+    if (!dev->failure.text[0])
+        hob_fail(&dev->failure, HOB_EDEVICE, "%s: %s: %s (%d)", dev->base.info.name, what,
+                 hob_cl_error_name(error), (int)error);
+    return HOB_EDEVICE;
+}
+
+int hob_cl_memory_new(hob_cl_device *dev, size_t bytes, cl_mem *ret)
+{
+    cl_int error = CL_SUCCESS;
+    if (bytes > dev->allocation_max)
+        return HOB_ENOMEM;
+    cl_mem mem = dev->api->CreateBuffer(dev->context, CL_MEM_READ_WRITE, bytes, NULL, &error);
+    if (mem) {
+        *ret = mem;
+        return 0;
+    }
+    switch (error) {
+    case CL_MEM_OBJECT_ALLOCATION_FAILURE:
+    case CL_OUT_OF_RESOURCES:
+    case CL_OUT_OF_HOST_MEMORY:
+    case CL_INVALID_BUFFER_SIZE: return HOB_ENOMEM;
+    default: return hob_cl_failed(dev, error, "allocating memory");
+    }
+}
+
+int hob_cl_buffer_ensure(hob_cl_device *dev, hob_cl_buffer *b, size_t bytes)
+{
+    cl_mem mem;
+    if (bytes <= b->bytes)
+        return 0;
+    bytes = (bytes + 4095) / 4096 * 4096;
+    const int rc = hob_cl_memory_new(dev, bytes, &mem);
+    if (rc < 0)
+        return rc;
+    if (b->mem) /* kernels in the queue keep it until they are done */
+        dev->api->ReleaseMemObject(b->mem);
+    dev->base.resident_bytes += bytes - b->bytes;
+    b->mem = mem;
+    b->bytes = bytes;
+    return 0;
+}
+
+static void buffer_free(hob_cl_device *dev, hob_cl_buffer *b)
+{
+    if (b->mem)
+        dev->api->ReleaseMemObject(b->mem);
+}
+
+int hob_cl_write(hob_cl_device *dev, cl_mem to, size_t offset, size_t bytes, const void *from)
+{
+    const cl_int error =
+        dev->api->EnqueueWriteBuffer(dev->queue, to, CL_TRUE, offset, bytes, from, 0, NULL, NULL);
+    return error == CL_SUCCESS ? 0 : hob_cl_failed(dev, error, "writing");
+}
+
+int hob_cl_read(hob_cl_device *dev, cl_mem from, size_t offset, size_t bytes, void *to)
+{
+    if (dev->failure.text[0])
+        return HOB_EDEVICE;
+    const cl_int error =
+        dev->api->EnqueueReadBuffer(dev->queue, from, CL_TRUE, offset, bytes, to, 0, NULL, NULL);
+    if (error != CL_SUCCESS)
+        return hob_cl_failed(dev, error, "reading results");
+    dev->waiting = false;
+    return 0;
+}
+
+int hob_cl_wait(hob_cl_device *dev)
+{
+    if (!dev->waiting)
+        return 0;
+    const cl_int error = dev->api->Finish(dev->queue);
+    if (error != CL_SUCCESS)
+        return hob_cl_failed(dev, error, "waiting");
+    dev->waiting = false;
+    return 0;
+}
+
+int hob_cl_stage(hob_cl_staged *s, uint32_t count)
+{
+    if (count > s->capacity) {
+        uint32_t *data = realloc(s->data, (size_t)count * 2 * sizeof *data);
+        if (!data)
+            return HOB_ENOMEM;
+        s->data = data;
+        s->capacity = count * 2;
+    }
+    s->count = count;
+    return 0;
+}
+
+int hob_cl_send(hob_cl_device *dev, hob_cl_staged *s)
+{
+    const size_t bytes = s->count * sizeof *s->data;
+    if (s->count == 0)
+        return 0;
+    const int rc = hob_cl_buffer_ensure(dev, &s->buffer, bytes);
+    if (rc < 0)
+        return rc;
+    const cl_int error = dev->api->EnqueueWriteBuffer(dev->queue, s->buffer.mem, CL_FALSE, 0, bytes,
+                                                      s->data, 0, NULL, NULL);
+    dev->waiting = true;
+    return error == CL_SUCCESS ? 0 : hob_cl_failed(dev, error, "writing a step");
+}
+
+static int tensor_new(hob_device *base, uint32_t rows, uint32_t cols, hob_tensor **ret,
+                      hob_diag *diag)
+{
+    hob_cl_device *dev = (hob_cl_device *)base;
+    size_t count, bytes;
+
+    if (rows == 0 || cols == 0 || !hob_mul_size(rows, cols, &count) ||
+        !hob_mul_size(count, sizeof(float), &bytes))
+        return hob_fail(diag, HOB_EINVAL, "tensor of %u rows, %u columns", rows, cols);
+    hob_tensor *t = calloc(1, sizeof *t);
+    if (!t)
+        return hob_fail(diag, HOB_ENOMEM, "tensor: out of memory");
+    *t = (hob_tensor){.rows = rows, .cols = cols, .bytes = bytes};
+    const int rc = hob_cl_memory_new(dev, bytes, &t->mem);
+    if (rc < 0) {
+        free(t);
+        return hob_fail(diag, rc, "tensor of %u rows, %u columns: %.150s", rows, cols,
+                        rc == HOB_ENOMEM ? "out of the device's memory" : dev->failure.text);
+    }
+    base->resident_bytes += bytes;
+    *ret = t;
+    return 0;
+}
+
+static void tensor_free(hob_device *base, hob_tensor *t)
+{
+    if (!t)
+        return;
+    ((hob_cl_device *)base)->api->ReleaseMemObject(t->mem);
+    base->resident_bytes -= t->bytes;
+    free(t);
+}
+
+static void kv_free(hob_device *base, hob_kv *kv)
+{
+    if (!kv)
+        return;
+    for (uint32_t i = 0; i < kv->shape.layers; i++)
+        if (kv->layers[i])
+            ((hob_cl_device *)base)->api->ReleaseMemObject(kv->layers[i]);
+    base->resident_bytes -= kv->bytes;
+    free(kv->layers);
+    free(kv);
+}
+
+static int kv_new(hob_device *base, const hob_kv_shape *s, hob_kv **ret, hob_diag *diag)
+{
+    const size_t tokens = HOB_KV_BLOCK_TOKENS, groups = (s->head_dim + 31) / 32,
+                 each = s->type == HOB_TYPE_F16 ? 2 : 1,
+                 scales = s->type == HOB_TYPE_Q8_0 ? tokens * groups * 2 : 0;
+    size_t heads, layer_bytes;
+
+    if (s->layers == 0 || s->kv_heads == 0 || s->head_dim == 0 || s->block_count == 0 ||
+        (s->type != HOB_TYPE_F16 && s->type != HOB_TYPE_Q8_0))
+        return hob_fail(diag, HOB_EINVAL,
+                        "KV cache of %u layers, %u heads of %u, %u blocks: type F16 or Q8_0",
+                        s->layers, s->kv_heads, s->head_dim, s->block_count);
+    hob_kv *kv = calloc(1, sizeof *kv);
+    if (!kv || !(kv->layers = calloc(s->layers, sizeof *kv->layers))) {
+        free(kv);
+        return hob_fail(diag, HOB_ENOMEM, "KV cache: out of memory");
+    }
+    kv->shape = *s;
+    kv->width = (s->head_dim + 15) / 16 * 16;
+    kv->k_bytes = (tokens * s->head_dim * each + scales + 63) / 64 * 64;
+    kv->head_bytes = kv->k_bytes + (tokens * kv->width * each + scales + 63) / 64 * 64;
+    int rc = hob_mul_size(s->block_count, s->kv_heads, &heads) &&
+                     hob_mul_size(heads, kv->head_bytes, &layer_bytes)
+                 ? 0
+                 : HOB_ENOMEM;
+    for (uint32_t i = 0; rc == 0 && i < s->layers; i++) {
+        rc = hob_cl_memory_new((hob_cl_device *)base, layer_bytes, &kv->layers[i]);
+        if (rc == 0) {
+            kv->bytes += layer_bytes;
+            base->resident_bytes += layer_bytes;
+        }
+    }
+    if (rc < 0) {
+        kv_free(base, kv);
+        return hob_fail(diag, rc, "KV cache of %u blocks: out of the device's memory",
+                        s->block_count);
+    }
+    *ret = kv;
+    return 0;
+}
+
+static int kv_copy_block(hob_device *base, hob_kv *kv, uint32_t from, uint32_t to)
+{
+    hob_cl_device *dev = (hob_cl_device *)base;
+    const size_t bytes = kv->head_bytes * kv->shape.kv_heads;
+
+    if (from >= kv->shape.block_count || to >= kv->shape.block_count)
+        return HOB_EINVAL;
+    for (uint32_t i = 0; from != to && i < kv->shape.layers; i++) {
+        const cl_int error =
+            dev->api->EnqueueCopyBuffer(dev->queue, kv->layers[i], kv->layers[i], from * bytes,
+                                        to * bytes, bytes, 0, NULL, NULL);
+        if (error != CL_SUCCESS)
+            return hob_cl_failed(dev, error, "copying a KV block");
+    }
+    return 0;
+}
+
+/* Refuses a batch whose spans do not cover its rows or name blocks outside the arena. */
+static int check_batch(const hob_kv *kv, const hob_batch *batch, uint32_t *ret_blocks)
+{
+    uint32_t row = 0, blocks = 0;
+
+    for (uint32_t i = 0; i < batch->span_count; i++) {
+        const hob_span *s = &batch->spans[i];
+        if (s->first_row != row || s->row_count == 0 || s->row_count > batch->row_count - row ||
+            s->first_position > UINT32_MAX - s->row_count)
+            return HOB_EINVAL;
+        row += s->row_count;
+        const uint32_t used = (s->first_position + s->row_count - 1) / HOB_KV_BLOCK_TOKENS + 1;
+        for (uint32_t b = 0; kv && b < used; b++)
+            if (s->blocks[b] >= kv->shape.block_count)
+                return HOB_EINVAL;
+        blocks += kv ? used : 0;
+    }
+    if (row != batch->row_count)
+        return HOB_EINVAL;
+    for (uint32_t i = 0; i < batch->logit_count; i++)
+        if (batch->logit_rows[i] >= batch->row_count)
+            return HOB_EINVAL;
+    *ret_blocks = blocks;
+    return 0;
+}
+
+static int step_begin(hob_device *base, hob_kv *kv, const hob_batch *batch)
+{
+    hob_cl_device *dev = (hob_cl_device *)base;
+    uint32_t blocks, at = 0;
+    int rc = check_batch(kv, batch, &blocks);
+
+    if (rc < 0)
+        return rc;
+    if (dev->failure.text[0])
+        return HOB_EDEVICE;
+    if ((rc = hob_cl_wait(dev)) < 0 || /* the staged arrays are free again */
+        (rc = hob_cl_stage(&dev->tokens, batch->row_count)) < 0 ||
+        (rc = hob_cl_stage(&dev->positions, batch->row_count)) < 0 ||
+        (rc = hob_cl_stage(&dev->block_starts, batch->row_count)) < 0 ||
+        (rc = hob_cl_stage(&dev->logit_rows, batch->logit_count)) < 0 ||
+        (rc = hob_cl_stage(&dev->blocks, blocks)) < 0)
+        return rc;
+    memcpy(dev->tokens.data, batch->tokens, batch->row_count * sizeof *batch->tokens);
+    if (batch->logit_count)
+        memcpy(dev->logit_rows.data, batch->logit_rows,
+               batch->logit_count * sizeof *batch->logit_rows);
+    for (uint32_t i = 0; i < batch->span_count; i++) {
+        const hob_span *s = &batch->spans[i];
+        for (uint32_t r = 0; r < s->row_count; r++) {
+            dev->positions.data[s->first_row + r] = s->first_position + r;
+            dev->block_starts.data[s->first_row + r] = at;
+        }
+        if (!kv)
+            continue;
+        const uint32_t used = (s->first_position + s->row_count - 1) / HOB_KV_BLOCK_TOKENS + 1;
+        memcpy(dev->blocks.data + at, s->blocks, used * sizeof *s->blocks);
+        at += used;
+    }
+    if ((rc = hob_cl_send(dev, &dev->tokens)) < 0 || (rc = hob_cl_send(dev, &dev->positions)) < 0 ||
+        (rc = hob_cl_send(dev, &dev->block_starts)) < 0 ||
+        (rc = hob_cl_send(dev, &dev->logit_rows)) < 0 || (rc = hob_cl_send(dev, &dev->blocks)) < 0)
+        return rc;
+    dev->tile_rows = dev->tile_count = 0;
+    dev->kv = kv;
+    dev->batch = batch;
+    return 0;
+}
+
+static int step_end(hob_device *base)
+{
+    hob_cl_device *dev = (hob_cl_device *)base;
+    dev->kv = NULL;
+    dev->batch = NULL;
+    if (dev->failure.text[0])
+        return HOB_EDEVICE;
+    const cl_int error = dev->api->Flush(dev->queue);
+    return error == CL_SUCCESS ? 0 : hob_cl_failed(dev, error, "starting a step");
+}
+
+static int gate(hob_device *base, hob_gate_kind kind, const hob_tensor *g, const hob_tensor *up,
+                hob_tensor *out)
+{
+    hob_cl_device *dev = (hob_cl_device *)base;
+    const uint32_t rows = dev->batch->row_count;
+
+    if (g->cols != up->cols || g->cols != out->cols || g->rows < rows || up->rows < rows ||
+        out->rows < rows)
+        return HOB_EINVAL;
+    const cl_ulong count = (cl_ulong)rows * g->cols;
+    const cl_int gelu = kind == HOB_GATE_GELU_TANH;
+    const hob_cl_arg args[] = {HOB_CL_ARG(g->mem), HOB_CL_ARG(up->mem), HOB_CL_ARG(out->mem),
+                               HOB_CL_ARG(count), HOB_CL_ARG(gelu)};
+    return hob_cl_run(dev, HOB_CL_GATE, 0, (size_t[]){(count + GROUP - 1) / GROUP, 1, 1},
+                      (size_t[]){GROUP, 1, 1}, args, sizeof args / sizeof *args);
+}
+
+static int norm_add(hob_device *base, hob_tensor *y, const hob_weight *norm, float eps,
+                    hob_tensor *x)
+{
+    hob_cl_device *dev = (hob_cl_device *)base;
+    const uint32_t rows = dev->batch->row_count;
+
+    if (!norm->vector || norm->panels.cols != x->cols || x->cols != y->cols || x->rows < rows ||
+        y->rows < rows)
+        return HOB_EINVAL;
+    const hob_cl_arg args[] = {
+        HOB_CL_ARG(y->mem), HOB_CL_ARG(x->cols), HOB_CL_ARG(norm->parts[0].mem),
+        HOB_CL_ARG(eps),    HOB_CL_ARG(x->mem),  {GROUP * sizeof(float), NULL}};
+    return hob_cl_run(dev, HOB_CL_NORM_ADD, 0, (size_t[]){rows, 1, 1}, (size_t[]){GROUP, 1, 1},
+                      args, sizeof args / sizeof *args);
+}
+
+static int read_rows(hob_device *base, const hob_tensor *t, uint32_t first_row, uint32_t rows,
+                     float *ret)
+{
+    const size_t row_bytes = t->cols * sizeof(float);
+    if (first_row > t->rows || rows > t->rows - first_row)
+        return HOB_EINVAL;
+    return rows ? hob_cl_read((hob_cl_device *)base, t->mem, first_row * row_bytes,
+                              rows * row_bytes, ret)
+                : 0;
+}
+
+static void close_device(hob_device *base)
+{
+    hob_cl_device *dev = (hob_cl_device *)base;
+    hob_cl_staged *staged[] = {&dev->tokens, &dev->positions,  &dev->block_starts,
+                               &dev->blocks, &dev->logit_rows, &dev->tiles};
+    hob_cl_buffer *buffers[] = {&dev->input,   &dev->sums,  &dev->partial, &dev->experts,
+                                &dev->shares,  &dev->rows,  &dev->keys[0], &dev->keys[1],
+                                &dev->results, &dev->asked, &dev->inverse, &dev->edits};
+
+    if (dev->queue)
+        dev->api->Finish(dev->queue);
+    hob_cl_programs_free(dev);
+    for (size_t i = 0; i < sizeof staged / sizeof *staged; i++) {
+        buffer_free(dev, &staged[i]->buffer);
+        free(staged[i]->data);
+    }
+    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
+        buffer_free(dev, buffers[i]);
+    for (int i = 0; i < HOB_ROPE_TABLES; i++) {
+        buffer_free(dev, &dev->rope_buffers[i].cosine);
+        buffer_free(dev, &dev->rope_buffers[i].sine);
+    }
+    hob_rope_tables_free(dev->ropes);
+    free(dev->host_results);
+    if (dev->queue)
+        dev->api->ReleaseCommandQueue(dev->queue);
+    if (dev->context)
+        dev->api->ReleaseContext(dev->context);
+    free(dev);
+}
+
+static const hob_device_ops ops = {
+    .close = close_device,
+    .weight_upload = hob_cl_weight_upload,
+    .weight_free = hob_cl_weight_free,
+    .tensor_new = tensor_new,
+    .tensor_free = tensor_free,
+    .kv_new = kv_new,
+    .kv_free = kv_free,
+    .kv_copy_block = kv_copy_block,
+    .step_begin = step_begin,
+    .embed = hob_cl_embed,
+    .linear = hob_cl_linear,
+    .norm_add = norm_add,
+    .rope_kv = hob_cl_rope_kv,
+    .attention = hob_cl_attention,
+    .gate = gate,
+    .experts = hob_cl_experts,
+    .step_end = step_end,
+    .candidates = hob_cl_candidates,
+    .read_rows = read_rows,
+};
+
+/* All devices of all platforms, in the loader's order. */
+static size_t list_devices(const hob_cl_api *api, cl_device_id ret[DEVICES_MAX])
+{
+    cl_platform_id platforms[PLATFORMS_MAX];
+    cl_uint platform_count = 0;
+    size_t count = 0;
+
+    if (api->GetPlatformIDs(PLATFORMS_MAX, platforms, &platform_count) != CL_SUCCESS)
+        return 0;
+    for (cl_uint p = 0; p < platform_count && p < PLATFORMS_MAX && count < DEVICES_MAX; p++) {
+        const cl_uint room = (cl_uint)(DEVICES_MAX - count);
+        cl_uint found = 0;
+        if (api->GetDeviceIDs(platforms[p], CL_DEVICE_TYPE_ALL, room, ret + count, &found) ==
+            CL_SUCCESS)
+            count += found < room ? found : room;
+    }
+    return count;
+}
+
+static void describe(const hob_cl_api *api, cl_device_id id, size_t index, hob_device_info *ret)
+{
+    char device[64] = "", version[48] = "";
+    cl_ulong memory = 0;
+    cl_device_type type = 0;
+
+    api->GetDeviceInfo(id, CL_DEVICE_NAME, sizeof device - 1, device, NULL);
+    api->GetDeviceInfo(id, CL_DRIVER_VERSION, sizeof version - 1, version, NULL);
+    api->GetDeviceInfo(id, CL_DEVICE_GLOBAL_MEM_SIZE, sizeof memory, &memory, NULL);
+    api->GetDeviceInfo(id, CL_DEVICE_TYPE, sizeof type, &type, NULL);
+    *ret = (hob_device_info){.memory_bytes = memory, .processor = (type & CL_DEVICE_TYPE_CPU) != 0};
+    snprintf(ret->name, sizeof ret->name, "opencl:%zu", index);
+    snprintf(ret->description, sizeof ret->description, "%s, driver %s", device, version);
+}
+
+static int probe(hob_device_info *ret, size_t cap)
+{
+    const hob_cl_api *api = hob_cl_load();
+    cl_device_id ids[DEVICES_MAX];
+    size_t count = api ? list_devices(api, ids) : 0;
+
+    count = count < cap ? count : cap;
+    for (size_t i = 0; i < count; i++)
+        describe(api, ids[i], i, &ret[i]);
+    return (int)count;
+}
+
+static int open_device(const hob_device_info *which, const hob_device_options *options,
+                       hob_device **ret, hob_diag *diag)
+{
+    const hob_cl_api *api = hob_cl_load();
+    cl_device_id ids[DEVICES_MAX];
+    const size_t count = api ? list_devices(api, ids) : 0;
+    size_t index = 0;
+    cl_int error = CL_SUCCESS;
+    cl_ulong allocation = 0, local_bytes = 0;
+
+    (void)options;
+    if (sscanf(which->name, "opencl:%zu", &index) != 1 || index >= count)
+        return hob_fail(diag, HOB_ENOENT, "device: got \"%s\", there are %zu OpenCL devices",
+                        which->name, count);
+    hob_cl_device *dev = calloc(1, sizeof *dev);
+    if (!dev)
+        return hob_fail(diag, HOB_ENOMEM, "OpenCL device: out of memory");
+    dev->base.ops = &ops;
+    dev->base.info = *which;
+    dev->api = api;
+    dev->id = ids[index];
+    dev->context = api->CreateContext(NULL, 1, &dev->id, NULL, NULL, &error);
+    if (dev->context)
+        dev->queue = api->CreateCommandQueue(dev->context, dev->id, 0, &error);
+    if (!dev->queue) {
+        close_device(&dev->base);
+        return hob_fail(diag, HOB_EDEVICE, "%s: cannot be opened: %s (%d)", which->name,
+                        hob_cl_error_name(error), (int)error);
+    }
+    api->GetDeviceInfo(dev->id, CL_DEVICE_MAX_MEM_ALLOC_SIZE, sizeof allocation, &allocation, NULL);
+    api->GetDeviceInfo(dev->id, CL_DEVICE_LOCAL_MEM_SIZE, sizeof local_bytes, &local_bytes, NULL);
+    dev->allocation_max = allocation;
+    dev->local_bytes = local_bytes;
+    *ret = &dev->base;
+    return 0;
+}
+
+const hob_backend hob_backend_cl = {.name = "opencl", .probe = probe, .open = open_device};

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Programs and kernels, built when they are first wanted. The sources are in the binary; a program is common.clh and one
+ * file, for typed kernels with one kind's numbers as macros. */
+#include "hal/cl/cl.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* clang-format off */
+#define EMBED(symbol, path)                                                                        \
+    __asm__(".section .rodata\n" ".global hob_cl_source_" #symbol "\n" "hob_cl_source_" #symbol ":\n" \
+            ".incbin \"" path "\"\n.byte 0\n.previous\n");                                         \
+    extern const char hob_cl_source_##symbol[];
+EMBED(common, "kernels_cl/common.clh")
+#define EMBED_FILE(file) EMBED(file, "kernels_cl/" #file ".cl")
+HOB_CL_FILES(EMBED_FILE)
+/* clang-format on */
+
+#define SOURCE(file) hob_cl_source_##file,
+static const char *const sources[HOB_CL_FILE_COUNT] = {HOB_CL_FILES(SOURCE)};
+#undef SOURCE
+#define FILE_NAME(file) #file ".cl",
+static const char *const file_names[HOB_CL_FILE_COUNT] = {HOB_CL_FILES(FILE_NAME)};
+#undef FILE_NAME
+
+typedef struct kernel_row {
+    hob_cl_file file;
+    const char *function;
+    bool typed;
+} kernel_row;
+
+#define ROW(identifier, file, function, typed) {HOB_CL_FILE_##file, #function, typed},
+static const kernel_row rows[HOB_CL_KERNEL_COUNT] = {HOB_CL_KERNELS(ROW)};
+#undef ROW
+
+/* The macros that common.clh names, for a kind of weights or of the KV cache. */
+static void write_options(hob_cl_file file, uint32_t kind, char *text, size_t size)
+{
+    const hob_type type = hob_kind_type((hob_kind)kind);
+    const hob_type_info *t = hob_type_find(type);
+    size_t n = (size_t)snprintf(text, size, "-cl-std=CL1.2 -DSPLITS=%d", HOB_CL_SPLITS);
+
+    if (file == HOB_CL_FILE_rope_kv || file == HOB_CL_FILE_attention) {
+        snprintf(text + n, size - n, " -DKV_Q8=%d", type == HOB_TYPE_Q8_0);
+        return;
+    }
+    if (t->to_float) {
+        snprintf(text + n, size - n, " -DFLOAT_BITS=%u -DBFLOAT=%d", t->block_bytes * 8,
+                 type == HOB_TYPE_BF16);
+        return;
+    }
+    n += (size_t)snprintf(text + n, size - n,
+                          " -DFLOAT_BITS=0 -DLOW_BITS=%u -DHIGH_BITS=%u -DOFFSET=%u -DGROUP=%u "
+                          "-DMINIMUM=%d -DSHIFT=%d",
+                          t->low_bits, t->high_bits, t->offset, t->group, t->minimum,
+                          t->block_len == 32 ? 0 : 3);
+    for (int i = 0; t->table && i < 16; i++)
+        n += (size_t)snprintf(text + n, size - n, "%s%d", i ? "," : " -DTABLE=", t->table[i]);
+}
+
+static int build(hob_cl_device *dev, hob_cl_file file, uint32_t kind, bool typed, cl_program *ret)
+{
+    const char *const text[2] = {hob_cl_source_common, sources[file]};
+    char options[512] = "-cl-std=CL1.2", what[96];
+    cl_int error;
+
+    snprintf(what, sizeof what, "building %s", file_names[file]);
+    if (typed)
+        write_options(file, kind, options, sizeof options);
+    cl_program p =
+        dev->api->CreateProgramWithSource(dev->context, 2, (const char **)text, NULL, &error);
+    if (!p)
+        return hob_cl_failed(dev, error, what);
+    error = dev->api->BuildProgram(p, 1, &dev->id, options, NULL, NULL);
+    if (error != CL_SUCCESS) {
+        char log[4096] = "";
+        dev->api->GetProgramBuildInfo(p, dev->id, CL_PROGRAM_BUILD_LOG, sizeof log - 1, log, NULL);
+        const char *first = strstr(log, "error");
+        snprintf(what, sizeof what, "building %s: %.60s", file_names[file], first ? first : log);
+        dev->api->ReleaseProgram(p);
+        return hob_cl_failed(dev, error, what);
+    }
+    *ret = p;
+    return 0;
+}
+
+int hob_cl_kernel_get(hob_cl_device *dev, hob_cl_kernel kernel, uint32_t kind, cl_kernel *ret)
+{
+    const kernel_row *row = &rows[kernel];
+    cl_program *program = &dev->programs[row->file][kind];
+    cl_int error;
+
+    if (!dev->kernels[kernel][kind]) {
+        if (!*program) {
+            const int rc = build(dev, row->file, kind, row->typed, program);
+            if (rc < 0)
+                return rc;
+        }
+        dev->kernels[kernel][kind] = dev->api->CreateKernel(*program, row->function, &error);
+        if (!dev->kernels[kernel][kind])
+            return hob_cl_failed(dev, error, row->function);
+    }
+    *ret = dev->kernels[kernel][kind];
+    return 0;
+}
+
+int hob_cl_run(hob_cl_device *dev, hob_cl_kernel kernel, uint32_t kind, const size_t groups[3],
+               const size_t group_size[3], const hob_cl_arg *args, uint32_t arg_count)
+{
+    size_t global[3];
+    cl_kernel k;
+    int rc = dev->failure.text[0] ? HOB_EDEVICE : hob_cl_kernel_get(dev, kernel, kind, &k);
+
+    if (rc < 0)
+        return rc;
+    for (uint32_t i = 0; i < arg_count; i++) {
+        const cl_int error = dev->api->SetKernelArg(k, i, args[i].bytes, args[i].value);
+        if (error != CL_SUCCESS)
+            return hob_cl_failed(dev, error, rows[kernel].function);
+    }
+    for (int i = 0; i < 3; i++)
+        global[i] = groups[i] * group_size[i];
+    const cl_int error =
+        dev->api->EnqueueNDRangeKernel(dev->queue, k, 3, NULL, global, group_size, 0, NULL, NULL);
+    return error == CL_SUCCESS ? 0 : hob_cl_failed(dev, error, rows[kernel].function);
+}
+
+void hob_cl_programs_free(hob_cl_device *dev)
+{
+    for (int k = 0; k < HOB_KINDS; k++) {
+        for (int i = 0; i < HOB_CL_KERNEL_COUNT; i++)
+            if (dev->kernels[i][k])
+                dev->api->ReleaseKernel(dev->kernels[i][k]);
+        for (int i = 0; i < HOB_CL_FILE_COUNT; i++)
+            if (dev->programs[i][k])
+                dev->api->ReleaseProgram(dev->programs[i][k]);
+    }
+}

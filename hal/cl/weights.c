@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Weights on an OpenCL device: the panels of hal/panels.h, packed on the host a piece at a time. A matrix that is larger
+ * than the device's largest allocation is kept in several parts. */
+#include "hal/cl/cl.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { PIECE_BYTES = 16 << 20 };
+
+/* The panels of one part, from GGUF rows, through a piece of host memory. */
+static int fill_part(hob_cl_device *dev, const hob_panels *m, const hob_cl_part *part,
+                     const uint8_t *rows, uint8_t *piece, uint32_t piece_panels)
+{
+    const size_t row_bytes = m->cols / m->type->block_len * m->type->block_bytes;
+
+    for (uint32_t at = 0; at < part->count; at += piece_panels) {
+        const uint32_t first = part->first + at, left = part->count - at,
+                       count = left < piece_panels ? left : piece_panels;
+        hob_panels view = *m; /* of these panels alone */
+        view.rows = m->rows - first * HOB_PANEL_ROWS;
+        memset(piece, 0, count * m->panel_bytes);
+        hob_panels_pack(&view, rows + (size_t)first * HOB_PANEL_ROWS * row_bytes, 0, count, piece);
+        const int rc =
+            hob_cl_write(dev, part->mem, at * m->panel_bytes, count * m->panel_bytes, piece);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+static int upload_matrix(hob_cl_device *dev, hob_weight *w, const uint8_t *rows)
+{
+    const hob_panels *m = &w->panels;
+    const size_t most = dev->allocation_max / m->panel_bytes;
+    const uint32_t each = most < m->panels ? (uint32_t)most : m->panels;
+    uint32_t piece_panels = (uint32_t)(PIECE_BYTES / m->panel_bytes);
+    int rc = 0;
+
+    if (each == 0 || (m->panels + each - 1) / each > HOB_CL_PARTS_MAX)
+        return HOB_ENOMEM;
+    piece_panels = piece_panels < 1 ? 1 : piece_panels < m->panels ? piece_panels : m->panels;
+    uint8_t *piece = malloc(piece_panels * m->panel_bytes);
+    if (!piece)
+        return HOB_ENOMEM;
+    for (uint32_t first = 0; rc == 0 && first < m->panels; first += each) {
+        hob_cl_part *part = &w->parts[w->part_count];
+        part->first = first;
+        part->count = m->panels - first < each ? m->panels - first : each;
+        rc = hob_cl_memory_new(dev, part->count * m->panel_bytes, &part->mem);
+        if (rc < 0)
+            break;
+        w->part_count++;
+        rc = fill_part(dev, m, part, rows, piece, piece_panels);
+    }
+    free(piece);
+    return rc;
+}
+
+static int upload_vector(hob_cl_device *dev, hob_weight *w, const void *data)
+{
+    w->vector = malloc(w->bytes);
+    if (!w->vector)
+        return HOB_ENOMEM;
+    memcpy(w->vector, data, w->bytes);
+    const int rc = hob_cl_memory_new(dev, w->bytes, &w->parts[0].mem);
+    if (rc < 0)
+        return rc;
+    w->part_count = 1;
+    return hob_cl_write(dev, w->parts[0].mem, 0, w->bytes, data);
+}
+
+int hob_cl_weight_upload(hob_device *base, hob_type type, uint32_t rows, uint32_t cols,
+                         const void *data, size_t bytes, hob_weight **ret, hob_diag *diag)
+{
+    hob_cl_device *dev = (hob_cl_device *)base;
+    const hob_type_info *info = hob_type_find(type);
+    hob_panels shape;
+    size_t row_bytes, all_bytes;
+
+    if (!info || hob_panels_shape(type, 1, info->block_len, &shape) < 0)
+        return hob_fail(diag, HOB_EUNSUPPORTED,
+                        "weight type %d: the OpenCL device has no kernel for it", (int)type);
+    if (rows == 0 || cols == 0 || cols % info->block_len || cols > 1u << 20 || rows > 1u << 28)
+        return hob_fail(
+            diag, HOB_EINVAL,
+            "weight of %u rows, %u columns: columns must be a multiple of %u, at most 2^20", rows,
+            cols, info->block_len);
+    if (!hob_mul_size(cols / info->block_len, info->block_bytes, &row_bytes) ||
+        !hob_mul_size(row_bytes, rows, &all_bytes) || all_bytes != bytes)
+        return hob_fail(diag, HOB_EINVAL, "weight of %u rows, %u columns, %s: got %zu bytes", rows,
+                        cols, info->name, bytes);
+    hob_weight *w = calloc(1, sizeof *w);
+    if (!w)
+        return hob_fail(diag, HOB_ENOMEM, "weight: out of memory");
+    int rc = hob_panels_shape(type, rows, cols, &w->panels);
+    if (rc == 0) {
+        const bool vector = type == HOB_TYPE_F32 && rows == 1;
+        w->bytes = vector ? bytes : w->panels.panels * w->panels.panel_bytes;
+        base->resident_bytes += w->bytes;
+        rc = vector ? upload_vector(dev, w, data) : upload_matrix(dev, w, data);
+    }
+    if (rc < 0) {
+        hob_cl_weight_free(base, w);
+        return hob_fail(diag, rc, "weight of %u rows, %u columns, %s: %.150s", rows, cols,
+                        info->name, dev->failure.text[0] ? dev->failure.text : "out of memory");
+    }
+    *ret = w;
+    return 0;
+}
+
+void hob_cl_weight_free(hob_device *base, hob_weight *w)
+{
+    hob_cl_device *dev = (hob_cl_device *)base;
+
+    if (!w)
+        return;
+    for (uint32_t i = 0; i < w->part_count; i++)
+        dev->api->ReleaseMemObject(w->parts[i].mem);
+    base->resident_bytes -= w->bytes;
+    free(w->vector);
+    free(w);
+}

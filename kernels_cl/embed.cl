@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * out[r] = table[tokens[r]] * scale, one work-item for 32 columns of a row. The table may be one part of a larger one:
+ * tokens outside of first_row .. first_row + rows - 1 are another part's. */
+kernel void embed(global const uchar *table, uint first_row, uint rows, uint cols, ulong panel_bytes,
+                  global const uint *tokens, float scale, global float *out)
+{
+    const uint b = get_global_id(0), r = get_global_id(1), token = tokens[r] - first_row;
+    if (b * 32 >= cols || token >= rows)
+        return;
+    global const uchar *panel = table + (size_t)(token / PANEL_ROWS) * panel_bytes;
+    const uint lane = token % PANEL_ROWS;
+    out += (size_t)r * cols + b * 32;
+#if FLOAT_BITS
+    for (uint k = 0; k < 32 && b * 32 + k < cols; k++)
+        out[k] = float_value(panel, b * 32 + k, lane) * scale;
+#else
+    const block32 block = load_block(panel, cols / 32, b, lane);
+    for (uint j = 0; j < 8; j++) {
+        const float4 v = block_values(&block, j) * block.scale[j / 4] + block.minimum[j / 4];
+        vstore4(v * scale, j, out);
+    }
+#endif
+}
