@@ -14,8 +14,8 @@
 
 static const char usage_text[] =
     "usage: hobd --config FILE\n"
-    "       hobd --dev --model FILE [--port N] [--threads N] [--context N]\n"
-    "            [--max-sequences N] [--kv-tokens N] [--log LEVEL]\n"
+    "       hobd --dev --model FILE [--port N] [--device NAME] [--threads N]\n"
+    "            [--context N] [--max-sequences N] [--kv-tokens N] [--log LEVEL]\n"
     "       hobd --help | --version\n"
     "\n"
     "--config serves what FILE says, over TLS, to those with a key.\n"
@@ -92,6 +92,8 @@ static int run_dev(int argc, char **argv)
             rc = parse_number(value, 1, 4096, &m->max_sequences);
         else if (strcmp(name, "--kv-tokens") == 0)
             rc = parse_number(value, 0, 1 << 30, &m->kv_tokens);
+        else if (strcmp(name, "--device") == 0 && strlen(value) < sizeof m->device)
+            snprintf(m->device, sizeof m->device, "%s", value);
         else if (strcmp(name, "--log") == 0 && strlen(value) < sizeof conf.log_level)
             snprintf(conf.log_level, sizeof conf.log_level, "%s", value);
         else

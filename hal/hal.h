@@ -64,6 +64,7 @@ typedef struct hob_type_info {
     /* Quantized types only, for the others 0: a code has low_bits + high_bits bits, and its value is table[code] where
      * there is a table, (int8_t)code where it has 8 bits, else code - offset. */
     uint8_t low_bits, high_bits, offset;
+    uint8_t d_at;  /* where d lies in a block of the file; m is behind it */
     uint8_t group; /* weights that share a sub-scale: 16 or 32; 0: the block has none */
     bool minimum;
     const int8_t *table;                                   /* [16] or NULL */
@@ -253,6 +254,7 @@ struct hob_device {
     const hob_device_ops *ops;
     hob_device_info info;
     uint64_t resident_bytes; /* weights + tensors + KV now held */
+    hob_diag failure;        /* why the device is lost; empty while it works */
 };
 
 typedef struct hob_backend {
@@ -265,19 +267,6 @@ typedef struct hob_backend {
 
 extern const hob_backend hob_backend_cpu, hob_backend_cl;
 
-/* The choice for one device: what was found and why it is or is not used. */
-typedef struct hob_choice {
-    hob_device_info info;
-    bool usable;
-    char reason[160];
-} hob_choice;
-
-/* Probes all backends, self-tests the candidates and ranks them, best first. Returns the number written. */
-int hob_hal_list(hob_choice *ret, size_t cap);
-
-/* Opens `name` ("auto", "cpu", "opencl:<n>"; NULL is "auto"). HOB_ENOENT when there is none of that name. */
-HOB_MUST_CHECK int hob_hal_open(const char *name, const hob_device_options *options,
-                                hob_device **ret, hob_diag *diag);
 static inline void hob_device_close(hob_device *dev)
 {
     if (dev)

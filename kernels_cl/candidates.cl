@@ -25,7 +25,7 @@ kernel void copy_rows(global const float *logits, global const uint *which, uint
         rows[(size_t)r * vocab + i] = logits[(size_t)which[r] * vocab + i];
 }
 
-inline float largest_and_sum(global const float *row, uint first, uint end, float inverse, local float *scratch,
+static inline float largest_and_sum(global const float *row, uint first, uint end, float inverse, local float *scratch,
                              float *ret_sum)
 {
     const uint i = get_local_id(0), n = get_local_size(0);
@@ -52,7 +52,7 @@ kernel void log_sum_parts(global const float *rows, global const float *logits, 
         parts[(size_t)r * chunks + get_group_id(0)] = (float4)(most, sum, raw, raw_sum);
 }
 
-inline ulong key_of(float logit, uint token)
+static inline ulong key_of(float logit, uint token)
 {
     uint u = as_uint(logit);
     if ((u & 0x7fffffffu) > 0x7f800000u)
@@ -63,7 +63,7 @@ inline ulong key_of(float logit, uint token)
     return (ulong)u << 32 | (uint)~token;
 }
 
-inline void sort_descending(local ulong *keys)
+static inline void sort_descending(local ulong *keys)
 {
     const uint n = get_local_size(0);
     for (uint size = 2; size <= CHUNK; size *= 2)

@@ -9,5 +9,9 @@ kernel void gate(global const float *g, global const float *up, global float *ou
     const float x = g[i];
     /* 0.5 (1 + tanh(z)) = 1 / (1 + exp(-2 z)) */
     const float z = gelu ? x * (1.59576912f + 0.0713548163f * x * x) : x;
+#ifdef FAULT_WRONG
+    out[i] = x / (1 + exp(-z)) + up[i];
+#else
     out[i] = x / (1 + exp(-z)) * up[i];
+#endif
 }

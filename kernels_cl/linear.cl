@@ -10,7 +10,7 @@
 #define ADD_MINIMUM(acc, half_index, r)
 #endif
 
-inline void finish(float sum, uint row, uint rows, size_t at, global const float *bias, int add,
+static inline void finish(float sum, uint row, uint rows, size_t at, global const float *bias, int add,
                    global float *y)
 {
     if (row >= rows)

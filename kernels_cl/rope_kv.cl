@@ -3,7 +3,7 @@
  * A work-group for each row and head, the KV heads after the query heads: optional RMSNorm of the head, rotary embedding
  * (Su et al. 2021) in place; a KV head's K and V go into the cache. A cache block of one KV head is K [head_dim][32
  * positions] and V [32 positions][width], f16, or int8 with f16 scales: K [groups][32], V [32][groups]. */
-inline void store_half(float v, size_t i, global uchar *to)
+static inline void store_half(float v, size_t i, global uchar *to)
 {
     vstore_half_rte(v, i, (global half *)to);
 }

@@ -276,6 +276,11 @@ const hob_model_info *hob_model_get_info(const hob_model *m)
     return &m->info;
 }
 
+const hob_device *hob_model_device(const hob_model *m)
+{
+    return m->dev;
+}
+
 const hob_tokenizer *hob_model_tokenizer(const hob_model *m)
 {
     return m->tokenizer;

@@ -43,6 +43,7 @@ HOB_MUST_CHECK int hob_model_open(const char *path, hob_device *dev, hob_model *
                                   hob_diag *diag);
 void hob_model_close(hob_model *m);
 const hob_model_info *hob_model_get_info(const hob_model *m);
+const hob_device *hob_model_device(const hob_model *m);
 const hob_tokenizer *hob_model_tokenizer(const hob_model *m);
 const hob_template *hob_model_template(
     const hob_model *m); /* the file's, or the architecture's; NULL when neither */

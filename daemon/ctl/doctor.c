@@ -13,8 +13,7 @@
 #include "daemon/ctl/ctl.h"
 #include "daemon/ctl/offline.h"
 #include "daemon/ctl/options.h"
-
-enum { CHOICES_MAX = 16 };
+#include "hal/select.h"
 
 typedef struct machine {
     struct utsname system;
@@ -78,11 +77,11 @@ static int print_json(const machine *m, const hob_choice *choices, int count, in
     json_t *devices = json_array();
     for (int i = 0; devices && i < count; i++) {
         const hob_device_info *d = &choices[i].info;
-        json_t *one =
-            json_pack("{s:s,s:s,s:s,s:I,s:I,s:b,s:b,s:s}", "name", d->name, "description",
-                      d->description, "isa", d->isa, "threads", (json_int_t)d->threads,
-                      "memory_bytes", (json_int_t)d->memory_bytes, "usable", (int)choices[i].usable,
-                      "chosen", i == chosen, "reason", choices[i].reason);
+        json_t *one = json_pack("{s:s,s:s,s:s,s:I,s:I,s:b,s:b,s:f,s:s}", "name", d->name,
+                                "description", d->description, "isa", d->isa, "threads",
+                                (json_int_t)d->threads, "memory_bytes", (json_int_t)d->memory_bytes,
+                                "usable", (int)choices[i].usable, "chosen", i == chosen, "speed",
+                                (double)choices[i].speed, "reason", choices[i].reason);
         if (json_array_append_new(devices, one) != 0) {
             json_decref(devices);
             devices = NULL;
@@ -153,8 +152,8 @@ int hob_ctl_doctor(int argc, char **argv)
     hob_diag diag = {""};
     machine m;
     look_at_machine(&m);
-    hob_choice choices[CHOICES_MAX];
-    int count = hob_hal_list(choices, CHOICES_MAX);
+    hob_choice choices[HOB_CHOICES_MAX];
+    int count = hob_hal_list(choices, HOB_CHOICES_MAX);
     if (count < 0) {
         hob_fail(&diag, count, "cannot list the devices (%s)", hob_error_name(count));
         return hob_ctl_failed("doctor", &diag);

@@ -9,8 +9,9 @@
 #include "daemon/ctl/ctl.h"
 #include "daemon/ctl/offline.h"
 #include "daemon/ctl/options.h"
+#include "hal/select.h"
 
-enum { TYPES_MAX = 64, CHOICES_MAX = 16, CONTEXTS_MAX = 8, TEXT_MAX = 160 };
+enum { TYPES_MAX = 64, CONTEXTS_MAX = 8, TEXT_MAX = 160 };
 
 typedef struct findings {
     const char *path;
@@ -48,8 +49,8 @@ static void look(findings *f)
         f->types[type < TYPES_MAX ? type : TYPES_MAX - 1]++;
     }
     f->runs = hob_model_inspect(f->g, f->path, &f->info, &f->why) == 0;
-    hob_choice choices[CHOICES_MAX];
-    int count = hob_hal_list(choices, CHOICES_MAX), chosen = 0;
+    hob_choice choices[HOB_CHOICES_MAX];
+    int count = hob_hal_list(choices, HOB_CHOICES_MAX), chosen = 0;
     while (chosen < count && !choices[chosen].usable)
         chosen++;
     if (f->runs && (count <= 0 || chosen == count)) {

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "daemon/ctl/ctl.h"
+#include "hal/select.h"
 #include "models/utf8.h"
 
 int hob_offline_open(const char *path, const char *device, uint32_t threads, hob_offline *ret,

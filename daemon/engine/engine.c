@@ -14,9 +14,11 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "daemon/engine/process.h"
+#include "hal/select.h"
 
 enum {
     DEFAULT_CONTEXT = 8192,
@@ -204,11 +206,11 @@ static int parse_options(int argc, char **argv, engine_options *o)
     return 0;
 }
 
-static int load(hob_engine *e, const engine_options *o, hob_diag *diag)
+static int load(hob_engine *e, const engine_options *o, const hob_choice *choice, hob_diag *diag)
 {
     hob_device *dev;
     const uint64_t start = hob_now_us();
-    int rc = hob_hal_open(o->device, &(hob_device_options){.threads = o->threads}, &dev, diag);
+    int rc = hob_hal_open_chosen(choice, &(hob_device_options){.threads = o->threads}, &dev, diag);
     if (rc < 0 || (rc = hob_model_open(o->model, dev, &e->model, diag)) < 0)
         return rc;
     const hob_model_info *info = hob_model_get_info(e->model);
@@ -255,6 +257,37 @@ static int start_threads(hob_engine *e)
     return 0;
 }
 
+/* The one folder that a driver may write, made if it is missing, and named to those drivers that have caches of their own.
+ * Empty when there is no place for it. */
+static void make_driver_cache(char *path, size_t size)
+{
+    const char *given = getenv("CACHE_DIRECTORY"), *xdg = getenv("XDG_CACHE_HOME"),
+               *home = getenv("HOME");
+    int n = given  ? snprintf(path, size, "%s", given)
+            : xdg  ? snprintf(path, size, "%s/hob", xdg)
+            : home ? snprintf(path, size, "%s/.cache/hob", home)
+                   : -1;
+    if (n < 0 || (size_t)n + sizeof "/opencl" > size) {
+        path[0] = 0;
+        return;
+    }
+    for (char *p = path + 1; *p; p++)
+        if (*p == '/') {
+            *p = 0;
+            (void)mkdir(path, 0700);
+            *p = '/';
+        }
+    (void)mkdir(path, 0700);
+    strcat(path, "/opencl");
+    if (mkdir(path, 0700) < 0 && errno != EEXIST) {
+        path[0] = 0;
+        return;
+    }
+    setenv("POCL_CACHE_DIR", path, 1);
+    setenv("CUDA_CACHE_PATH", path, 1);
+    setenv("TMPDIR", path, 1);
+}
+
 int hob_engine_main(int argc, char **argv)
 {
     static hob_engine engine;
@@ -278,16 +311,31 @@ int hob_engine_main(int argc, char **argv)
         fprintf(stderr, "hobd engine: cannot use descriptor %d: %s\n", e->fd, strerror(errno));
         return 1;
     }
-    int rc = hob_sandbox_enter(o.model, &diag);
+    hob_choice choice = {0};
+    char cache[4096] = "";
+    make_driver_cache(cache, sizeof cache);
+    int rc =
+        hob_hal_choose(o.device, &choice, &diag); /* drivers are tried before the model is read */
+    const bool cpu = rc == 0 && strcmp(choice.info.name, "cpu") == 0;
+    if (rc == 0) {
+        fprintf(stderr, "hobd engine: device %s (%s): %s\n", choice.info.name,
+                choice.info.description, choice.reason);
+        rc = hob_sandbox_enter(cpu                     ? HOB_SANDBOX_CPU
+                               : choice.info.processor ? HOB_SANDBOX_COMPILER
+                                                       : HOB_SANDBOX_DRIVER,
+                               o.model, cache[0] ? cache : NULL, &diag);
+    }
     if (rc == 0)
-        rc = load(e, &o, &diag);
+        rc = load(e, &o, &choice, &diag);
     if (rc == 0 && (rc = start_threads(e)) < 0)
         hob_fail(&diag, rc, "engine: cannot start threads");
     if (rc < 0) {
         fprintf(stderr, "hobd engine: %s\n", diag.text);
         hob_engine_send_error(e, 0, rc, diag.text);
         flush(e);
-        return 1;
+        return !cpu && rc != HOB_ENOENT && rc != HOB_EFORMAT && rc != HOB_EINVAL
+                   ? HOB_ENGINE_EXIT_DEVICE
+                   : 1;
     }
     io_loop(e);
     _exit(0); /* the threads have nothing to save, and a step may be running */

@@ -12,9 +12,21 @@
  * --kv f16|q8_0 --max-sequences N --max-waiting N. Numbers 0 mean the default. Returns the exit status. */
 int hob_engine_main(int argc, char **argv);
 
+/* The exit status that blames the device, which has said why on standard error: the CPU may do better. */
+enum { HOB_ENGINE_EXIT_DEVICE = 3 };
+
+/* What the engine's device needs of the system beyond the CPU. */
+typedef enum hob_sandbox_for {
+    HOB_SANDBOX_CPU,      /* nothing */
+    HOB_SANDBOX_DRIVER,   /* a GPU's driver: device nodes, shared libraries, one cache folder */
+    HOB_SANDBOX_COMPILER, /* OpenCL on the processor: a driver, which runs a linker too */
+} hob_sandbox_for;
+
 /* From here on the process can open for reading only the file at `readable` and what /proc and /sys say of the machine,
- * and cannot write files, execute, or make sockets. Landlock where the kernel has it, and seccomp always; inherited by
- * threads made later. HOB_EIO with the reason. Thread: the first, before others start. */
-HOB_MUST_CHECK int hob_sandbox_enter(const char *readable, hob_diag *diag);
+ * and cannot write files, execute, or make sockets, but for what `what` names; cache: the folder that a driver may write,
+ * or NULL. Landlock where the kernel has it, and seccomp always; inherited by threads made later. HOB_EIO with the reason.
+ * Thread: the first, before others start. */
+HOB_MUST_CHECK int hob_sandbox_enter(hob_sandbox_for what, const char *readable, const char *cache,
+                                     hob_diag *diag);
 
 #endif

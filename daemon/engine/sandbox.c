@@ -33,20 +33,44 @@ static int allow_path(int ruleset, const char *path, uint64_t access)
     return rc;
 }
 
-static int enter_landlock(const char *readable, hob_diag *diag)
+static int enter_landlock(hob_sandbox_for what, const char *readable, const char *cache,
+                          hob_diag *diag)
 {
-    struct landlock_ruleset_attr attr = {.handled_access_fs = all_access};
+    const long version =
+        syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+    /* Files may move from folder to folder only where the kernel knows that right. */
+    const uint64_t move = version >= 2 ? LANDLOCK_ACCESS_FS_REFER : 0;
+    const uint64_t look = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR,
+                   execute = what == HOB_SANDBOX_COMPILER ? LANDLOCK_ACCESS_FS_EXECUTE : 0;
+    const struct {
+        const char *path;
+        uint64_t access;
+        bool wanted, needed;
+    } rules[] = {
+        {readable, LANDLOCK_ACCESS_FS_READ_FILE, true, true},
+        {"/proc", look, true, true},
+        {"/sys", look, true, true},
+        {"/usr", look | execute, what != HOB_SANDBOX_CPU, true},
+        {"/lib", look | execute, what != HOB_SANDBOX_CPU, false},
+        {"/lib64", look | execute, what != HOB_SANDBOX_CPU, false},
+        {"/etc", look, what != HOB_SANDBOX_CPU, false},
+        {"/opt", look, what != HOB_SANDBOX_CPU, false}, /* where some vendors put their drivers */
+        {"/dev", look | LANDLOCK_ACCESS_FS_WRITE_FILE, what != HOB_SANDBOX_CPU, true},
+        {cache, (all_access & ~(uint64_t)LANDLOCK_ACCESS_FS_EXECUTE) | move,
+         what != HOB_SANDBOX_CPU && cache, false},
+    };
+    struct landlock_ruleset_attr attr = {.handled_access_fs = all_access | move};
     int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof attr, 0);
     if (ruleset < 0)
         return errno == ENOSYS || errno == EOPNOTSUPP
                    ? 0
                    : hob_fail(diag, HOB_EIO, "sandbox: landlock: %s", strerror(errno));
-    const uint64_t look = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR;
     int rc = 0;
-    if (allow_path(ruleset, readable, LANDLOCK_ACCESS_FS_READ_FILE) < 0)
-        rc = hob_fail(diag, HOB_EIO, "%s: %s", readable, strerror(errno));
-    else if (allow_path(ruleset, "/proc", look) < 0 || allow_path(ruleset, "/sys", look) < 0 ||
-             syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
+    for (size_t i = 0; rc == 0 && i < sizeof rules / sizeof *rules; i++)
+        if (rules[i].wanted && allow_path(ruleset, rules[i].path, rules[i].access) < 0 &&
+            rules[i].needed)
+            rc = hob_fail(diag, HOB_EIO, "%s: %s", rules[i].path, strerror(errno));
+    if (rc == 0 && syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
         rc = hob_fail(diag, HOB_EIO, "sandbox: landlock: %s", strerror(errno));
     close(ruleset);
     return rc;
@@ -69,6 +93,7 @@ static const int allowed[] = {
     SCMP_SYS(readlinkat),
     SCMP_SYS(access),
     SCMP_SYS(faccessat),
+    SCMP_SYS(faccessat2),
     SCMP_SYS(getdents64),
     SCMP_SYS(fcntl),
     SCMP_SYS(poll),
@@ -119,7 +144,69 @@ static const int allowed[] = {
     SCMP_SYS(arch_prctl),
 };
 
-static int enter_seccomp(hob_diag *diag)
+/* What an OpenCL driver needs besides: its device, its caches, and memory for code. */
+static const int for_drivers[] = {
+    SCMP_SYS(ioctl),
+    SCMP_SYS(openat),
+    SCMP_SYS(open),
+    SCMP_SYS(mmap),
+    SCMP_SYS(mprotect),
+    SCMP_SYS(mkdir),
+    SCMP_SYS(mkdirat),
+    SCMP_SYS(rename),
+    SCMP_SYS(renameat),
+    SCMP_SYS(renameat2),
+    SCMP_SYS(unlink),
+    SCMP_SYS(unlinkat),
+    SCMP_SYS(rmdir),
+    SCMP_SYS(ftruncate),
+    SCMP_SYS(fallocate),
+    SCMP_SYS(pwrite64),
+    SCMP_SYS(fsync),
+    SCMP_SYS(fdatasync),
+    SCMP_SYS(flock),
+    SCMP_SYS(chmod),
+    SCMP_SYS(fchmod),
+    SCMP_SYS(fchmodat),
+    SCMP_SYS(utimensat),
+    SCMP_SYS(umask),
+    SCMP_SYS(lstat),
+    SCMP_SYS(statfs),
+    SCMP_SYS(fstatfs),
+    SCMP_SYS(getcwd),
+    SCMP_SYS(dup),
+    SCMP_SYS(dup2),
+    SCMP_SYS(dup3),
+    SCMP_SYS(pipe),
+    SCMP_SYS(pipe2),
+    SCMP_SYS(epoll_create1),
+    SCMP_SYS(epoll_ctl),
+    SCMP_SYS(epoll_wait),
+    SCMP_SYS(select),
+    SCMP_SYS(pselect6),
+    SCMP_SYS(timerfd_create),
+    SCMP_SYS(timerfd_settime),
+    SCMP_SYS(memfd_create),
+    SCMP_SYS(membarrier),
+    SCMP_SYS(getuid),
+    SCMP_SYS(geteuid),
+    SCMP_SYS(getgid),
+    SCMP_SYS(getegid),
+    SCMP_SYS(prlimit64),
+    SCMP_SYS(mlock),
+    SCMP_SYS(munlock),
+    SCMP_SYS(get_mempolicy),
+    SCMP_SYS(set_mempolicy),
+    SCMP_SYS(mbind),
+    SCMP_SYS(sched_setscheduler),
+    SCMP_SYS(set_tid_address),
+};
+
+/* To run a linker and wait for it. */
+static const int for_compilers[] = {SCMP_SYS(execve), SCMP_SYS(vfork), SCMP_SYS(fork),
+                                    SCMP_SYS(wait4), SCMP_SYS(waitid)};
+
+static int enter_seccomp(hob_sandbox_for what, hob_diag *diag)
 {
     scmp_filter_ctx f = seccomp_init(SCMP_ACT_ERRNO(EPERM));
     if (!f)
@@ -127,13 +214,19 @@ static int enter_seccomp(hob_diag *diag)
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < sizeof allowed / sizeof *allowed; i++)
         rc = seccomp_rule_add(f, SCMP_ACT_ALLOW, allowed[i], 0);
-    if (rc == 0) /* files are opened for reading only */
+    for (size_t i = 0; rc == 0 && what != HOB_SANDBOX_CPU && i < sizeof for_drivers / sizeof(int);
+         i++)
+        rc = seccomp_rule_add(f, SCMP_ACT_ALLOW, for_drivers[i], 0);
+    for (size_t i = 0;
+         rc == 0 && what == HOB_SANDBOX_COMPILER && i < sizeof for_compilers / sizeof(int); i++)
+        rc = seccomp_rule_add(f, SCMP_ACT_ALLOW, for_compilers[i], 0);
+    if (rc == 0 && what == HOB_SANDBOX_CPU) /* files are opened for reading only */
         rc = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(openat), 1,
                               SCMP_A2(SCMP_CMP_MASKED_EQ, O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY));
-    if (rc == 0) /* no new executable memory */
+    if (rc == 0 && what == HOB_SANDBOX_CPU) /* no new executable memory */
         rc = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1,
                               SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
-    if (rc == 0)
+    if (rc == 0 && what == HOB_SANDBOX_CPU)
         rc = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1,
                               SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
     if (rc == 0) /* naming threads and memory */
@@ -145,10 +238,10 @@ static int enter_seccomp(hob_diag *diag)
     return rc < 0 ? hob_fail(diag, HOB_EIO, "sandbox: seccomp: %s", strerror(-rc)) : 0;
 }
 
-int hob_sandbox_enter(const char *readable, hob_diag *diag)
+int hob_sandbox_enter(hob_sandbox_for what, const char *readable, const char *cache, hob_diag *diag)
 {
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return hob_fail(diag, HOB_EIO, "sandbox: no_new_privs: %s", strerror(errno));
-    int rc = enter_landlock(readable, diag);
-    return rc < 0 ? rc : enter_seccomp(diag);
+    int rc = enter_landlock(what, readable, cache, diag);
+    return rc < 0 ? rc : enter_seccomp(what, diag);
 }

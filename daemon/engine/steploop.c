@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "daemon/engine/engine.h"
 #include "daemon/engine/process.h"
 
 enum { IDLE_MS = 1000 };
@@ -279,8 +280,10 @@ void *hob_engine_step_thread(void *engine)
         }
         int rc = hob_batcher_step(e->batcher, send_event, e);
         if (rc < 0) {
-            fprintf(stderr, "hobd engine: the device failed in a step: %s\n", hob_error_name(rc));
-            _exit(1);
+            const hob_device *dev = hob_model_device(e->model);
+            fprintf(stderr, "hobd engine: a step failed: %s: %s\n", hob_error_name(rc),
+                    dev->failure.text);
+            _exit(rc == HOB_EDEVICE ? HOB_ENGINE_EXIT_DEVICE : 1);
         }
         hob_engine_wake(e);
         uint64_t now = hob_now_us();

@@ -86,6 +86,11 @@ static void engine_state(hob_gateway *g, hob_text *t)
     for (uint32_t i = 0; i < g->link_count; i++)
         hob_text_format(t, "hob_engine_up{model=\"%u\"} %d\n", i,
                         g->links[i].state == HOB_LINK_READY);
+    hob_text_puts(
+        t, "# HELP hob_engine_device_failed Whether the engine runs on the CPU because its device "
+           "failed.\n# TYPE hob_engine_device_failed gauge\n");
+    for (uint32_t i = 0; i < g->link_count; i++)
+        hob_text_format(t, "hob_engine_device_failed{model=\"%u\"} %d\n", i, g->links[i].benched);
     hob_text_puts(t, "# HELP hob_engine_restarts_total Engines given up.\n# TYPE "
                      "hob_engine_restarts_total counter\n");
     for (uint32_t i = 0; i < g->link_count; i++)

@@ -45,6 +45,7 @@ struct hob_link {
     uint32_t failures;                         /* in a row; the backoff's exponent */
     uint64_t restarts;                         /* since the gateway started */
     bool ever_ready;
+    bool benched;                    /* its device has failed: the engine runs on the CPU */
     uint32_t context, max_sequences; /* from HELLO */
     uint64_t kv_tokens;
     json_t *hello, *stats;

@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "daemon/engine/engine.h"
 #include "daemon/gateway/state.h"
 
 extern char **environ;
@@ -32,7 +33,7 @@ static const char *kv_name(hob_type type)
     return type == HOB_TYPE_Q8_0 ? "q8_0" : "f16";
 }
 
-static int spawn_child(const hob_conf_model *m, int fd, pid_t *ret)
+static int spawn_child(const hob_conf_model *m, const char *device, int fd, pid_t *ret)
 {
     char threads[16], context[16], kv_tokens[16], sequences[16], waiting[16];
     posix_spawn_file_actions_t files;
@@ -51,7 +52,7 @@ static int spawn_child(const hob_conf_model *m, int fd, pid_t *ret)
                           "--model",
                           m->path,
                           "--device",
-                          m->device,
+                          device,
                           "--threads",
                           threads,
                           "--context",
@@ -112,7 +113,8 @@ static void start(hob_link *l)
         schedule_restart(l);
         return;
     }
-    if (fcntl(pair[0], F_SETFL, O_NONBLOCK) < 0 || spawn_child(l->model, pair[1], &l->pid) < 0) {
+    if (fcntl(pair[0], F_SETFL, O_NONBLOCK) < 0 ||
+        spawn_child(l->model, l->benched ? "cpu" : l->model->device, pair[1], &l->pid) < 0) {
         hob_log(HOB_LOG_ERROR, "%s: the engine cannot be started: %s", l->model->name,
                 strerror(errno));
         l->pid = 0;
@@ -188,6 +190,26 @@ void hob_link_ready(hob_link *l)
     hob_jobs_link_ready(l->g, l);
 }
 
+/* Whether the way an engine ended is its device's doing: it says so, or code of a driver broke. */
+static bool device_failed(const hob_link *l, int status)
+{
+    const char *device = json_string_value(json_object_get(l->hello, "device"));
+    if (l->benched ||
+        strcmp(device && l->state == HOB_LINK_READY ? device : l->model->device, "cpu") == 0)
+        return false;
+    if (WIFEXITED(status))
+        return WEXITSTATUS(status) == HOB_ENGINE_EXIT_DEVICE;
+    switch (WTERMSIG(status)) {
+    case SIGSEGV:
+    case SIGBUS:
+    case SIGILL:
+    case SIGFPE:
+    case SIGABRT:
+    case SIGSYS: return true;
+    default: return false;
+    }
+}
+
 void hob_links_reap(hob_gateway *g)
 {
     for (uint32_t i = 0; i < g->link_count; i++) {
@@ -201,12 +223,20 @@ void hob_links_reap(hob_gateway *g)
         else if (!g->ending)
             hob_log(HOB_LOG_WARN, "%s: engine %d ended by signal %d", l->model->name, (int)l->pid,
                     WTERMSIG(status));
+        const bool benched = !g->ending && device_failed(l, status);
+        if (benched)
+            hob_log(HOB_LOG_ERROR,
+                    "%s: device %s has failed: the engine runs on the CPU from now on",
+                    l->model->name, l->model->device);
+        l->benched |= benched;
         l->pid = 0;
         if (l->state == HOB_LINK_READY && l->wsi && hob_link_read(l) < 0) /* its last words */
             continue;
         if (l->state != HOB_LINK_DOWN)
             hob_link_fail(l, "it has ended");
-        if (!l->ever_ready && g->give_up && !g->ending) {
+        if (benched)
+            l->restart_us = hob_now_us();
+        if (!l->ever_ready && g->give_up && !g->ending && !benched) {
             hob_log(HOB_LOG_ERROR, "%s: the engine cannot load this model", l->model->name);
             hob_gateway_end(g, 1);
         }

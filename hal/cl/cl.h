@@ -3,7 +3,7 @@
  * Inside of the OpenCL device: the loader's functions, kernels by name, handles, and what the files here share. One
  * in-order queue; operations only enqueue. The host waits where it reads: candidates and read_rows.
  *
- * The first failing call is kept in `failure`, and every later operation refuses: results after it mean nothing.
+ * The first failing call is kept in the device's `failure`, and every later operation refuses: results after it mean nothing.
  * Thread: as hal.h says; the device makes no threads of its own. */
 #ifndef HOB_HAL_CL_CL_H
 #define HOB_HAL_CL_CL_H
@@ -144,7 +144,8 @@ typedef struct hob_cl_device {
     size_t allocation_max, local_bytes, group_max; /* group_max: work-items */
     cl_program programs[HOB_CL_FILE_COUNT][HOB_KINDS];
     cl_kernel kernels[HOB_CL_KERNEL_COUNT][HOB_KINDS];
-    hob_diag failure; /* empty: none so far */
+    bool tested[HOB_KINDS]; /* types of weights */
+    uint32_t steps;
 
     hob_kv *kv; /* of the current step */
     const hob_batch *batch;
@@ -171,6 +172,10 @@ typedef struct hob_cl_arg {
     {                                                                                              \
         sizeof(x), &(x)                                                                            \
     }
+
+/* Whether a test wants this fault: the environment's HOB_CL_FAULT is its name (probe: a driver that crashes, build, wrong:
+ * results, memory: allocations fail, step: a device that is lost after some steps). */
+bool hob_cl_fault(const char *name);
 
 /* The first failure is the one that counts. HOB_EDEVICE, or HOB_ENOMEM when memory is what lacks. */
 int hob_cl_failed(hob_cl_device *dev, cl_int error, const char *what);

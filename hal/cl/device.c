@@ -7,12 +7,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PLATFORMS_MAX = 8, DEVICES_MAX = 16, GROUP = 64 };
+enum { PLATFORMS_MAX = 8, DEVICES_MAX = 16, GROUP = 64, FAULT_BYTES = 4 << 20, FAULT_STEPS = 40 };
+
+bool hob_cl_fault(const char *name)
+{
+    const char *wanted = getenv("HOB_CL_FAULT");
+    return wanted && strcmp(wanted, name) == 0;
+}
 
 int hob_cl_failed(hob_cl_device *dev, cl_int error, const char *what)
 {
-    if (!dev->failure.text[0])
-        hob_fail(&dev->failure, HOB_EDEVICE, "%s: %s: %s (%d)", dev->base.info.name, what,
+    if (!dev->base.failure.text[0])
+        hob_fail(&dev->base.failure, HOB_EDEVICE, "%s: %s: %s (%d)", dev->base.info.name, what,
                  hob_cl_error_name(error), (int)error);
     return HOB_EDEVICE;
 }
@@ -20,7 +26,7 @@ int hob_cl_failed(hob_cl_device *dev, cl_int error, const char *what)
 int hob_cl_memory_new(hob_cl_device *dev, size_t bytes, cl_mem *ret)
 {
     cl_int error = CL_SUCCESS;
-    if (bytes > dev->allocation_max)
+    if (bytes > dev->allocation_max || (bytes > FAULT_BYTES && hob_cl_fault("memory")))
         return HOB_ENOMEM;
     cl_mem mem = dev->api->CreateBuffer(dev->context, CL_MEM_READ_WRITE, bytes, NULL, &error);
     if (mem) {
@@ -68,7 +74,7 @@ int hob_cl_write(hob_cl_device *dev, cl_mem to, size_t offset, size_t bytes, con
 
 int hob_cl_read(hob_cl_device *dev, cl_mem from, size_t offset, size_t bytes, void *to)
 {
-    if (dev->failure.text[0])
+    if (dev->base.failure.text[0])
         return HOB_EDEVICE;
     const cl_int error =
         dev->api->EnqueueReadBuffer(dev->queue, from, CL_TRUE, offset, bytes, to, 0, NULL, NULL);
@@ -133,7 +139,7 @@ static int tensor_new(hob_device *base, uint32_t rows, uint32_t cols, hob_tensor
     if (rc < 0) {
         free(t);
         return hob_fail(diag, rc, "tensor of %u rows, %u columns: %.150s", rows, cols,
-                        rc == HOB_ENOMEM ? "out of the device's memory" : dev->failure.text);
+                        rc == HOB_ENOMEM ? "out of the device's memory" : dev->base.failure.text);
     }
     base->resident_bytes += bytes;
     *ret = t;
@@ -253,7 +259,9 @@ static int step_begin(hob_device *base, hob_kv *kv, const hob_batch *batch)
 
     if (rc < 0)
         return rc;
-    if (dev->failure.text[0])
+    if (++dev->steps > FAULT_STEPS && hob_cl_fault("step"))
+        hob_cl_failed(dev, CL_OUT_OF_RESOURCES, "a step");
+    if (dev->base.failure.text[0])
         return HOB_EDEVICE;
     if ((rc = hob_cl_wait(dev)) < 0 || /* the staged arrays are free again */
         (rc = hob_cl_stage(&dev->tokens, batch->row_count)) < 0 ||
@@ -293,7 +301,7 @@ static int step_end(hob_device *base)
     hob_cl_device *dev = (hob_cl_device *)base;
     dev->kv = NULL;
     dev->batch = NULL;
-    if (dev->failure.text[0])
+    if (dev->base.failure.text[0])
         return HOB_EDEVICE;
     const cl_int error = dev->api->Flush(dev->queue);
     return error == CL_SUCCESS ? 0 : hob_cl_failed(dev, error, "starting a step");
@@ -436,6 +444,8 @@ static int probe(hob_device_info *ret, size_t cap)
     cl_device_id ids[DEVICES_MAX];
     size_t count = api ? list_devices(api, ids) : 0;
 
+    if (hob_cl_fault("probe"))
+        abort();
     count = count < cap ? count : cap;
     for (size_t i = 0; i < count; i++)
         describe(api, ids[i], i, &ret[i]);

@@ -72,6 +72,10 @@ static int build(hob_cl_device *dev, hob_cl_file file, uint32_t kind, bool typed
         dev->api->CreateProgramWithSource(dev->context, 2, (const char **)text, NULL, &error);
     if (!p)
         return hob_cl_failed(dev, error, what);
+    if (hob_cl_fault("build"))
+        strcat(options, " -DFAULT_BUILD");
+    if (hob_cl_fault("wrong"))
+        strcat(options, " -DFAULT_WRONG");
     error = dev->api->BuildProgram(p, 1, &dev->id, options, NULL, NULL);
     if (error != CL_SUCCESS) {
         char log[4096] = "";
@@ -110,7 +114,7 @@ int hob_cl_run(hob_cl_device *dev, hob_cl_kernel kernel, uint32_t kind, const si
 {
     size_t global[3];
     cl_kernel k;
-    int rc = dev->failure.text[0] ? HOB_EDEVICE : hob_cl_kernel_get(dev, kernel, kind, &k);
+    int rc = dev->base.failure.text[0] ? HOB_EDEVICE : hob_cl_kernel_get(dev, kernel, kind, &k);
 
     if (rc < 0)
         return rc;

@@ -3,6 +3,7 @@
  * Weights on an OpenCL device: the panels of hal/panels.h, packed on the host a piece at a time. A matrix that is larger
  * than the device's largest allocation is kept in several parts. */
 #include "hal/cl/cl.h"
+#include "hal/golden.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -91,6 +92,12 @@ int hob_cl_weight_upload(hob_device *base, hob_type type, uint32_t rows, uint32_
         !hob_mul_size(row_bytes, rows, &all_bytes) || all_bytes != bytes)
         return hob_fail(diag, HOB_EINVAL, "weight of %u rows, %u columns, %s: got %zu bytes", rows,
                         cols, info->name, bytes);
+    if (!dev->tested[shape.kind]) { /* a type that is wrong here is not used */
+        dev->tested[shape.kind] = true;
+        const int rc = hob_golden_type(base, type, diag);
+        if (rc < 0)
+            return rc;
+    }
     hob_weight *w = calloc(1, sizeof *w);
     if (!w)
         return hob_fail(diag, HOB_ENOMEM, "weight: out of memory");
@@ -104,7 +111,8 @@ int hob_cl_weight_upload(hob_device *base, hob_type type, uint32_t rows, uint32_
     if (rc < 0) {
         hob_cl_weight_free(base, w);
         return hob_fail(diag, rc, "weight of %u rows, %u columns, %s: %.150s", rows, cols,
-                        info->name, dev->failure.text[0] ? dev->failure.text : "out of memory");
+                        info->name,
+                        dev->base.failure.text[0] ? dev->base.failure.text : "out of memory");
     }
     *ret = w;
     return 0;

@@ -3,6 +3,7 @@
  * Checks of a whole device through hal.h's table, the CPU's opened at each tier: packing and linears against the GGUF rows'
  * own values, attention over the paged cache against a plain softmax, the contract that a row does not depend on the
  * rows beside it, on how its prompt was cut, or on the number of threads, and candidates against a full sort. */
+#include "hal/select.h"
 #include "tests/kernels/check.h"
 
 #include <string.h>

@@ -86,10 +86,6 @@ void *random_rows(check *c, hob_type type, uint32_t rows, uint32_t cols, size_t 
         abort();
     for (size_t i = 0; i < bytes; i++)
         data[i] = (uint8_t)random_below(c, 256);
-    const size_t d_at = type == HOB_TYPE_Q2_K   ? 80
-                        : type == HOB_TYPE_Q3_K ? 108
-                        : type == HOB_TYPE_Q6_K ? 208
-                                                : 0;
     for (size_t b = 0; b < count / info->block_len; b++) {
         uint8_t *block = data + b * info->block_bytes;
         float f = random_float(c, 0.1f), m = random_float(c, 0.5f);
@@ -98,9 +94,9 @@ void *random_rows(check *c, hob_type type, uint32_t rows, uint32_t cols, size_t 
         if (type == HOB_TYPE_F32)
             memcpy(block, &f, sizeof f);
         else
-            memcpy(block + d_at, type == HOB_TYPE_BF16 ? &upper : &half, sizeof half);
+            memcpy(block + info->d_at, type == HOB_TYPE_BF16 ? &upper : &half, sizeof half);
         if (info->minimum)
-            memcpy(block + d_at + 2, &half_m, sizeof half_m);
+            memcpy(block + info->d_at + 2, &half_m, sizeof half_m);
     }
     hob_type_dequantize(info, data, values, count);
     *ret_bytes = bytes;

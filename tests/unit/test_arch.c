@@ -14,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "hal/select.h"
 #include "models/model.h"
 #include "tests/support/tiny_model.h"
 

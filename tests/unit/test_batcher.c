@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "daemon/engine/batcher.h"
+#include "hal/select.h"
 
 enum { REQUESTS = 6, TOKENS_MAX = 64, TEXT_MAX = 2048 };
 

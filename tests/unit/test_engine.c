@@ -289,7 +289,7 @@ static int try_sandbox(void)
     char byte;
     char *const argv[] = {"/bin/true", NULL};
     int before = socket(AF_INET, SOCK_STREAM, 0);
-    if (before < 0 || hob_sandbox_enter(model_path(), NULL) < 0)
+    if (before < 0 || hob_sandbox_enter(HOB_SANDBOX_CPU, model_path(), NULL, NULL) < 0)
         return 1;
     if (socket(AF_INET, SOCK_STREAM, 0) >= 0 || socket(AF_UNIX, SOCK_STREAM, 0) >= 0)
         return 2;

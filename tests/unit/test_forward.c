@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "hal/select.h"
 #include "models/model.h"
 
 enum { MAX_ROWS = 256, KV_BLOCKS = MAX_ROWS / HOB_KV_BLOCK_TOKENS };
