@@ -140,8 +140,12 @@ test: tests-ready ## builds and runs all tests
 	@$(TEST_ENV) tests/run tree unit fuzz kernels api
 check: tests-ready ## test, then the slow ones
 	@$(TEST_ENV) tests/run tree unit fuzz kernels api slow
-kernels-check: $(KERNELS) ## every kernel against its reference
-	@$(if $(KERNELS),$(KERNELS) $(ARGS),echo "no kernel checks in this tree")
+kernels-check: $(KERNELS) ## every kernel against its reference (DEVICE=opencl: those of the first OpenCL device)
+	@$(KERNELS) $(if $(filter opencl,$(DEVICE)),--device opencl:0) $(ARGS)
+# oclgrind is an OpenCL device that watches every access: it takes the place of the machine's drivers.
+cl-check: $(KERNELS) ## the OpenCL kernels under oclgrind: data races, bounds, uninitialized memory
+	@packaging/setup/packages opencl
+	@BUILD='$(BUILD)' tests/kernels/oclgrind $(ARGS)
 bench: $(PROGRAMS) ## prefill and decode speed of the default model (MODEL=file.gguf)
 	@$(BUILD)/hobctl bench --model "$${MODEL:-$$(packaging/setup/model)}" $(ARGS)
 
@@ -183,4 +187,4 @@ clean: ## removes what was built here (not ./var, not the cache)
 ifneq ($(wildcard $(BUILD)),)
 -include $(ALL_SRC:%.c=$(BUILD)/%.d)
 endif
-.PHONY: all help setup run test tests-ready tests-built check kernels-check bench asan ubsan tsan fuzz fuzz-run fuzz-gguf fuzz-gguf-run tidy format format-check install clean FORCE
+.PHONY: all help setup run test tests-ready tests-built check kernels-check cl-check bench asan ubsan tsan fuzz fuzz-run fuzz-gguf fuzz-gguf-run tidy format format-check install clean FORCE

@@ -358,7 +358,9 @@ static int run_both(hob_device *dev, void (*part)(golden *, hob_type), hob_type 
         rc = compare(got, want, name, dev->info.name, diag);
     else
         hob_fail(diag, rc, "%s: self-test: %.180s", dev->info.name,
-                 why.text[0] ? why.text : hob_error_name(rc));
+                 why.text[0]            ? why.text
+                 : dev->failure.text[0] ? dev->failure.text
+                                        : hob_error_name(rc));
     hob_device_close(cpu);
     free(got);
     free(want);

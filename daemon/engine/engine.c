@@ -333,7 +333,8 @@ int hob_engine_main(int argc, char **argv)
         fprintf(stderr, "hobd engine: %s\n", diag.text);
         hob_engine_send_error(e, 0, rc, diag.text);
         flush(e);
-        return !cpu && rc != HOB_ENOENT && rc != HOB_EFORMAT && rc != HOB_EINVAL
+        /* A device that is not there or fails is left to the CPU; what is wrong with the model is wrong there too. */
+        return !choice.info.name[0] || (!cpu && (rc == HOB_EDEVICE || rc == HOB_ENOMEM))
                    ? HOB_ENGINE_EXIT_DEVICE
                    : 1;
     }

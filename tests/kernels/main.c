@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * kernels-check [--list] [--seed N] [--isa TIER] [--op NAME] [--bench]. See check.h. */
+#include "hal/select.h"
 #include "tests/kernels/check.h"
 
 #include <stdarg.h>
@@ -116,6 +117,12 @@ typedef struct tally {
     int passed, failed, skipped;
 } tally;
 
+static bool there(const char *device)
+{
+    hob_choice choice;
+    return strcmp(device, "cpu") == 0 || hob_hal_choose(device, &choice, NULL) != HOB_ENOENT;
+}
+
 static void run_case(const check_case *one, const char *device, hob_cpu_tier tier, uint32_t seed,
                      tally *t)
 {
@@ -125,6 +132,12 @@ static void run_case(const check_case *one, const char *device, hob_cpu_tier tie
     if (!hob_cpu_has_tier(tier)) {
         printf("SKIP %-11s %-14s %s: this machine has no such tier\n", hob_cpu_tier_name(tier),
                one->op, one->type);
+        t->skipped++;
+        return;
+    }
+    if (!there(device)) {
+        printf("SKIP %-11s %-14s %s: this machine has no such device\n", device, one->op,
+               one->type);
         t->skipped++;
         return;
     }
