@@ -254,6 +254,7 @@ struct hob_device {
     const hob_device_ops *ops;
     hob_device_info info;
     uint64_t resident_bytes; /* weights + tensors + KV now held */
+    uint64_t busy_us;        /* of steps, as a device with a queue measured it itself; else 0 */
     hob_diag failure;        /* why the device is lost; empty while it works */
 };
 

@@ -17,7 +17,8 @@ typedef struct hob_choice {
 } hob_choice;
 
 /* Looks at all devices, tests and ranks them: `auto` takes the first usable one. Returns the number written. May take
- * seconds where kernels are to be compiled. Thread: only one may run in the process, which is forked. */
+ * seconds where kernels are to be compiled. Forks: call it before the process opens an OpenCL device, whose driver's threads
+ * a child would lack, and from its only thread. */
 int hob_hal_list(hob_choice *ret, size_t cap);
 
 /* The device of that name: "auto", "cpu", "opencl:<n>"; NULL is "auto". HOB_ENOENT when there is none, HOB_EDEVICE with the

@@ -247,17 +247,20 @@ static void report(hob_engine *e)
 {
     hob_batcher_stats s;
     uint8_t steps[8];
+    const hob_device *dev = hob_model_device(e->model);
     hob_batcher_get_stats(e->batcher, &s);
     hob_put_u64(steps, s.steps);
     hob_engine_send(e, HOB_MSG_HEARTBEAT, 0, steps, sizeof steps);
-    json_t *o = json_pack(
-        "{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "steps", (json_int_t)s.steps,
-        "prefill_tokens", (json_int_t)s.prefill_tokens, "decode_tokens",
-        (json_int_t)s.decode_tokens, "finished", (json_int_t)s.finished, "cancelled",
-        (json_int_t)s.cancelled, "prefill_us", (json_int_t)s.prefill_us, "decode_us",
-        (json_int_t)s.decode_us, "running", (json_int_t)s.running, "waiting", (json_int_t)s.waiting,
-        "stalled", (json_int_t)s.stalled, "kv_blocks", (json_int_t)s.kv_blocks, "kv_blocks_free",
-        (json_int_t)s.kv_blocks_free, "resident_bytes", (json_int_t)hob_resident_bytes());
+    json_t *o =
+        json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "steps",
+                  (json_int_t)s.steps, "prefill_tokens", (json_int_t)s.prefill_tokens,
+                  "decode_tokens", (json_int_t)s.decode_tokens, "finished", (json_int_t)s.finished,
+                  "cancelled", (json_int_t)s.cancelled, "prefill_us", (json_int_t)s.prefill_us,
+                  "decode_us", (json_int_t)s.decode_us, "running", (json_int_t)s.running, "waiting",
+                  (json_int_t)s.waiting, "stalled", (json_int_t)s.stalled, "kv_blocks",
+                  (json_int_t)s.kv_blocks, "kv_blocks_free", (json_int_t)s.kv_blocks_free,
+                  "resident_bytes", (json_int_t)hob_resident_bytes(), "device_bytes",
+                  (json_int_t)dev->resident_bytes, "device_busy_us", (json_int_t)dev->busy_us);
     char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
     json_decref(o);
     if (text)

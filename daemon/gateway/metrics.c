@@ -37,8 +37,9 @@ static void one(hob_text *t, const char *name, const char *type, const char *hel
 
 static bool is_counter(const char *name)
 {
-    static const char *const gauges[] = {"running",   "waiting",        "stalled",
-                                         "kv_blocks", "kv_blocks_free", "resident_bytes"};
+    static const char *const gauges[] = {"running",     "waiting",        "stalled",
+                                         "kv_blocks",   "kv_blocks_free", "resident_bytes",
+                                         "device_bytes"};
     for (size_t i = 0; i < sizeof gauges / sizeof *gauges; i++)
         if (strcmp(name, gauges[i]) == 0)
             return false;

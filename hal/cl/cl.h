@@ -40,6 +40,9 @@
     X(EnqueueWriteBuffer)                                                                          \
     X(EnqueueReadBuffer)                                                                           \
     X(EnqueueCopyBuffer)                                                                           \
+    X(EnqueueMarkerWithWaitList)                                                                   \
+    X(GetEventProfilingInfo)                                                                       \
+    X(ReleaseEvent)                                                                                \
     X(Flush)                                                                                       \
     X(Finish)
 
@@ -146,6 +149,8 @@ typedef struct hob_cl_device {
     cl_kernel kernels[HOB_CL_KERNEL_COUNT][HOB_KINDS];
     bool tested[HOB_KINDS]; /* types of weights */
     uint32_t steps;
+    cl_event began,
+        ended; /* of the last step's first and last command, until the host has waited */
 
     hob_kv *kv; /* of the current step */
     const hob_batch *batch;

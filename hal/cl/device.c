@@ -72,6 +72,27 @@ int hob_cl_write(hob_cl_device *dev, cl_mem to, size_t offset, size_t bytes, con
     return error == CL_SUCCESS ? 0 : hob_cl_failed(dev, error, "writing");
 }
 
+/* The queue is empty: the last step's time can be asked for, and what it was staged from used again. */
+static void waited(hob_cl_device *dev)
+{
+    cl_ulong from = 0, to = 0;
+    const size_t size = sizeof from;
+
+    dev->waiting = false;
+    if (dev->began && dev->ended &&
+        dev->api->GetEventProfilingInfo(dev->began, CL_PROFILING_COMMAND_START, size, &from,
+                                        NULL) == CL_SUCCESS &&
+        dev->api->GetEventProfilingInfo(dev->ended, CL_PROFILING_COMMAND_END, size, &to, NULL) ==
+            CL_SUCCESS &&
+        to > from)
+        dev->base.busy_us += (to - from) / 1000;
+    if (dev->began)
+        dev->api->ReleaseEvent(dev->began);
+    if (dev->ended)
+        dev->api->ReleaseEvent(dev->ended);
+    dev->began = dev->ended = NULL;
+}
+
 int hob_cl_read(hob_cl_device *dev, cl_mem from, size_t offset, size_t bytes, void *to)
 {
     if (dev->base.failure.text[0])
@@ -80,7 +101,7 @@ int hob_cl_read(hob_cl_device *dev, cl_mem from, size_t offset, size_t bytes, vo
         dev->api->EnqueueReadBuffer(dev->queue, from, CL_TRUE, offset, bytes, to, 0, NULL, NULL);
     if (error != CL_SUCCESS)
         return hob_cl_failed(dev, error, "reading results");
-    dev->waiting = false;
+    waited(dev);
     return 0;
 }
 
@@ -91,7 +112,7 @@ int hob_cl_wait(hob_cl_device *dev)
     const cl_int error = dev->api->Finish(dev->queue);
     if (error != CL_SUCCESS)
         return hob_cl_failed(dev, error, "waiting");
-    dev->waiting = false;
+    waited(dev);
     return 0;
 }
 
@@ -303,7 +324,11 @@ static int step_end(hob_device *base)
     dev->batch = NULL;
     if (dev->base.failure.text[0])
         return HOB_EDEVICE;
-    const cl_int error = dev->api->Flush(dev->queue);
+    cl_int error = CL_SUCCESS;
+    if (!dev->ended)
+        error = dev->api->EnqueueMarkerWithWaitList(dev->queue, 0, NULL, &dev->ended);
+    if (error == CL_SUCCESS)
+        error = dev->api->Flush(dev->queue);
     return error == CL_SUCCESS ? 0 : hob_cl_failed(dev, error, "starting a step");
 }
 
@@ -360,8 +385,10 @@ static void close_device(hob_device *base)
                                 &dev->shares,  &dev->rows,  &dev->keys[0], &dev->keys[1],
                                 &dev->results, &dev->asked, &dev->inverse, &dev->edits};
 
-    if (dev->queue)
+    if (dev->queue) {
         dev->api->Finish(dev->queue);
+        waited(dev);
+    }
     hob_cl_programs_free(dev);
     for (size_t i = 0; i < sizeof staged / sizeof *staged; i++) {
         buffer_free(dev, &staged[i]->buffer);
@@ -475,7 +502,8 @@ static int open_device(const hob_device_info *which, const hob_device_options *o
     dev->id = ids[index];
     dev->context = api->CreateContext(NULL, 1, &dev->id, NULL, NULL, &error);
     if (dev->context)
-        dev->queue = api->CreateCommandQueue(dev->context, dev->id, 0, &error);
+        dev->queue =
+            api->CreateCommandQueue(dev->context, dev->id, CL_QUEUE_PROFILING_ENABLE, &error);
     if (!dev->queue) {
         close_device(&dev->base);
         return hob_fail(diag, HOB_EDEVICE, "%s: cannot be opened: %s (%d)", which->name,

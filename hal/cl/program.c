@@ -126,7 +126,9 @@ int hob_cl_run(hob_cl_device *dev, hob_cl_kernel kernel, uint32_t kind, const si
     for (int i = 0; i < 3; i++)
         global[i] = groups[i] * group_size[i];
     const cl_int error =
-        dev->api->EnqueueNDRangeKernel(dev->queue, k, 3, NULL, global, group_size, 0, NULL, NULL);
+        dev->api->EnqueueNDRangeKernel(dev->queue, k, 3, NULL, global, group_size, 0, NULL,
+                                       dev->batch && !dev->began ? &dev->began : NULL);
+    dev->waiting = true;
     return error == CL_SUCCESS ? 0 : hob_cl_failed(dev, error, rows[kernel].function);
 }
 

@@ -8,12 +8,13 @@
 
 #include "hal/cpu/kernels.h"
 #include "hal/cpu/math.h"
+#include "hal/select.h"
 
 #include <stdlib.h>
 
 typedef struct check {
     const char *op, *type;
-    const char *device; /* "cpu", at the tier, or another one's name */
+    const hob_choice *device; /* the CPU, at the tier, or another one */
     hob_cpu_tier tier;
     const hob_cpu_kernels *scalar, *kernels; /* kernels: of the tier */
     uint32_t state;                          /* of the generator */

@@ -3,14 +3,13 @@
  * Checks of a whole device through hal.h's table, the CPU's opened at each tier: packing and linears against the GGUF rows'
  * own values, attention over the paged cache against a plain softmax, the contract that a row does not depend on the
  * rows beside it, on how its prompt was cut, or on the number of threads, and candidates against a full sort. */
-#include "hal/select.h"
 #include "tests/kernels/check.h"
 
 #include <string.h>
 
 static bool is_cpu(const check *c)
 {
-    return strcmp(c->device, "cpu") == 0;
+    return strcmp(c->device->info.name, "cpu") == 0;
 }
 
 /* A row computed in other company: on the CPU the same bits, elsewhere the same within `tolerance` of the largest. */
@@ -37,7 +36,7 @@ static hob_device *open_at(check *c, uint32_t threads)
     hob_diag diag = {""};
 
     setenv("HOB_CPU", hob_cpu_tier_name(c->tier), 1);
-    if (hob_hal_open(c->device, &options, &dev, &diag) < 0) {
+    if (hob_hal_open_chosen(c->device, &options, &dev, &diag) < 0) {
         fail(c, "open: %s", diag.text);
         return NULL;
     }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * kernels-check [--list] [--seed N] [--isa TIER] [--op NAME] [--bench]. See check.h. */
-#include "hal/select.h"
 #include "tests/kernels/check.h"
 
 #include <stdarg.h>
@@ -117,17 +116,11 @@ typedef struct tally {
     int passed, failed, skipped;
 } tally;
 
-static bool there(const char *device)
-{
-    hob_choice choice;
-    return strcmp(device, "cpu") == 0 || hob_hal_choose(device, &choice, NULL) != HOB_ENOENT;
-}
-
-static void run_case(const check_case *one, const char *device, hob_cpu_tier tier, uint32_t seed,
-                     tally *t)
+/* device NULL: this machine has none of that name. */
+static void run_case(const check_case *one, const hob_choice *device, hob_cpu_tier tier,
+                     uint32_t seed, tally *t)
 {
     hob_cpu_kernels scalar, kernels;
-    const char *where = strcmp(device, "cpu") == 0 ? hob_cpu_tier_name(tier) : device;
 
     if (!hob_cpu_has_tier(tier)) {
         printf("SKIP %-11s %-14s %s: this machine has no such tier\n", hob_cpu_tier_name(tier),
@@ -135,12 +128,13 @@ static void run_case(const check_case *one, const char *device, hob_cpu_tier tie
         t->skipped++;
         return;
     }
-    if (!there(device)) {
-        printf("SKIP %-11s %-14s %s: this machine has no such device\n", device, one->op,
-               one->type);
+    if (!device) {
+        printf("SKIP %-11s %-14s %s: this machine has no such device\n", "", one->op, one->type);
         t->skipped++;
         return;
     }
+    const char *where =
+        strcmp(device->info.name, "cpu") == 0 ? hob_cpu_tier_name(tier) : device->info.name;
     hob_cpu_kernels_fill(HOB_CPU_SCALAR, &scalar);
     hob_cpu_kernels_fill(tier, &kernels);
     check c = {.op = one->op,
@@ -197,6 +191,14 @@ int main(int argc, char **argv)
         return 0;
     }
     const bool cpu = strcmp(device, "cpu") == 0;
+    hob_choice
+        choice; /* made once: a process that has loaded a driver cannot be forked to try it */
+    hob_diag diag = {""};
+    const int chosen = list ? HOB_ENOENT : hob_hal_choose(device, &choice, &diag);
+    if (chosen < 0 && chosen != HOB_ENOENT) {
+        fprintf(stderr, "kernels-check: %s\n", diag.text);
+        return 1;
+    }
     for (size_t g = cpu ? 0 : 1; g < sizeof groups / sizeof groups[0];
          g++) /* kernels are the CPU's */
         for (const check_case *one = groups[g]; one->op; one++) {
@@ -208,7 +210,7 @@ int main(int argc, char **argv)
             }
             for (int tier = 0; tier < (cpu ? HOB_CPU_TIERS : 1); tier++)
                 if (only_tier < 0 || tier == only_tier)
-                    run_case(one, device, (hob_cpu_tier)tier, seed, &t);
+                    run_case(one, chosen < 0 ? NULL : &choice, (hob_cpu_tier)tier, seed, &t);
         }
     if (list)
         return 0;
