@@ -139,7 +139,7 @@ tests-built: $(UNIT) $(KERNELS) $(REPLAY)
 test: tests-ready ## builds and runs all tests
 	@$(TEST_ENV) tests/run tree unit fuzz kernels api
 check: tests-ready ## test, then the slow ones
-	@$(TEST_ENV) tests/run tree unit fuzz kernels api slow
+	@$(TEST_ENV) tests/run tree unit fuzz kernels api opencl slow
 kernels-check: $(KERNELS) ## every kernel against its reference (DEVICE=opencl: those of the first OpenCL device)
 	@$(KERNELS) $(if $(filter opencl,$(DEVICE)),--device opencl:0) $(ARGS)
 # oclgrind is an OpenCL device that watches every access: it takes the place of the machine's drivers.

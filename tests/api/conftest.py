@@ -3,7 +3,7 @@
 processes on loopback with the test model, started once a session and ended by their process id. When a test fails, the
 end of the servers' logs is part of its report.
 
-HOB_BUILD names the build folder (a sanitizer's build, for example), HOB_TEST_MODEL the model."""
+HOB_BUILD names the build folder (a sanitizer's build, for example), HOB_TEST_MODEL the model, HOB_TEST_DEVICE a device."""
 import contextlib
 import os
 import signal
@@ -23,6 +23,7 @@ HOBD = Path(os.environ.get("HOBD", BUILD / "hobd"))
 HOBCTL = Path(os.environ.get("HOBCTL", BUILD / "hobctl"))
 START_LIMIT_S = 120  # a sanitizer's build loads slowly
 THREADS = "2"
+DEVICE = os.environ.get("HOB_TEST_DEVICE")  # all servers' instead of auto
 # Proxies are for the internet: no client in these tests may send loopback traffic to one.
 for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
     os.environ.pop(name, None)
@@ -165,6 +166,8 @@ def pytest_runtest_makereport(item, call):
 
 def dev_server(folder, model, *extra):
     port = free_port()
+    if DEVICE and "--device" not in extra:
+        extra = ("--device", DEVICE, *extra)
     return Server([HOBD, "--dev", "--model", model, "--port", port, "--threads", THREADS, *extra], port,
                   folder / f"dev-{port}.log", cwd=folder)
 
@@ -197,6 +200,10 @@ def var(tmp_path_factory, model, hobctl):
     folder = tmp_path_factory.mktemp("installation") / "var"
     port = free_port()
     hobctl("setup", "--dir", folder, "--model", model, "--port", port)
+    if DEVICE:
+        conf = folder / "hob.conf"
+        text = conf.read_text()
+        conf.write_text(text.replace("path =", f'device = "{DEVICE}"; path =', 1))
     return folder, port
 
 
