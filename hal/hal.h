@@ -104,6 +104,8 @@ typedef struct hob_device_info {
 
 typedef struct hob_device_options {
     uint32_t threads; /* CPU workers; 0: one a core available to the process */
+    const char
+        *cache; /* folder for compiled kernels, of devices that compile them; NULL: none are kept */
 } hob_device_options;
 
 /* Consecutive rows of one sequence in a step: positions first_position .. first_position + row_count - 1. */

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -198,6 +199,7 @@ static int look_at_opencl(const char *name, hob_choice *ret, size_t cap)
     }
     if (child == 0) {
         static hob_choice choices[HOB_CHOICES_MAX];
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         close(pipes[0]);
         const int n = judge_in_child(name, choices, HOB_CHOICES_MAX);
         const size_t bytes = (size_t)n * sizeof *choices;

@@ -49,16 +49,8 @@ static void look(findings *f)
         f->types[type < TYPES_MAX ? type : TYPES_MAX - 1]++;
     }
     f->runs = hob_model_inspect(f->g, f->path, &f->info, &f->why) == 0;
-    hob_choice choices[HOB_CHOICES_MAX];
-    int count = hob_hal_list(choices, HOB_CHOICES_MAX), chosen = 0;
-    while (chosen < count && !choices[chosen].usable)
-        chosen++;
-    if (f->runs && (count <= 0 || chosen == count)) {
+    if (f->runs && hob_hal_choose(NULL, &f->device, &f->why) < 0)
         f->runs = false;
-        hob_fail(&f->why, HOB_EDEVICE, "no usable device; hobctl doctor says why");
-    } else if (count > 0) {
-        f->device = choices[chosen < count ? chosen : 0];
-    }
     if (!f->runs)
         return;
     choose_contexts(f);

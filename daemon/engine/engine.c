@@ -206,11 +206,13 @@ static int parse_options(int argc, char **argv, engine_options *o)
     return 0;
 }
 
-static int load(hob_engine *e, const engine_options *o, const hob_choice *choice, hob_diag *diag)
+static int load(hob_engine *e, const engine_options *o, const hob_choice *choice, const char *cache,
+                hob_diag *diag)
 {
     hob_device *dev;
     const uint64_t start = hob_now_us();
-    int rc = hob_hal_open_chosen(choice, &(hob_device_options){.threads = o->threads}, &dev, diag);
+    int rc = hob_hal_open_chosen(
+        choice, &(hob_device_options){.threads = o->threads, .cache = cache}, &dev, diag);
     if (rc < 0 || (rc = hob_model_open(o->model, dev, &e->model, diag)) < 0)
         return rc;
     const hob_model_info *info = hob_model_get_info(e->model);
@@ -326,7 +328,7 @@ int hob_engine_main(int argc, char **argv)
                                o.model, cache[0] ? cache : NULL, &diag);
     }
     if (rc == 0)
-        rc = load(e, &o, &choice, &diag);
+        rc = load(e, &o, &choice, cache[0] && !choice.info.processor ? cache : NULL, &diag);
     if (rc == 0 && (rc = start_threads(e)) < 0)
         hob_fail(&diag, rc, "engine: cannot start threads");
     if (rc < 0) {

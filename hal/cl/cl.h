@@ -148,6 +148,8 @@ typedef struct hob_cl_device {
     cl_program programs[HOB_CL_FILE_COUNT][HOB_KINDS];
     cl_kernel kernels[HOB_CL_KERNEL_COUNT][HOB_KINDS];
     bool tested[HOB_KINDS]; /* types of weights */
+    char cache[4096];       /* folder, or empty */
+    char identity[256];     /* device, driver and platform, as they name themselves */
     uint32_t steps;
     cl_event began,
         ended; /* of the last step's first and last command, until the host has waited */

@@ -479,6 +479,19 @@ static int probe(hob_device_info *ret, size_t cap)
     return (int)count;
 }
 
+static void identify(hob_cl_device *dev)
+{
+    char version[96] = "", platform[96] = "";
+    cl_platform_id id = NULL;
+
+    dev->api->GetDeviceInfo(dev->id, CL_DEVICE_VERSION, sizeof version - 1, version, NULL);
+    dev->api->GetDeviceInfo(dev->id, CL_DEVICE_PLATFORM, sizeof id, &id, NULL);
+    if (id)
+        dev->api->GetPlatformInfo(id, CL_PLATFORM_VERSION, sizeof platform - 1, platform, NULL);
+    snprintf(dev->identity, sizeof dev->identity, "%s; %s; %s", dev->base.info.description, version,
+             platform);
+}
+
 static int open_device(const hob_device_info *which, const hob_device_options *options,
                        hob_device **ret, hob_diag *diag)
 {
@@ -489,7 +502,6 @@ static int open_device(const hob_device_info *which, const hob_device_options *o
     cl_int error = CL_SUCCESS;
     cl_ulong allocation = 0, local_bytes = 0;
 
-    (void)options;
     if (sscanf(which->name, "opencl:%zu", &index) != 1 || index >= count)
         return hob_fail(diag, HOB_ENOENT, "device: got \"%s\", there are %zu OpenCL devices",
                         which->name, count);
@@ -511,6 +523,9 @@ static int open_device(const hob_device_info *which, const hob_device_options *o
     }
     api->GetDeviceInfo(dev->id, CL_DEVICE_MAX_MEM_ALLOC_SIZE, sizeof allocation, &allocation, NULL);
     api->GetDeviceInfo(dev->id, CL_DEVICE_LOCAL_MEM_SIZE, sizeof local_bytes, &local_bytes, NULL);
+    if (options && options->cache)
+        snprintf(dev->cache, sizeof dev->cache, "%s", options->cache);
+    identify(dev);
     dev->allocation_max = allocation;
     dev->local_bytes = local_bytes;
     *ret = &dev->base;

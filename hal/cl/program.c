@@ -2,9 +2,11 @@
  *
  * Programs and kernels, built when they are first wanted. The sources are in the binary; a program is common.clh and one
  * file, for typed kernels with one kind's numbers as macros. */
+#include "hal/cl/cache.h"
 #include "hal/cl/cl.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* clang-format off */
@@ -59,23 +61,53 @@ static void write_options(hob_cl_file file, uint32_t kind, char *text, size_t si
         n += (size_t)snprintf(text + n, size - n, "%s%d", i ? "," : " -DTABLE=", t->table[i]);
 }
 
-static int build(hob_cl_device *dev, hob_cl_file file, uint32_t kind, bool typed, cl_program *ret)
+/* The program that an earlier run has compiled; NULL when there is none that the driver takes. */
+static cl_program load_program(hob_cl_device *dev, const char *path, const char *options)
+{
+    void *data = NULL;
+    size_t bytes = 0;
+    cl_int status = CL_SUCCESS, error = CL_SUCCESS;
+
+    if (hob_cl_cache_read(path, &data, &bytes) < 0)
+        return NULL;
+    const unsigned char *binary = data;
+    cl_program p = dev->api->CreateProgramWithBinary(dev->context, 1, &dev->id, &bytes, &binary,
+                                                     &status, &error);
+    free(data);
+    if (p && (status != CL_SUCCESS ||
+              dev->api->BuildProgram(p, 1, &dev->id, options, NULL, NULL) != CL_SUCCESS)) {
+        dev->api->ReleaseProgram(p);
+        p = NULL;
+    }
+    return p;
+}
+
+static void save_program(hob_cl_device *dev, const char *path, cl_program p)
+{
+    size_t bytes = 0;
+
+    if (dev->api->GetProgramInfo(p, CL_PROGRAM_BINARY_SIZES, sizeof bytes, &bytes, NULL) !=
+            CL_SUCCESS ||
+        bytes == 0 || bytes > HOB_CL_CACHE_BYTES_MAX)
+        return;
+    unsigned char *binary = malloc(bytes);
+    if (binary && dev->api->GetProgramInfo(p, CL_PROGRAM_BINARIES, sizeof binary, &binary, NULL) ==
+                      CL_SUCCESS)
+        hob_cl_cache_write(path, binary, bytes);
+    free(binary);
+}
+
+static int compile(hob_cl_device *dev, hob_cl_file file, const char *options, cl_program *ret)
 {
     const char *const text[2] = {hob_cl_source_common, sources[file]};
-    char options[512] = "-cl-std=CL1.2", what[96];
+    char what[96];
     cl_int error;
 
     snprintf(what, sizeof what, "building %s", file_names[file]);
-    if (typed)
-        write_options(file, kind, options, sizeof options);
     cl_program p =
         dev->api->CreateProgramWithSource(dev->context, 2, (const char **)text, NULL, &error);
     if (!p)
         return hob_cl_failed(dev, error, what);
-    if (hob_cl_fault("build"))
-        strcat(options, " -DFAULT_BUILD");
-    if (hob_cl_fault("wrong"))
-        strcat(options, " -DFAULT_WRONG");
     error = dev->api->BuildProgram(p, 1, &dev->id, options, NULL, NULL);
     if (error != CL_SUCCESS) {
         char log[4096] = "";
@@ -87,6 +119,27 @@ static int build(hob_cl_device *dev, hob_cl_file file, uint32_t kind, bool typed
     }
     *ret = p;
     return 0;
+}
+
+static int build(hob_cl_device *dev, hob_cl_file file, uint32_t kind, bool typed, cl_program *ret)
+{
+    char options[512] = "-cl-std=CL1.2", path[4096 + 128] = "";
+    const char *const all[] = {hob_cl_source_common, sources[file], options, dev->identity};
+
+    if (typed)
+        write_options(file, kind, options, sizeof options);
+    if (hob_cl_fault("build"))
+        strcat(options, " -DFAULT_BUILD");
+    if (hob_cl_fault("wrong"))
+        strcat(options, " -DFAULT_WRONG");
+    if (dev->cache[0] &&
+        hob_cl_cache_path(dev->cache, all, sizeof all / sizeof *all, path, sizeof path) == 0 &&
+        (*ret = load_program(dev, path, options)))
+        return 0;
+    const int rc = compile(dev, file, options, ret);
+    if (rc == 0 && path[0])
+        save_program(dev, path, *ret);
+    return rc;
 }
 
 int hob_cl_kernel_get(hob_cl_device *dev, hob_cl_kernel kernel, uint32_t kind, cl_kernel *ret)
