@@ -48,10 +48,11 @@ int hob_cl_buffer_ensure(hob_cl_device *dev, hob_cl_buffer *b, size_t bytes)
     if (bytes <= b->bytes)
         return 0;
     bytes = (bytes + 4095) / 4096 * 4096;
-    const int rc = hob_cl_memory_new(dev, bytes, &mem);
-    if (rc < 0)
+    /* Commands in the queue may use the old one; growing is rare enough to wait for them. */
+    int rc = b->mem ? hob_cl_wait(dev) : 0;
+    if (rc < 0 || (rc = hob_cl_memory_new(dev, bytes, &mem)) < 0)
         return rc;
-    if (b->mem) /* kernels in the queue keep it until they are done */
+    if (b->mem)
         dev->api->ReleaseMemObject(b->mem);
     dev->base.resident_bytes += bytes - b->bytes;
     b->mem = mem;

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The contract: the same request with the same seed gives the same bytes, alone or beside others, from the server or from
+"""The CPU's contract: the same request with the same seed gives the same bytes, alone or beside others, from the server or from
 hobctl."""
 import json
 import threading
 
+import pytest
+from conftest import DEVICE
 from wire import Connection, chat, post
+
+pytestmark = pytest.mark.skipif(DEVICE not in (None, "cpu"), reason="the contract is the CPU's: a GPU sums in any order")
 
 QUESTIONS = ["Tell me about rivers.", "What is 2 + 2?", "Write a poem about rain.", "Why is the sky blue?",
              "List five animals. " * 20, "Hello!", "Explain gravity to a child.", "def fibonacci(n):"]

@@ -156,6 +156,20 @@ static void run_case(const check_case *one, const hob_choice *device, hob_cpu_ti
     fflush(stdout);
 }
 
+/* As it is found: the checks here are what a choice would rest on. */
+static bool find_device(const char *name, hob_device_info *ret)
+{
+    hob_device_info found[HOB_CHOICES_MAX];
+    const hob_backend *b = strcmp(name, "cpu") == 0 ? &hob_backend_cpu : &hob_backend_cl;
+    const int n = b->probe(found, HOB_CHOICES_MAX);
+    for (int i = 0; i < n; i++)
+        if (strcmp(name, found[i].name) == 0) {
+            *ret = found[i];
+            return true;
+        }
+    return false;
+}
+
 int main(int argc, char **argv)
 {
     const check_case *groups[] = {kernel_cases, device_cases};
@@ -191,14 +205,8 @@ int main(int argc, char **argv)
         return 0;
     }
     const bool cpu = strcmp(device, "cpu") == 0;
-    hob_choice
-        choice; /* made once: a process that has loaded a driver cannot be forked to try it */
-    hob_diag diag = {""};
-    const int chosen = list ? HOB_ENOENT : hob_hal_choose(device, &choice, &diag);
-    if (chosen < 0 && chosen != HOB_ENOENT) {
-        fprintf(stderr, "kernels-check: %s\n", diag.text);
-        return 1;
-    }
+    hob_choice choice = {0};
+    const bool there = !list && find_device(device, &choice.info);
     for (size_t g = cpu ? 0 : 1; g < sizeof groups / sizeof groups[0];
          g++) /* kernels are the CPU's */
         for (const check_case *one = groups[g]; one->op; one++) {
@@ -210,7 +218,7 @@ int main(int argc, char **argv)
             }
             for (int tier = 0; tier < (cpu ? HOB_CPU_TIERS : 1); tier++)
                 if (only_tier < 0 || tier == only_tier)
-                    run_case(one, chosen < 0 ? NULL : &choice, (hob_cpu_tier)tier, seed, &t);
+                    run_case(one, there ? &choice : NULL, (hob_cpu_tier)tier, seed, &t);
         }
     if (list)
         return 0;
