@@ -124,6 +124,15 @@ typedef struct hob_batch {
     const uint32_t *logit_rows; /* [logit_count], ascending: rows whose logits are wanted */
 } hob_batch;
 
+/* Whether the spans cover all rows once and name blocks below block_count (0: there is no KV cache). HOB_EINVAL. */
+HOB_MUST_CHECK int hob_batch_check(const hob_batch *batch, uint32_t block_count);
+
+/* Blocks that a span's positions, and those before it, lie in. */
+static inline uint32_t hob_span_blocks(const hob_span *s)
+{
+    return (s->first_position + s->row_count - 1) / HOB_KV_BLOCK_TOKENS + 1;
+}
+
 /* y[i] = W[i] * norm(x) + bias[i], added onto y[i] when `add` (the residual stream). */
 typedef struct hob_linear {
     const hob_tensor *x;    /* [rows, cols] */

@@ -207,3 +207,24 @@ void hob_panels_row(const hob_panels *m, uint32_t row, float scale, float *ret)
         }
     }
 }
+
+int hob_panels_check(hob_type type, uint32_t rows, uint32_t cols, size_t bytes, hob_panels *ret,
+                     hob_diag *diag)
+{
+    const hob_type_info *t = hob_type_find((uint32_t)type);
+    size_t row_bytes, all_bytes;
+
+    if (!t)
+        return hob_fail(diag, HOB_EUNSUPPORTED, "weight type %d: there is no kernel for it",
+                        (int)type);
+    if (rows == 0 || cols == 0 || cols % t->block_len || cols > 1u << 20 || rows > 1u << 28)
+        return hob_fail(
+            diag, HOB_EINVAL,
+            "weight of %u rows, %u columns: columns must be a multiple of %u, at most 2^20", rows,
+            cols, t->block_len);
+    if (!hob_mul_size(cols / t->block_len, t->block_bytes, &row_bytes) ||
+        !hob_mul_size(row_bytes, rows, &all_bytes) || all_bytes != bytes)
+        return hob_fail(diag, HOB_EINVAL, "weight of %u rows, %u columns, %s: got %zu bytes", rows,
+                        cols, t->name, bytes);
+    return hob_panels_shape(type, rows, cols, ret);
+}

@@ -66,6 +66,10 @@ hob_type hob_kind_type(hob_kind kind);
 /* All of *ret but data; cols is a multiple of the type's block. HOB_EUNSUPPORTED: a type without a kernel. */
 HOB_MUST_CHECK int hob_panels_shape(hob_type type, uint32_t rows, uint32_t cols, hob_panels *ret);
 
+/* The same for `bytes` of GGUF rows that are to be uploaded; HOB_EINVAL when they are not that many, or out of bounds. */
+HOB_MUST_CHECK int hob_panels_check(hob_type type, uint32_t rows, uint32_t cols, size_t bytes,
+                                    hob_panels *ret, hob_diag *diag);
+
 /* Weight k of block b in lane r of a panel, without its scales. */
 int hob_panels_value(const hob_panels *m, const uint8_t *panel, uint32_t b, uint32_t r, uint32_t k);
 

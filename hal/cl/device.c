@@ -247,40 +247,16 @@ static int kv_copy_block(hob_device *base, hob_kv *kv, uint32_t from, uint32_t t
     return 0;
 }
 
-/* Refuses a batch whose spans do not cover its rows or name blocks outside the arena. */
-static int check_batch(const hob_kv *kv, const hob_batch *batch, uint32_t *ret_blocks)
-{
-    uint32_t row = 0, blocks = 0;
-
-    for (uint32_t i = 0; i < batch->span_count; i++) {
-        const hob_span *s = &batch->spans[i];
-        if (s->first_row != row || s->row_count == 0 || s->row_count > batch->row_count - row ||
-            s->first_position > UINT32_MAX - s->row_count)
-            return HOB_EINVAL;
-        row += s->row_count;
-        const uint32_t used = (s->first_position + s->row_count - 1) / HOB_KV_BLOCK_TOKENS + 1;
-        for (uint32_t b = 0; kv && b < used; b++)
-            if (s->blocks[b] >= kv->shape.block_count)
-                return HOB_EINVAL;
-        blocks += kv ? used : 0;
-    }
-    if (row != batch->row_count)
-        return HOB_EINVAL;
-    for (uint32_t i = 0; i < batch->logit_count; i++)
-        if (batch->logit_rows[i] >= batch->row_count)
-            return HOB_EINVAL;
-    *ret_blocks = blocks;
-    return 0;
-}
-
 static int step_begin(hob_device *base, hob_kv *kv, const hob_batch *batch)
 {
     hob_cl_device *dev = (hob_cl_device *)base;
-    uint32_t blocks, at = 0;
-    int rc = check_batch(kv, batch, &blocks);
+    uint32_t blocks = 0, at = 0;
+    int rc = hob_batch_check(batch, kv ? kv->shape.block_count : 0);
 
     if (rc < 0)
         return rc;
+    for (uint32_t i = 0; kv && i < batch->span_count; i++)
+        blocks += hob_span_blocks(&batch->spans[i]);
     if (++dev->steps > FAULT_STEPS && hob_cl_fault("step"))
         hob_cl_failed(dev, CL_OUT_OF_RESOURCES, "a step");
     if (dev->base.failure.text[0])
@@ -304,7 +280,7 @@ static int step_begin(hob_device *base, hob_kv *kv, const hob_batch *batch)
         }
         if (!kv)
             continue;
-        const uint32_t used = (s->first_position + s->row_count - 1) / HOB_KV_BLOCK_TOKENS + 1;
+        const uint32_t used = hob_span_blocks(s);
         memcpy(dev->blocks.data + at, s->blocks, used * sizeof *s->blocks);
         at += used;
     }

@@ -76,42 +76,28 @@ int hob_cl_weight_upload(hob_device *base, hob_type type, uint32_t rows, uint32_
                          const void *data, size_t bytes, hob_weight **ret, hob_diag *diag)
 {
     hob_cl_device *dev = (hob_cl_device *)base;
-    const hob_type_info *info = hob_type_find(type);
     hob_panels shape;
-    size_t row_bytes, all_bytes;
+    int rc = hob_panels_check(type, rows, cols, bytes, &shape, diag);
 
-    if (!info || hob_panels_shape(type, 1, info->block_len, &shape) < 0)
-        return hob_fail(diag, HOB_EUNSUPPORTED,
-                        "weight type %d: the OpenCL device has no kernel for it", (int)type);
-    if (rows == 0 || cols == 0 || cols % info->block_len || cols > 1u << 20 || rows > 1u << 28)
-        return hob_fail(
-            diag, HOB_EINVAL,
-            "weight of %u rows, %u columns: columns must be a multiple of %u, at most 2^20", rows,
-            cols, info->block_len);
-    if (!hob_mul_size(cols / info->block_len, info->block_bytes, &row_bytes) ||
-        !hob_mul_size(row_bytes, rows, &all_bytes) || all_bytes != bytes)
-        return hob_fail(diag, HOB_EINVAL, "weight of %u rows, %u columns, %s: got %zu bytes", rows,
-                        cols, info->name, bytes);
+    if (rc < 0)
+        return rc;
     if (!dev->tested[shape.kind]) { /* a type that is wrong here is not used */
         dev->tested[shape.kind] = true;
-        const int rc = hob_golden_type(base, type, diag);
-        if (rc < 0)
+        if ((rc = hob_golden_type(base, type, diag)) < 0)
             return rc;
     }
     hob_weight *w = calloc(1, sizeof *w);
     if (!w)
         return hob_fail(diag, HOB_ENOMEM, "weight: out of memory");
-    int rc = hob_panels_shape(type, rows, cols, &w->panels);
-    if (rc == 0) {
-        const bool vector = type == HOB_TYPE_F32 && rows == 1;
-        w->bytes = vector ? bytes : w->panels.panels * w->panels.panel_bytes;
-        base->resident_bytes += w->bytes;
-        rc = vector ? upload_vector(dev, w, data) : upload_matrix(dev, w, data);
-    }
+    const bool vector = type == HOB_TYPE_F32 && rows == 1;
+    w->panels = shape;
+    w->bytes = vector ? bytes : shape.panels * shape.panel_bytes;
+    base->resident_bytes += w->bytes;
+    rc = vector ? upload_vector(dev, w, data) : upload_matrix(dev, w, data);
     if (rc < 0) {
         hob_cl_weight_free(base, w);
         return hob_fail(diag, rc, "weight of %u rows, %u columns, %s: %.150s", rows, cols,
-                        info->name,
+                        shape.type->name,
                         dev->base.failure.text[0] ? dev->base.failure.text : "out of memory");
     }
     *ret = w;

@@ -153,28 +153,13 @@ static int kv_copy_block(hob_device *base, hob_kv *kv, uint32_t from, uint32_t t
     return 0;
 }
 
-/* Refuses a batch whose spans do not cover its rows or name blocks outside the arena. */
 static int step_begin(hob_device *base, hob_kv *kv, const hob_batch *batch)
 {
     hob_cpu_device *dev = (hob_cpu_device *)base;
-    uint32_t row = 0;
+    const int rc = hob_batch_check(batch, kv ? kv->shape.block_count : 0);
 
-    for (uint32_t i = 0; i < batch->span_count; i++) {
-        const hob_span *s = &batch->spans[i];
-        if (s->first_row != row || s->row_count == 0 || s->row_count > batch->row_count - row ||
-            s->first_position > UINT32_MAX - s->row_count)
-            return HOB_EINVAL;
-        row += s->row_count;
-        for (uint32_t b = 0;
-             kv && b <= (s->first_position + s->row_count - 1) / HOB_KV_BLOCK_TOKENS; b++)
-            if (s->blocks[b] >= kv->shape.block_count)
-                return HOB_EINVAL;
-    }
-    if (row != batch->row_count)
-        return HOB_EINVAL;
-    for (uint32_t i = 0; i < batch->logit_count; i++)
-        if (batch->logit_rows[i] >= batch->row_count)
-            return HOB_EINVAL;
+    if (rc < 0)
+        return rc;
     dev->kv = kv;
     dev->batch = batch;
     return 0;

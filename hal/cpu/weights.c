@@ -83,34 +83,18 @@ int hob_cpu_weight_upload(hob_device *base, hob_type type, uint32_t rows, uint32
                           const void *data, size_t bytes, hob_weight **ret, hob_diag *diag)
 {
     hob_cpu_device *dev = (hob_cpu_device *)base;
-    const hob_type_info *info = hob_type_find(type);
     hob_panels shape;
-    size_t row_bytes, all_bytes;
+    const int rc = hob_panels_check(type, rows, cols, bytes, &shape, diag);
 
-    if (!info || hob_panels_shape(type, 1, info->block_len, &shape) < 0)
-        return hob_fail(diag, HOB_EUNSUPPORTED,
-                        "weight type %d: the CPU device has no kernel for it", (int)type);
-    if (rows == 0 || cols == 0 || cols % info->block_len || cols > 1u << 20 || rows > 1u << 28)
-        return hob_fail(
-            diag, HOB_EINVAL,
-            "weight of %u rows, %u columns: columns must be a multiple of %u, at most 2^20", rows,
-            cols, info->block_len);
-    if (!hob_mul_size(cols / info->block_len, info->block_bytes, &row_bytes) ||
-        !hob_mul_size(row_bytes, rows, &all_bytes) || all_bytes != bytes)
-        return hob_fail(diag, HOB_EINVAL, "weight of %u rows, %u columns, %s: got %zu bytes", rows,
-                        cols, info->name, bytes);
-
+    if (rc < 0)
+        return rc;
     hob_weight *w = calloc(1, sizeof *w);
     if (!w)
         return hob_fail(diag, HOB_ENOMEM, "weight: out of memory");
     w->type = type;
     hob_panels *m = &w->matrix;
     bool vector = type == HOB_TYPE_F32 && rows == 1;
-    int rc = hob_panels_shape(type, rows, cols, m);
-    if (rc < 0) {
-        free(w);
-        return rc;
-    }
+    *m = shape;
     if (vector) {
         w->bytes = ((size_t)cols * 4 + 63) / 64 * 64;
     } else if (!hob_mul_size(m->panel_bytes, m->panels, &w->bytes)) {
