@@ -96,16 +96,23 @@ static hob_tensor *tensor(golden *g, uint32_t rows, uint32_t cols)
     return t;
 }
 
-static void keep(golden *g, const char *what, const hob_tensor *t, uint32_t rows, uint32_t cols)
+/* Room for a part of the record. */
+static float *add_part(record *r, const char *what, uint32_t count, bool exact)
 {
-    record *r = g->to;
-    if (g->rc < 0)
-        return;
+    float *values = r->values + r->count;
     r->parts[r->part_count].what = what;
     r->parts[r->part_count].first = r->count;
-    r->parts[r->part_count++].count = rows * cols;
-    check(g, g->dev->ops->read_rows(g->dev, t, 0, rows, r->values + r->count));
-    r->count += rows * cols;
+    r->parts[r->part_count].count = count;
+    r->parts[r->part_count++].exact = exact;
+    r->count += count;
+    return values;
+}
+
+static void keep(golden *g, const char *what, const hob_tensor *t, uint32_t rows, uint32_t cols)
+{
+    if (g->rc == 0)
+        check(g, g->dev->ops->read_rows(g->dev, t, 0, rows,
+                                        add_part(g->to, what, rows * cols, false)));
 }
 
 /* Rows of whole numbers, every 32 with a 127 among them. */
@@ -168,7 +175,6 @@ static void candidates_part(golden *g, hob_weight *table)
     const hob_batch batch = {2, tokens, 1, &span, 2, tokens};
     const hob_candidates_in in[2] = {{0, 40, 1, 0, NULL}, {1, 7, 0.7f, 3, edits}};
     hob_tensor *logits = tensor(g, 2, VOCAB);
-    record *r = g->to;
 
     if (g->rc < 0)
         return;
@@ -178,22 +184,17 @@ static void candidates_part(golden *g, hob_weight *table)
     check(g, g->rc < 0 ? g->rc : g->dev->ops->candidates(g->dev, logits, in, 2, got));
     if (g->rc < 0)
         return;
-    r->parts[r->part_count].what = "candidates";
-    r->parts[r->part_count].exact = true; /* they are sorted, not computed */
-    r->parts[r->part_count].first = r->count;
-    for (int i = 0; i < 2; i++)
-        for (uint32_t k = 0; k < in[i].k; k++) {
-            r->values[r->count++] = (float)got[i].ids[k];
-            r->values[r->count++] = got[i].raw[k];
-        }
-    r->parts[r->part_count].count = r->count - r->parts[r->part_count].first;
-    r->parts[++r->part_count].what = "log-sum-exps";
-    r->parts[r->part_count].first = r->count;
+    float *best = add_part(g->to, "candidates", 2 * (in[0].k + in[1].k),
+                           true), /* sorted, not computed */
+        *sums = add_part(g->to, "log-sum-exps", 4, false);
     for (int i = 0; i < 2; i++) {
-        r->values[r->count++] = got[i].lse;
-        r->values[r->count++] = got[i].lse_raw;
+        for (uint32_t k = 0; k < in[i].k; k++) {
+            *best++ = (float)got[i].ids[k];
+            *best++ = got[i].raw[k];
+        }
+        *sums++ = got[i].lse;
+        *sums++ = got[i].lse_raw;
     }
-    r->parts[r->part_count++].count = 4;
 }
 
 /* Two sequences, one of which goes on in a second step. */

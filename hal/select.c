@@ -239,6 +239,13 @@ static bool has_gpu_node(void)
     return false;
 }
 
+bool hob_hal_tries_drivers(const char *name)
+{
+    if (name && strcmp(name, "auto") != 0)
+        return strncmp(name, "opencl:", 7) == 0;
+    return has_gpu_node();
+}
+
 int hob_hal_choose(const char *name, hob_choice *ret, hob_diag *diag)
 {
     hob_choice choices[HOB_CHOICES_MAX] = {0};
@@ -246,16 +253,16 @@ int hob_hal_choose(const char *name, hob_choice *ret, hob_diag *diag)
 
     if (!name)
         name = "auto";
-    if (strcmp(name, "cpu") == 0 || (strcmp(name, "auto") == 0 && !has_gpu_node())) {
-        count = judge_cpu(choices);
-    } else if (strcmp(name, "auto") == 0) {
-        count = hob_hal_list(choices, HOB_CHOICES_MAX);
-    } else if (strncmp(name, "opencl:", 7) == 0) {
-        count = look_at_opencl(name, choices, HOB_CHOICES_MAX);
-    } else {
+    const bool automatic = strcmp(name, "auto") == 0;
+    if (!automatic && strcmp(name, "cpu") != 0 && strncmp(name, "opencl:", 7) != 0)
         return hob_fail(diag, HOB_ENOENT,
                         "device: got \"%.60s\", allowed are auto, cpu and opencl:<n>", name);
-    }
+    if (!hob_hal_tries_drivers(name))
+        count = judge_cpu(choices);
+    else if (automatic)
+        count = hob_hal_list(choices, HOB_CHOICES_MAX);
+    else
+        count = look_at_opencl(name, choices, HOB_CHOICES_MAX);
     for (int i = 0; i < count; i++)
         if (choices[i].usable) {
             *ret = choices[i];

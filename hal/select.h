@@ -25,6 +25,9 @@ int hob_hal_list(hob_choice *ret, size_t cap);
  * reason when it must not be used. Forks, as hob_hal_list. */
 HOB_MUST_CHECK int hob_hal_choose(const char *name, hob_choice *ret, hob_diag *diag);
 
+/* Whether choosing that name loads OpenCL drivers: one is named, or auto meets a machine with a GPU's node. Thread: any. */
+bool hob_hal_tries_drivers(const char *name);
+
 /* Opens what was chosen. */
 HOB_MUST_CHECK int hob_hal_open_chosen(const hob_choice *c, const hob_device_options *options,
                                        hob_device **ret, hob_diag *diag);

@@ -315,7 +315,8 @@ int hob_engine_main(int argc, char **argv)
     }
     hob_choice choice = {0};
     char cache[4096] = "";
-    make_driver_cache(cache, sizeof cache);
+    if (hob_hal_tries_drivers(o.device)) /* else nothing is written */
+        make_driver_cache(cache, sizeof cache);
     int rc =
         hob_hal_choose(o.device, &choice, &diag); /* drivers are tried before the model is read */
     const bool cpu = rc == 0 && strcmp(choice.info.name, "cpu") == 0;

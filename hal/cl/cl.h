@@ -35,7 +35,6 @@
     X(CreateKernel)                                                                                \
     X(ReleaseKernel)                                                                               \
     X(SetKernelArg)                                                                                \
-    X(GetKernelWorkGroupInfo)                                                                      \
     X(EnqueueNDRangeKernel)                                                                        \
     X(EnqueueWriteBuffer)                                                                          \
     X(EnqueueReadBuffer)                                                                           \
@@ -144,7 +143,7 @@ typedef struct hob_cl_device {
     cl_device_id id;
     cl_context context;
     cl_command_queue queue;
-    size_t allocation_max, local_bytes, group_max; /* group_max: work-items */
+    size_t allocation_max, local_bytes; /* of one allocation; of a work-group */
     cl_program programs[HOB_CL_FILE_COUNT][HOB_KINDS];
     cl_kernel kernels[HOB_CL_KERNEL_COUNT][HOB_KINDS];
     bool tested[HOB_KINDS]; /* types of weights */
@@ -184,7 +183,7 @@ typedef struct hob_cl_arg {
  * results, memory: allocations fail, step: a device that is lost after some steps). */
 bool hob_cl_fault(const char *name);
 
-/* The first failure is the one that counts. HOB_EDEVICE, or HOB_ENOMEM when memory is what lacks. */
+/* HOB_EDEVICE. The first failure is the one that is kept. */
 int hob_cl_failed(hob_cl_device *dev, cl_int error, const char *what);
 
 /* device.c */
@@ -203,9 +202,7 @@ HOB_MUST_CHECK int hob_cl_send(hob_cl_device *dev, hob_cl_staged *s);
 HOB_MUST_CHECK int hob_cl_wait(hob_cl_device *dev);
 
 /* program.c */
-/* Builds the kernel unless it is there. kind 0 for those that are not typed. */
-HOB_MUST_CHECK int hob_cl_kernel_get(hob_cl_device *dev, hob_cl_kernel kernel, uint32_t kind,
-                                     cl_kernel *ret);
+/* Enqueues a kernel, built first when it is new; kind: 0 for those that are not typed. */
 HOB_MUST_CHECK int hob_cl_run(hob_cl_device *dev, hob_cl_kernel kernel, uint32_t kind,
                               const size_t groups[3], const size_t group_size[3],
                               const hob_cl_arg *args, uint32_t arg_count);

@@ -142,7 +142,7 @@ static int build(hob_cl_device *dev, hob_cl_file file, uint32_t kind, bool typed
     return rc;
 }
 
-int hob_cl_kernel_get(hob_cl_device *dev, hob_cl_kernel kernel, uint32_t kind, cl_kernel *ret)
+static int get_kernel(hob_cl_device *dev, hob_cl_kernel kernel, uint32_t kind, cl_kernel *ret)
 {
     const kernel_row *row = &rows[kernel];
     cl_program *program = &dev->programs[row->file][kind];
@@ -166,8 +166,8 @@ int hob_cl_run(hob_cl_device *dev, hob_cl_kernel kernel, uint32_t kind, const si
                const size_t group_size[3], const hob_cl_arg *args, uint32_t arg_count)
 {
     size_t global[3];
-    cl_kernel k;
-    int rc = dev->base.failure.text[0] ? HOB_EDEVICE : hob_cl_kernel_get(dev, kernel, kind, &k);
+    cl_kernel k = NULL;
+    int rc = dev->base.failure.text[0] ? HOB_EDEVICE : get_kernel(dev, kernel, kind, &k);
 
     if (rc < 0)
         return rc;

@@ -84,6 +84,8 @@ static void test_names(void **state)
     assert_non_null(strstr(diag.text, "got \"gpu\", allowed are auto, cpu and opencl:<n>"));
     assert_int_equal(hob_hal_choose("opencl:99", &c, &diag), HOB_ENOENT);
     assert_non_null(strstr(diag.text, "opencl:99"));
+    assert_false(hob_hal_tries_drivers("cpu"));
+    assert_true(hob_hal_tries_drivers("opencl:0"));
 }
 
 static void test_cache_files(void **state)
