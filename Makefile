@@ -143,7 +143,7 @@ check: tests-ready ## test, then the slow ones
 kernels-check: $(KERNELS) ## every kernel against its reference (DEVICE=opencl: those of the first OpenCL device)
 	@$(KERNELS) $(if $(filter opencl,$(DEVICE)),--device opencl:0) $(ARGS)
 # oclgrind is an OpenCL device that watches every access: it takes the place of the machine's drivers.
-cl-check: $(KERNELS) ## the OpenCL kernels under oclgrind: data races, bounds, uninitialized memory
+cl-check: $(KERNELS) ## the OpenCL kernels under oclgrind: data races, bounds (an hour)
 	@packaging/setup/packages opencl
 	@BUILD='$(BUILD)' tests/kernels/oclgrind $(ARGS)
 bench: $(PROGRAMS) ## prefill and decode speed of the default model (MODEL=file.gguf)

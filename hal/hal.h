@@ -96,8 +96,9 @@ typedef struct hob_kv hob_kv;         /* arena of KV blocks of all layers */
 typedef struct hob_device_info {
     char name[32];         /* what `device =` selects: "cpu", "opencl:0" */
     char description[128]; /* processor or board */
-    char isa[32];     /* "scalar", "avx2", "avx512vnni", "neon"; empty where it has no meaning */
-    uint32_t threads; /* workers, 0 where it has no meaning */
+    char isa
+        [32]; /* "scalar", "avx2"; an open OpenCL device's ways of multiplying: "dp4a, CLBlast from 256" */
+    uint32_t threads;      /* workers, 0 where it has no meaning */
     uint64_t memory_bytes; /* of the device, 0 unknown */
     bool processor;        /* an OpenCL device that is the processor itself */
 } hob_device_info;
@@ -266,7 +267,8 @@ struct hob_device {
     hob_device_info info;
     uint64_t resident_bytes; /* weights + tensors + KV now held */
     uint64_t busy_us;        /* of steps, as a device with a queue measured it itself; else 0 */
-    hob_diag failure;        /* why the device is lost; empty while it works */
+    bool rounds;      /* quantized weights meet activations rounded to 8 bits, in blocks of 32 */
+    hob_diag failure; /* why the device is lost; empty while it works */
 };
 
 typedef struct hob_backend {

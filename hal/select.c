@@ -98,7 +98,8 @@ static double time_cpu(void)
 }
 
 /* In the child. name NULL: all devices, those that are the processor itself unopened. */
-static void judge_cl(hob_choice *c, const char *name, double cpu_seconds)
+static void judge_cl(hob_choice *c, const char *name, const hob_device_options *options,
+                     double cpu_seconds)
 {
     hob_device *dev = NULL;
     hob_diag diag = {""};
@@ -109,7 +110,8 @@ static void judge_cl(hob_choice *c, const char *name, double cpu_seconds)
                  "the processor itself, which the cpu device uses better: only when it is named");
         return;
     }
-    int rc = hob_backend_cl.open(&c->info, NULL, &dev, &diag);
+    /* the processor's compiled kernels are its driver's to keep */
+    int rc = hob_backend_cl.open(&c->info, c->info.processor ? NULL : options, &dev, &diag);
     if (rc == 0)
         rc = hob_golden_operations(dev, &diag);
     if (rc < 0) {
@@ -129,7 +131,8 @@ static void judge_cl(hob_choice *c, const char *name, double cpu_seconds)
     hob_device_close(dev);
 }
 
-static int judge_in_child(const char *name, hob_choice *ret, size_t cap)
+static int judge_in_child(const char *name, const hob_device_options *options, hob_choice *ret,
+                          size_t cap)
 {
     hob_device_info found[HOB_CHOICES_MAX];
     const int n = hob_backend_cl.probe(found, HOB_CHOICES_MAX);
@@ -139,7 +142,7 @@ static int judge_in_child(const char *name, hob_choice *ret, size_t cap)
     for (int i = 0; i < n && count < cap; i++)
         if (!name || strcmp(name, found[i].name) == 0) {
             ret[count] = (hob_choice){.info = found[i]};
-            judge_cl(&ret[count++], name, cpu_seconds);
+            judge_cl(&ret[count++], name, options, cpu_seconds);
         }
     return (int)count;
 }
@@ -185,7 +188,8 @@ static int collect(int fd, pid_t child, hob_choice *ret, size_t cap)
     return 1;
 }
 
-static int look_at_opencl(const char *name, hob_choice *ret, size_t cap)
+static int look_at_opencl(const char *name, const hob_device_options *options, hob_choice *ret,
+                          size_t cap)
 {
     int pipes[2];
 
@@ -201,7 +205,7 @@ static int look_at_opencl(const char *name, hob_choice *ret, size_t cap)
         static hob_choice choices[HOB_CHOICES_MAX];
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         close(pipes[0]);
-        const int n = judge_in_child(name, choices, HOB_CHOICES_MAX);
+        const int n = judge_in_child(name, options, choices, HOB_CHOICES_MAX);
         const size_t bytes = (size_t)n * sizeof *choices;
         _exit(write(pipes[1], choices, bytes) == (ssize_t)bytes ? 0 : 1);
     }
@@ -211,13 +215,13 @@ static int look_at_opencl(const char *name, hob_choice *ret, size_t cap)
     return n;
 }
 
-int hob_hal_list(hob_choice *ret, size_t cap)
+static int list(const hob_device_options *options, hob_choice *ret, size_t cap)
 {
     if (cap == 0)
         return 0;
     memset(ret, 0, cap * sizeof *ret);
     size_t count = (size_t)judge_cpu(ret);
-    count += (size_t)look_at_opencl(NULL, ret + count, cap - count);
+    count += (size_t)look_at_opencl(NULL, options, ret + count, cap - count);
     for (size_t i = 1; i < count; i++) /* those that are faster than the CPU go before it */
         for (size_t k = i;
              k > 0 && ret[k].usable && ret[k].speed > 1 && ret[k].speed > ret[k - 1].speed; k--) {
@@ -226,6 +230,11 @@ int hob_hal_list(hob_choice *ret, size_t cap)
             ret[k - 1] = c;
         }
     return (int)count;
+}
+
+int hob_hal_list(hob_choice *ret, size_t cap)
+{
+    return list(NULL, ret, cap);
 }
 
 /* The nodes that a GPU's driver makes. */
@@ -246,7 +255,8 @@ bool hob_hal_tries_drivers(const char *name)
     return has_gpu_node();
 }
 
-int hob_hal_choose(const char *name, hob_choice *ret, hob_diag *diag)
+int hob_hal_choose(const char *name, const hob_device_options *options, hob_choice *ret,
+                   hob_diag *diag)
 {
     hob_choice choices[HOB_CHOICES_MAX] = {0};
     int count;
@@ -260,9 +270,9 @@ int hob_hal_choose(const char *name, hob_choice *ret, hob_diag *diag)
     if (!hob_hal_tries_drivers(name))
         count = judge_cpu(choices);
     else if (automatic)
-        count = hob_hal_list(choices, HOB_CHOICES_MAX);
+        count = list(options, choices, HOB_CHOICES_MAX);
     else
-        count = look_at_opencl(name, choices, HOB_CHOICES_MAX);
+        count = look_at_opencl(name, options, choices, HOB_CHOICES_MAX);
     for (int i = 0; i < count; i++)
         if (choices[i].usable) {
             *ret = choices[i];
@@ -286,6 +296,6 @@ int hob_hal_open(const char *name, const hob_device_options *options, hob_device
                  hob_diag *diag)
 {
     hob_choice choice;
-    const int rc = hob_hal_choose(name, &choice, diag);
+    const int rc = hob_hal_choose(name, options, &choice, diag);
     return rc < 0 ? rc : hob_hal_open_chosen(&choice, options, ret, diag);
 }

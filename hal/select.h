@@ -22,8 +22,9 @@ typedef struct hob_choice {
 int hob_hal_list(hob_choice *ret, size_t cap);
 
 /* The device of that name: "auto", "cpu", "opencl:<n>"; NULL is "auto". HOB_ENOENT when there is none, HOB_EDEVICE with the
- * reason when it must not be used. Forks, as hob_hal_list. */
-HOB_MUST_CHECK int hob_hal_choose(const char *name, hob_choice *ret, hob_diag *diag);
+ * reason when it must not be used. options: with which devices are tried; NULL: the usual ones. Forks, as hob_hal_list. */
+HOB_MUST_CHECK int hob_hal_choose(const char *name, const hob_device_options *options,
+                                  hob_choice *ret, hob_diag *diag);
 
 /* Whether choosing that name loads OpenCL drivers: one is named, or auto meets a machine with a GPU's node. Thread: any. */
 bool hob_hal_tries_drivers(const char *name);

@@ -15,10 +15,11 @@ kernel void embed(global const uchar *table, uint first_row, uint rows, uint col
     for (uint k = 0; k < 32 && b * 32 + k < cols; k++)
         out[k] = float_value(panel, b * 32 + k, lane) * scale;
 #else
-    const block32 block = load_block(panel, cols / 32, b, lane);
+    const scales32 scales = load_scales(panel, cols / 32, b, lane);
+    global const uint *low = low_words(panel, b, lane), *high = high_words(panel, cols / 32, b, lane);
     for (uint j = 0; j < 8; j++) {
-        const float4 v = block_values(&block, j) * block.scale[j / 4] + block.minimum[j / 4];
-        vstore4(v * scale, j, out);
+        const uint codes = codes_of(low[LOW_AT(j) * 16], HIGH_BITS ? high[HIGH_AT(j) * 16] : 0, j);
+        vstore4(weights_of(codes, &scales, j) * scale, j, out);
     }
 #endif
 }

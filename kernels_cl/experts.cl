@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Mixtures of experts, beside linear.cl's multiplication by slots. */
+ * Mixtures of experts, beside the multiplications of linear.cl and tile.cl. A slot is one row's choice of one expert. */
 
 /* One work-item a row: its `used` best experts, ascending by number, and the softmax of their scores. */
 kernel void route(global const float *scores, uint rows, uint count, uint used, global uint *experts,
@@ -36,6 +36,31 @@ kernel void route(global const float *scores, uint rows, uint count, uint used, 
         sum += shares[u] = exp(scores[experts[u]] - most);
     for (uint u = 0; u < used; u++)
         shares[u] /= sum;
+}
+
+/* Slots by expert, ascending: expert e has order[starts[e]] .. before order[starts[e + 1]]. One work-group. */
+kernel void group_slots(global const uint *experts, uint slots, uint count, global uint *starts, global uint *order)
+{
+    const uint i = get_local_id(0), n = get_local_size(0);
+    for (uint e = i; e < count; e += n) {
+        uint sum = 0;
+        for (uint s = 0; s < slots; s++)
+            sum += experts[s] == e;
+        starts[e + 1] = sum;
+    }
+    barrier(CLK_GLOBAL_MEM_FENCE);
+    if (i == 0) {
+        starts[0] = 0;
+        for (uint e = 0; e < count; e++)
+            starts[e + 1] += starts[e];
+    }
+    barrier(CLK_GLOBAL_MEM_FENCE);
+    for (uint e = i; e < count; e += n) {
+        uint at = starts[e];
+        for (uint s = 0; s < slots; s++)
+            if (experts[s] == e)
+                order[at++] = s;
+    }
 }
 
 /* x[r] += sum of shares[slot] * down[slot] */

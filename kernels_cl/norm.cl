@@ -1,30 +1,85 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * RMSNorm (Zhang and Sennrich 2019), a work-group for each row. */
+ * RMSNorm (Zhang and Sennrich 2019), a work-group for each row, and the forms of a row that a linear reads: floats with
+ * their sums over 16 columns, or bytes with the scales of blocks of 32. */
 
-/* What a linear reads: rows of x, chosen by `which` and normed when these are there, and their sums over 16 columns. */
+/* 1 / sqrt(mean of squares + eps) of a row, by its work-group. */
+static inline float norm_scale(global const float *x, uint cols, float eps, local float *scratch)
+{
+    float sum = 0;
+    for (uint k = get_local_id(0); k < cols; k += get_local_size(0))
+        sum += x[k] * x[k];
+    return rsqrt(group_sum(sum, scratch) / cols + eps);
+}
+
+/* Rows of x, chosen by `which` and normed when these are there. sums [cols / 16] a row, where cols is a multiple of 16. */
 kernel void prepare(global const float *x, uint cols, global const uint *which, uint has_which,
                     global const float *norm, uint has_norm, float eps, global float *y,
                     global float *sums, local float *scratch)
 {
     const uint i = get_local_id(0), n = get_local_size(0), r = get_group_id(0);
-    float scale = 1;
     x += (size_t)(has_which ? which[r] : r) * cols;
     y += (size_t)r * cols;
-    if (has_norm) {
-        float sum = 0;
-        for (uint k = i; k < cols; k += n)
-            sum += x[k] * x[k];
-        scale = rsqrt(group_sum(sum, scratch) / cols + eps);
+    sums += (size_t)r * (cols / 16);
+    const float scale = has_norm ? norm_scale(x, cols, eps, scratch) : 1;
+    for (uint first = 0; first < cols; first += n) { /* n is a multiple of 16 */
+        const uint k = first + i;
+        const float v = k >= cols ? 0 : has_norm ? x[k] * scale * norm[k] : x[k];
+        if (k < cols)
+            y[k] = v;
+        barrier(CLK_LOCAL_MEM_FENCE);
+        scratch[i] = v;
+        barrier(CLK_LOCAL_MEM_FENCE);
+        if (i % 16 == 0 && k + 16 <= cols) {
+            float sum = 0;
+            for (uint e = i; e < i + 16; e++)
+                sum += scratch[e];
+            sums[k / 16] = sum;
+        }
     }
-    for (uint k = i; k < cols; k += n)
-        y[k] = has_norm ? x[k] * scale * norm[k] : x[k];
-    barrier(CLK_GLOBAL_MEM_FENCE);
-    for (uint g = i; g < cols / 16; g += n) {
-        float sum = 0;
-        for (uint k = 0; k < 16; k++)
-            sum += y[g * 16 + k];
-        sums[(size_t)r * (cols / 16) + g] = sum;
+}
+
+/* The same as bytes: q = round(x / d) with d = max|x| / 127 of a block of 32; side [cols / 32] a row: d, d times the sums of
+ * both halves of q, and of all. A block that is not finite has d NaN. cols is a multiple of 32; four columns an item. */
+kernel void prepare_bytes(global const float *x, uint cols, global const uint *which, uint has_which,
+                          global const float *norm, uint has_norm, float eps, global char4 *q,
+                          global float4 *side, local float *scratch)
+{
+    const uint i = get_local_id(0), n = get_local_size(0), r = get_group_id(0);
+    local float *sums = scratch + n;
+    x += (size_t)(has_which ? which[r] : r) * cols;
+    q += (size_t)r * (cols / 4);
+    side += (size_t)r * (cols / 32);
+    const float scale = has_norm ? norm_scale(x, cols, eps, scratch) : 1;
+    for (uint first = 0; first < cols / 4; first += n) { /* n is a multiple of 8: blocks stay whole */
+        const uint k = first + i;
+        float4 v = (float4)(0);
+        if (k < cols / 4) {
+            v = vload4(k, x);
+            if (has_norm)
+                v = v * scale * vload4(k, norm);
+        }
+        const float4 a = fabs(v);
+        const bool finite = all(isfinite(v));
+        barrier(CLK_LOCAL_MEM_FENCE);
+        scratch[i] = finite ? fmax(fmax(a.x, a.y), fmax(a.z, a.w)) : INFINITY;
+        barrier(CLK_LOCAL_MEM_FENCE);
+        float most = 0;
+        for (uint e = i / 8 * 8; e < i / 8 * 8 + 8; e++)
+            most = fmax(most, scratch[e]);
+        const float inverse = most > 0 && most < INFINITY ? 127 / most : 0;
+        const char4 codes = convert_char4_sat_rte(finite ? v * inverse : (float4)(0));
+        sums[i] = codes.x + codes.y + codes.z + codes.w;
+        barrier(CLK_LOCAL_MEM_FENCE);
+        if (k < cols / 4) {
+            q[k] = codes;
+            if (i % 8 == 0) {
+                const float d = most < INFINITY ? most / 127 : NAN;
+                const float low = sums[i] + sums[i + 1] + sums[i + 2] + sums[i + 3],
+                            high = sums[i + 4] + sums[i + 5] + sums[i + 6] + sums[i + 7];
+                side[k / 8] = (float4)(d, d * low, d * high, d * (low + high));
+            }
+        }
     }
 }
 
@@ -34,10 +89,7 @@ kernel void norm_add(global const float *y, uint cols, global const float *norm,
 {
     const uint i = get_local_id(0), n = get_local_size(0);
     const size_t row = (size_t)get_group_id(0) * cols;
-    float sum = 0;
-    for (uint k = i; k < cols; k += n)
-        sum += y[row + k] * y[row + k];
-    const float scale = rsqrt(group_sum(sum, scratch) / cols + eps);
+    const float scale = norm_scale(y + row, cols, eps, scratch);
     for (uint k = i; k < cols; k += n)
         x[row + k] += y[row + k] * scale * norm[k];
 }

@@ -49,7 +49,7 @@ static void look(findings *f)
         f->types[type < TYPES_MAX ? type : TYPES_MAX - 1]++;
     }
     f->runs = hob_model_inspect(f->g, f->path, &f->info, &f->why) == 0;
-    if (f->runs && hob_hal_choose(NULL, &f->device, &f->why) < 0)
+    if (f->runs && hob_hal_choose(NULL, NULL, &f->device, &f->why) < 0)
         f->runs = false;
     if (!f->runs)
         return;

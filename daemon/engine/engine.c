@@ -317,8 +317,9 @@ int hob_engine_main(int argc, char **argv)
     char cache[4096] = "";
     if (hob_hal_tries_drivers(o.device)) /* else nothing is written */
         make_driver_cache(cache, sizeof cache);
-    int rc =
-        hob_hal_choose(o.device, &choice, &diag); /* drivers are tried before the model is read */
+    const hob_device_options tried = {.cache = cache[0] ? cache : NULL};
+    int rc = hob_hal_choose(o.device, &tried, &choice,
+                            &diag); /* drivers are tried before the model is read */
     const bool cpu = rc == 0 && strcmp(choice.info.name, "cpu") == 0;
     if (rc == 0) {
         fprintf(stderr, "hobd engine: device %s (%s): %s\n", choice.info.name,

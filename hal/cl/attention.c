@@ -110,20 +110,22 @@ static int make_tiles(hob_cl_device *dev, uint32_t tile_rows)
 
     if (dev->tile_rows == tile_rows)
         return 0;
-    if (dev->tile_rows && (rc = hob_cl_wait(dev)) < 0) /* the staged ones may still be read */
+    if (dev->tile_rows && (rc = hob_cl_wait(dev)) < 0) /* the ones before may still be read */
         return rc;
     for (uint32_t i = 0; i < batch->span_count; i++)
         count += (batch->spans[i].row_count + tile_rows - 1) / tile_rows;
-    if ((rc = hob_cl_stage(&dev->tiles, 4 * count)) < 0)
-        return rc;
+    uint32_t *tiles = hob_cl_stage(dev, &dev->tiles, 4 * count);
+    if (!tiles)
+        return dev->base.failure.text[0] ? HOB_EDEVICE : HOB_ENOMEM;
+    const uint32_t *block_starts = dev->block_starts.host.data;
     for (uint32_t i = 0; i < batch->span_count; i++) {
         const hob_span *s = &batch->spans[i];
         for (uint32_t r = 0; r < s->row_count; r += tile_rows, at += 4) {
             const uint32_t left = s->row_count - r;
-            dev->tiles.data[at] = s->first_row + r;
-            dev->tiles.data[at + 1] = left < tile_rows ? left : tile_rows;
-            dev->tiles.data[at + 2] = s->first_position + r;
-            dev->tiles.data[at + 3] = dev->block_starts.data[s->first_row];
+            tiles[at] = s->first_row + r;
+            tiles[at + 1] = left < tile_rows ? left : tile_rows;
+            tiles[at + 2] = s->first_position + r;
+            tiles[at + 3] = block_starts[s->first_row];
         }
     }
     dev->tile_rows = tile_rows;

@@ -137,18 +137,6 @@ static void answer(const hob_candidates_in *in, uint32_t vocab, const parts4 *pa
     }
 }
 
-static int room_for_results(hob_cl_device *dev, size_t bytes)
-{
-    if (bytes > dev->host_bytes) {
-        uint8_t *data = realloc(dev->host_results, bytes);
-        if (!data)
-            return HOB_ENOMEM;
-        dev->host_results = data;
-        dev->host_bytes = bytes;
-    }
-    return hob_cl_buffer_ensure(dev, &dev->results, bytes);
-}
-
 /* Thread: step */
 int hob_cl_candidates(hob_device *base, const hob_tensor *logits, const hob_candidates_in *in,
                       uint32_t count, hob_candidates *ret)
@@ -174,7 +162,8 @@ int hob_cl_candidates(hob_device *base, const hob_tensor *logits, const hob_cand
                  keys_bytes = (size_t)count * keep * sizeof(cl_ulong),
                  keys_at = round_up(parts_bytes), raw_at = keys_at + round_up(keys_bytes),
                  bytes = raw_at + (size_t)count * keep * sizeof(float);
-    if ((rc = room_for_results(dev, bytes)) < 0 ||
+    if ((rc = hob_cl_pinned_ensure(dev, &dev->host_results, bytes)) < 0 ||
+        (rc = hob_cl_buffer_ensure(dev, &dev->results, bytes)) < 0 ||
         (rc = send_requests(dev, in, count, &edits)) < 0 ||
         (rc = edit_rows(dev, logits, count, edits)) < 0 ||
         (rc = best_keys(dev, vocab, count, keep, &keys)) < 0)
@@ -197,11 +186,12 @@ int hob_cl_candidates(hob_device *base, const hob_tensor *logits, const hob_cand
         (rc =
              hob_cl_run(dev, HOB_CL_RAW_LOGITS, 0, (size_t[]){(keep + GROUP - 1) / GROUP, count, 1},
                         (size_t[]){GROUP, 1, 1}, raws, sizeof raws / sizeof *raws)) < 0 ||
-        (rc = hob_cl_read(dev, dev->results.mem, 0, bytes, dev->host_results)) < 0)
+        (rc = hob_cl_read(dev, dev->results.mem, 0, bytes, dev->host_results.data)) < 0)
         return rc;
+    const uint8_t *results = dev->host_results.data;
     for (uint32_t i = 0; i < count; i++)
-        answer(&in[i], vocab, (const parts4 *)dev->host_results + (size_t)i * chunks, chunks,
-               (const uint64_t *)(dev->host_results + keys_at) + (size_t)i * keep,
-               (const float *)(dev->host_results + raw_at) + (size_t)i * keep, &ret[i]);
+        answer(&in[i], vocab, (const parts4 *)results + (size_t)i * chunks, chunks,
+               (const uint64_t *)(results + keys_at) + (size_t)i * keep,
+               (const float *)(results + raw_at) + (size_t)i * keep, &ret[i]);
     return 0;
 }

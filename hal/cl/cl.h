@@ -39,7 +39,11 @@
     X(EnqueueWriteBuffer)                                                                          \
     X(EnqueueReadBuffer)                                                                           \
     X(EnqueueCopyBuffer)                                                                           \
+    X(EnqueueFillBuffer)                                                                           \
+    X(EnqueueMapBuffer)                                                                            \
+    X(EnqueueUnmapMemObject)                                                                       \
     X(EnqueueMarkerWithWaitList)                                                                   \
+    X(WaitForEvents)                                                                               \
     X(GetEventProfilingInfo)                                                                       \
     X(ReleaseEvent)                                                                                \
     X(Flush)                                                                                       \
@@ -62,15 +66,20 @@ const char *hob_cl_error_name(cl_int error);
     X(LINEAR_2, linear, linear_rows_2, true)                                                       \
     X(LINEAR_4, linear, linear_rows_4, true)                                                       \
     X(LINEAR_8, linear, linear_rows_8, true)                                                       \
-    X(LINEAR_TILE, linear, linear_tile, true)                                                      \
     X(LINEAR_EXPERTS, linear, linear_experts, true)                                                \
+    X(LINEAR_TILE, tile, linear_tile, true)                                                        \
+    X(TILE_EXPERTS, tile, tile_experts, true)                                                      \
+    X(DEQUANTIZE, dequantize, dequantize, true)                                                    \
+    X(ADD_BIAS, bias, add_bias, false)                                                             \
     X(PREPARE, norm, prepare, false)                                                               \
+    X(PREPARE_BYTES, norm, prepare_bytes, false)                                                   \
     X(NORM_ADD, norm, norm_add, false)                                                             \
     X(GATE, gate, gate, false)                                                                     \
     X(ROPE_KV, rope_kv, rope_kv, true)                                                             \
     X(ATTEND, attention, attend, true)                                                             \
     X(ATTEND_JOIN, attention, attend_join, true)                                                   \
     X(ROUTE, experts, route, false)                                                                \
+    X(GROUP_SLOTS, experts, group_slots, false)                                                    \
     X(ADD_SHARES, experts, add_shares, false)                                                      \
     X(EDIT_LOGITS, candidates, edit_logits, false)                                                 \
     X(COPY_ROWS, candidates, copy_rows, false)                                                     \
@@ -84,12 +93,38 @@ typedef enum hob_cl_kernel { HOB_CL_KERNELS(HOB_CL_IDENTIFIER) HOB_CL_KERNEL_COU
 #undef HOB_CL_IDENTIFIER
 
 #define HOB_CL_FILES(X)                                                                            \
-    X(embed) X(linear) X(norm) X(gate) X(rope_kv) X(attention) X(experts) X(candidates)
+    X(embed)                                                                                       \
+    X(linear)                                                                                      \
+    X(tile)                                                                                        \
+    X(dequantize)                                                                                  \
+    X(bias) X(norm) X(gate) X(rope_kv) X(attention) X(experts) X(candidates)
 #define HOB_CL_FILE(file) HOB_CL_FILE_##file,
 typedef enum hob_cl_file { HOB_CL_FILES(HOB_CL_FILE) HOB_CL_FILE_COUNT } hob_cl_file;
 #undef HOB_CL_FILE
 
-enum { HOB_CL_PARTS_MAX = 32, HOB_CL_SPLITS = 8, HOB_CL_CHUNK = 1024 };
+enum {
+    HOB_CL_PARTS_MAX = 32,
+    HOB_CL_CHUNK = 1024,
+    HOB_CL_ROWS_MAX = 8, /* that one pass of linear.cl's kernels takes */
+};
+
+/* How a device multiplies four pairs of bytes and adds them up: not at all (the kernels compute with floats), by
+ * cl_khr_integer_dot_product, by cl_arm_integer_dot_product_accumulate_int8, by NVIDIA's dp4a, or one by one, which only a
+ * test asks for. The numbers are the kernels' DOT. */
+typedef enum hob_cl_dot {
+    HOB_CL_DOT_NONE,
+    HOB_CL_DOT_KHR,
+    HOB_CL_DOT_ARM,
+    HOB_CL_DOT_NVIDIA,
+    HOB_CL_DOT_PLAIN,
+} hob_cl_dot;
+
+/* What is measured once on a device, see tune.c. */
+typedef struct hob_cl_tuning {
+    uint32_t splits;    /* of a matrix's columns, among the items of a work-group: 4, 8 or 16 */
+    uint32_t few_rows;  /* up to here rows go in passes of HOB_CL_ROWS_MAX, beyond it in tiles */
+    uint32_t gemm_rows; /* from here on CLBlast multiplies; UINT32_MAX: never */
+} hob_cl_tuning;
 
 /* Memory on the device that grows; contents are not kept. */
 typedef struct hob_cl_buffer {
@@ -97,9 +132,17 @@ typedef struct hob_cl_buffer {
     size_t bytes;
 } hob_cl_buffer;
 
+/* Memory of the host that the device reaches without a copy in between; it grows, and contents are not kept. */
+typedef struct hob_cl_pinned {
+    cl_mem mem;
+    void *data;
+    size_t bytes;
+    cl_event busy; /* until this the device reads it; NULL: it does not */
+} hob_cl_pinned;
+
 typedef struct hob_cl_staged {
-    uint32_t *data;
-    uint32_t count, capacity;
+    hob_cl_pinned host; /* uint32_t [count] */
+    uint32_t count;
     hob_cl_buffer buffer;
 } hob_cl_staged;
 
@@ -147,8 +190,10 @@ typedef struct hob_cl_device {
     cl_program programs[HOB_CL_FILE_COUNT][HOB_KINDS];
     cl_kernel kernels[HOB_CL_KERNEL_COUNT][HOB_KINDS];
     bool tested[HOB_KINDS]; /* types of weights */
-    char cache[4096];       /* folder, or empty */
-    char identity[256];     /* device, driver and platform, as they name themselves */
+    hob_cl_dot dot[HOB_KINDS];
+    hob_cl_tuning tuning;
+    char cache[4096];   /* folder, or empty */
+    char identity[256]; /* device, driver and platform, as they name themselves */
     uint32_t steps;
     cl_event began,
         ended; /* of the last step's first and last command, until the host has waited */
@@ -159,12 +204,14 @@ typedef struct hob_cl_device {
     /* uint32 arrays of the step, on the host until it has waited. */
     hob_cl_staged tokens, positions, block_starts, blocks, logit_rows, tiles;
     uint32_t tile_rows, tile_count; /* 0: the step has no tiles yet */
-    hob_cl_buffer input, sums;      /* of the current linear */
+    hob_cl_buffer input, sums;      /* of the current linear, as floats */
+    hob_cl_buffer bytes, side;      /* and as bytes: see norm.cl */
+    hob_cl_buffer slice;            /* of a matrix, for CLBlast */
     hob_cl_buffer partial;          /* attention's parts */
-    hob_cl_buffer experts, shares;
+    hob_cl_buffer experts, shares, starts, order;
     hob_cl_buffer rows, keys[2], results, asked, inverse, edits; /* of candidates */
-    uint8_t *host_results;
-    size_t host_bytes;
+    hob_cl_pinned pieces[2];                                     /* of weights on their way */
+    hob_cl_pinned host_results;
     hob_rope_table ropes[HOB_ROPE_TABLES];
     hob_cl_rope rope_buffers[HOB_ROPE_TABLES];
 } hob_cl_device;
@@ -180,7 +227,7 @@ typedef struct hob_cl_arg {
     }
 
 /* Whether a test wants this fault: the environment's HOB_CL_FAULT is its name (probe: a driver that crashes, build, wrong:
- * results, memory: allocations fail, step: a device that is lost after some steps). */
+ * results, memory: allocations fail, step: a device that is lost after some steps, poison: new memory holds NaN). */
 bool hob_cl_fault(const char *name);
 
 /* HOB_EDEVICE. The first failure is the one that is kept. */
@@ -195,8 +242,15 @@ HOB_MUST_CHECK int hob_cl_write(hob_cl_device *dev, cl_mem to, size_t offset, si
 HOB_MUST_CHECK int hob_cl_read(hob_cl_device *dev, cl_mem from, size_t offset, size_t bytes,
                                void *to); /* waits */
 
-/* Room for that many numbers, and their way to the device, which the queue takes in order. */
-HOB_MUST_CHECK int hob_cl_stage(hob_cl_staged *s, uint32_t count);
+HOB_MUST_CHECK int hob_cl_pinned_ensure(hob_cl_device *dev, hob_cl_pinned *p, size_t bytes);
+/* Enqueues a copy of its first bytes; waits for the one before. */
+HOB_MUST_CHECK int hob_cl_pinned_send(hob_cl_device *dev, hob_cl_pinned *p, cl_mem to,
+                                      size_t offset, size_t bytes);
+/* Until it may be written again. */
+HOB_MUST_CHECK int hob_cl_pinned_wait(hob_cl_device *dev, hob_cl_pinned *p);
+
+/* Room for that many numbers, NULL when there is no memory; and their way to the device, which the queue takes in order. */
+uint32_t *hob_cl_stage(hob_cl_device *dev, hob_cl_staged *s, uint32_t count);
 HOB_MUST_CHECK int hob_cl_send(hob_cl_device *dev, hob_cl_staged *s);
 /* Until the queue is empty. */
 HOB_MUST_CHECK int hob_cl_wait(hob_cl_device *dev);
@@ -206,14 +260,38 @@ HOB_MUST_CHECK int hob_cl_wait(hob_cl_device *dev);
 HOB_MUST_CHECK int hob_cl_run(hob_cl_device *dev, hob_cl_kernel kernel, uint32_t kind,
                               const size_t groups[3], const size_t group_size[3],
                               const hob_cl_arg *args, uint32_t arg_count);
+/* Builds a kernel unless it is there; hob_cl_run does so itself. */
+HOB_MUST_CHECK int hob_cl_build(hob_cl_device *dev, hob_cl_kernel kernel, uint32_t kind);
+const char *hob_cl_source(hob_cl_file file); /* without common.clh */
+/* Built anew when they are wanted next, since what they were built with has changed. */
+void hob_cl_programs_drop(hob_cl_device *dev, hob_cl_file file, uint32_t kind);
 void hob_cl_programs_free(hob_cl_device *dev);
+/* tune.c */
+/* Sets dev->dot and dev->tuning: from the environment's HOB_CL_TUNING, which tests use, as earlier measured, or measured now
+ * where there is a cache folder to keep it. What cannot be measured stays at its default. */
+void hob_cl_tune(hob_cl_device *dev);
+
+/* blas.c */
+/* Whether CLBlast is on this machine. Thread: any. */
+bool hob_cl_blas_found(void);
+/* c[r][first + n] = (add: +) sum over k of a[r][k] * b[k][n], with r < rows, n < count, k < inner; only where CLBlast was found.
+ * Thread: step */
+HOB_MUST_CHECK int hob_cl_blas_multiply(hob_cl_device *dev, cl_mem a, cl_mem b, uint32_t b_stride,
+                                        uint32_t rows, uint32_t count, uint32_t inner, bool add,
+                                        cl_mem c, uint32_t first, uint32_t c_stride);
 
 /* weights.c */
 int hob_cl_weight_upload(hob_device *dev, hob_type type, uint32_t rows, uint32_t cols,
                          const void *data, size_t bytes, hob_weight **ret, hob_diag *diag);
 void hob_cl_weight_free(hob_device *dev, hob_weight *w);
 
-/* linear.c, attention.c, candidates.c: operations of hal.h's table */
+/* linear.c */
+/* Rows of activations in the forms that kernels read, in the device's memory until the next call: the first ones of x, or those
+ * that `which` names, after RMSNorm where `norm` is there. */
+HOB_MUST_CHECK int hob_cl_prepare(hob_cl_device *dev, const hob_tensor *x, const hob_weight *norm,
+                                  float eps, uint32_t rows, cl_mem which, bool bytes, bool floats);
+
+/* linear.c, experts.c, attention.c, candidates.c: operations of hal.h's table */
 int hob_cl_embed(hob_device *dev, const hob_weight *table, float scale, hob_tensor *out);
 int hob_cl_linear(hob_device *dev, const hob_linear *op);
 int hob_cl_experts(hob_device *dev, const hob_experts *op);

@@ -29,7 +29,10 @@ int hob_cl_memory_new(hob_cl_device *dev, size_t bytes, cl_mem *ret)
     if (bytes > dev->allocation_max || (bytes > FAULT_BYTES && hob_cl_fault("memory")))
         return HOB_ENOMEM;
     cl_mem mem = dev->api->CreateBuffer(dev->context, CL_MEM_READ_WRITE, bytes, NULL, &error);
-    if (mem) {
+    if (mem && hob_cl_fault("poison"))
+        error = dev->api->EnqueueFillBuffer(dev->queue, mem, &(cl_uint){UINT32_MAX},
+                                            sizeof(cl_uint), 0, bytes / 4 * 4, 0, NULL, NULL);
+    if (mem && error == CL_SUCCESS) {
         *ret = mem;
         return 0;
     }
@@ -117,31 +120,78 @@ int hob_cl_wait(hob_cl_device *dev)
     return 0;
 }
 
-int hob_cl_stage(hob_cl_staged *s, uint32_t count)
+int hob_cl_pinned_wait(hob_cl_device *dev, hob_cl_pinned *p)
 {
-    if (count > s->capacity) {
-        uint32_t *data = realloc(s->data, (size_t)count * 2 * sizeof *data);
-        if (!data)
-            return HOB_ENOMEM;
-        s->data = data;
-        s->capacity = count * 2;
+    if (!p->busy)
+        return 0;
+    const cl_int error = dev->api->WaitForEvents(1, &p->busy);
+    dev->api->ReleaseEvent(p->busy);
+    p->busy = NULL;
+    return error == CL_SUCCESS ? 0 : hob_cl_failed(dev, error, "waiting for a copy");
+}
+
+static void pinned_free(hob_cl_device *dev, hob_cl_pinned *p)
+{
+    if (p->busy && hob_cl_pinned_wait(dev, p) < 0)
+        p->busy = NULL;
+    if (p->data)
+        dev->api->EnqueueUnmapMemObject(dev->queue, p->mem, p->data, 0, NULL, NULL);
+    if (p->mem)
+        dev->api->ReleaseMemObject(p->mem);
+    *p = (hob_cl_pinned){0};
+}
+
+int hob_cl_pinned_ensure(hob_cl_device *dev, hob_cl_pinned *p, size_t bytes)
+{
+    cl_int error = CL_SUCCESS;
+
+    if (bytes <= p->bytes)
+        return 0;
+    pinned_free(dev, p);
+    bytes = (bytes + 4095) / 4096 * 4096;
+    p->mem = dev->api->CreateBuffer(dev->context, CL_MEM_READ_WRITE | CL_MEM_ALLOC_HOST_PTR, bytes,
+                                    NULL, &error);
+    if (!p->mem)
+        return HOB_ENOMEM;
+    p->data = dev->api->EnqueueMapBuffer(dev->queue, p->mem, CL_TRUE, CL_MAP_READ | CL_MAP_WRITE, 0,
+                                         bytes, 0, NULL, NULL, &error);
+    if (!p->data) {
+        pinned_free(dev, p);
+        return HOB_ENOMEM;
     }
-    s->count = count;
+    p->bytes = bytes;
     return 0;
+}
+
+int hob_cl_pinned_send(hob_cl_device *dev, hob_cl_pinned *p, cl_mem to, size_t offset, size_t bytes)
+{
+    const int rc = hob_cl_pinned_wait(dev, p);
+    if (rc < 0)
+        return rc;
+    const cl_int error = dev->api->EnqueueWriteBuffer(dev->queue, to, CL_FALSE, offset, bytes,
+                                                      p->data, 0, NULL, &p->busy);
+    dev->waiting = true;
+    return error == CL_SUCCESS ? 0 : hob_cl_failed(dev, error, "writing");
+}
+
+uint32_t *hob_cl_stage(hob_cl_device *dev, hob_cl_staged *s, uint32_t count)
+{
+    const size_t bytes = (size_t)(count ? count : 1) * sizeof(uint32_t);
+    if (bytes > s->host.bytes && hob_cl_pinned_ensure(dev, &s->host, 2 * bytes) < 0)
+        return NULL;
+    if (hob_cl_pinned_wait(dev, &s->host) < 0)
+        return NULL;
+    s->count = count;
+    return s->host.data;
 }
 
 int hob_cl_send(hob_cl_device *dev, hob_cl_staged *s)
 {
-    const size_t bytes = s->count * sizeof *s->data;
+    const size_t bytes = s->count * sizeof(uint32_t);
     if (s->count == 0)
         return 0;
     const int rc = hob_cl_buffer_ensure(dev, &s->buffer, bytes);
-    if (rc < 0)
-        return rc;
-    const cl_int error = dev->api->EnqueueWriteBuffer(dev->queue, s->buffer.mem, CL_FALSE, 0, bytes,
-                                                      s->data, 0, NULL, NULL);
-    dev->waiting = true;
-    return error == CL_SUCCESS ? 0 : hob_cl_failed(dev, error, "writing a step");
+    return rc < 0 ? rc : hob_cl_pinned_send(dev, &s->host, s->buffer.mem, 0, bytes);
 }
 
 static int tensor_new(hob_device *base, uint32_t rows, uint32_t cols, hob_tensor **ret,
@@ -261,27 +311,28 @@ static int step_begin(hob_device *base, hob_kv *kv, const hob_batch *batch)
         hob_cl_failed(dev, CL_OUT_OF_RESOURCES, "a step");
     if (dev->base.failure.text[0])
         return HOB_EDEVICE;
-    if ((rc = hob_cl_wait(dev)) < 0 || /* the staged arrays are free again */
-        (rc = hob_cl_stage(&dev->tokens, batch->row_count)) < 0 ||
-        (rc = hob_cl_stage(&dev->positions, batch->row_count)) < 0 ||
-        (rc = hob_cl_stage(&dev->block_starts, batch->row_count)) < 0 ||
-        (rc = hob_cl_stage(&dev->logit_rows, batch->logit_count)) < 0 ||
-        (rc = hob_cl_stage(&dev->blocks, blocks)) < 0)
+    if ((rc = hob_cl_wait(dev)) < 0) /* the buffers are free again */
         return rc;
-    memcpy(dev->tokens.data, batch->tokens, batch->row_count * sizeof *batch->tokens);
+    uint32_t *tokens = hob_cl_stage(dev, &dev->tokens, batch->row_count),
+             *positions = hob_cl_stage(dev, &dev->positions, batch->row_count),
+             *block_starts = hob_cl_stage(dev, &dev->block_starts, batch->row_count),
+             *logit_rows = hob_cl_stage(dev, &dev->logit_rows, batch->logit_count),
+             *all_blocks = hob_cl_stage(dev, &dev->blocks, blocks);
+    if (!tokens || !positions || !block_starts || !logit_rows || !all_blocks)
+        return dev->base.failure.text[0] ? HOB_EDEVICE : HOB_ENOMEM;
+    memcpy(tokens, batch->tokens, batch->row_count * sizeof *tokens);
     if (batch->logit_count)
-        memcpy(dev->logit_rows.data, batch->logit_rows,
-               batch->logit_count * sizeof *batch->logit_rows);
+        memcpy(logit_rows, batch->logit_rows, batch->logit_count * sizeof *logit_rows);
     for (uint32_t i = 0; i < batch->span_count; i++) {
         const hob_span *s = &batch->spans[i];
         for (uint32_t r = 0; r < s->row_count; r++) {
-            dev->positions.data[s->first_row + r] = s->first_position + r;
-            dev->block_starts.data[s->first_row + r] = at;
+            positions[s->first_row + r] = s->first_position + r;
+            block_starts[s->first_row + r] = at;
         }
         if (!kv)
             continue;
         const uint32_t used = hob_span_blocks(s);
-        memcpy(dev->blocks.data + at, s->blocks, used * sizeof *s->blocks);
+        memcpy(all_blocks + at, s->blocks, used * sizeof *s->blocks);
         at += used;
     }
     if ((rc = hob_cl_send(dev, &dev->tokens)) < 0 || (rc = hob_cl_send(dev, &dev->positions)) < 0 ||
@@ -358,9 +409,10 @@ static void close_device(hob_device *base)
     hob_cl_device *dev = (hob_cl_device *)base;
     hob_cl_staged *staged[] = {&dev->tokens, &dev->positions,  &dev->block_starts,
                                &dev->blocks, &dev->logit_rows, &dev->tiles};
-    hob_cl_buffer *buffers[] = {&dev->input,   &dev->sums,  &dev->partial, &dev->experts,
-                                &dev->shares,  &dev->rows,  &dev->keys[0], &dev->keys[1],
-                                &dev->results, &dev->asked, &dev->inverse, &dev->edits};
+    hob_cl_buffer *buffers[] = {
+        &dev->input,   &dev->sums,    &dev->bytes,  &dev->side,    &dev->slice, &dev->partial,
+        &dev->experts, &dev->shares,  &dev->starts, &dev->order,   &dev->rows,  &dev->keys[0],
+        &dev->keys[1], &dev->results, &dev->asked,  &dev->inverse, &dev->edits};
 
     if (dev->queue) {
         dev->api->Finish(dev->queue);
@@ -369,7 +421,7 @@ static void close_device(hob_device *base)
     hob_cl_programs_free(dev);
     for (size_t i = 0; i < sizeof staged / sizeof *staged; i++) {
         buffer_free(dev, &staged[i]->buffer);
-        free(staged[i]->data);
+        pinned_free(dev, &staged[i]->host);
     }
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
         buffer_free(dev, buffers[i]);
@@ -378,7 +430,9 @@ static void close_device(hob_device *base)
         buffer_free(dev, &dev->rope_buffers[i].sine);
     }
     hob_rope_tables_free(dev->ropes);
-    free(dev->host_results);
+    pinned_free(dev, &dev->pieces[0]);
+    pinned_free(dev, &dev->pieces[1]);
+    pinned_free(dev, &dev->host_results);
     if (dev->queue)
         dev->api->ReleaseCommandQueue(dev->queue);
     if (dev->context)
@@ -505,6 +559,7 @@ static int open_device(const hob_device_info *which, const hob_device_options *o
     identify(dev);
     dev->allocation_max = allocation;
     dev->local_bytes = local_bytes;
+    hob_cl_tune(dev);
     *ret = &dev->base;
     return 0;
 }

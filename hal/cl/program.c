@@ -37,11 +37,13 @@ static const kernel_row rows[HOB_CL_KERNEL_COUNT] = {HOB_CL_KERNELS(ROW)};
 #undef ROW
 
 /* The macros that common.clh names, for a kind of weights or of the KV cache. */
-static void write_options(hob_cl_file file, uint32_t kind, char *text, size_t size)
+static void write_options(const hob_cl_device *dev, hob_cl_file file, uint32_t kind, char *text,
+                          size_t size)
 {
     const hob_type type = hob_kind_type((hob_kind)kind);
     const hob_type_info *t = hob_type_find(type);
-    size_t n = (size_t)snprintf(text, size, "-cl-std=CL1.2 -DSPLITS=%d", HOB_CL_SPLITS);
+    size_t n = (size_t)snprintf(text, size, "-cl-std=CL1.2 -DSPLITS=%u -DDOT=%d",
+                                dev->tuning.splits, dev->dot[kind]);
 
     if (file == HOB_CL_FILE_rope_kv || file == HOB_CL_FILE_attention) {
         snprintf(text + n, size - n, " -DKV_Q8=%d", type == HOB_TYPE_Q8_0);
@@ -127,7 +129,7 @@ static int build(hob_cl_device *dev, hob_cl_file file, uint32_t kind, bool typed
     const char *const all[] = {hob_cl_source_common, sources[file], options, dev->identity};
 
     if (typed)
-        write_options(file, kind, options, sizeof options);
+        write_options(dev, file, kind, options, sizeof options);
     if (hob_cl_fault("build"))
         strcat(options, " -DFAULT_BUILD");
     if (hob_cl_fault("wrong"))
@@ -142,7 +144,12 @@ static int build(hob_cl_device *dev, hob_cl_file file, uint32_t kind, bool typed
     return rc;
 }
 
-static int get_kernel(hob_cl_device *dev, hob_cl_kernel kernel, uint32_t kind, cl_kernel *ret)
+const char *hob_cl_source(hob_cl_file file)
+{
+    return sources[file];
+}
+
+int hob_cl_build(hob_cl_device *dev, hob_cl_kernel kernel, uint32_t kind)
 {
     const kernel_row *row = &rows[kernel];
     cl_program *program = &dev->programs[row->file][kind];
@@ -158,7 +165,6 @@ static int get_kernel(hob_cl_device *dev, hob_cl_kernel kernel, uint32_t kind, c
         if (!dev->kernels[kernel][kind])
             return hob_cl_failed(dev, error, row->function);
     }
-    *ret = dev->kernels[kernel][kind];
     return 0;
 }
 
@@ -166,11 +172,11 @@ int hob_cl_run(hob_cl_device *dev, hob_cl_kernel kernel, uint32_t kind, const si
                const size_t group_size[3], const hob_cl_arg *args, uint32_t arg_count)
 {
     size_t global[3];
-    cl_kernel k = NULL;
-    int rc = dev->base.failure.text[0] ? HOB_EDEVICE : get_kernel(dev, kernel, kind, &k);
+    const int rc = dev->base.failure.text[0] ? HOB_EDEVICE : hob_cl_build(dev, kernel, kind);
 
     if (rc < 0)
         return rc;
+    const cl_kernel k = dev->kernels[kernel][kind];
     for (uint32_t i = 0; i < arg_count; i++) {
         const cl_int error = dev->api->SetKernelArg(k, i, args[i].bytes, args[i].value);
         if (error != CL_SUCCESS)
@@ -185,14 +191,21 @@ int hob_cl_run(hob_cl_device *dev, hob_cl_kernel kernel, uint32_t kind, const si
     return error == CL_SUCCESS ? 0 : hob_cl_failed(dev, error, rows[kernel].function);
 }
 
+void hob_cl_programs_drop(hob_cl_device *dev, hob_cl_file file, uint32_t kind)
+{
+    for (int i = 0; i < HOB_CL_KERNEL_COUNT; i++)
+        if (rows[i].file == file && dev->kernels[i][kind]) {
+            dev->api->ReleaseKernel(dev->kernels[i][kind]);
+            dev->kernels[i][kind] = NULL;
+        }
+    if (dev->programs[file][kind])
+        dev->api->ReleaseProgram(dev->programs[file][kind]);
+    dev->programs[file][kind] = NULL;
+}
+
 void hob_cl_programs_free(hob_cl_device *dev)
 {
-    for (int k = 0; k < HOB_KINDS; k++) {
-        for (int i = 0; i < HOB_CL_KERNEL_COUNT; i++)
-            if (dev->kernels[i][k])
-                dev->api->ReleaseKernel(dev->kernels[i][k]);
-        for (int i = 0; i < HOB_CL_FILE_COUNT; i++)
-            if (dev->programs[i][k])
-                dev->api->ReleaseProgram(dev->programs[i][k]);
-    }
+    for (uint32_t kind = 0; kind < HOB_KINDS; kind++)
+        for (int file = 0; file < HOB_CL_FILE_COUNT; file++)
+            hob_cl_programs_drop(dev, (hob_cl_file)file, kind);
 }

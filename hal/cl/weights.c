@@ -8,27 +8,33 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PIECE_BYTES = 16 << 20 };
+enum { PIECE_BYTES = 4 << 20 };
 
-/* The panels of one part, from GGUF rows, through a piece of host memory. */
+/* The panels of one part: one piece is packed while the one before it is on its way. */
 static int fill_part(hob_cl_device *dev, const hob_panels *m, const hob_cl_part *part,
-                     const uint8_t *rows, uint8_t *piece, uint32_t piece_panels)
+                     const uint8_t *rows)
 {
-    const size_t row_bytes = m->cols / m->type->block_len * m->type->block_bytes;
+    const size_t row_bytes = m->cols / m->type->block_len * m->type->block_bytes,
+                 fitting = PIECE_BYTES / m->panel_bytes;
+    const uint32_t each = fitting < 1 ? 1 : fitting < part->count ? (uint32_t)fitting : part->count;
+    int rc = 0;
 
-    for (uint32_t at = 0; at < part->count; at += piece_panels) {
+    for (uint32_t at = 0, i = 0; rc == 0 && at < part->count; at += each, i++) {
+        hob_cl_pinned *piece = &dev->pieces[i % 2];
         const uint32_t first = part->first + at, left = part->count - at,
-                       count = left < piece_panels ? left : piece_panels;
+                       count = left < each ? left : each;
+        const size_t bytes = count * m->panel_bytes;
         hob_panels view = *m; /* of these panels alone */
         view.rows = m->rows - first * HOB_PANEL_ROWS;
-        memset(piece, 0, count * m->panel_bytes);
-        hob_panels_pack(&view, rows + (size_t)first * HOB_PANEL_ROWS * row_bytes, 0, count, piece);
-        const int rc =
-            hob_cl_write(dev, part->mem, at * m->panel_bytes, count * m->panel_bytes, piece);
-        if (rc < 0)
+        if ((rc = hob_cl_pinned_wait(dev, piece)) < 0 ||
+            (rc = hob_cl_pinned_ensure(dev, piece, bytes)) < 0)
             return rc;
+        memset(piece->data, 0, bytes);
+        hob_panels_pack(&view, rows + (size_t)first * HOB_PANEL_ROWS * row_bytes, 0, count,
+                        piece->data);
+        rc = hob_cl_pinned_send(dev, piece, part->mem, at * m->panel_bytes, bytes);
     }
-    return 0;
+    return rc;
 }
 
 static int upload_matrix(hob_cl_device *dev, hob_weight *w, const uint8_t *rows)
@@ -36,14 +42,9 @@ static int upload_matrix(hob_cl_device *dev, hob_weight *w, const uint8_t *rows)
     const hob_panels *m = &w->panels;
     const size_t most = dev->allocation_max / m->panel_bytes;
     const uint32_t each = most < m->panels ? (uint32_t)most : m->panels;
-    uint32_t piece_panels = (uint32_t)(PIECE_BYTES / m->panel_bytes);
     int rc = 0;
 
     if (each == 0 || (m->panels + each - 1) / each > HOB_CL_PARTS_MAX)
-        return HOB_ENOMEM;
-    piece_panels = piece_panels < 1 ? 1 : piece_panels < m->panels ? piece_panels : m->panels;
-    uint8_t *piece = malloc(piece_panels * m->panel_bytes);
-    if (!piece)
         return HOB_ENOMEM;
     for (uint32_t first = 0; rc == 0 && first < m->panels; first += each) {
         hob_cl_part *part = &w->parts[w->part_count];
@@ -53,9 +54,8 @@ static int upload_matrix(hob_cl_device *dev, hob_weight *w, const uint8_t *rows)
         if (rc < 0)
             break;
         w->part_count++;
-        rc = fill_part(dev, m, part, rows, piece, piece_panels);
+        rc = fill_part(dev, m, part, rows);
     }
-    free(piece);
     return rc;
 }
 
@@ -83,7 +83,14 @@ int hob_cl_weight_upload(hob_device *base, hob_type type, uint32_t rows, uint32_
         return rc;
     if (!dev->tested[shape.kind]) { /* a type that is wrong here is not used */
         dev->tested[shape.kind] = true;
-        if ((rc = hob_golden_type(base, type, diag)) < 0)
+        rc = hob_golden_type(base, type, diag);
+        if (rc < 0 && dev->dot[shape.kind] && !base->failure.text[0]) {
+            dev->dot[shape.kind] = HOB_CL_DOT_NONE; /* perhaps its products of bytes are */
+            hob_cl_programs_drop(dev, HOB_CL_FILE_linear, shape.kind);
+            hob_cl_programs_drop(dev, HOB_CL_FILE_tile, shape.kind);
+            rc = hob_golden_type(base, type, diag);
+        }
+        if (rc < 0)
             return rc;
     }
     hob_weight *w = calloc(1, sizeof *w);

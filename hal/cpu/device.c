@@ -364,6 +364,7 @@ static int open_device(const hob_device_info *which, const hob_device_options *o
         probe(&dev->base.info, 1);
     dev->threads = options && options->threads ? options->threads : cores_available();
     dev->base.info.threads = dev->threads;
+    dev->base.rounds = true;
     rc = hob_pool_new(dev->threads, &dev->pool, diag);
     if (rc < 0)
         goto fail;

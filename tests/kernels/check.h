@@ -15,6 +15,8 @@
 typedef struct check {
     const char *op, *type;
     const hob_choice *device; /* the CPU, at the tier, or another one */
+    bool rounds;              /* as the opened device does */
+    bool brief;               /* fewer cases, for a device that is emulated */
     hob_cpu_tier tier;
     const hob_cpu_kernels *scalar, *kernels; /* kernels: of the tier */
     uint32_t state;                          /* of the generator */

@@ -40,6 +40,7 @@ static hob_device *open_at(check *c, uint32_t threads)
         fail(c, "open: %s", diag.text);
         return NULL;
     }
+    c->rounds = dev->rounds;
     if (is_cpu(c) && strcmp(dev->info.isa, hob_cpu_tier_name(c->tier)) != 0)
         fail(c, "opened at %s: the tier fails its self-test", dev->info.isa);
     return dev;
@@ -73,27 +74,37 @@ static void linear_type(check *c, hob_type type)
         embedded[COUNT * COLS];
     void *gguf = random_rows(c, type, ROWS, COLS, &bytes, &values);
     uint32_t tokens[COUNT], block = 0, logit_rows[] = {2, 3, 12};
-    const bool rounded = is_cpu(c) && hob_type_find(type)->block_len > 1;
     hob_device *dev = open_at(c, 2);
 
     if (!dev)
         return;
+    const bool rounded = dev->rounds && hob_type_find(type)->block_len > 1;
+    /* Another order of norm's sum can round an activation the other way. */
+    const double tolerance = rounded && !is_cpu(c) ? 3e-4 : 1e-5;
     fill_random(c, x, COUNT * COLS, 2.0f);
     fill_random(c, norm, COLS, 1.5f);
     fill_random(c, bias, ROWS, 1.5f);
+    const uint32_t count = c->brief ? 17 : COUNT, tried = c->brief ? 2 : TRIED;
     for (uint32_t i = 0; i < COUNT; i++)
         tokens[i] = i;
     hob_weight *table = table_of(dev, x, COUNT, COLS), *norm_w = table_of(dev, norm, 1, COLS),
                *bias_w = table_of(dev, bias, 1, ROWS);
     hob_weight *w = NULL;
     hob_tensor *in = tensor(c, dev, COUNT, COLS), *out = tensor(c, dev, COUNT, ROWS);
-    if (dev->ops->weight_upload(dev, type, ROWS, COLS, gguf, bytes, &w, NULL) < 0)
-        abort();
+    uint64_t before = 0;
+    for (int i = 0; i < 2; i++) { /* the first of a type may have made room for its own test */
+        dev->ops->weight_free(dev, w);
+        before = dev->resident_bytes;
+        if (dev->ops->weight_upload(dev, type, ROWS, COLS, gguf, bytes, &w, NULL) < 0)
+            abort();
+    }
+    if (dev->resident_bytes - before > bytes * 3 / 2) /* 83 rows fill 96; larger ones waste less */
+        fail(c, "%zu bytes take %llu", bytes, (unsigned long long)(dev->resident_bytes - before));
     if (dev->ops->weight_upload(dev, type, ROWS, COLS, gguf, bytes - 1, &norm_w, NULL) !=
         HOB_EINVAL)
         fail(c, "weight_upload takes too few bytes");
-    hob_span span = {.first_row = 0, .row_count = COUNT, .first_position = 0, .blocks = &block};
-    hob_batch batch = {COUNT, tokens, 1, &span, 3, logit_rows};
+    hob_span span = {.first_row = 0, .row_count = count, .first_position = 0, .blocks = &block};
+    hob_batch batch = {count, tokens, 1, &span, 3, logit_rows};
     hob_linear op = {.x = in,
                      .norm = norm_w,
                      .norm_eps = 1e-6f,
@@ -106,10 +117,10 @@ static void linear_type(check *c, hob_type type)
     if (dev->ops->linear(dev, &op) < 0)
         fail(c, "linear refuses");
     dev->ops->step_end(dev);
-    dev->ops->read_rows(dev, out, 0, COUNT, got);
+    dev->ops->read_rows(dev, out, 0, count, got);
 
-    for (uint32_t i = 0; i < COUNT && !c->failed;
-         i += i < TRIED ? 1 : 19) { /* against the GGUF rows; each row alone gives the same */
+    for (uint32_t i = 0; i < count && !c->failed;
+         i += i < tried ? 1 : 19) { /* against the GGUF rows; each row alone gives the same */
         float y[COLS];
         int8_t q[COLS];
         hob_cpu_scale s[COLS / 32];
@@ -122,7 +133,7 @@ static void linear_type(check *c, hob_type type)
                 sum += v * values[r * COLS + k];
                 size += fabs(v * values[r * COLS + k]);
             }
-            expect_near(c, "y", i * ROWS + r, got[i * ROWS + r], sum, 1e-5 * size);
+            expect_near(c, "y", i * ROWS + r, got[i * ROWS + r], sum, tolerance * size);
         }
         hob_span one = {0, 1, 0, &block};
         hob_batch single = {1, &tokens[i], 1, &one, 0, NULL};
@@ -134,7 +145,7 @@ static void linear_type(check *c, hob_type type)
         expect_same_row(c, "alone", i, alone, got + i * ROWS, ROWS, 1e-5);
     }
     static const uint32_t few[] = {2, 4, 8, 9, 64, 65};
-    for (size_t n = 0; n < sizeof few / sizeof *few && !c->failed; n++) {
+    for (size_t n = 0; n < sizeof few / sizeof *few && few[n] <= count && !c->failed; n++) {
         hob_span first = {0, few[n], 0, &block};
         hob_batch some = {few[n], tokens, 1, &first, 0, NULL};
         dev->ops->step_begin(dev, NULL, &some);
@@ -160,14 +171,10 @@ static void linear_type(check *c, hob_type type)
     dev->ops->step_begin(dev, NULL, &batch);
     dev->ops->embed(dev, w, 0.5f, rows_out);
     dev->ops->step_end(dev);
-    dev->ops->read_rows(dev, rows_out, 0, COUNT, embedded);
-    for (uint32_t i = 0; i < COUNT * COLS; i++)
+    dev->ops->read_rows(dev, rows_out, 0, count, embedded);
+    for (uint32_t i = 0; i < count * COLS; i++)
         expect_near(c, "embedding", i, embedded[i], values[i] * 0.5f,
                     is_cpu(c) ? 0 : 1e-6 * (1 + fabs((double)values[i])));
-    uint64_t file = bytes + 4ull * (COUNT * COLS + COLS + ROWS + COUNT * COLS * 2 + COUNT * ROWS);
-    if (dev->resident_bytes > file * 3 / 2) /* 83 rows fill 96; larger matrices waste less */
-        fail(c, "resident %llu bytes for %llu", (unsigned long long)dev->resident_bytes,
-             (unsigned long long)file);
     hob_weight *const weights[] = {w, table, norm_w, bias_w};
     hob_tensor *const tensors[] = {in, out, rows_out};
     for (size_t i = 0; i < sizeof weights / sizeof weights[0]; i++)
@@ -321,7 +328,7 @@ static void attention_type(check *c, hob_type kv_type)
     for (uint32_t window = 0; window <= WINDOW; window += WINDOW) {
         attend_run(c, kv_type, 1, LENGTH, false, window, qkv, whole);
         attend_reference(c, qkv, window, whole, kv_type == HOB_TYPE_F16 ? 4e-3 : 0.06);
-        for (size_t i = 0; i < sizeof ways / sizeof ways[0] && !c->failed; i++) {
+        for (size_t i = c->brief ? 5 : 0; i < sizeof ways / sizeof ways[0] && !c->failed; i++) {
             memset(cut, 0xff, (size_t)OUT * 4);
             attend_run(c, kv_type, ways[i].threads, ways[i].step, ways[i].company, window, qkv,
                        cut);
@@ -357,7 +364,7 @@ static void mix_multiply(check *c, hob_type type, const float *w, const float *x
 {
     int8_t q[MIX_WIDTH];
     hob_cpu_scale s[MIX_WIDTH / 32];
-    const bool quantized = is_cpu(c) && hob_type_find(type)->block_len > 1;
+    const bool quantized = c->rounds && hob_type_find(type)->block_len > 1;
 
     if (quantized)
         c->scalar->quantize(x, cols / 32, q, s);
@@ -444,7 +451,7 @@ static void experts_type(check *c, hob_type in, hob_type out)
                       .gated = t[2],
                       .up_out = t[3],
                       .down_out = t[4]};
-    for (uint32_t first = 0; first <= MIX_ROWS && !c->failed; first++) {
+    for (uint32_t first = 0; first <= (c->brief ? 2 : MIX_ROWS) && !c->failed; first++) {
         const uint32_t rows = first ? 1 : MIX_ROWS, *ids = first ? tokens + first - 1 : tokens;
         hob_span span = {0, rows, 0, &block};
         hob_batch batch = {rows, ids, 1, &span, 0, NULL};
@@ -456,7 +463,7 @@ static void experts_type(check *c, hob_type in, hob_type out)
         dev->ops->read_rows(dev, t[0], 0, rows, first ? alone : got);
         if (first)
             expect_same_row(c, "alone", first - 1, alone, got + (first - 1) * MIX_WIDTH, MIX_WIDTH,
-                            1e-5);
+                            c->rounds ? 5e-3 : 1e-5);
     }
     for (uint32_t i = 0; i < MIX_ROWS && !c->failed; i += 5) {
         float h[MIX_WIDTH];
@@ -514,10 +521,11 @@ static int by_logit(const void *a, const void *b)
 
 static void candidates(check *c)
 {
-    enum { VOCAB = 20011, ROWS = 3, EDITS = 300 };
-    static float w[VOCAB], row[VOCAB];
-    static uint32_t order[VOCAB];
-    static hob_logit_edit edits[EDITS];
+    enum { VOCAB_MAX = 20011, ROWS = 3, EDITS_MAX = 300 };
+    const uint32_t vocab = c->brief ? 1500 : VOCAB_MAX, edit_count = c->brief ? 20 : EDITS_MAX;
+    static float w[VOCAB_MAX], row[VOCAB_MAX];
+    static uint32_t order[VOCAB_MAX];
+    static hob_logit_edit edits[EDITS_MAX];
     static hob_candidates got[ROWS];
     static const float one[ROWS] = {1.0f, -0.5f, 2.0f};
     uint32_t tokens[ROWS] = {0, 1, 2}, block = 0;
@@ -525,13 +533,13 @@ static void candidates(check *c)
 
     if (!dev)
         return;
-    for (uint32_t i = 0; i < VOCAB; i++) /* many ties */
+    for (uint32_t i = 0; i < vocab; i++) /* many ties */
         w[i] = (float)random_below(c, 4001) / 100.0f - 20.0f;
-    for (uint32_t i = 0; i < EDITS; i++)
+    for (uint32_t i = 0; i < edit_count; i++)
         edits[i] = (hob_logit_edit){i * 61, i % 3 ? 1.3f : 1.0f,
                                     i % 5 ? random_float(c, 9.0f) : -INFINITY};
-    hob_weight *table = table_of(dev, one, ROWS, 1), *head = table_of(dev, w, VOCAB, 1);
-    hob_tensor *x = tensor(c, dev, ROWS, 1), *logits = tensor(c, dev, ROWS, VOCAB);
+    hob_weight *table = table_of(dev, one, ROWS, 1), *head = table_of(dev, w, vocab, 1);
+    hob_tensor *x = tensor(c, dev, ROWS, 1), *logits = tensor(c, dev, ROWS, vocab);
     hob_span span = {0, ROWS, 0, &block};
     hob_batch batch = {ROWS, tokens, 1, &span, ROWS, tokens};
     hob_linear op = {.x = x, .count = 1, .w = {head}, .y = {logits}, .logit_rows = true};
@@ -540,15 +548,16 @@ static void candidates(check *c)
     dev->ops->linear(dev, &op);
     dev->ops->step_end(dev);
     static const uint32_t ks[] = {1, 2, 40, 255, 256};
-    for (size_t n = 0; n < sizeof ks / sizeof ks[0] && !c->failed; n++) {
-        hob_candidates_in in[ROWS] = {
-            {0, ks[n], 1.0f, 0, NULL}, {1, ks[n], 0.7f, EDITS, edits}, {2, ks[n], 3.0f, 0, NULL}};
+    for (size_t n = c->brief ? 4 : 0; n < sizeof ks / sizeof ks[0] && !c->failed; n++) {
+        hob_candidates_in in[ROWS] = {{0, ks[n], 1.0f, 0, NULL},
+                                      {1, ks[n], 0.7f, edit_count, edits},
+                                      {2, ks[n], 3.0f, 0, NULL}};
         memset(got, 0xff, sizeof got);
         if (dev->ops->candidates(dev, logits, in, ROWS, got) < 0)
             fail(c, "candidates refuses");
         for (uint32_t r = 0; r < ROWS && !c->failed; r++) {
             double sum = 0, sum_raw = 0;
-            for (uint32_t i = 0; i < VOCAB; i++) {
+            for (uint32_t i = 0; i < vocab; i++) {
                 row[i] = w[i] * one[r];
                 sum_raw += exp(row[i]);
                 order[i] = i;
@@ -557,10 +566,10 @@ static void candidates(check *c)
                 float *l = &row[edits[i].token];
                 *l = (*l > 0 ? *l / edits[i].divide : *l * edits[i].divide) + edits[i].add;
             }
-            for (uint32_t i = 0; i < VOCAB; i++)
+            for (uint32_t i = 0; i < vocab; i++)
                 sum += exp((double)row[i] * in[r].inverse_temperature);
             sorting = row;
-            qsort(order, VOCAB, sizeof order[0], by_logit);
+            qsort(order, vocab, sizeof order[0], by_logit);
             if (got[r].count != ks[n])
                 fail(c, "row %u: %u candidates, asked for %u", r, got[r].count, ks[n]);
             for (uint32_t i = 0; i < ks[n] && !c->failed; i++)

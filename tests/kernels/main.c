@@ -118,7 +118,7 @@ typedef struct tally {
 
 /* device NULL: this machine has none of that name. */
 static void run_case(const check_case *one, const hob_choice *device, hob_cpu_tier tier,
-                     uint32_t seed, tally *t)
+                     uint32_t seed, bool brief, tally *t)
 {
     hob_cpu_kernels scalar, kernels;
 
@@ -140,6 +140,7 @@ static void run_case(const check_case *one, const hob_choice *device, hob_cpu_ti
     check c = {.op = one->op,
                .type = one->type,
                .device = device,
+               .brief = brief,
                .tier = tier,
                .scalar = &scalar,
                .kernels = &kernels};
@@ -174,7 +175,7 @@ int main(int argc, char **argv)
 {
     const check_case *groups[] = {kernel_cases, device_cases};
     const char *op = NULL, *device = "cpu";
-    bool list = false, bench = false;
+    bool list = false, bench = false, brief = false;
     uint32_t seed = 1;
     int only_tier = -1;
     tally t = {0, 0, 0};
@@ -185,6 +186,8 @@ int main(int argc, char **argv)
             list = true;
         } else if (strcmp(argv[i], "--bench") == 0) {
             bench = true;
+        } else if (strcmp(argv[i], "--brief") == 0) {
+            brief = true;
         } else if (strcmp(argv[i], "--seed") == 0 && value) {
             seed = (uint32_t)strtoul(argv[++i], NULL, 10);
         } else if (strcmp(argv[i], "--op") == 0 && value) {
@@ -194,9 +197,10 @@ int main(int argc, char **argv)
         } else if (strcmp(argv[i], "--isa") == 0 && value && (only_tier = tier_named(value)) >= 0) {
             i++;
         } else {
-            fprintf(stderr,
-                    "usage: kernels-check [--list] [--seed N] [--device cpu|opencl:N] [--isa "
-                    "scalar|avx2|avx512vnni] [--op NAME] [--bench]\n");
+            fprintf(
+                stderr,
+                "usage: kernels-check [--list] [--brief] [--seed N] [--device cpu|opencl:N] [--isa "
+                "scalar|avx2|avx512vnni] [--op NAME] [--bench]\n");
             return 2;
         }
     }
@@ -218,7 +222,7 @@ int main(int argc, char **argv)
             }
             for (int tier = 0; tier < (cpu ? HOB_CPU_TIERS : 1); tier++)
                 if (only_tier < 0 || tier == only_tier)
-                    run_case(one, there ? &choice : NULL, (hob_cpu_tier)tier, seed, &t);
+                    run_case(one, there ? &choice : NULL, (hob_cpu_tier)tier, seed, brief, &t);
         }
     if (list)
         return 0;

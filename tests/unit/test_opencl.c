@@ -16,6 +16,7 @@
 #include "hal/select.h"
 
 static char folder[64];
+static hob_choice device; /* looked for once, before a driver is loaded into this process */
 
 static int make_folder(void **state)
 {
@@ -77,15 +78,17 @@ static void test_names(void **state)
     hob_choice c;
     hob_diag diag;
     (void)state;
-    assert_int_equal(hob_hal_choose("cpu", &c, &diag), 0);
+    assert_int_equal(hob_hal_choose("cpu", NULL, &c, &diag), 0);
     assert_string_equal(c.info.name, "cpu");
-    assert_int_equal(hob_hal_choose(NULL, &c, &diag), 0);
-    assert_int_equal(hob_hal_choose("gpu", &c, &diag), HOB_ENOENT);
+    assert_int_equal(hob_hal_choose(NULL, NULL, &c, &diag), 0);
+    assert_int_equal(hob_hal_choose("gpu", NULL, &c, &diag), HOB_ENOENT);
     assert_non_null(strstr(diag.text, "got \"gpu\", allowed are auto, cpu and opencl:<n>"));
-    assert_int_equal(hob_hal_choose("opencl:99", &c, &diag), HOB_ENOENT);
+    assert_int_equal(hob_hal_choose("opencl:99", NULL, &c, &diag), HOB_ENOENT);
     assert_non_null(strstr(diag.text, "opencl:99"));
     assert_false(hob_hal_tries_drivers("cpu"));
     assert_true(hob_hal_tries_drivers("opencl:0"));
+    if (hob_hal_choose("opencl:0", NULL, &device, &diag) < 0)
+        device.usable = false;
 }
 
 static void test_cache_files(void **state)
@@ -124,23 +127,51 @@ static void open_and_test(const hob_choice *c)
     hob_device_close(dev);
 }
 
+static void skip_without_device(void)
+{
+    if (!device.usable || (getenv("HOB_SANITIZED") && *getenv("HOB_SANITIZED")))
+        skip();
+}
+
 static void test_programs_are_kept(void **state)
 {
-    hob_choice c;
-    hob_diag diag;
     (void)state;
-    if (getenv("HOB_SANITIZED") && *getenv("HOB_SANITIZED"))
-        skip();
-    if (hob_hal_choose("opencl:0", &c, &diag) < 0)
-        skip();
-    open_and_test(&c);
+    skip_without_device();
+    open_and_test(&device);
     const int made = visit(NULL);
     assert_true(made >= 6);
-    open_and_test(&c);
+    open_and_test(&device);
     assert_int_equal(visit(NULL), made);
     visit(damage_one);
-    open_and_test(&c);
+    open_and_test(&device);
     assert_int_equal(visit(expect_whole), made); /* they were made anew */
+}
+
+/* Measured once, then read back: on the processor only when a test asks for it. */
+static void test_tuning_is_kept(void **state)
+{
+    hob_diag diag;
+    hob_device *dev = NULL;
+    char first[sizeof dev->info.isa] = "";
+    (void)state;
+    skip_without_device();
+    visit(remove_one);
+    setenv("HOB_CL_TUNING", "measure", 1);
+    for (int i = 0; i < 2; i++) {
+        const int before = visit(NULL);
+        assert_int_equal(
+            hob_hal_open_chosen(&device, &(hob_device_options){.cache = folder}, &dev, &diag), 0);
+        if (i == 0) {
+            assert_true(visit(NULL) > before);
+            strcpy(first, dev->info.isa);
+        } else {
+            assert_int_equal(visit(NULL), before);
+            assert_string_equal(dev->info.isa, first);
+        }
+        assert_int_equal(hob_golden_type(dev, HOB_TYPE_Q6_K, &diag), 0);
+        hob_device_close(dev);
+    }
+    unsetenv("HOB_CL_TUNING");
 }
 
 int main(void)
@@ -149,6 +180,7 @@ int main(void)
         cmocka_unit_test(test_names), /* before any driver is loaded into this process */
         cmocka_unit_test(test_cache_files),
         cmocka_unit_test(test_programs_are_kept),
+        cmocka_unit_test(test_tuning_is_kept),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
