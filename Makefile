@@ -28,7 +28,8 @@ MACHINE := $(shell $(CC) -dumpmachine)
 SKIP := $(if $(filter x86_64%,$(MACHINE)),,%_avx2.c %_avx512vnni.c) $(if $(filter aarch64%,$(MACHINE)),,%_neon.c)
 $(BUILD)/hal/cpu/%_avx2.o: ISA_FLAGS = -mavx2 -mfma -mf16c
 $(BUILD)/hal/cpu/%_avx512vnni.o: ISA_FLAGS = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c
-$(BUILD)/hal/cpu/%_neon.o: ISA_FLAGS = -march=armv8.2-a+dotprod
+# gcc's scheduling before register allocation loads early until tiles that fill the registers spill.
+$(BUILD)/hal/cpu/%_neon.o: ISA_FLAGS = -march=armv8.2-a+dotprod $(if $(findstring clang,$(CC)),,-fno-schedule-insns)
 
 # For a processor under an EMULATOR only kernels-check is built, of what needs no library of that processor.
 LIB_SRC := $(filter-out $(SKIP),$(wildcard hal/*.c hal/cpu/*.c $(if $(EMULATOR),,hal/cl/*.c models/*.c daemon/engine/*.c daemon/conf/*.c)))
