@@ -26,15 +26,17 @@ LIBS = $(BUILD)/libhob.a $(DEPS_LIBS) $(PKG_LIBS) -lm -pthread
 # A unit named *_<isa>.c gets that ISA's flags, and is left out where the processor family is another.
 MACHINE := $(shell $(CC) -dumpmachine)
 SKIP := $(if $(filter x86_64%,$(MACHINE)),,%_avx2.c %_avx512vnni.c) $(if $(filter aarch64%,$(MACHINE)),,%_neon.c)
-$(BUILD)/hal/cpu/%_avx2.o: ISA = -mavx2 -mfma -mf16c
-$(BUILD)/hal/cpu/%_avx512vnni.o: ISA = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c
-$(BUILD)/hal/cpu/%_neon.o: ISA = -march=armv8.2-a+dotprod+fp16
+$(BUILD)/hal/cpu/%_avx2.o: ISA_FLAGS = -mavx2 -mfma -mf16c
+$(BUILD)/hal/cpu/%_avx512vnni.o: ISA_FLAGS = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c
+# gcc's scheduling before register allocation loads early until tiles that fill the registers spill.
+$(BUILD)/hal/cpu/%_neon.o: ISA_FLAGS = -march=armv8.2-a+dotprod $(if $(findstring clang,$(CC)),,-fno-schedule-insns)
 
-LIB_SRC := $(filter-out $(SKIP),$(wildcard hal/*.c hal/cpu/*.c hal/cl/*.c models/*.c daemon/engine/*.c daemon/conf/*.c))
+# For a processor under an EMULATOR only kernels-check is built, of what needs no library of that processor.
+LIB_SRC := $(filter-out $(SKIP),$(wildcard hal/*.c hal/cpu/*.c $(if $(EMULATOR),,hal/cl/*.c models/*.c daemon/engine/*.c daemon/conf/*.c)))
 HOBD_SRC := $(wildcard daemon/main.c daemon/gateway/*.c)
 HOBCTL_SRC := $(wildcard daemon/ctl/*.c)
 UNIT_SRC := $(wildcard tests/unit/test_*.c)
-KERNEL_SRC := $(wildcard tests/kernels/*.c)
+KERNEL_SRC := $(wildcard tests/kernels/*.c $(if $(EMULATOR),tests/kernels/emulated/*.c))
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 MUTATE_SRC := $(wildcard tests/fuzz/*_mutate.c)
 ALL_SRC := $(LIB_SRC) $(HOBD_SRC) $(HOBCTL_SRC) $(UNIT_SRC) $(KERNEL_SRC) $(FUZZ_SRC) $(MUTATE_SRC) tests/fuzz/replay.c
@@ -55,7 +57,7 @@ help: ## lists the targets
 
 # What the machine provides: packages, the private libraries, their flags. Checked at every build that compiles, which
 # costs a tenth of a second; the file changes, and with it everything is rebuilt, only when the answer does.
-ifneq ($(filter-out help clean format format-check setup,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out help clean format format-check setup $(if $(ISA)$(EMULATOR),kernels-check),$(or $(MAKECMDGOALS),all)),)
 include $(BUILD)/config.mk
 endif
 $(BUILD)/config.mk: FORCE
@@ -75,7 +77,7 @@ $(BUILD)/flags: FORCE
 $(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	@echo "  CC $<"
-	$(Q)$(CC) $(CFLAGS_ALL) $(ISA) -MMD -MP -c $< -o $@
+	$(Q)$(CC) $(CFLAGS_ALL) $(ISA_FLAGS) -MMD -MP -c $< -o $@
 
 # The kernels' sources are part of the program.
 $(BUILD)/hal/cl/program.o: $(wildcard kernels_cl/*)
@@ -139,9 +141,14 @@ tests-built: $(UNIT) $(KERNELS) $(REPLAY)
 test: tests-ready ## builds and runs all tests
 	@$(TEST_ENV) tests/run tree unit fuzz kernels api
 check: tests-ready ## test, then the slow ones
-	@$(TEST_ENV) tests/run tree unit fuzz kernels api opencl slow
-kernels-check: $(KERNELS) ## every kernel against its reference (DEVICE=opencl: those of the first OpenCL device)
-	@$(KERNELS) $(if $(filter opencl,$(DEVICE)),--device opencl:0) $(ARGS)
+	@$(TEST_ENV) tests/run tree unit fuzz kernels api opencl neon slow
+kernels-check: $(if $(ISA),emulated,native)-kernels-check ## every kernel against its reference (DEVICE=opencl: those of the first OpenCL device; ISA=neon: those of aarch64 under qemu)
+native-kernels-check: $(KERNELS)
+	@$(EMULATOR) $(KERNELS) $(if $(filter opencl,$(DEVICE)),--device opencl:0) $(ARGS)
+emulated-kernels-check:
+	@[ '$(ISA)' = neon ] || { echo 'make kernels-check: ISA=$(ISA): allowed neon' >&2; exit 2; }
+	@packaging/setup/packages neon
+	@$(MAKE) $(PARALLEL) --no-print-directory ISA= CC=aarch64-linux-gnu-gcc BUILD=build/neon EMULATOR='qemu-aarch64 -L /usr/aarch64-linux-gnu' kernels-check
 # oclgrind is an OpenCL device that watches every access: it takes the place of the machine's drivers.
 cl-check: $(KERNELS) ## the OpenCL kernels under oclgrind: data races, bounds (an hour)
 	@packaging/setup/packages opencl
@@ -187,4 +194,4 @@ clean: ## removes what was built here (not ./var, not the cache)
 ifneq ($(wildcard $(BUILD)),)
 -include $(ALL_SRC:%.c=$(BUILD)/%.d)
 endif
-.PHONY: all help setup run test tests-ready tests-built check kernels-check cl-check bench asan ubsan tsan fuzz fuzz-run fuzz-gguf fuzz-gguf-run tidy format format-check install clean FORCE
+.PHONY: all help setup run test tests-ready tests-built check kernels-check native-kernels-check emulated-kernels-check cl-check bench asan ubsan tsan fuzz fuzz-run fuzz-gguf fuzz-gguf-run tidy format format-check install clean FORCE

@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = ["hal", "models", "daemon"]
 COMPILER = shlex.split(os.environ.get("HOB_CC", "gcc -std=gnu11 -Wall -Wextra -I. -D_GNU_SOURCE"))
-ISA_FLAGS = {"_avx2": ["-mavx2", "-mfma", "-mf16c"], "_neon": [],
+ISA_FLAGS = {"_avx2": ["-mavx2", "-mfma", "-mf16c"], "_neon": ["-march=armv8.2-a+dotprod"],
              "_avx512vnni": ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mavx2", "-mfma", "-mf16c"]}
 failed = False
 

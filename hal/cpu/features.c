@@ -1,17 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What this processor can run. An ISA counts only when CPUID has its bits and XGETBV says that the operating system
- * saves its registers. HOB_CPU=scalar|avx2|avx512vnni in the environment masks to a lower tier. */
+ * What this processor can run. On x86-64 an ISA counts only when CPUID has its bits and XGETBV says that the operating
+ * system saves its registers; on aarch64 the kernel says both in AT_HWCAP. HOB_CPU=scalar|neon|avx2|avx512vnni in the
+ * environment masks to a lower tier; one of another family stands for the best tier below it in that order. */
 #include "hal/cpu/kernels.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const tier_names[HOB_CPU_TIERS] = {"scalar", "avx2", "avx512vnni"};
+static const char *const tier_names[HOB_CPU_TIERS] = {"scalar", "neon", "avx2", "avx512vnni"};
 
 #if defined __x86_64__
 #include <cpuid.h>
+
+/* What each tier adds; NULL where it is of another family. */
+static void (*const fills[HOB_CPU_TIERS])(hob_cpu_kernels *k) = {
+    [HOB_CPU_SCALAR] = hob_cpu_fill_scalar,
+    [HOB_CPU_AVX2] = hob_cpu_fill_avx2,
+    [HOB_CPU_AVX512VNNI] = hob_cpu_fill_avx512vnni,
+};
 
 static uint64_t enabled_state(void)
 {
@@ -55,7 +63,33 @@ void hob_cpu_describe(char *text, size_t size)
     }
     snprintf(text, size, "%s", name + strspn(name, " "));
 }
+#elif defined __aarch64__
+#include <sys/auxv.h>
+
+static void (*const fills[HOB_CPU_TIERS])(hob_cpu_kernels *k) = {
+    [HOB_CPU_SCALAR] = hob_cpu_fill_scalar,
+    [HOB_CPU_NEON] = hob_cpu_fill_neon,
+};
+
+bool hob_cpu_has_tier(hob_cpu_tier tier)
+{
+    return tier == HOB_CPU_SCALAR ||
+           (tier == HOB_CPU_NEON && (getauxval(AT_HWCAP) & HWCAP_ASIMDDP));
+}
+
+void hob_cpu_describe(char *text, size_t size)
+{
+    uint64_t id = 0;
+
+    if (getauxval(AT_HWCAP) & HWCAP_CPUID) /* then the kernel emulates the read */
+        __asm__("mrs %0, midr_el1" : "=r"(id));
+    snprintf(text, size, "aarch64 processor, MIDR 0x%08x", (unsigned)id);
+}
 #else
+static void (*const fills[HOB_CPU_TIERS])(hob_cpu_kernels *k) = {
+    [HOB_CPU_SCALAR] = hob_cpu_fill_scalar,
+};
+
 bool hob_cpu_has_tier(hob_cpu_tier tier)
 {
     return tier == HOB_CPU_SCALAR;
@@ -64,16 +98,6 @@ bool hob_cpu_has_tier(hob_cpu_tier tier)
 void hob_cpu_describe(char *text, size_t size)
 {
     snprintf(text, size, "processor without a tuned tier");
-}
-
-void hob_cpu_fill_avx2(hob_cpu_kernels *k)
-{
-    (void)k;
-}
-
-void hob_cpu_fill_avx512vnni(hob_cpu_kernels *k)
-{
-    (void)k;
 }
 #endif
 
@@ -92,7 +116,7 @@ int hob_cpu_best_tier(hob_cpu_tier *ret, hob_diag *diag)
             ;
         if (most < 0)
             return hob_fail(diag, HOB_EINVAL,
-                            "HOB_CPU: got \"%.40s\", allowed scalar, avx2, avx512vnni", word);
+                            "HOB_CPU: got \"%.40s\", allowed scalar, neon, avx2, avx512vnni", word);
     }
     while (most > 0 && !hob_cpu_has_tier((hob_cpu_tier)most))
         most--;
@@ -100,11 +124,14 @@ int hob_cpu_best_tier(hob_cpu_tier *ret, hob_diag *diag)
     return 0;
 }
 
+bool hob_cpu_builds_tier(hob_cpu_tier tier)
+{
+    return fills[tier] != NULL;
+}
+
 void hob_cpu_kernels_fill(hob_cpu_tier tier, hob_cpu_kernels *ret)
 {
-    hob_cpu_fill_scalar(ret);
-    if (tier >= HOB_CPU_AVX2)
-        hob_cpu_fill_avx2(ret);
-    if (tier >= HOB_CPU_AVX512VNNI)
-        hob_cpu_fill_avx512vnni(ret);
+    for (int t = HOB_CPU_SCALAR; t <= (int)tier; t++)
+        if (fills[t])
+            fills[t](ret);
 }

@@ -23,6 +23,7 @@
 
 typedef enum hob_cpu_tier {
     HOB_CPU_SCALAR,
+    HOB_CPU_NEON,
     HOB_CPU_AVX2,
     HOB_CPU_AVX512VNNI,
     HOB_CPU_TIERS
@@ -104,11 +105,13 @@ static inline size_t hob_cpu_scratch_bytes(uint32_t cols)
 HOB_MUST_CHECK int hob_cpu_best_tier(hob_cpu_tier *ret, hob_diag *diag);
 const char *hob_cpu_tier_name(hob_cpu_tier tier);
 bool hob_cpu_has_tier(hob_cpu_tier tier);
+bool hob_cpu_builds_tier(hob_cpu_tier tier);    /* it belongs to this family of processors */
 void hob_cpu_describe(char *text, size_t size); /* the processor's own name */
 
 /* The table of a tier that this machine has. */
 void hob_cpu_kernels_fill(hob_cpu_tier tier, hob_cpu_kernels *ret);
 void hob_cpu_fill_scalar(hob_cpu_kernels *k);
+void hob_cpu_fill_neon(hob_cpu_kernels *k);
 void hob_cpu_fill_avx2(hob_cpu_kernels *k);
 void hob_cpu_fill_avx512vnni(hob_cpu_kernels *k);
 

@@ -4,7 +4,7 @@
 #ifndef HOB_HAL_CPU_LINEAR_AVX2_H
 #define HOB_HAL_CPU_LINEAR_AVX2_H
 
-#include "hal/cpu/kernels.h"
+#include "hal/cpu/traits.h"
 
 #include <immintrin.h>
 #include <string.h>
@@ -12,32 +12,6 @@
 static inline __m256 load_half8(const uint16_t *p)
 {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
-}
-
-#define INLINE static inline __attribute__((always_inline))
-
-/* What the kernels of quantized types need of hal/types.c's table as constants. */
-typedef struct traits {
-    uint32_t low_bits, high_bits, offset, group;
-    bool minimum, table;
-} traits;
-
-INLINE traits traits_of(hob_kind kind)
-{
-    switch (kind) {
-    case HOB_KIND_Q4_0: return (traits){4, 0, 8, 0, false, false};
-    case HOB_KIND_Q4_1: return (traits){4, 0, 0, 0, true, false};
-    case HOB_KIND_Q5_0: return (traits){4, 1, 16, 0, false, false};
-    case HOB_KIND_Q5_1: return (traits){4, 1, 0, 0, true, false};
-    case HOB_KIND_Q2_K: return (traits){2, 0, 0, 16, true, false};
-    case HOB_KIND_Q3_K: return (traits){2, 1, 4, 16, false, false};
-    case HOB_KIND_Q4_K: return (traits){4, 0, 0, 32, true, false};
-    case HOB_KIND_Q5_K: return (traits){4, 1, 0, 32, true, false};
-    case HOB_KIND_Q6_K: return (traits){4, 2, 32, 16, false, false};
-    case HOB_KIND_IQ4_NL: return (traits){4, 0, 0, 0, false, true};
-    case HOB_KIND_IQ4_XS: return (traits){4, 0, 0, 32, false, true};
-    default: return (traits){8, 0, 0, 0, false, false};
-    }
 }
 
 /* Floats in a record of a block's unpacked scales: d[16], m[16]; with group 16 also, in lanes of 32 bits, sub[2][16] and

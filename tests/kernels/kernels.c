@@ -174,8 +174,9 @@ static void check_rms_norm(check *c)
 {
     float x[640], w[640];
 
-    for (int i = 0; i < TAILS + 2; i++) {
-        uint32_t n = i < TAILS ? tails[i] : i == TAILS ? 576 : 601;
+    /* often: a sum added in another order mostly rounds to the same scale */
+    for (int i = 0; i < TAILS + 60; i++) {
+        uint32_t n = i < TAILS ? tails[i] : i & 1 ? 576 : 601;
         fill_random(c, x, n, 5.0f);
         fill_random(c, w, n, 2.0f);
         double sum = 0;

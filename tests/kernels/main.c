@@ -200,7 +200,7 @@ int main(int argc, char **argv)
             fprintf(
                 stderr,
                 "usage: kernels-check [--list] [--brief] [--seed N] [--device cpu|opencl:N] [--isa "
-                "scalar|avx2|avx512vnni] [--op NAME] [--bench]\n");
+                "scalar|neon|avx2|avx512vnni] [--op NAME] [--bench]\n");
             return 2;
         }
     }
@@ -220,12 +220,17 @@ int main(int argc, char **argv)
                 printf("%-14s %s\n", one->op, one->type);
                 continue;
             }
+            /* tiers of another family of processors are no gap here, unless one is asked for */
             for (int tier = 0; tier < (cpu ? HOB_CPU_TIERS : 1); tier++)
-                if (only_tier < 0 || tier == only_tier)
+                if (only_tier < 0 ? hob_cpu_builds_tier((hob_cpu_tier)tier) : tier == only_tier)
                     run_case(one, there ? &choice : NULL, (hob_cpu_tier)tier, seed, brief, &t);
         }
     if (list)
         return 0;
+    for (int tier = 0; cpu && tier < HOB_CPU_TIERS; tier++)
+        if ((only_tier < 0 || tier == only_tier) && hob_cpu_has_tier((hob_cpu_tier)tier))
+            printf("tier %s ran on: %s\n", hob_cpu_tier_name((hob_cpu_tier)tier),
+                   choice.info.description);
     printf("%d passed, %d failed, %d skipped\n", t.passed, t.failed, t.skipped);
     return t.failed || t.passed + t.skipped == 0;
 }
