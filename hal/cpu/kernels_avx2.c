@@ -312,16 +312,16 @@ static inline __attribute__((always_inline)) void values_of(const float *s, cons
             acc[i][j] =
                 _mm256_mul_ps(_mm256_loadu_ps(o + i * width + 8 * j), _mm256_set1_ps(scale[i]));
     for (uint32_t p = lo; p < hi; p++) {
-        __m256 row[4];
-#pragma GCC unroll 4
-        for (uint32_t j = 0; j < vectors; j++)
-            row[j] = _mm256_loadu_ps(v + p * width + 8 * j);
+        __m256 weight[3]; /* with a row's vector and the sums: 16 registers */
 #pragma GCC unroll 3
-        for (uint32_t i = 0; i < n; i++) {
-            __m256 weight = _mm256_broadcast_ss(s + i * 32 + p);
+        for (uint32_t i = 0; i < n; i++)
+            weight[i] = _mm256_broadcast_ss(s + i * 32 + p);
 #pragma GCC unroll 4
-            for (uint32_t j = 0; j < vectors; j++)
-                acc[i][j] = _mm256_fmadd_ps(weight, row[j], acc[i][j]);
+        for (uint32_t j = 0; j < vectors; j++) {
+            __m256 row = _mm256_loadu_ps(v + p * width + 8 * j);
+#pragma GCC unroll 3
+            for (uint32_t i = 0; i < n; i++)
+                acc[i][j] = _mm256_fmadd_ps(weight[i], row, acc[i][j]);
         }
     }
 #pragma GCC unroll 3

@@ -141,11 +141,12 @@ static const int16_t ones16[16]
     __attribute__((aligned(32))) = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
 
 /* tile: [6][16] sums, then the same once more for parts of them */
-typedef void (*tile_fn)(tile_at at, float *tile);
+typedef void (*tile_fn)(const tile_at *from, float *tile);
 
 #define TILE(name, n, BLOCK, block_bytes, record_bytes)                                            \
-    static void name##_##n(tile_at at, float *tile)                                                \
+    static void name##_##n(const tile_at *from, float *tile)                                       \
     {                                                                                              \
+        tile_at at = *from;                                                                        \
         __asm__ volatile(                                                                          \
             "1:\n" BLOCK "add %[size], %[q]\n add %[record], %[w]\n"                               \
             "add $32, %[x0]\n add $32, %[x3]\n add %[each], %[s0]\n add %[each], %[s3]\n"          \
@@ -338,7 +339,7 @@ INLINE void linear_tiles(hob_kind kind, const hob_panels *w, const hob_cpu_input
             at.s0 = x->scales + column * x->scale_stride;
             at.s3 = at.s0 + 3 * x->scale_stride;
             memset(tile, 0, n * 16 * sizeof *tile);
-            tiles[kind][n - 1](at, tile);
+            tiles[kind][n - 1](&at, tile);
             hob_store_tile(w, out, panel, column, n, tile);
         }
     }
