@@ -338,6 +338,9 @@ INLINE void linear_tiles(hob_kind kind, const hob_panels *w, const hob_cpu_input
             at.x3 = at.x0 + 3 * x->q_stride;
             at.s0 = x->scales + column * x->scale_stride;
             at.s3 = at.s0 + 3 * x->scale_stride;
+            for (uint32_t c = 0; c < n; c++) /* written last; in the cache by then */
+                __builtin_prefetch(
+                    out->y + (column + c) * out->stride + (size_t)panel * HOB_PANEL_ROWS, 1);
             memset(tile, 0, n * 16 * sizeof *tile);
             tiles[kind][n - 1](&at, tile);
             hob_store_tile(w, out, panel, column, n, tile);
