@@ -359,25 +359,27 @@ INLINE int steps_in_16_bits(traits t)
     return bits == 4 ? 8 : 4;
 }
 
-/* One column: codes are unpacked on their way into the multiplier. kind is a constant at each call. */
+/* One column: codes are unpacked on their way into the multiplier. A panel's planes are several short streams, too short
+ * for the processor to see them coming: each block fetches its share of the next panel. kind is a constant at each call. */
 INLINE void linear_single(hob_kind kind, const hob_panels *w, const hob_cpu_input *x,
                           const hob_cpu_output *out, uint32_t first_panel, uint32_t panel_count)
 {
     const traits t = traits_of(kind);
     const int run = steps_in_16_bits(t);
     const __m256i ones = _mm256_set1_epi16(1);
-    const size_t low_bytes = 64 * (size_t)t.low_bits, high_bytes = 64 * (size_t)t.high_bits;
+    const size_t low_bytes = 64 * (size_t)t.low_bits, high_bytes = 64 * (size_t)t.high_bits,
+                 block_bytes = w->panel_bytes / w->blocks;
 
     for (uint32_t panel = first_panel; panel < first_panel + panel_count; panel++) {
         const uint8_t *data = w->data + panel * w->panel_bytes, *low = data,
                       *high = data + w->high_at;
         __m256 acc[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
+        size_t ahead = 0;
         for (uint32_t b = 0; b < w->blocks; b++, low += low_bytes, high += high_bytes) {
             const int8_t *q = x->q + b * 32;
             const hob_cpu_scale *s_x = x->scales + b;
-#pragma GCC unroll 8
-            for (size_t ahead = 0; ahead < low_bytes; ahead += 64)
-                _mm_prefetch((const char *)low + 1536 + ahead, _MM_HINT_T0);
+            for (; ahead < (b + 1) * block_bytes; ahead += 64)
+                _mm_prefetch((const char *)data + w->panel_bytes + ahead, _MM_HINT_T0);
 #pragma GCC unroll 2
             for (int h = 0; h < 2; h++) {
                 const scales8 s = scales_at(t, w, data, b, h);
