@@ -501,10 +501,9 @@ static void linear_float(const hob_panels *w, const hob_cpu_input *x, const hob_
     }
 }
 
-void hob_cpu_fill_linear_avx2(hob_cpu_kernels *k)
-{
-#define FILL(name, kind) k->linear[HOB_KIND_##kind] = linear_##name;
-    HOB_QUANTIZED_TYPES(FILL)
-#undef FILL
-    k->linear[HOB_KIND_F16] = k->linear[HOB_KIND_BF16] = k->linear[HOB_KIND_F32] = linear_float;
-}
+#define ROW(name, kind) [HOB_KIND_##kind] = linear_##name,
+const hob_cpu_linear_fn hob_cpu_linear_avx2[HOB_KINDS] = {
+    HOB_QUANTIZED_TYPES(ROW)[HOB_KIND_F16] = linear_float,
+    [HOB_KIND_BF16] = linear_float,
+    [HOB_KIND_F32] = linear_float,
+};
