@@ -2,7 +2,8 @@
  *
  * hobctl bench: prefill and decode speed by llama-bench's protocol, on the batcher that serves.
  * Prefill: a prompt of random ids into an empty context, logits of its last token only. Decode: one
- * random id into an empty context, then one token a step, N steps in all. One sequence, f16 KV, no
+ * random id into an empty context, then one token a step, N steps in all; with --sequences as many
+ * of these side by side, with --context after a prompt of that length that is not timed. f16 KV, no
  * speculation; a warm-up of each, then the repeats; speeds are the mean over repeats, as
  * llama-bench's avg_ts. What llama-bench does not do and this does: the token of every step is
  * sampled (the likeliest) and turned into text, because the server does so as well. */
@@ -15,6 +16,8 @@
 #include "daemon/ctl/offline.h"
 #include "daemon/ctl/options.h"
 #include "daemon/engine/batcher.h"
+
+enum { SEQUENCES_MOST = 256 };
 
 typedef struct counter {
     uint32_t tokens;
@@ -42,48 +45,72 @@ static uint32_t random_id(uint64_t *state, uint32_t vocab)
     return (uint32_t)((*state * 0x2545F4914F6CDD1Dull >> 32) % vocab);
 }
 
-/* Time of one request of prompt_tokens and answer_tokens, from submission to its last token. */
-static int run_once(hob_batcher *batcher, uint32_t vocab, uint32_t *prompt, uint32_t prompt_tokens,
-                    uint32_t answer_tokens, uint64_t *random, uint64_t *ret_us, hob_diag *diag)
+/* Requests that run side by side. after_prompt: only what follows their first tokens is timed. */
+typedef struct load {
+    uint32_t sequences, prompt_tokens, answer_tokens;
+    bool after_prompt;
+} load;
+
+static int run_steps(hob_batcher *batcher, counter *c, hob_diag *diag)
+{
+    while (hob_batcher_has_work(batcher)) {
+        int r = hob_batcher_step(batcher, count_token, c);
+        if (r < 0)
+            return hob_fail(diag, r, "the device failed in a step (%s)", hob_error_name(r));
+    }
+    return 0;
+}
+
+/* Time from submission, or from the first tokens, to the last token. */
+static int run_once(hob_batcher *batcher, uint32_t vocab, uint32_t *prompt, const load *l,
+                    uint64_t *random, uint64_t *ret_us, hob_diag *diag)
 {
     hob_sampling sampling;
     hob_sampling_default(&sampling);
     sampling.temperature = 0;
     sampling.ignore_eos = true;
-    for (uint32_t i = 0; i < prompt_tokens; i++)
-        prompt[i] = random_id(random, vocab);
-    hob_request request = {.id = 1,
-                           .tokens = prompt,
-                           .token_count = prompt_tokens,
-                           .max_tokens = answer_tokens,
-                           .credit = answer_tokens,
-                           .sampling = &sampling};
     counter c = {0};
     uint64_t start = hob_now_us();
-    int r = hob_batcher_submit(batcher, &request, diag);
+    int r = 0;
+    for (uint32_t id = 1; id <= l->sequences; id++) {
+        for (uint32_t i = 0; i < l->prompt_tokens; i++)
+            prompt[i] = random_id(random, vocab);
+        hob_request request = {.id = id,
+                               .tokens = prompt,
+                               .token_count = l->prompt_tokens,
+                               .max_tokens = l->answer_tokens,
+                               .credit = l->after_prompt ? 1 : l->answer_tokens,
+                               .sampling = &sampling};
+        r = hob_batcher_submit(batcher, &request, diag);
+        if (r < 0)
+            return r;
+    }
+    if (l->after_prompt) {
+        r = run_steps(batcher, &c, diag);
+        if (r < 0)
+            return r;
+        for (uint32_t id = 1; id <= l->sequences; id++)
+            hob_batcher_credit(batcher, id, l->answer_tokens - 1);
+        start = hob_now_us();
+    }
+    r = run_steps(batcher, &c, diag);
     if (r < 0)
         return r;
-    while (hob_batcher_has_work(batcher)) {
-        r = hob_batcher_step(batcher, count_token, &c);
-        if (r < 0)
-            return hob_fail(diag, r, "the device failed in a step (%s)", hob_error_name(r));
-    }
-    if (c.finish != HOB_FINISH_LENGTH || c.tokens != answer_tokens)
+    *ret_us = hob_now_us() - start;
+    if (c.finish != HOB_FINISH_LENGTH || c.tokens != l->sequences * l->answer_tokens)
         return hob_fail(diag, HOB_EDEVICE,
                         "got %" PRIu32 " of %" PRIu32 " tokens: the figures would be wrong",
-                        c.tokens, answer_tokens);
-    *ret_us = hob_now_us() - start;
+                        c.tokens, l->sequences * l->answer_tokens);
     return 0;
 }
 
-static int run_test(hob_batcher *batcher, uint32_t vocab, uint32_t *prompt, uint32_t prompt_tokens,
-                    uint32_t answer_tokens, uint32_t counted, uint32_t repeats, uint64_t *random,
-                    rate *ret, hob_diag *diag)
+static int run_test(hob_batcher *batcher, uint32_t vocab, uint32_t *prompt, const load *l,
+                    uint32_t counted, uint32_t repeats, uint64_t *random, rate *ret, hob_diag *diag)
 {
     double sum = 0, squares = 0;
     for (uint32_t i = 0; i <= repeats; i++) {
         uint64_t us = 0;
-        int r = run_once(batcher, vocab, prompt, prompt_tokens, answer_tokens, random, &us, diag);
+        int r = run_once(batcher, vocab, prompt, l, random, &us, diag);
         if (r < 0)
             return r;
         if (i == 0)
@@ -102,12 +129,17 @@ int hob_ctl_bench(int argc, char **argv)
 {
     const char *model = NULL, *device = "auto", *kv = "f16";
     uint32_t prompt_tokens = 512, generate_tokens = 64, threads = 0, repeats = 5;
+    uint32_t sequences = 1, depth = 0;
     bool json = false;
     const hob_option options[] = {
         HOB_REQUIRED("--model", "FILE", &model, "GGUF file"),
         HOB_U32("--prompt", &prompt_tokens, 1, 1 << 20, "tokens of the prefill test (default 512)"),
         HOB_U32("--generate", &generate_tokens, 1, 1 << 20,
                 "tokens of the decode test (default 64)"),
+        HOB_U32("--sequences", &sequences, 1, SEQUENCES_MOST,
+                "sequences that the decode test runs at once (default 1); its speed is their sum"),
+        HOB_U32("--context", &depth, 0, 1 << 20,
+                "tokens in each context before the decode test begins (default 0)"),
         HOB_U32("--repeat", &repeats, 1, 1000, "measured runs of each test (default 5)"),
         HOB_TEXT("--device", "NAME", &device, HOB_HELP_DEVICE),
         HOB_U32("--threads", &threads, 1, HOB_CTL_THREADS_MAX, HOB_HELP_THREADS),
@@ -128,33 +160,36 @@ int hob_ctl_bench(int argc, char **argv)
     hob_batcher *batcher = NULL;
     rate prefill = {0}, decode = {0};
     uint64_t random = 0x9E3779B97F4A7C15ull;
-    uint32_t *prompt = calloc(prompt_tokens, sizeof *prompt);
-    int r =
-        prompt ? 0 : hob_fail(&diag, HOB_ENOMEM, "no memory for %" PRIu32 " ids", prompt_tokens);
+    const load fill = {1, prompt_tokens, 1, false},
+               answer = {sequences, depth ? depth : 1, generate_tokens + (depth > 0), depth > 0};
+    const uint32_t longest = prompt_tokens > depth ? prompt_tokens : depth;
+    uint32_t *prompt = calloc(longest, sizeof *prompt);
+    int r = prompt ? 0 : hob_fail(&diag, HOB_ENOMEM, "no memory for %" PRIu32 " ids", longest);
     if (r < 0)
         goto fail;
     r = hob_offline_open(model, device, threads, &offline, &diag);
     if (r < 0)
         goto fail;
-    uint32_t context = (prompt_tokens > generate_tokens ? prompt_tokens : generate_tokens) + 1;
-    hob_batcher_options batching = {.max_sequences = 1,
-                                    .max_waiting = 1,
-                                    .step_rows = HOB_CTL_STEP_ROWS,
-                                    .context = context,
-                                    .kv_tokens = hob_kv_blocks_for(context) * HOB_KV_BLOCK_TOKENS,
-                                    .kv_type =
-                                        strcmp(kv, "f16") == 0 ? HOB_TYPE_F16 : HOB_TYPE_Q8_0};
+    const uint32_t answered = answer.prompt_tokens + answer.answer_tokens,
+                   context = (prompt_tokens > answered ? prompt_tokens : answered) + 1;
+    hob_batcher_options batching = {
+        .max_sequences = sequences,
+        .max_waiting = sequences,
+        .step_rows = HOB_CTL_STEP_ROWS,
+        .context = context,
+        .kv_tokens = sequences * hob_kv_blocks_for(context) * HOB_KV_BLOCK_TOKENS,
+        .kv_type = strcmp(kv, "f16") == 0 ? HOB_TYPE_F16 : HOB_TYPE_Q8_0};
     r = hob_batcher_new(offline.model, &batching, &batcher, &diag);
     if (r < 0)
         goto fail;
     const hob_model_info *info = hob_model_get_info(offline.model);
-    r = run_test(batcher, info->vocab, prompt, prompt_tokens, 1, prompt_tokens, repeats, &random,
-                 &prefill, &diag);
+    r = run_test(batcher, info->vocab, prompt, &fill, prompt_tokens, repeats, &random, &prefill,
+                 &diag);
     if (r < 0)
         goto fail;
-    /* The step of the one-token prompt gives the first token: generate_tokens steps in all, as
-     * llama-bench counts. */
-    r = run_test(batcher, info->vocab, prompt, 1, generate_tokens, generate_tokens, repeats,
+    /* Without a context the step of the one-token prompt gives the first token: generate_tokens steps
+     * in all, as llama-bench counts. */
+    r = run_test(batcher, info->vocab, prompt, &answer, sequences * generate_tokens, repeats,
                  &random, &decode, &diag);
     if (r < 0)
         goto fail;
@@ -164,10 +199,11 @@ int hob_ctl_bench(int argc, char **argv)
     double load_ms = (double)offline.load_us / 1e3;
     if (json) {
         r = hob_json_print(
-            json_pack("{s:s,s:s,s:s,s:s,s:i,s:s,s:i,s:i,s:i,s:f,s:f,s:f,s:f,s:f,s:I,s:I}", "model",
-                      info->name, "file", model, "device", dev->name, "isa", dev->isa, "threads",
-                      (int)dev->threads, "kv", kv, "prompt", (int)prompt_tokens, "generate",
-                      (int)generate_tokens, "repeat", (int)repeats, "prefill_tok_s", prefill.mean,
+            json_pack("{s:s,s:s,s:s,s:s,s:i,s:s,s:i,s:i,s:i,s:i,s:i,s:f,s:f,s:f,s:f,s:f,s:I,s:I}",
+                      "model", info->name, "file", model, "device", dev->name, "isa", dev->isa,
+                      "threads", (int)dev->threads, "kv", kv, "prompt", (int)prompt_tokens,
+                      "generate", (int)generate_tokens, "sequences", (int)sequences, "context",
+                      (int)depth, "repeat", (int)repeats, "prefill_tok_s", prefill.mean,
                       "prefill_stddev", prefill.deviation, "decode_tok_s", decode.mean,
                       "decode_stddev", decode.deviation, "load_ms", load_ms, "rss_bytes",
                       (json_int_t)rss_bytes, "weight_bytes", (json_int_t)info->weight_bytes),
@@ -177,8 +213,9 @@ int hob_ctl_bench(int argc, char **argv)
                dev->isa, dev->threads, kv);
         printf("prefill  %8.1f tok/s  (+- %.1f, %" PRIu32 " tokens)\n", prefill.mean,
                prefill.deviation, prompt_tokens);
-        printf("decode   %8.1f tok/s  (+- %.1f, %" PRIu32 " tokens)\n", decode.mean,
-               decode.deviation, generate_tokens);
+        printf("decode   %8.1f tok/s  (+- %.1f, %" PRIu32 " tokens, %" PRIu32 " sequences, %" PRIu32
+               " tokens before them)\n",
+               decode.mean, decode.deviation, generate_tokens, sequences, depth);
         printf("load     %8.0f ms\nresident %8.1f MB\n", load_ms, (double)rss_bytes / 1e6);
     }
 fail:

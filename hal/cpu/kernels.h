@@ -35,6 +35,8 @@ typedef struct hob_cpu_scale {
     float s;         /* d * sum */
     int32_t sum;     /* of q */
     int16_t half[2]; /* sums of q 0 .. 15 and 16 .. 31 */
+    /* Of two lanes, q with k % 4 below 2 and the others: 16 times their sums, 32 times those of each half. */
+    int16_t excess[2], half_excess[2][2];
 } hob_cpu_scale;
 
 /* Rows of activations as a linear wants them. */

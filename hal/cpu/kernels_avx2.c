@@ -78,11 +78,16 @@ static void rms_norm(const float *x, const float *w, float eps, float *y, uint32
     }
 }
 
-static inline __m128i fold4(__m256i v, __m128i (*fold)(__m128i, __m128i))
+static inline __m128i fold2(__m256i v)
 {
-    __m128i a = fold(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
-    a = fold(a, _mm_shuffle_epi32(a, 0x4e));
-    return fold(a, _mm_shuffle_epi32(a, 0xb1));
+    return _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+}
+
+static inline uint32_t largest(__m256i v)
+{
+    __m128i a = _mm_max_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    a = _mm_max_epi32(a, _mm_shuffle_epi32(a, 0x4e));
+    return (uint32_t)_mm_cvtsi128_si32(_mm_max_epi32(a, _mm_shuffle_epi32(a, 0xb1)));
 }
 
 static void quantize(const float *x, uint32_t blocks, int8_t *q, hob_cpu_scale *scales)
@@ -98,7 +103,7 @@ static void quantize(const float *x, uint32_t blocks, int8_t *q, hob_cpu_scale *
             v[i] = _mm256_loadu_ps(x + 8 * i);
             top = _mm256_max_epi32(top, _mm256_and_si256(_mm256_castps_si256(v[i]), magnitude));
         }
-        uint32_t most_bits = (uint32_t)_mm_cvtsi128_si32(fold4(top, _mm_max_epi32));
+        uint32_t most_bits = largest(top);
         if (most_bits >= 0x7f800000u || most_bits < HOB_QUANT_TINY) {
             float d = most_bits >= 0x7f800000u ? hob_bits_float(0x7fc00000u) : 0.0f;
             memset(q, 0, 32);
@@ -114,12 +119,18 @@ static void quantize(const float *x, uint32_t blocks, int8_t *q, hob_cpu_scale *
         __m256i packed =
             _mm256_packs_epi16(_mm256_packs_epi32(n[0], n[1]), _mm256_packs_epi32(n[2], n[3]));
         _mm256_storeu_si256((__m256i *)q, _mm256_permutevar8x32_epi32(packed, order));
-        int32_t low = _mm_cvtsi128_si32(fold4(_mm256_add_epi32(n[0], n[1]), _mm_add_epi32)),
-                high = _mm_cvtsi128_si32(fold4(_mm256_add_epi32(n[2], n[3]), _mm_add_epi32));
-        scales[b] = (hob_cpu_scale){most / 127.0f,
-                                    most / 127.0f * (float)(low + high),
-                                    low + high,
-                                    {(int16_t)low, (int16_t)high}};
+        /* sums by k % 4, in pairs: [first half 0 1, 2 3, second half 0 1, 2 3], then by halves */
+        __m128i pairs = _mm_hadd_epi32(fold2(_mm256_add_epi32(n[0], n[1])),
+                                       fold2(_mm256_add_epi32(n[2], n[3])));
+        __m128i halves = _mm_hadd_epi32(pairs, pairs),
+                both = _mm_add_epi32(pairs, _mm_shuffle_epi32(pairs, 0x4e));
+        int32_t sum = _mm_cvtsi128_si32(_mm_hadd_epi32(halves, halves));
+        scales[b] =
+            (hob_cpu_scale){.d = most / 127.0f, .s = most / 127.0f * (float)sum, .sum = sum};
+        _mm_storeu_si32(scales[b].half, _mm_packs_epi32(halves, halves));
+        _mm_storeu_si32(scales[b].excess, _mm_slli_epi16(_mm_packs_epi32(both, both), 4));
+        _mm_storel_epi64((__m128i *)(void *)scales[b].half_excess,
+                         _mm_slli_epi16(_mm_packs_epi32(pairs, pairs), 5));
     }
 }
 
@@ -301,16 +312,16 @@ static inline __attribute__((always_inline)) void values_of(const float *s, cons
             acc[i][j] =
                 _mm256_mul_ps(_mm256_loadu_ps(o + i * width + 8 * j), _mm256_set1_ps(scale[i]));
     for (uint32_t p = lo; p < hi; p++) {
-        __m256 row[4];
-#pragma GCC unroll 4
-        for (uint32_t j = 0; j < vectors; j++)
-            row[j] = _mm256_loadu_ps(v + p * width + 8 * j);
+        __m256 weight[3]; /* with a row's vector and the sums: 16 registers */
 #pragma GCC unroll 3
-        for (uint32_t i = 0; i < n; i++) {
-            __m256 weight = _mm256_broadcast_ss(s + i * 32 + p);
+        for (uint32_t i = 0; i < n; i++)
+            weight[i] = _mm256_broadcast_ss(s + i * 32 + p);
 #pragma GCC unroll 4
-            for (uint32_t j = 0; j < vectors; j++)
-                acc[i][j] = _mm256_fmadd_ps(weight, row[j], acc[i][j]);
+        for (uint32_t j = 0; j < vectors; j++) {
+            __m256 row = _mm256_loadu_ps(v + p * width + 8 * j);
+#pragma GCC unroll 3
+            for (uint32_t i = 0; i < n; i++)
+                acc[i][j] = _mm256_fmadd_ps(weight[i], row, acc[i][j]);
         }
     }
 #pragma GCC unroll 3
@@ -417,5 +428,5 @@ void hob_cpu_fill_avx2(hob_cpu_kernels *k)
     k->max = max_of;
     k->exp_sum = exp_sum;
     k->at_least = at_least;
-    hob_cpu_fill_linear_avx2(k);
+    memcpy(k->linear, hob_cpu_linear_avx2, sizeof k->linear);
 }

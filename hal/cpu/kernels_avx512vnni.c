@@ -4,7 +4,8 @@
  * panels (32 rows) by up to 6 columns: its integer and float accumulators, 24 vectors, stay in registers; types with
  * sub-scales of 16 weights need a third and take one panel. Codes are unsigned: bytes and IQ4's values by adding 128. The
  * offset is taken off exactly: accumulators begin at -offset times the sum of the activations' quants. Few columns unpack
- * codes as they go; more share panels unpacked to bytes once. */
+ * codes as they go; more share panels unpacked to bytes once. A single one waits for memory in any case, and AVX2's
+ * reads faster. */
 #include "hal/cpu/linear_avx2.h"
 #include "hal/cpu/math.h"
 
@@ -114,8 +115,9 @@ INLINE void tile_of(traits t, uint32_t panels, uint32_t n, bool packed, const ho
                     const hob_cpu_scale *scales, size_t scale_stride, float tile[2][COLUMNS * 16])
 {
     const size_t low_bytes = 64 * (size_t)t.low_bits, high_bytes = 64 * (size_t)t.high_bits,
-                 record = record_floats(t);
+                 record = record_floats(t), block_bytes = panels * w->panel_bytes / w->blocks;
     const bool halves = t.group == 16;
+    size_t ahead = 0;
     __m512 acc[COLUMNS][2];
 
 #pragma GCC unroll 6
@@ -124,15 +126,8 @@ INLINE void tile_of(traits t, uint32_t panels, uint32_t n, bool packed, const ho
     for (uint32_t b = 0; b < w->blocks; b++) {
         __m512i sum[COLUMNS][2], first[COLUMNS][2];
         scales16 s[2];
-#pragma GCC unroll 2
-        for (uint32_t p = 0; p < panels; p++) {
-            if (packed) {
-#pragma GCC unroll 8
-                for (size_t byte = 0; byte < low_bytes; byte += 64)
-                    _mm_prefetch((const char *)at[p].data + b * low_bytes + 2048 + byte,
-                                 _MM_HINT_T0);
-            }
-        }
+        for (; packed && ahead < (b + 1) * block_bytes; ahead += 64) /* as AVX2's single column */
+            _mm_prefetch((const char *)at[0].data + panels * w->panel_bytes + ahead, _MM_HINT_T0);
 #pragma GCC unroll 6
         for (uint32_t c = 0; c < n; c++) {
             const hob_cpu_scale *s_x = scales + c * scale_stride + b;
@@ -246,29 +241,18 @@ typedef void (*tile_fn)(const hob_panels *w, const panel_at *at, int32_t offset,
     TILE(name, kind, 2, 6, packed)
 #define ROW_OF(name, panels) {name##_##panels##_1, name##_##panels##_2, name##_##panels##_3, \
                               name##_##panels##_4, name##_##panels##_5, name##_##panels##_6}
-/* one and two panels by 1 .. 6 columns; one panel by 1 .. 6; one and two panels by one column */
+/* one and two panels by 1 .. 6 columns; one panel by 1 .. 6 */
 #define TILES(name, kind, packed) \
     TILES_OF_1(name, kind, packed) TILES_OF_2(name, kind, packed) \
     static const tile_fn name[2][COLUMNS] = {ROW_OF(name, 1), ROW_OF(name, 2)};
 #define TILES_NARROW(name, kind, packed) \
     TILES_OF_1(name, kind, packed) \
     static const tile_fn name[2][COLUMNS] = {ROW_OF(name, 1)};
-#define TILES_SINGLE(name, kind, packed) \
-    TILE(name, kind, 1, 1, packed) TILE(name, kind, 2, 1, packed) \
-    static const tile_fn name[2][COLUMNS] = {{name##_1_1}, {name##_2_1}};
 /* clang-format on */
 TILES(q4_0_packed, HOB_KIND_Q4_0, true)
 TILES(q4_1_packed, HOB_KIND_Q4_1, true)
 TILES(q8_0_packed, HOB_KIND_Q8_0, true)
 TILES(q4_k_packed, HOB_KIND_Q4_K, true)
-TILES_SINGLE(q5_0_packed, HOB_KIND_Q5_0, true)
-TILES_SINGLE(q5_1_packed, HOB_KIND_Q5_1, true)
-TILES_SINGLE(q2_k_packed, HOB_KIND_Q2_K, true)
-TILES_SINGLE(q3_k_packed, HOB_KIND_Q3_K, true)
-TILES_SINGLE(q5_k_packed, HOB_KIND_Q5_K, true)
-TILES_SINGLE(q6_k_packed, HOB_KIND_Q6_K, true)
-TILES_SINGLE(iq4_nl_packed, HOB_KIND_IQ4_NL, true)
-TILES_SINGLE(iq4_xs_packed, HOB_KIND_IQ4_XS, true)
 TILES(plain, HOB_KIND_Q4_0, false)
 TILES(minimum, HOB_KIND_Q4_1, false)
 TILES_NARROW(sub, HOB_KIND_Q6_K, false)
@@ -276,22 +260,22 @@ TILES_NARROW(sub_minimum, HOB_KIND_Q2_K, false)
 
 static const struct {
     const tile_fn (*packed)[COLUMNS];
-    uint32_t packed_columns; /* at most */
+    uint32_t packed_columns; /* at most; a single one is AVX2's */
     const tile_fn (*bytes)[COLUMNS];
     uint32_t bytes_panels; /* at most */
 } tiles[HOB_KINDS] = {
     [HOB_KIND_Q4_0] = {q4_0_packed, COLUMNS, plain, 2},
     [HOB_KIND_Q4_1] = {q4_1_packed, COLUMNS, minimum, 2},
-    [HOB_KIND_Q5_0] = {q5_0_packed, 1, plain, 2},
-    [HOB_KIND_Q5_1] = {q5_1_packed, 1, minimum, 2},
+    [HOB_KIND_Q5_0] = {NULL, 0, plain, 2},
+    [HOB_KIND_Q5_1] = {NULL, 0, minimum, 2},
     [HOB_KIND_Q8_0] = {q8_0_packed, COLUMNS, plain, 2},
-    [HOB_KIND_Q2_K] = {q2_k_packed, 1, sub_minimum, 1},
-    [HOB_KIND_Q3_K] = {q3_k_packed, 1, sub, 1},
+    [HOB_KIND_Q2_K] = {NULL, 0, sub_minimum, 1},
+    [HOB_KIND_Q3_K] = {NULL, 0, sub, 1},
     [HOB_KIND_Q4_K] = {q4_k_packed, COLUMNS, minimum, 2},
-    [HOB_KIND_Q5_K] = {q5_k_packed, 1, minimum, 2},
-    [HOB_KIND_Q6_K] = {q6_k_packed, 1, sub, 1},
-    [HOB_KIND_IQ4_NL] = {iq4_nl_packed, 1, plain, 2},
-    [HOB_KIND_IQ4_XS] = {iq4_xs_packed, 1, plain, 2},
+    [HOB_KIND_Q5_K] = {NULL, 0, minimum, 2},
+    [HOB_KIND_Q6_K] = {NULL, 0, sub, 1},
+    [HOB_KIND_IQ4_NL] = {NULL, 0, plain, 2},
+    [HOB_KIND_IQ4_XS] = {NULL, 0, plain, 2},
 };
 
 INLINE void unpack(hob_kind kind, const hob_panels *w, const uint8_t *panel, float *record,
@@ -358,7 +342,10 @@ INLINE void linear_quantized(hob_kind kind, const hob_panels *w, const hob_cpu_i
                               const hob_cpu_output *out, uint32_t first_panel,                     \
                               uint32_t panel_count, void *scratch)                                 \
     {                                                                                              \
-        linear_quantized(HOB_KIND_##kind, w, x, out, first_panel, panel_count, scratch);           \
+        if (x->rows == 1)                                                                          \
+            hob_cpu_linear_avx2[HOB_KIND_##kind](w, x, out, first_panel, panel_count, scratch);    \
+        else                                                                                       \
+            linear_quantized(HOB_KIND_##kind, w, x, out, first_panel, panel_count, scratch);       \
     }
 HOB_QUANTIZED_TYPES(LINEAR)
 

@@ -2,20 +2,27 @@
  *
  * Linears in AVX2. Lane = row of the panel, so there is no horizontal sum and a tile is 16 rows by up to 6 columns.
  *
- * Q4 (Q4_0, Q4_1, Q4_K): codes are unsigned, so 8 vpmaddubsw of a block fit an int16 lane (8 * 2 * 15 * 127 = 30480)
- * and one vpmaddwd a block widens them. Q4_0's -8 is taken off afterwards, exactly, as 8 * sum of the activations' quants.
- * The others become signed bytes: |w| times sign(x, w), each product widened at once, by ones or by the sub-scales of 16
- * weights. Many columns share a panel unpacked to bytes once; a single column unpacks as it goes. Twelve accumulators and
- * four temporaries fill the register file and compilers spill them, hence assembly. */
+ * vpmaddubsw multiplies unsigned codes with signed activations, and its 16-bit results are added as they are, modulo 2^16:
+ * what counts is that the sum of a lane fits in the end, when one vpmaddwd widens it. So codes are laid out around 16 (a
+ * block's 16 products a lane, 16 * 16 * 127 = 32512), those with sub-scales of 16 weights around 32 (8 * 32 * 127), and
+ * the excess that the quantized activations know of themselves (hob_cpu_scale) is taken off first. Bytes go as two nibbles,
+ * the upper one 16 times. A panel is unpacked once for many columns; a single column unpacks as it goes. Twelve
+ * accumulators and four temporaries fill the register file and compilers spill them, hence assembly. */
 #include "hal/cpu/linear_avx2.h"
 
-/* One block of a tile: what the assembly reads and writes. Column c of 3.. is (c - 3) strides after the second base. */
-typedef struct block_at {
-    const uint8_t *quants;      /* [8 steps][16 rows][4] */
-    const float *weight_scales; /* one record of unpack_scales */
+#include <stddef.h>
+
+enum { COLUMNS_MOST = 6, CENTRE = 16, HALF_CENTRE = 32 };
+
+/* Where a tile begins: what the assembly reads. Column c of 3.. is (c - 3) strides after the second base. */
+typedef struct tile_at {
+    const uint8_t *quants;      /* [blocks][8 or, as nibbles, 16 steps][16 rows][4] */
+    const float *weight_scales; /* records of unpack_panel */
     const int8_t *x0, *x3;      /* columns 0 and 3 */
     const hob_cpu_scale *s0, *s3;
-} block_at;
+    size_t x_stride, scale_stride; /* bytes between columns */
+    size_t blocks;
+} tile_at;
 
 #define X0 "(%[x0])"
 #define X1 "(%[x0],%[xs])"
@@ -30,176 +37,154 @@ typedef struct block_at {
 #define S4 "(%[s3],%[ss])"
 #define S5 "(%[s3],%[ss],2)"
 
-/* M(step, x, scale, low accumulator, high accumulator, tile offset) for each column */
-#define COLUMNS_1(M, k) M(k, X0, S0, 0, 1, 0)
-#define COLUMNS_2(M, k) COLUMNS_1(M, k) M(k, X1, S1, 2, 3, 64)
-#define COLUMNS_3(M, k) COLUMNS_2(M, k) M(k, X2, S2, 4, 5, 128)
-#define COLUMNS_4(M, k) COLUMNS_3(M, k) M(k, X3, S3, 6, 7, 192)
-#define COLUMNS_5(M, k) COLUMNS_4(M, k) M(k, X4, S4, 8, 9, 256)
-#define COLUMNS_6(M, k) COLUMNS_5(M, k) M(k, X5, S5, 10, 11, 320)
+/* M(weights' step, activations' step, x, scale, low accumulator, high accumulator, tile offset) for each column */
+#define COLUMNS_1(M, k, kx) M(k, kx, X0, S0, 0, 1, 0)
+#define COLUMNS_2(M, k, kx) COLUMNS_1(M, k, kx) M(k, kx, X1, S1, 2, 3, 64)
+#define COLUMNS_3(M, k, kx) COLUMNS_2(M, k, kx) M(k, kx, X2, S2, 4, 5, 128)
+#define COLUMNS_4(M, k, kx) COLUMNS_3(M, k, kx) M(k, kx, X3, S3, 6, 7, 192)
+#define COLUMNS_5(M, k, kx) COLUMNS_4(M, k, kx) M(k, kx, X4, S4, 8, 9, 256)
+#define COLUMNS_6(M, k, kx) COLUMNS_5(M, k, kx) M(k, kx, X5, S5, 10, 11, 320)
 
-#define Q4_WEIGHTS(k) "vmovdqa 64*" #k "(%[q]), %%ymm12\n vmovdqa 64*" #k "+32(%[q]), %%ymm13\n"
-#define Q4_FIRST(k, x, s, lo, hi, o)                                                               \
-    "vpbroadcastd 4*" #k x ", %%ymm14\n"                                                           \
+#define WEIGHTS(k) "vmovdqa 64*" #k "(%[q]), %%ymm12\n vmovdqa 64*" #k "+32(%[q]), %%ymm13\n"
+#define FIRST(k, kx, x, s, lo, hi, o)                                                              \
+    "vpbroadcastd 4*" #kx x ", %%ymm14\n"                                                          \
     "vpmaddubsw %%ymm14, %%ymm12, %%ymm" #lo "\n"                                                  \
     "vpmaddubsw %%ymm14, %%ymm13, %%ymm" #hi "\n"
-#define Q4_NEXT(k, x, s, lo, hi, o)                                                                \
-    "vpbroadcastd 4*" #k x ", %%ymm14\n"                                                           \
+#define NEXT(k, kx, x, s, lo, hi, o)                                                               \
+    "vpbroadcastd 4*" #kx x ", %%ymm14\n"                                                          \
     "vpmaddubsw %%ymm14, %%ymm12, %%ymm15\n"                                                       \
     "vpmaddubsw %%ymm14, %%ymm13, %%ymm14\n"                                                       \
     "vpaddw %%ymm15, %%ymm" #lo ", %%ymm" #lo "\n"                                                 \
     "vpaddw %%ymm14, %%ymm" #hi ", %%ymm" #hi "\n"
-#define Q4_WIDEN(k, x, s, lo, hi, o)                                                               \
-    "vpmaddwd %%ymm15, %%ymm" #lo ", %%ymm" #lo "\n"                                               \
-    "vpmaddwd %%ymm15, %%ymm" #hi ", %%ymm" #hi "\n"
-/* The blocks' -8 of Q4_0: the sum of the activations' quants is the third word of a scale. */
-#define Q4_OFFSET(k, x, s, lo, hi, o)                                                              \
-    "vpbroadcastd 8" s ", %%ymm14\n vpslld $3, %%ymm14, %%ymm14\n"                                 \
-    "vpsubd %%ymm14, %%ymm" #lo ", %%ymm" #lo "\n"                                                 \
-    "vpsubd %%ymm14, %%ymm" #hi ", %%ymm" #hi "\n"
+#define STEP_FIRST(COLUMNS, k, kx) WEIGHTS(k) COLUMNS(FIRST, k, kx)
+#define STEP(COLUMNS, k, kx) WEIGHTS(k) COLUMNS(NEXT, k, kx)
+
+/* Of 16-bit sums: the excess of codes around 16, of a half's around 32. */
+#define EXCESS_AT(at, s, lo, hi)                                                                   \
+    "vpbroadcastd " #at s ", %%ymm14\n"                                                            \
+    "vpsubw %%ymm14, %%ymm" #lo ", %%ymm" #lo "\n vpsubw %%ymm14, %%ymm" #hi ", %%ymm" #hi "\n"
+#define EXCESS(k, kx, x, s, lo, hi, o) EXCESS_AT(16, s, lo, hi)
+#define EXCESS_LOW(k, kx, x, s, lo, hi, o) EXCESS_AT(20, s, lo, hi)
+#define EXCESS_HIGH(k, kx, x, s, lo, hi, o) EXCESS_AT(24, s, lo, hi)
+#define NOTHING(k, kx, x, s, lo, hi, o)
+
+/* Sums become 32 bits, times ones or what ymm12 and ymm13 hold; a first part waits beside the tile. */
+#define ONES "vmovdqa %[ones], %%ymm12\n vmovdqa %%ymm12, %%ymm13\n"
+#define SIXTEENS "vpsllw $4, %%ymm12, %%ymm12\n vmovdqa %%ymm12, %%ymm13\n"
+#define SUB_LOW "vmovdqa 128(%[w]), %%ymm12\n vmovdqa 160(%[w]), %%ymm13\n"
+#define SUB_HIGH "vmovdqa 192(%[w]), %%ymm12\n vmovdqa 224(%[w]), %%ymm13\n"
+#define WIDEN(k, kx, x, s, lo, hi, o)                                                              \
+    "vpmaddwd %%ymm12, %%ymm" #lo ", %%ymm" #lo "\n"                                               \
+    "vpmaddwd %%ymm13, %%ymm" #hi ", %%ymm" #hi "\n"
+#define KEEP(k, kx, x, s, lo, hi, o)                                                               \
+    "vmovdqa %%ymm" #lo ", 384+" #o "(%[t])\n vmovdqa %%ymm" #hi ", 384+" #o "+32(%[t])\n"
+#define ADD_KEPT(k, kx, x, s, lo, hi, o)                                                           \
+    "vpaddd 384+" #o "(%[t]), %%ymm" #lo ", %%ymm" #lo "\n"                                        \
+    "vpaddd 384+" #o "+32(%[t]), %%ymm" #hi ", %%ymm" #hi "\n"
+/* Codes that the type has unsigned: what EXCESS took off comes back, 16 * sum. */
+#define RESTORE(k, kx, x, s, lo, hi, o)                                                            \
+    "vpbroadcastd 8" s ", %%ymm14\n vpslld $4, %%ymm14, %%ymm14\n"                                 \
+    "vpaddd %%ymm14, %%ymm" #lo ", %%ymm" #lo "\n vpaddd %%ymm14, %%ymm" #hi ", %%ymm" #hi "\n"
+
 /* acc = fma(d_w * d_x, isum, acc), with ymm12 and ymm13 holding d_w */
-#define SCALE(k, x, s, lo, hi, o)                                                                  \
+#define SCALES "vmovaps (%[w]), %%ymm12\n vmovaps 32(%[w]), %%ymm13\n"
+#define SCALE(s, lo, hi, o)                                                                        \
     "vcvtdq2ps %%ymm" #lo ", %%ymm" #lo "\n vcvtdq2ps %%ymm" #hi ", %%ymm" #hi "\n"                \
     "vbroadcastss " s ", %%ymm14\n"                                                                \
     "vmulps %%ymm14, %%ymm12, %%ymm15\n vmulps %%ymm14, %%ymm13, %%ymm14\n"                        \
     "vfmadd213ps " #o "(%[t]), %%ymm15, %%ymm" #lo "\n"                                            \
     "vfmadd213ps " #o "+32(%[t]), %%ymm14, %%ymm" #hi "\n"
 /* acc = fma(m_w, s_x, acc) */
-#define MINIMUM(k, x, s, lo, hi, o)                                                                \
+#define MINIMUM(s, lo, hi)                                                                         \
     "vbroadcastss 4" s ", %%ymm14\n"                                                               \
     "vfmadd231ps 64(%[w]), %%ymm14, %%ymm" #lo "\n"                                                \
     "vfmadd231ps 96(%[w]), %%ymm14, %%ymm" #hi "\n"
-#define STORE(k, x, s, lo, hi, o)                                                                  \
+/* acc = fma(m_w * d_x, sum of sub_min * q_x, acc) */
+#define SUB_MINIMUM(s, acc, at)                                                                    \
+    "vpbroadcastd 12" s ", %%ymm14\n vpmaddwd 256+" #at "(%[w]), %%ymm14, %%ymm15\n"               \
+    "vcvtdq2ps %%ymm15, %%ymm15\n vbroadcastss " s ", %%ymm14\n"                                   \
+    "vmulps 64+" #at "(%[w]), %%ymm14, %%ymm14\n vfmadd231ps %%ymm15, %%ymm14, %%ymm" #acc "\n"
+#define STORE(lo, hi, o)                                                                           \
     "vmovaps %%ymm" #lo ", " #o "(%[t])\n vmovaps %%ymm" #hi ", " #o "+32(%[t])\n"
-#define SCALE_AND_MINIMUM(k, x, s, lo, hi, o)                                                      \
-    SCALE(k, x, s, lo, hi, o) MINIMUM(k, x, s, lo, hi, o) STORE(k, x, s, lo, hi, o)
-#define SCALE_ONLY(k, x, s, lo, hi, o) SCALE(k, x, s, lo, hi, o) STORE(k, x, s, lo, hi, o)
-#define NOTHING(k, x, s, lo, hi, o)
+#define PLAIN(k, kx, x, s, lo, hi, o) SCALE(s, lo, hi, o) STORE(lo, hi, o)
+#define WITH_MINIMUM(k, kx, x, s, lo, hi, o) SCALE(s, lo, hi, o) MINIMUM(s, lo, hi) STORE(lo, hi, o)
+#define WITH_SUB_MINIMUM(k, kx, x, s, lo, hi, o)                                                   \
+    SCALE(s, lo, hi, o) SUB_MINIMUM(s, lo, 0) SUB_MINIMUM(s, hi, 32) STORE(lo, hi, o)
 
-#define CLOBBERS                                                                                   \
-    "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8",        \
-        "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15"
-#define OPERANDS                                                                                   \
-    [q] "r"(at->quants), [w] "r"(at->weight_scales), [x0] "r"(at->x0), [x3] "r"(at->x3),           \
-        [xs] "r"(x_stride), [s0] "r"(at->s0), [s3] "r"(at->s3), [ss] "r"(scale_stride),            \
-        [t] "r"(tile), [ones] "m"(ones16)
+/* Sums of a whole block, of a half of it, of its lower and upper nibbles */
+#define STEPS_1_TO_3(C, k1, k2, k3, x1, x2, x3) STEP(C, k1, x1) STEP(C, k2, x2) STEP(C, k3, x3)
+#define WHOLE(C, SUM_EXCESS, RESTORED, FINISH)                                                     \
+    STEP_FIRST(C, 0, 0)                                                                            \
+    STEPS_1_TO_3(C, 1, 2, 3, 1, 2, 3)                                                              \
+    STEP(C, 4, 4)                                                                                  \
+    STEPS_1_TO_3(C, 5, 6, 7, 5, 6, 7)                                                              \
+    C(SUM_EXCESS, 0, 0) ONES C(WIDEN, 0, 0) C(RESTORED, 0, 0) SCALES C(FINISH, 0, 0)
+#define HALVES(C, LOW_EXCESS, HIGH_EXCESS, FINISH)                                                 \
+    STEP_FIRST(C, 0, 0)                                                                            \
+    STEPS_1_TO_3(C, 1, 2, 3, 1, 2, 3)                                                              \
+    C(LOW_EXCESS, 0, 0)                                                                            \
+    SUB_LOW C(WIDEN, 0, 0) C(KEEP, 0, 0) STEP_FIRST(C, 4, 4) STEPS_1_TO_3(C, 5, 6, 7, 5, 6, 7)     \
+        C(HIGH_EXCESS, 0, 0) SUB_HIGH                                                              \
+        C(WIDEN, 0, 0) C(ADD_KEPT, 0, 0) SCALES                                                    \
+        C(FINISH, 0, 0)
+#define NIBBLES(C)                                                                                 \
+    STEP_FIRST(C, 0, 0)                                                                            \
+    STEPS_1_TO_3(C, 1, 2, 3, 1, 2, 3)                                                              \
+    STEP(C, 4, 4)                                                                                  \
+    STEPS_1_TO_3(C, 5, 6, 7, 5, 6, 7)                                                              \
+    ONES C(WIDEN, 0, 0) C(KEEP, 0, 0) STEP_FIRST(C, 8, 0) STEPS_1_TO_3(C, 9, 10, 11, 1, 2, 3)      \
+        STEP(C, 12, 4) STEPS_1_TO_3(C, 13, 14, 15, 5, 6, 7) C(EXCESS, 0, 0) ONES SIXTEENS          \
+        C(WIDEN, 0, 0) C(ADD_KEPT, 0, 0) SCALES                                                    \
+        C(PLAIN, 0, 0)
 
 static const int16_t ones16[16]
     __attribute__((aligned(32))) = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
 
-#define Q4_STEP(COLUMNS, k) Q4_WEIGHTS(k) COLUMNS(Q4_NEXT, k)
-#define Q4_BLOCK(COLUMNS, OFFSET, FINISH)                                                          \
-    __asm__ volatile(                                                                              \
-        Q4_WEIGHTS(0) COLUMNS(Q4_FIRST, 0) Q4_STEP(COLUMNS, 1) Q4_STEP(COLUMNS, 2)                 \
-            Q4_STEP(COLUMNS, 3) Q4_STEP(COLUMNS, 4) Q4_STEP(COLUMNS, 5) Q4_STEP(COLUMNS, 6)        \
-                Q4_STEP(COLUMNS, 7) "vmovdqa %[ones], %%ymm15\n" COLUMNS(Q4_WIDEN, 0) COLUMNS(     \
-                    OFFSET,                                                                        \
-                    0) "vmovaps (%[w]), %%ymm12\n vmovaps 32(%[w]), %%ymm13\n" COLUMNS(FINISH, 0)  \
-        :                                                                                          \
-        : OPERANDS                                                                                 \
-        : CLOBBERS)
-#define Q4_KERNELS(n)                                                                              \
-    static void q4_0_block_##n(const block_at *at, size_t x_stride, size_t scale_stride,           \
-                               float *tile)                                                        \
-    {                                                                                              \
-        Q4_BLOCK(COLUMNS_##n, Q4_OFFSET, SCALE_ONLY);                                              \
-    }                                                                                              \
-    static void q4_1_block_##n(const block_at *at, size_t x_stride, size_t scale_stride,           \
-                               float *tile)                                                        \
-    {                                                                                              \
-        Q4_BLOCK(COLUMNS_##n, NOTHING, SCALE_AND_MINIMUM);                                         \
-    }
-Q4_KERNELS(1)
-Q4_KERNELS(2)
-Q4_KERNELS(3)
-Q4_KERNELS(4)
-Q4_KERNELS(5)
-Q4_KERNELS(6)
+/* tile: [6][16] sums, then the same once more for parts of them */
+typedef void (*tile_fn)(const tile_at *from, float *tile);
 
-/* ymm8, ymm9 the weights, ymm10, ymm11 their magnitudes, ymm12, ymm13 what widens products of rows 0 .. 7, 8 .. 15 */
-#define Q8_WEIGHTS(k)                                                                              \
-    "vmovdqa 64*" #k "(%[q]), %%ymm8\n vmovdqa 64*" #k "+32(%[q]), %%ymm9\n"                       \
-    "vpabsb %%ymm8, %%ymm10\n vpabsb %%ymm9, %%ymm11\n"
-#define Q8_NEXT(k, x, s, lo, hi, o)                                                                \
-    "vpbroadcastd 4*" #k x ", %%ymm15\n"                                                           \
-    "vpsignb %%ymm8, %%ymm15, %%ymm14\n vpsignb %%ymm9, %%ymm15, %%ymm15\n"                        \
-    "vpmaddubsw %%ymm14, %%ymm10, %%ymm14\n vpmaddubsw %%ymm15, %%ymm11, %%ymm15\n"                \
-    "vpmaddwd %%ymm12, %%ymm14, %%ymm14\n vpmaddwd %%ymm13, %%ymm15, %%ymm15\n"                    \
-    "vpaddd %%ymm14, %%ymm" #lo ", %%ymm" #lo "\n vpaddd %%ymm15, %%ymm" #hi ", %%ymm" #hi "\n"
-#define Q8_ZERO(k, x, s, lo, hi, o)                                                                \
-    "vpxor %%ymm" #lo ", %%ymm" #lo ", %%ymm" #lo "\n vpxor %%ymm" #hi ", %%ymm" #hi ", %%ymm" #hi \
-    "\n"
-/* acc = fma(m_w * d_x, sum of sub_min * q_x, acc): the half sums are the fourth word of a scale */
-#define SUB_MINIMUM(k, x, s, lo, hi, o)                                                            \
-    "vpbroadcastd 12" s ", %%ymm14\n"                                                              \
-    "vpmaddwd 256(%[w]), %%ymm14, %%ymm8\n vpmaddwd 288(%[w]), %%ymm14, %%ymm9\n"                  \
-    "vcvtdq2ps %%ymm8, %%ymm8\n vcvtdq2ps %%ymm9, %%ymm9\n"                                        \
-    "vbroadcastss " s ", %%ymm14\n"                                                                \
-    "vmulps 64(%[w]), %%ymm14, %%ymm10\n vmulps 96(%[w]), %%ymm14, %%ymm11\n"                      \
-    "vfmadd231ps %%ymm8, %%ymm10, %%ymm" #lo "\n vfmadd231ps %%ymm9, %%ymm11, %%ymm" #hi "\n"
-#define SCALE_AND_SUB_MINIMUM(k, x, s, lo, hi, o)                                                  \
-    SCALE(k, x, s, lo, hi, o) SUB_MINIMUM(k, x, s, lo, hi, o) STORE(k, x, s, lo, hi, o)
-#define ONES "vmovdqa %[ones], %%ymm12\n vmovdqa %%ymm12, %%ymm13\n"
-#define SUB_LOW "vmovdqa 128(%[w]), %%ymm12\n vmovdqa 160(%[w]), %%ymm13\n"
-#define SUB_HIGH "vmovdqa 192(%[w]), %%ymm12\n vmovdqa 224(%[w]), %%ymm13\n"
-#define Q8_STEP(COLUMNS, k) Q8_WEIGHTS(k) COLUMNS(Q8_NEXT, k)
-#define Q8_BLOCK(COLUMNS, LOW, HIGH, FINISH)                                                       \
-    __asm__ volatile(                                                                              \
-        LOW COLUMNS(Q8_ZERO, 0) Q8_STEP(COLUMNS, 0) Q8_STEP(COLUMNS, 1) Q8_STEP(COLUMNS, 2)        \
-            Q8_STEP(COLUMNS, 3) HIGH Q8_STEP(COLUMNS, 4) Q8_STEP(COLUMNS, 5) Q8_STEP(COLUMNS, 6)   \
-                Q8_STEP(COLUMNS,                                                                   \
-                        7) "vmovaps (%[w]), %%ymm12\n vmovaps 32(%[w]), %%ymm13\n" COLUMNS(FINISH, \
-                                                                                           0)      \
-        :                                                                                          \
-        : OPERANDS                                                                                 \
-        : CLOBBERS)
-#define Q8_KERNEL(name, n, LOW, HIGH, FINISH)                                                      \
-    static void name##_##n(const block_at *at, size_t x_stride, size_t scale_stride, float *tile)  \
+#define TILE(name, n, BLOCK, block_bytes, record_bytes)                                            \
+    static void name##_##n(const tile_at *from, float *tile)                                       \
     {                                                                                              \
-        Q8_BLOCK(COLUMNS_##n, LOW, HIGH, FINISH);                                                  \
+        tile_at at = *from;                                                                        \
+        __asm__ volatile(                                                                          \
+            "1:\n" BLOCK "add %[size], %[q]\n add %[record], %[w]\n"                               \
+            "add $32, %[x0]\n add $32, %[x3]\n add %[each], %[s0]\n add %[each], %[s3]\n"          \
+            "dec %[blocks]\n jnz 1b\n"                                                             \
+            : [q] "+r"(at.quants), [w] "+r"(at.weight_scales), [x0] "+r"(at.x0), [x3] "+r"(at.x3), \
+              [s0] "+r"(at.s0), [s3] "+r"(at.s3), [blocks] "+r"(at.blocks)                         \
+            : [xs] "r"(at.x_stride), [ss] "r"(at.scale_stride), [t] "r"(tile), [ones] "m"(ones16), \
+              [size] "i"(block_bytes), [record] "i"(record_bytes),                                 \
+              [each] "i"(sizeof(hob_cpu_scale))                                                    \
+            : "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",      \
+              "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");               \
     }
-#define Q8_KERNELS(name, LOW, HIGH, FINISH)                                                        \
-    Q8_KERNEL(name, 1, LOW, HIGH, FINISH)                                                          \
-    Q8_KERNEL(name, 2, LOW, HIGH, FINISH)                                                          \
-    Q8_KERNEL(name, 3, LOW, HIGH, FINISH)                                                          \
-    Q8_KERNEL(name, 4, LOW, HIGH, FINISH)
-Q8_KERNELS(bytes_block, ONES, "", SCALE_ONLY)
-Q8_KERNELS(bytes_minimum_block, ONES, "", SCALE_AND_MINIMUM)
-Q8_KERNELS(bytes_sub_block, SUB_LOW, SUB_HIGH, SCALE_ONLY)
-Q8_KERNELS(bytes_sub_minimum_block, SUB_LOW, SUB_HIGH, SCALE_AND_SUB_MINIMUM)
+#define TILES(name, BLOCK, bytes, record)                                                          \
+    TILE(name, 1, BLOCK(COLUMNS_1), bytes, record)                                                 \
+    TILE(name, 2, BLOCK(COLUMNS_2), bytes, record)                                                 \
+    TILE(name, 3, BLOCK(COLUMNS_3), bytes, record)                                                 \
+    TILE(name, 4, BLOCK(COLUMNS_4), bytes, record)                                                 \
+    TILE(name, 5, BLOCK(COLUMNS_5), bytes, record)                                                 \
+    TILE(name, 6, BLOCK(COLUMNS_6), bytes, record)                                                 \
+    static const tile_fn name[COLUMNS_MOST] = {name##_1, name##_2, name##_3,                       \
+                                               name##_4, name##_5, name##_6};
+#define CENTRED_BLOCK(C) WHOLE(C, EXCESS, NOTHING, PLAIN)
+#define UNSIGNED_BLOCK(C) WHOLE(C, NOTHING, NOTHING, WITH_MINIMUM)
+#define RESTORED_BLOCK(C) WHOLE(C, EXCESS, RESTORE, WITH_MINIMUM)
+#define SUB_BLOCK(C) HALVES(C, EXCESS_LOW, EXCESS_HIGH, PLAIN)
+#define SUB_MINIMUM_BLOCK(C) HALVES(C, NOTHING, NOTHING, WITH_SUB_MINIMUM)
+TILES(centred, CENTRED_BLOCK, 512, 128)
+TILES(plain, UNSIGNED_BLOCK, 512, 128)
+TILES(restored, RESTORED_BLOCK, 512, 128)
+TILES(sub, SUB_BLOCK, 512, 320)
+TILES(sub_minimum, SUB_MINIMUM_BLOCK, 512, 320)
+TILES(nibbles, NIBBLES, 1024, 128)
 
-typedef void (*block_fn)(const block_at *at, size_t x_stride, size_t scale_stride, float *tile);
-
-#define UP_TO_4(name)                                                                              \
-    {                                                                                              \
-        4,                                                                                         \
-        {                                                                                          \
-            name##_1, name##_2, name##_3, name##_4                                                 \
-        }                                                                                          \
-    }
-#define UP_TO_6(name)                                                                              \
-    {                                                                                              \
-        6,                                                                                         \
-        {                                                                                          \
-            name##_1, name##_2, name##_3, name##_4, name##_5, name##_6                             \
-        }                                                                                          \
-    }
-static const struct {
-    uint32_t most; /* columns */
-    block_fn columns[6];
-} tiles[HOB_KINDS] = {
-    [HOB_KIND_Q4_0] = UP_TO_6(q4_0_block),
-    [HOB_KIND_Q4_1] = UP_TO_6(q4_1_block),
-    [HOB_KIND_Q4_K] = UP_TO_6(q4_1_block),
-    [HOB_KIND_Q5_0] = UP_TO_4(bytes_block),
-    [HOB_KIND_Q5_1] = UP_TO_4(bytes_minimum_block),
-    [HOB_KIND_Q8_0] = UP_TO_4(bytes_block),
-    [HOB_KIND_Q2_K] = UP_TO_4(bytes_sub_minimum_block),
-    [HOB_KIND_Q3_K] = UP_TO_4(bytes_sub_block),
-    [HOB_KIND_Q5_K] = UP_TO_4(bytes_minimum_block),
-    [HOB_KIND_Q6_K] = UP_TO_4(bytes_sub_block),
-    [HOB_KIND_IQ4_NL] = UP_TO_4(bytes_block),
-    [HOB_KIND_IQ4_XS] = UP_TO_4(bytes_block),
+static const tile_fn *const tiles[HOB_KINDS] = {
+    [HOB_KIND_Q4_0] = centred,  [HOB_KIND_Q4_1] = plain,     [HOB_KIND_Q5_0] = centred,
+    [HOB_KIND_Q5_1] = restored, [HOB_KIND_Q8_0] = nibbles,   [HOB_KIND_Q2_K] = sub_minimum,
+    [HOB_KIND_Q3_K] = sub,      [HOB_KIND_Q4_K] = plain,     [HOB_KIND_Q5_K] = restored,
+    [HOB_KIND_Q6_K] = sub,      [HOB_KIND_IQ4_NL] = nibbles, [HOB_KIND_IQ4_XS] = nibbles,
 };
 
 /* Unsigned codes of step j of a block, rows 8 h .. 8 h + 7, from the block's planes; t and j are constants. */
@@ -279,27 +264,36 @@ INLINE scales8 scales_at(traits t, const hob_panels *w, const uint8_t *panel, ui
     return s;
 }
 
-/* A panel's blocks as the tiles want them: codes to bytes [blocks][8][16][4], signed but for Q4; scales to records. */
+/* A panel's blocks as the tiles want them: codes to bytes, around 16 or 32 where the type's are signed, 8-bit ones as
+ * lower nibbles [8][16][4] and upper nibbles + 8; scales to records. */
 INLINE void unpack_panel(hob_kind kind, const hob_panels *w, const uint8_t *panel, uint8_t *bytes,
                          float *record)
 {
     const traits t = traits_of(kind);
     const uint8_t *low = panel, *high = panel + w->high_at;
-    const bool nibbles = kind == HOB_KIND_Q4_0 || kind == HOB_KIND_Q4_1 || kind == HOB_KIND_Q4_K;
+    const bool eight = t.low_bits == 8 || t.table;
+    const int shift = t.offset ? (t.group == 16 ? HALF_CENTRE : CENTRE) - (int)t.offset : 0;
 
     for (uint32_t b = 0; b < w->blocks; b++) {
 #pragma GCC unroll 2
         for (int h = 0; h < 2; h++) {
 #pragma GCC unroll 8
             for (int j = 0; j < 8; j++) {
-                if (t.low_bits == 8)
-                    continue; /* used as they lie */
-                __m256i v = codes_at(t, low, high, j, h);
+                __m256i v = codes_at(t, low, high, j, h),
+                        *to = (__m256i *)(bytes + 64 * j + 32 * h);
                 if (t.table)
                     v = iq4_values(v);
-                else if (t.offset && !nibbles)
-                    v = _mm256_sub_epi8(v, _mm256_set1_epi8((char)t.offset));
-                _mm256_store_si256((__m256i *)(bytes + 64 * j + 32 * h), v);
+                if (eight) {
+                    const __m256i nibble = _mm256_set1_epi8(15);
+                    v = _mm256_xor_si256(v, _mm256_set1_epi8(-128));
+                    _mm256_store_si256(
+                        to + 16, _mm256_add_epi8(_mm256_and_si256(_mm256_srli_epi16(v, 4), nibble),
+                                                 _mm256_set1_epi8(CENTRE - 8)));
+                    v = _mm256_and_si256(v, nibble);
+                } else if (shift) {
+                    v = _mm256_add_epi8(v, _mm256_set1_epi8((char)shift));
+                }
+                _mm256_store_si256(to, v);
             }
             const scales8 s = scales_at(t, w, panel, b, h);
             _mm256_store_ps(record + 8 * h, s.d);
@@ -313,7 +307,7 @@ INLINE void unpack_panel(hob_kind kind, const hob_panels *w, const uint8_t *pane
                     _mm256_store_si256(to + 4, pair16(s.sub_min[0], s.sub_min[1]));
             }
         }
-        bytes += 512;
+        bytes += eight ? 1024 : 512;
         record += record_floats(t);
         low += 64 * (size_t)t.low_bits;
         high += 64 * (size_t)t.high_bits;
@@ -325,41 +319,31 @@ INLINE void linear_tiles(hob_kind kind, const hob_panels *w, const hob_cpu_input
                          const hob_cpu_output *out, uint32_t first_panel, uint32_t panel_count,
                          void *scratch)
 {
-    const size_t record = record_floats(traits_of(kind));
+    const uint32_t groups = (x->rows + COLUMNS_MOST - 1) / COLUMNS_MOST;
     float *scales = scratch;
-    uint8_t *bytes = (uint8_t *)(scales + (size_t)w->blocks * record);
-    size_t scale_stride = x->scale_stride * sizeof(hob_cpu_scale);
-    uint32_t most = tiles[kind].most, groups = (x->rows + most - 1) / most;
+    uint8_t *bytes = (uint8_t *)(scales + (size_t)w->blocks * record_floats(traits_of(kind)));
+    tile_at at = {.quants = bytes,
+                  .weight_scales = scales,
+                  .x_stride = x->q_stride,
+                  .scale_stride = x->scale_stride * sizeof(hob_cpu_scale),
+                  .blocks = w->blocks};
 
     for (uint32_t panel = first_panel; panel < first_panel + panel_count; panel++) {
-        const uint8_t *quants = w->data + panel * w->panel_bytes;
-        unpack_panel(kind, w, quants, bytes, scales);
-        if (kind != HOB_KIND_Q8_0)
-            quants = bytes;
-        for (uint32_t g = 0, column = 0; g < groups; g++) {
-            uint32_t n =
-                (x->rows - column) / (groups - g) + ((x->rows - column) % (groups - g) != 0);
-            block_fn block = tiles[kind].columns[n - 1];
-            float tile[6 * 16] __attribute__((aligned(64))) = {0};
-            block_at at = {quants,
-                           scales,
-                           x->q + column * x->q_stride,
-                           NULL,
-                           x->scales + column * x->scale_stride,
-                           NULL};
+        unpack_panel(kind, w, w->data + panel * w->panel_bytes, bytes, scales);
+        for (uint32_t g = 0, column = 0, n; g < groups; g++, column += n) {
+            const uint32_t left = x->rows - column;
+            float tile[2 * COLUMNS_MOST * 16] __attribute__((aligned(64)));
+            n = left / (groups - g) + (left % (groups - g) != 0);
+            at.x0 = x->q + column * x->q_stride;
             at.x3 = at.x0 + 3 * x->q_stride;
+            at.s0 = x->scales + column * x->scale_stride;
             at.s3 = at.s0 + 3 * x->scale_stride;
-            for (uint32_t b = 0; b < w->blocks; b++) {
-                block(&at, x->q_stride, scale_stride, tile);
-                at.quants += 512;
-                at.weight_scales += record;
-                at.x0 += 32;
-                at.x3 += 32;
-                at.s0++;
-                at.s3++;
-            }
+            for (uint32_t c = 0; c < n; c++) /* written last; in the cache by then */
+                __builtin_prefetch(
+                    out->y + (column + c) * out->stride + (size_t)panel * HOB_PANEL_ROWS, 1);
+            memset(tile, 0, n * 16 * sizeof *tile);
+            tiles[kind][n - 1](&at, tile);
             hob_store_tile(w, out, panel, column, n, tile);
-            column += n;
         }
     }
 }
@@ -375,25 +359,27 @@ INLINE int steps_in_16_bits(traits t)
     return bits == 4 ? 8 : 4;
 }
 
-/* One column: codes are unpacked on their way into the multiplier. kind is a constant at each call. */
+/* One column: codes are unpacked on their way into the multiplier. A panel's planes are several short streams, too short
+ * for the processor to see them coming: each block fetches its share of the next panel. kind is a constant at each call. */
 INLINE void linear_single(hob_kind kind, const hob_panels *w, const hob_cpu_input *x,
                           const hob_cpu_output *out, uint32_t first_panel, uint32_t panel_count)
 {
     const traits t = traits_of(kind);
     const int run = steps_in_16_bits(t);
     const __m256i ones = _mm256_set1_epi16(1);
-    const size_t low_bytes = 64 * (size_t)t.low_bits, high_bytes = 64 * (size_t)t.high_bits;
+    const size_t low_bytes = 64 * (size_t)t.low_bits, high_bytes = 64 * (size_t)t.high_bits,
+                 block_bytes = w->panel_bytes / w->blocks;
 
     for (uint32_t panel = first_panel; panel < first_panel + panel_count; panel++) {
         const uint8_t *data = w->data + panel * w->panel_bytes, *low = data,
                       *high = data + w->high_at;
         __m256 acc[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
+        size_t ahead = 0;
         for (uint32_t b = 0; b < w->blocks; b++, low += low_bytes, high += high_bytes) {
             const int8_t *q = x->q + b * 32;
             const hob_cpu_scale *s_x = x->scales + b;
-#pragma GCC unroll 8
-            for (size_t ahead = 0; ahead < low_bytes; ahead += 64)
-                _mm_prefetch((const char *)low + 1536 + ahead, _MM_HINT_T0);
+            for (; ahead < (b + 1) * block_bytes; ahead += 64)
+                _mm_prefetch((const char *)data + w->panel_bytes + ahead, _MM_HINT_T0);
 #pragma GCC unroll 2
             for (int h = 0; h < 2; h++) {
                 const scales8 s = scales_at(t, w, data, b, h);
@@ -515,10 +501,9 @@ static void linear_float(const hob_panels *w, const hob_cpu_input *x, const hob_
     }
 }
 
-void hob_cpu_fill_linear_avx2(hob_cpu_kernels *k)
-{
-#define FILL(name, kind) k->linear[HOB_KIND_##kind] = linear_##name;
-    HOB_QUANTIZED_TYPES(FILL)
-#undef FILL
-    k->linear[HOB_KIND_F16] = k->linear[HOB_KIND_BF16] = k->linear[HOB_KIND_F32] = linear_float;
-}
+#define ROW(name, kind) [HOB_KIND_##kind] = linear_##name,
+const hob_cpu_linear_fn hob_cpu_linear_avx2[HOB_KINDS] = {
+    HOB_QUANTIZED_TYPES(ROW)[HOB_KIND_F16] = linear_float,
+    [HOB_KIND_BF16] = linear_float,
+    [HOB_KIND_F32] = linear_float,
+};

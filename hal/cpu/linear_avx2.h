@@ -64,6 +64,6 @@ static inline void hob_store_tile(const hob_panels *w, const hob_cpu_output *out
     }
 }
 
-void hob_cpu_fill_linear_avx2(hob_cpu_kernels *k);
+extern const hob_cpu_linear_fn hob_cpu_linear_avx2[HOB_KINDS];
 
 #endif

@@ -114,16 +114,17 @@ static void quantize(const float *x, uint32_t blocks, int8_t *q, hob_cpu_scale *
             continue;
         }
         float most = hob_bits_float(top), inverse = 127.0f / most;
-        int32_t half[2] = {0};
+        hob_cpu_scale s = {.d = most / 127.0f};
         for (int i = 0; i < 32; i++) {
             q[i] = (int8_t)lrintf(x[i] * inverse);
-            half[i / 16] += q[i];
+            s.sum += q[i];
+            s.half[i / 16] = (int16_t)(s.half[i / 16] + q[i]);
+            int16_t *all = &s.excess[i / 2 % 2], *of_half = &s.half_excess[i / 16][i / 2 % 2];
+            *all = (int16_t)(*all + 16 * q[i]);
+            *of_half = (int16_t)(*of_half + 32 * q[i]);
         }
-        int32_t total = half[0] + half[1];
-        scales[b] = (hob_cpu_scale){most / 127.0f,
-                                    most / 127.0f * (float)total,
-                                    total,
-                                    {(int16_t)half[0], (int16_t)half[1]}};
+        s.s = s.d * (float)s.sum;
+        scales[b] = s;
     }
 }
 

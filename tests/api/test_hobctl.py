@@ -156,6 +156,9 @@ def test_bench(hobctl, model):
     for field in ("prefill_tok_s", "decode_tok_s", "load_ms", "rss_bytes"):
         assert answer[field] > 0, field
     assert answer["threads"] == 1 and answer["isa"] and answer["model"]
+    answer = json.loads(hobctl("bench", "--model", model, "--prompt", 1, "--generate", 4, "--sequences", 3, "--context", 40,
+                               "--repeat", 1, "--json").stdout)
+    assert answer["sequences"] == 3 and answer["context"] == 40 and answer["decode_tok_s"] > 0
 
 
 def test_doctor(hobctl):

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Rates of the kernels on one thread, by its own CPU time, beside what this machine can read from memory. Shapes are
- * those of small language models. Nothing here is asserted. */
+ * Rates of the kernels on one thread, by its own CPU time, and what share they are of the most that this machine can do:
+ * of a tile's inner step or of fused multiply-adds; a single column also of what a thread can read. Shapes are those of
+ * the models that the tests use. Nothing here is asserted. */
 #include "tests/kernels/check.h"
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
-static double thread_seconds(void)
+static double bandwidth; /* of one thread */
+
+static double share(double part, double whole)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+    return whole > 0 ? 100 * part / whole : 0;
 }
 
 /* The best of several runs of about 20 ms. */
@@ -31,8 +31,8 @@ static double thread_seconds(void)
         }                                                                                          \
     } while (0)
 
-static void bench_linear(const hob_cpu_kernels *k, hob_kind kind, uint32_t rows, uint32_t cols,
-                         uint32_t columns)
+static void bench_linear(const hob_cpu_kernels *k, const peak *most, hob_kind kind, uint32_t rows,
+                         uint32_t cols, uint32_t columns)
 {
     hob_panels w;
     if (hob_panels_shape(hob_kind_type(kind), rows, cols, &w) < 0)
@@ -56,9 +56,14 @@ static void bench_linear(const hob_cpu_kernels *k, hob_kind kind, uint32_t rows,
     hob_cpu_input in = {columns, x, cols, q, cols, scales, cols / 32};
     hob_cpu_output out = {y, rows, NULL, false};
     BEST(seconds, k->linear[kind](&w, &in, &out, 0, w.panels, scratch));
-    printf("  linear %-6s %5ux%-5u %4u columns %8.1f us %7.1f GMAC/s %6.1f GB/s\n", w.type->name,
-           rows, cols, columns, seconds * 1e6, (double)rows * cols * columns / seconds * 1e-9,
-           (double)w.panel_bytes * w.panels / seconds * 1e-9);
+    const double macs = (double)rows * cols * columns / seconds * 1e-9,
+                 bytes = (double)w.panel_bytes * w.panels / seconds * 1e-9;
+    printf("  linear %-6s %6ux%-4u %3u columns %9.1f us %6.1f GMAC/s %3.0f %% %6.1f GB/s",
+           w.type->name, rows, cols, columns, seconds * 1e6, macs,
+           share(macs, w.blocks ? most->integers : most->floats), bytes);
+    if (columns == 1)
+        printf(" %3.0f %% of reading", share(bytes, bandwidth));
+    printf("\n");
     free(data);
     free(x);
     free(y);
@@ -67,7 +72,7 @@ static void bench_linear(const hob_cpu_kernels *k, hob_kind kind, uint32_t rows,
     free(scratch);
 }
 
-static void bench_others(const hob_cpu_kernels *k)
+static void bench_others(const hob_cpu_kernels *k, const peak *most)
 {
     enum { N = 49152, DIM = 64, QUERIES = 48 };
     static float a[N], b[N], y[N], keys[DIM * 32], s[QUERIES * 32], scale[QUERIES], state[2];
@@ -84,7 +89,8 @@ static void bench_others(const hob_cpu_kernels *k)
 #define LINE(name, count, call)                                                                    \
     do {                                                                                           \
         BEST(t, call);                                                                             \
-        printf("  %-36s %8.2f us %7.2f G/s\n", name, t * 1e6, (double)(count) / t * 1e-9);         \
+        printf("  %-36s %9.2f us %6.2f G/s %3.0f %%\n", name, t * 1e6, (double)(count) / t * 1e-9, \
+               share((double)(count) / t * 1e-9, most->floats));                                   \
     } while (0)
     LINE("rms_norm 576", 576, k->rms_norm(a, b, 1e-5f, y, 576));
     LINE("quantize 576", 576, k->quantize(a, 18, q, scales));
@@ -103,24 +109,43 @@ static void bench_others(const hob_cpu_kernels *k)
 #undef LINE
 }
 
-static void bench_memory(void)
-{
-    enum { BYTES = 256 << 20 };
-    uint64_t *p = aligned_alloc(1 << 21, BYTES), sum = 0;
-    double t;
+/* Matrices of SmolLM2 135M, Gemma 3 270M and Qwen2.5 0.5B by type and shape. */
+static const struct {
+    hob_kind kind;
+    uint32_t rows, cols;
+} shapes[] = {
+    {HOB_KIND_Q4_1, 576, 576},    {HOB_KIND_Q4_1, 192, 576},   {HOB_KIND_Q4_1, 1536, 576},
+    {HOB_KIND_Q4_1, 576, 1536},   {HOB_KIND_Q8_0, 49152, 576}, {HOB_KIND_Q5_0, 1024, 640},
+    {HOB_KIND_Q5_0, 256, 640},    {HOB_KIND_Q5_0, 2048, 640},  {HOB_KIND_Q4_K, 640, 1024},
+    {HOB_KIND_Q4_K, 640, 2048},   {HOB_KIND_Q6_K, 640, 2048},  {HOB_KIND_Q8_0, 262144, 640},
+    {HOB_KIND_Q5_0, 896, 896},    {HOB_KIND_Q5_0, 128, 896},   {HOB_KIND_Q8_0, 128, 896},
+    {HOB_KIND_Q5_0, 4864, 896},   {HOB_KIND_Q4_K, 896, 4864},  {HOB_KIND_Q6_K, 896, 4864},
+    {HOB_KIND_Q8_0, 151936, 896},
+};
 
-    if (!p)
-        return;
-    memset(p, 1, BYTES);
-    BEST(t, for (size_t i = 0; i < BYTES / 8; i += 8) sum += p[i]);
-    printf("reading memory, one thread: %.1f GB/s (%llu)\n", BYTES / t * 1e-9,
-           (unsigned long long)(sum & 1));
-    free(p);
+/* Many rows are logits, of a few columns; of one column they do not fit a cache, as in decoding. */
+enum { LOGITS = 32768, COLD_BYTES = 96 << 20 };
+
+static void bench_linears(const hob_cpu_kernels *k, const peak *most)
+{
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
+        for (uint32_t columns = 1; columns <= (shapes[i].rows > LOGITS ? 8 : 512); columns *= 8)
+            bench_linear(k, most, shapes[i].kind, shapes[i].rows, shapes[i].cols, columns);
+    for (int kind = 0; kind < HOB_KINDS; kind++) {
+        hob_panels w;
+        if (hob_panels_shape(hob_kind_type((hob_kind)kind), 16, 768, &w) < 0)
+            abort();
+        bench_linear(k, most, (hob_kind)kind, COLD_BYTES / (uint32_t)w.panel_bytes * 16, 768, 1);
+        bench_linear(k, most, (hob_kind)kind, 1536, 768, 8);
+        bench_linear(k, most, (hob_kind)kind, 1536, 768, 512);
+    }
 }
 
 void run_bench(const char *op, int only_tier)
 {
-    bench_memory();
+    bandwidth = read_bandwidth(1);
+    printf("reading memory: %.1f GB/s with one thread, %.1f with two\n", bandwidth,
+           read_bandwidth(2));
     for (int tier = HOB_CPU_SCALAR; tier < HOB_CPU_TIERS; tier++) {
         hob_cpu_kernels k;
         if ((only_tier >= 0 && tier != only_tier) || (only_tier < 0 && tier == HOB_CPU_SCALAR))
@@ -130,16 +155,12 @@ void run_bench(const char *op, int only_tier)
         if (!hob_cpu_has_tier((hob_cpu_tier)tier))
             continue;
         hob_cpu_kernels_fill((hob_cpu_tier)tier, &k);
+        const peak most = peak_of((hob_cpu_tier)tier);
+        printf("  peak of a core: %.1f GMAC/s of bytes, %.1f of floats\n", most.integers,
+               most.floats);
         if (!op || strcmp(op, "linear") == 0)
-            for (int kind = 0; kind < HOB_KINDS; kind++) {
-                bench_linear(&k, (hob_kind)kind, 1536, 768, 1);
-                bench_linear(&k, (hob_kind)kind, 1536, 768, 8);
-                bench_linear(&k, (hob_kind)kind, 1536, 768, 512);
-                bench_linear(&k, (hob_kind)kind, 768, 1536, 512);
-                if (kind == HOB_KIND_Q8_0)
-                    bench_linear(&k, (hob_kind)kind, 49152, 576, 1);
-            }
+            bench_linears(&k, &most);
         if (!op || strcmp(op, "linear") != 0)
-            bench_others(&k);
+            bench_others(&k, &most);
     }
 }

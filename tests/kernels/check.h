@@ -11,6 +11,7 @@
 #include "hal/select.h"
 
 #include <stdlib.h>
+#include <time.h>
 
 typedef struct check {
     const char *op, *type;
@@ -56,6 +57,14 @@ void *random_rows(check *c, hob_type type, uint32_t rows, uint32_t cols, size_t 
                   float **ret_values);
 
 /* Prints this machine's limits and each kernel's rate. */
+/* The most a core can do in GMAC/s, 0 where nobody has measured it; of memory, in GB/s, with one thread or two. */
+typedef struct peak {
+    double integers, floats;
+} peak;
+peak peak_of(hob_cpu_tier tier);
+double read_bandwidth(uint32_t threads);
+double thread_seconds(void);
+
 void run_bench(const char *op, int only_tier);
 
 #endif
