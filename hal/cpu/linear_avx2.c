@@ -12,7 +12,7 @@
 
 #include <stddef.h>
 
-enum { COLUMNS_MOST = 6, FEW_COLUMNS = 3, CENTRE = 16, HALF_CENTRE = 32 };
+enum { COLUMNS_MOST = 6, FEW_COLUMNS = 5, CENTRE = 16, HALF_CENTRE = 32 };
 
 /* Where a tile begins: what the assembly reads. Column c of 3.. is (c - 3) strides after the second base. */
 typedef struct tile_at {
