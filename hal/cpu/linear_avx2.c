@@ -12,7 +12,14 @@
 
 #include <stddef.h>
 
-enum { COLUMNS_MOST = 6, FEW_COLUMNS = 5, CENTRE = 16, HALF_CENTRE = 32 };
+enum {
+    FETCH_BLOCKS = 4,
+    FETCH_GROUPS = 8,
+    COLUMNS_MOST = 6,
+    FEW_COLUMNS = 5,
+    CENTRE = 16,
+    HALF_CENTRE = 32
+};
 
 /* Where a tile begins: what the assembly reads. Column c of 3.. is (c - 3) strides after the second base. */
 typedef struct tile_at {
@@ -314,14 +321,39 @@ INLINE void unpack_panel(hob_kind kind, const hob_panels *w, const uint8_t *pane
     }
 }
 
+/* With few tiles to a panel memory is waited for: each fetches its part of the next panel, a piece with every
+ * FETCH_BLOCKS blocks. */
+static void tile_and_fetch(tile_fn compute, tile_at at, size_t block_bytes, size_t record_bytes,
+                           const uint8_t *next, size_t next_bytes, float *tile)
+{
+    const size_t all = at.blocks;
+    size_t fetched = 0;
+
+    for (size_t b = 0; b < all; b += at.blocks) {
+        at.blocks = all - b < FETCH_BLOCKS ? all - b : FETCH_BLOCKS;
+        for (; fetched < (b + at.blocks) * next_bytes / all; fetched += 64)
+            _mm_prefetch((const char *)next + fetched, _MM_HINT_T0);
+        compute(&at, tile);
+        at.quants += at.blocks * block_bytes;
+        at.weight_scales += at.blocks * record_bytes / sizeof *at.weight_scales;
+        at.x0 += at.blocks * HOB_QUANT_BLOCK;
+        at.x3 += at.blocks * HOB_QUANT_BLOCK;
+        at.s0 += at.blocks;
+        at.s3 += at.blocks;
+    }
+}
+
 /* Tiles over all columns, as even in width as can be. kind is a constant at each call. */
 INLINE void linear_tiles(hob_kind kind, const hob_panels *w, const hob_cpu_input *x,
                          const hob_cpu_output *out, uint32_t first_panel, uint32_t panel_count,
                          void *scratch)
 {
     const uint32_t groups = (x->rows + COLUMNS_MOST - 1) / COLUMNS_MOST;
+    const traits t = traits_of(kind);
+    const size_t record_bytes = record_floats(t) * sizeof(float),
+                 block_bytes = t.low_bits == 8 || t.table ? 1024 : 512;
     float *scales = scratch;
-    uint8_t *bytes = (uint8_t *)(scales + (size_t)w->blocks * record_floats(traits_of(kind)));
+    uint8_t *bytes = (uint8_t *)scratch + w->blocks * record_bytes;
     tile_at at = {.quants = bytes,
                   .weight_scales = scales,
                   .x_stride = x->q_stride,
@@ -342,7 +374,12 @@ INLINE void linear_tiles(hob_kind kind, const hob_panels *w, const hob_cpu_input
                 __builtin_prefetch(
                     out->y + (column + c) * out->stride + (size_t)panel * HOB_PANEL_ROWS, 1);
             memset(tile, 0, n * 16 * sizeof *tile);
-            tiles[kind][n - 1](&at, tile);
+            if (groups <= FETCH_GROUPS)
+                tile_and_fetch(tiles[kind][n - 1], at, block_bytes, record_bytes,
+                               w->data + (panel + 1) * w->panel_bytes + g * w->panel_bytes / groups,
+                               w->panel_bytes / groups, tile);
+            else
+                tiles[kind][n - 1](&at, tile);
             hob_store_tile(w, out, panel, column, n, tile);
         }
     }
