@@ -6,13 +6,20 @@
  * what counts is that the sum of a lane fits in the end, when one vpmaddwd widens it. So codes are laid out around 16 (a
  * block's 16 products a lane, 16 * 16 * 127 = 32512), those with sub-scales of 16 weights around 32 (8 * 32 * 127), and
  * the excess that the quantized activations know of themselves (hob_cpu_scale) is taken off first. Bytes go as two nibbles,
- * the upper one 16 times. A panel is unpacked once for many columns; a single column unpacks as it goes. Twelve
+ * the upper one 16 times. A panel is unpacked once for many columns; few columns unpack as they go. Twelve
  * accumulators and four temporaries fill the register file and compilers spill them, hence assembly. */
 #include "hal/cpu/linear_avx2.h"
 
 #include <stddef.h>
 
-enum { COLUMNS_MOST = 6, CENTRE = 16, HALF_CENTRE = 32 };
+enum {
+    FETCH_BLOCKS = 4,
+    FETCH_GROUPS = 8,
+    COLUMNS_MOST = 6,
+    FEW_COLUMNS = 5,
+    CENTRE = 16,
+    HALF_CENTRE = 32
+};
 
 /* Where a tile begins: what the assembly reads. Column c of 3.. is (c - 3) strides after the second base. */
 typedef struct tile_at {
@@ -314,14 +321,39 @@ INLINE void unpack_panel(hob_kind kind, const hob_panels *w, const uint8_t *pane
     }
 }
 
+/* With few tiles to a panel memory is waited for: each fetches its part of the next panel, a piece with every
+ * FETCH_BLOCKS blocks. */
+static void tile_and_fetch(tile_fn compute, tile_at at, size_t block_bytes, size_t record_bytes,
+                           const uint8_t *next, size_t next_bytes, float *tile)
+{
+    const size_t all = at.blocks;
+    size_t fetched = 0;
+
+    for (size_t b = 0; b < all; b += at.blocks) {
+        at.blocks = all - b < FETCH_BLOCKS ? all - b : FETCH_BLOCKS;
+        for (; fetched < (b + at.blocks) * next_bytes / all; fetched += 64)
+            _mm_prefetch((const char *)next + fetched, _MM_HINT_T0);
+        compute(&at, tile);
+        at.quants += at.blocks * block_bytes;
+        at.weight_scales += at.blocks * record_bytes / sizeof *at.weight_scales;
+        at.x0 += at.blocks * HOB_QUANT_BLOCK;
+        at.x3 += at.blocks * HOB_QUANT_BLOCK;
+        at.s0 += at.blocks;
+        at.s3 += at.blocks;
+    }
+}
+
 /* Tiles over all columns, as even in width as can be. kind is a constant at each call. */
 INLINE void linear_tiles(hob_kind kind, const hob_panels *w, const hob_cpu_input *x,
                          const hob_cpu_output *out, uint32_t first_panel, uint32_t panel_count,
                          void *scratch)
 {
     const uint32_t groups = (x->rows + COLUMNS_MOST - 1) / COLUMNS_MOST;
+    const traits t = traits_of(kind);
+    const size_t record_bytes = record_floats(t) * sizeof(float),
+                 block_bytes = t.low_bits == 8 || t.table ? 1024 : 512;
     float *scales = scratch;
-    uint8_t *bytes = (uint8_t *)(scales + (size_t)w->blocks * record_floats(traits_of(kind)));
+    uint8_t *bytes = (uint8_t *)scratch + w->blocks * record_bytes;
     tile_at at = {.quants = bytes,
                   .weight_scales = scales,
                   .x_stride = x->q_stride,
@@ -342,7 +374,12 @@ INLINE void linear_tiles(hob_kind kind, const hob_panels *w, const hob_cpu_input
                 __builtin_prefetch(
                     out->y + (column + c) * out->stride + (size_t)panel * HOB_PANEL_ROWS, 1);
             memset(tile, 0, n * 16 * sizeof *tile);
-            tiles[kind][n - 1](&at, tile);
+            if (groups <= FETCH_GROUPS)
+                tile_and_fetch(tiles[kind][n - 1], at, block_bytes, record_bytes,
+                               w->data + (panel + 1) * w->panel_bytes + g * w->panel_bytes / groups,
+                               w->panel_bytes / groups, tile);
+            else
+                tiles[kind][n - 1](&at, tile);
             hob_store_tile(w, out, panel, column, n, tile);
         }
     }
@@ -359,10 +396,10 @@ INLINE int steps_in_16_bits(traits t)
     return bits == 4 ? 8 : 4;
 }
 
-/* One column: codes are unpacked on their way into the multiplier. A panel's planes are several short streams, too short
+/* Few columns, one after another: codes are unpacked on their way into the multiplier. A panel's planes are several short streams, too short
  * for the processor to see them coming: each block fetches its share of the next panel. kind is a constant at each call. */
-INLINE void linear_single(hob_kind kind, const hob_panels *w, const hob_cpu_input *x,
-                          const hob_cpu_output *out, uint32_t first_panel, uint32_t panel_count)
+INLINE void linear_few(hob_kind kind, const hob_panels *w, const hob_cpu_input *x,
+                       const hob_cpu_output *out, uint32_t first_panel, uint32_t panel_count)
 {
     const traits t = traits_of(kind);
     const int run = steps_in_16_bits(t);
@@ -370,14 +407,15 @@ INLINE void linear_single(hob_kind kind, const hob_panels *w, const hob_cpu_inpu
     const size_t low_bytes = 64 * (size_t)t.low_bits, high_bytes = 64 * (size_t)t.high_bits,
                  block_bytes = w->panel_bytes / w->blocks;
 
-    for (uint32_t panel = first_panel; panel < first_panel + panel_count; panel++) {
+    for (uint32_t i = 0; i < panel_count * x->rows; i++) {
+        const uint32_t panel = first_panel + i / x->rows, column = i % x->rows;
         const uint8_t *data = w->data + panel * w->panel_bytes, *low = data,
                       *high = data + w->high_at;
         __m256 acc[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
-        size_t ahead = 0;
+        size_t ahead = column ? w->panel_bytes : 0;
         for (uint32_t b = 0; b < w->blocks; b++, low += low_bytes, high += high_bytes) {
-            const int8_t *q = x->q + b * 32;
-            const hob_cpu_scale *s_x = x->scales + b;
+            const int8_t *q = x->q + column * x->q_stride + b * 32;
+            const hob_cpu_scale *s_x = x->scales + column * x->scale_stride + b;
             for (; ahead < (b + 1) * block_bytes; ahead += 64)
                 _mm_prefetch((const char *)data + w->panel_bytes + ahead, _MM_HINT_T0);
 #pragma GCC unroll 2
@@ -427,7 +465,7 @@ INLINE void linear_single(hob_kind kind, const hob_panels *w, const hob_cpu_inpu
         float tile[16] __attribute__((aligned(64)));
         _mm256_store_ps(tile, acc[0]);
         _mm256_store_ps(tile + 8, acc[1]);
-        hob_store_tile(w, out, panel, 0, 1, tile);
+        hob_store_tile(w, out, panel, column, 1, tile);
     }
 }
 
@@ -436,8 +474,8 @@ INLINE void linear_single(hob_kind kind, const hob_panels *w, const hob_cpu_inpu
                               const hob_cpu_output *out, uint32_t first_panel,                     \
                               uint32_t panel_count, void *scratch)                                 \
     {                                                                                              \
-        if (x->rows == 1)                                                                          \
-            linear_single(HOB_KIND_##kind, w, x, out, first_panel, panel_count);                   \
+        if (x->rows <= FEW_COLUMNS)                                                                \
+            linear_few(HOB_KIND_##kind, w, x, out, first_panel, panel_count);                      \
         else                                                                                       \
             linear_tiles(HOB_KIND_##kind, w, x, out, first_panel, panel_count, scratch);           \
     }

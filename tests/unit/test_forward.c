@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The forward pass on the real model: against what llama.cpp predicted for the same file (tests/data/
- * make_forward_reference.py), and against itself, bit for bit, however a prompt is cut into steps. */
+ * make_forward_reference.py), and against itself, bit for bit, however a prompt is cut into steps, whatever runs beside it, on any tier. */
 #include <jansson.h>
 #include <math.h>
 #include <setjmp.h>
@@ -166,6 +166,72 @@ static void test_chunks_do_not_matter(void **state)
     hob_context_free(c);
 }
 
+enum { BESIDE_MOST = 64, ROWS_EACH = 2 };
+
+/* The logits of one sequence of ROWS_EACH tokens in the middle of `sequences`: ret [ROWS_EACH, vocab]. */
+static void forward_beside(const char *tier, uint32_t threads, const uint32_t *sequences,
+                           uint32_t count, float *ret)
+{
+    hob_device *dev = NULL;
+    hob_model *m = NULL;
+    hob_context *c = NULL;
+    const hob_context_options o = {.max_rows = BESIDE_MOST * ROWS_EACH,
+                                   .max_logit_rows = ROWS_EACH,
+                                   .kv_blocks = BESIDE_MOST,
+                                   .kv_type = HOB_TYPE_F16};
+    setenv("HOB_CPU", tier, 1);
+    assert_int_equal(hob_hal_open("cpu", &(hob_device_options){.threads = threads}, &dev, NULL), 0);
+    assert_int_equal(hob_model_open(getenv("HOB_TEST_MODEL"), dev, &m, NULL), 0);
+    assert_int_equal(hob_context_new(m, &o, &c, NULL), 0);
+    for (uint32_t i = 0; i < count; i++, ret += (size_t)ROWS_EACH * vocab) {
+        const uint32_t n = sequences[i], own = n / 2;
+        uint32_t tokens[BESIDE_MOST * ROWS_EACH], blocks[BESIDE_MOST];
+        hob_span spans[BESIDE_MOST];
+        for (uint32_t s = 0; s < n; s++) {
+            blocks[s] = BESIDE_MOST - 1 - s;
+            spans[s] = (hob_span){
+                .first_row = s * ROWS_EACH, .row_count = ROWS_EACH, .blocks = &blocks[s]};
+            for (uint32_t r = 0; r < ROWS_EACH; r++)
+                tokens[s * ROWS_EACH + r] = s == own ? 100 + r : (s * 7919 + r * 31) % vocab;
+        }
+        const uint32_t rows[ROWS_EACH] = {own * ROWS_EACH, own * ROWS_EACH + 1};
+        const hob_batch batch = {.row_count = n * ROWS_EACH,
+                                 .tokens = tokens,
+                                 .span_count = n,
+                                 .spans = spans,
+                                 .logit_count = ROWS_EACH,
+                                 .logit_rows = rows};
+        assert_int_equal(hob_context_step(c, &batch), 0);
+        for (uint32_t r = 0; r < ROWS_EACH; r++)
+            assert_int_equal(hob_context_logits(c, r, ret + (size_t)r * vocab), 0);
+    }
+    hob_context_free(c);
+    hob_model_close(m);
+    hob_device_close(dev);
+    unsetenv("HOB_CPU");
+}
+
+/* A tier that the machine lacks is the next lower one. */
+static void test_neighbours_threads_and_tiers_do_not_matter(void **state)
+{
+    (void)state;
+    static const uint32_t sequences[] = {1, 2, 3, 4, 6, 7, 13, 32, BESIDE_MOST};
+    enum { COUNTS = sizeof sequences / sizeof *sequences };
+    static const char *const tiers[] = {"avx2", "avx512vnni"};
+    const size_t each = (size_t)ROWS_EACH * vocab;
+    float *alone = malloc(each * sizeof *alone), *all = malloc(each * COUNTS * sizeof *all);
+    forward_beside("scalar", 2, sequences, 1, alone);
+    for (size_t t = 0; t < sizeof tiers / sizeof *tiers; t++)
+        for (uint32_t threads = 1; threads <= 2; threads++) {
+            memset(all, 0xff, each * COUNTS * sizeof *all);
+            forward_beside(tiers[t], threads, sequences, COUNTS, all);
+            for (size_t i = 0; i < COUNTS; i++)
+                assert_memory_equal(all + i * each, alone, each * sizeof *alone);
+        }
+    free(alone);
+    free(all);
+}
+
 static void test_bad_batches(void **state)
 {
     (void)state;
@@ -187,6 +253,7 @@ int main(void)
         cmocka_unit_test(test_reference_f16),
         cmocka_unit_test(test_reference_q8_0),
         cmocka_unit_test(test_chunks_do_not_matter),
+        cmocka_unit_test(test_neighbours_threads_and_tiers_do_not_matter),
         cmocka_unit_test(test_bad_batches),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
