@@ -210,9 +210,10 @@ static uint32_t first_seen(const hob_attention *op, uint32_t position)
     return op->window && position + 1 > op->window ? position + 1 - op->window : 0;
 }
 
-/* One block for `rows` neighbouring rows, the first at `position`. */
+/* One block for `rows` neighbouring rows, the first at `position`; next: the block after it, itself when it is the last. */
 static void attend_block(const attend_job *job, const attend_memory *m, const uint8_t *at,
-                         uint32_t block_start, uint32_t position, uint32_t rows)
+                         const uint8_t *next, uint32_t block_start, uint32_t position,
+                         uint32_t rows)
 {
     const hob_cpu_kernels *kernels = &job->dev->kernels;
     const hob_attention *op = job->op;
@@ -222,9 +223,18 @@ static void attend_block(const attend_job *job, const attend_memory *m, const ui
     uint32_t seen_from =
         first_seen(op, position) > block_start ? first_seen(op, position) - block_start : 0;
     bool whole = position >= block_start + TOKENS - 1 && first_seen(op, last) <= block_start;
+    /* one row's few queries read f16 as it lies */
+    const bool half = rows == 1 && kv->shape.type == HOB_TYPE_F16;
+    const uint16_t *v_half = (const uint16_t *)(at + kv->k_bytes),
+                   *next_v = (const uint16_t *)(next + kv->k_bytes);
 
-    kv_unpack(job->dev, at, seen_from, seen_end, m->k, m->v);
-    kernels->attend_scores(m->q, op->head_dim, rows * job->group, m->k, op->head_dim, m->s);
+    if (half) {
+        kernels->attend_scores_half(m->q, op->head_dim, job->group, (const uint16_t *)at,
+                                    (const uint16_t *)next, op->head_dim, m->s);
+    } else {
+        kv_unpack(job->dev, at, seen_from, seen_end, m->k, m->v);
+        kernels->attend_scores(m->q, op->head_dim, rows * job->group, m->k, op->head_dim, m->s);
+    }
     for (uint32_t r = 0; r < rows; r++) {
         uint32_t p = position + r, from = first_seen(op, p), query = r * job->group;
         if (p < block_start || from >= block_start + TOKENS)
@@ -234,11 +244,14 @@ static void attend_block(const attend_job *job, const attend_memory *m, const ui
         for (uint32_t g = 0; g < job->group; g++)
             m->scale[query + g] =
                 kernels->attend_softmax(m->s + (query + g) * TOKENS, lo, hi, m->state[query + g]);
-        if (!whole)
+        if (half)
+            kernels->attend_values_half(m->s, m->scale, job->group, lo, hi, v_half, next_v,
+                                        kv->width, m->o);
+        else if (!whole)
             kernels->attend_values(m->s + query * TOKENS, m->scale + query, job->group, lo, hi,
                                    m->v, kv->width, m->o + query * kv->width);
     }
-    if (whole)
+    if (whole && !half)
         kernels->attend_values(m->s, m->scale, rows * job->group, 0, TOKENS, m->v, kv->width, m->o);
 }
 
@@ -270,9 +283,11 @@ static void attend_item(void *arg, uint32_t item, uint32_t worker)
         m.state[i][1] = 0;
     }
     memset(m.o, 0, (size_t)queries * kv->width * sizeof *m.o);
-    for (uint32_t b = first_seen(op, position) / TOKENS; b <= (position + rows - 1) / TOKENS; b++)
-        attend_block(job, &m, kv_head_at(kv, span->blocks[b], op->layer, head), b * TOKENS,
-                     position, rows);
+    const uint32_t last = (position + rows - 1) / TOKENS;
+    for (uint32_t b = first_seen(op, position) / TOKENS; b <= last; b++)
+        attend_block(job, &m, kv_head_at(kv, span->blocks[b], op->layer, head),
+                     kv_head_at(kv, span->blocks[b < last ? b + 1 : b], op->layer, head),
+                     b * TOKENS, position, rows);
     for (uint32_t i = 0; i < queries; i++) {
         float *out = op->out->data +
                      (size_t)(span->first_row + first + i / job->group) * op->out->cols +

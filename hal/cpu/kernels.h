@@ -82,6 +82,10 @@ typedef struct hob_cpu_kernels {
     /* s[i][p] = sum over j, ascending fma, of q[i][j] * k[j][p]; q [n][q_stride], k [head_dim][32], s [n][32] */
     void (*attend_scores)(const float *q, size_t q_stride, uint32_t n, const float *k,
                           uint32_t head_dim, float *s);
+    /* The same with k as f16: what few queries share is not worth unpacking first. next: the block that will be read
+     * after this one, which is fetched meanwhile. */
+    void (*attend_scores_half)(const float *q, size_t q_stride, uint32_t n, const uint16_t *k,
+                               const uint16_t *next, uint32_t head_dim, float *s);
     /* One step of the online softmax over the scores s[lo .. hi) of 32, which become their weights (0 outside).
      * state: largest score, sum of weights. Returns what earlier sums must be multiplied with. */
     float (*attend_softmax)(float *s, uint32_t lo, uint32_t hi, float state[2]);
@@ -89,6 +93,9 @@ typedef struct hob_cpu_kernels {
      * v [32][width], o [n][width], width a multiple of 16 */
     void (*attend_values)(const float *s, const float *scale, uint32_t n, uint32_t lo, uint32_t hi,
                           const float *v, uint32_t width, float *o);
+    void (*attend_values_half)(const float *s, const float *scale, uint32_t n, uint32_t lo,
+                               uint32_t hi, const uint16_t *v, const uint16_t *next, uint32_t width,
+                               float *o);
 
     float (*max)(const float *x, size_t n); /* ignores NaN; -INFINITY when n is 0 */
     /* Sum of exp(x[i] * scale - shift) */

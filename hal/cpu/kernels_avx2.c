@@ -228,26 +228,34 @@ static void scale_lanes(const int8_t *q, const float *d, float *y, size_t n)
         y[i] = d[i] * (float)q[i];
 }
 
-/* 3 queries by 32 positions fill the accumulators; n is a constant at each call. */
-static inline __attribute__((always_inline)) void scores_of(const float *q, size_t q_stride,
-                                                            uint32_t n, const float *k,
-                                                            uint32_t head_dim, float *s)
+/* Eight numbers from the i-th on, of f16 or f32. */
+INLINE __m256 load_kv(const void *from, size_t i, bool half)
+{
+    return half ? load_half8((const uint16_t *)from + i) : _mm256_loadu_ps((const float *)from + i);
+}
+
+/* 3 queries by 32 positions fill the accumulators; n and whether there is a next block of f16 are constants at each call. */
+INLINE void scores_of(const float *q, size_t q_stride, uint32_t n, const void *k,
+                      const uint16_t *next, uint32_t head_dim, float *s)
 {
     __m256 acc[3][4];
 
 #pragma GCC unroll 3
     for (uint32_t i = 0; i < n; i++)
         acc[i][0] = acc[i][1] = acc[i][2] = acc[i][3] = _mm256_setzero_ps();
-    for (uint32_t j = 0; j < head_dim; j++, k += 32) {
-        __m256 k0 = _mm256_loadu_ps(k), k1 = _mm256_loadu_ps(k + 8), k2 = _mm256_loadu_ps(k + 16),
-               k3 = _mm256_loadu_ps(k + 24);
+    for (uint32_t j = 0; j < head_dim; j++) {
+        if (next)
+            _mm_prefetch((const char *)(next + (size_t)j * 32), _MM_HINT_T0);
+        __m256 all[3]; /* with a vector of positions and the sums: 16 registers */
 #pragma GCC unroll 3
-        for (uint32_t i = 0; i < n; i++) {
-            __m256 v = _mm256_broadcast_ss(q + i * q_stride + j);
-            acc[i][0] = _mm256_fmadd_ps(v, k0, acc[i][0]);
-            acc[i][1] = _mm256_fmadd_ps(v, k1, acc[i][1]);
-            acc[i][2] = _mm256_fmadd_ps(v, k2, acc[i][2]);
-            acc[i][3] = _mm256_fmadd_ps(v, k3, acc[i][3]);
+        for (uint32_t i = 0; i < n; i++)
+            all[i] = _mm256_broadcast_ss(q + i * q_stride + j);
+#pragma GCC unroll 4
+        for (size_t v = 0; v < 4; v++) {
+            const __m256 positions = load_kv(k, (size_t)j * 32 + 8 * v, next != NULL);
+#pragma GCC unroll 3
+            for (uint32_t i = 0; i < n; i++)
+                acc[i][v] = _mm256_fmadd_ps(all[i], positions, acc[i][v]);
         }
     }
 #pragma GCC unroll 3
@@ -257,15 +265,27 @@ static inline __attribute__((always_inline)) void scores_of(const float *q, size
             _mm256_storeu_ps(s + i * 32 + 8 * v, acc[i][v]);
 }
 
+INLINE void scores(const float *q, size_t q_stride, uint32_t n, const void *k, const uint16_t *next,
+                   uint32_t head_dim, float *s)
+{
+    for (; n >= 3; n -= 3, q += 3 * q_stride, s += 3 * 32)
+        scores_of(q, q_stride, 3, k, next, head_dim, s);
+    if (n == 2)
+        scores_of(q, q_stride, 2, k, next, head_dim, s);
+    else if (n == 1)
+        scores_of(q, q_stride, 1, k, next, head_dim, s);
+}
+
 static void attend_scores(const float *q, size_t q_stride, uint32_t n, const float *k,
                           uint32_t head_dim, float *s)
 {
-    for (; n >= 3; n -= 3, q += 3 * q_stride, s += 3 * 32)
-        scores_of(q, q_stride, 3, k, head_dim, s);
-    if (n == 2)
-        scores_of(q, q_stride, 2, k, head_dim, s);
-    else if (n == 1)
-        scores_of(q, q_stride, 1, k, head_dim, s);
+    scores(q, q_stride, n, k, NULL, head_dim, s);
+}
+
+static void attend_scores_half(const float *q, size_t q_stride, uint32_t n, const uint16_t *k,
+                               const uint16_t *next, uint32_t head_dim, float *s)
+{
+    scores(q, q_stride, n, k, next, head_dim, s);
 }
 
 static float attend_softmax(float *s, uint32_t lo, uint32_t hi, float state[2])
@@ -297,14 +317,14 @@ static float attend_softmax(float *s, uint32_t lo, uint32_t hi, float state[2])
     return scale;
 }
 
-/* n queries by 8 * vectors dimensions, both constants at each call. */
-static inline __attribute__((always_inline)) void values_of(const float *s, const float *scale,
-                                                            uint32_t n, uint32_t lo, uint32_t hi,
-                                                            const float *v, uint32_t width,
-                                                            uint32_t vectors, float *o)
+/* n queries by 8 * vectors dimensions, from dimension `from` on; n, vectors and whether there is a next block of f16 are constants at each call. */
+INLINE void values_of(const float *s, const float *scale, uint32_t n, uint32_t lo, uint32_t hi,
+                      const void *v, const uint16_t *next, uint32_t width, uint32_t from,
+                      uint32_t vectors, float *o)
 {
     __m256 acc[3][4];
 
+    o += from;
 #pragma GCC unroll 3
     for (uint32_t i = 0; i < n; i++)
 #pragma GCC unroll 4
@@ -312,13 +332,15 @@ static inline __attribute__((always_inline)) void values_of(const float *s, cons
             acc[i][j] =
                 _mm256_mul_ps(_mm256_loadu_ps(o + i * width + 8 * j), _mm256_set1_ps(scale[i]));
     for (uint32_t p = lo; p < hi; p++) {
+        if (next)
+            _mm_prefetch((const char *)(next + (size_t)p * width + from), _MM_HINT_T0);
         __m256 weight[3]; /* with a row's vector and the sums: 16 registers */
 #pragma GCC unroll 3
         for (uint32_t i = 0; i < n; i++)
             weight[i] = _mm256_broadcast_ss(s + i * 32 + p);
 #pragma GCC unroll 4
         for (uint32_t j = 0; j < vectors; j++) {
-            __m256 row = _mm256_loadu_ps(v + p * width + 8 * j);
+            const __m256 row = load_kv(v, (size_t)p * width + from + 8 * j, next != NULL);
 #pragma GCC unroll 3
             for (uint32_t i = 0; i < n; i++)
                 acc[i][j] = _mm256_fmadd_ps(weight[i], row, acc[i][j]);
@@ -331,27 +353,38 @@ static inline __attribute__((always_inline)) void values_of(const float *s, cons
             _mm256_storeu_ps(o + i * width + 8 * j, acc[i][j]);
 }
 
-static inline __attribute__((always_inline)) void values_wide(const float *s, const float *scale,
-                                                              uint32_t n, uint32_t lo, uint32_t hi,
-                                                              const float *v, uint32_t width,
-                                                              float *o)
+INLINE void values_wide(const float *s, const float *scale, uint32_t n, uint32_t lo, uint32_t hi,
+                        const void *v, const uint16_t *next, uint32_t width, float *o)
 {
     uint32_t j = 0;
     for (; j + 32 <= width; j += 32)
-        values_of(s, scale, n, lo, hi, v + j, width, 4, o + j);
+        values_of(s, scale, n, lo, hi, v, next, width, j, 4, o);
     if (j < width)
-        values_of(s, scale, n, lo, hi, v + j, width, 2, o + j);
+        values_of(s, scale, n, lo, hi, v, next, width, j, 2, o);
+}
+
+INLINE void values(const float *s, const float *scale, uint32_t n, uint32_t lo, uint32_t hi,
+                   const void *v, const uint16_t *next, uint32_t width, float *o)
+{
+    for (; n >= 3; n -= 3, s += 3 * 32, scale += 3, o += 3 * width)
+        values_wide(s, scale, 3, lo, hi, v, next, width, o);
+    if (n == 2)
+        values_wide(s, scale, 2, lo, hi, v, next, width, o);
+    else if (n == 1)
+        values_wide(s, scale, 1, lo, hi, v, next, width, o);
 }
 
 static void attend_values(const float *s, const float *scale, uint32_t n, uint32_t lo, uint32_t hi,
                           const float *v, uint32_t width, float *o)
 {
-    for (; n >= 3; n -= 3, s += 3 * 32, scale += 3, o += 3 * width)
-        values_wide(s, scale, 3, lo, hi, v, width, o);
-    if (n == 2)
-        values_wide(s, scale, 2, lo, hi, v, width, o);
-    else if (n == 1)
-        values_wide(s, scale, 1, lo, hi, v, width, o);
+    values(s, scale, n, lo, hi, v, NULL, width, o);
+}
+
+static void attend_values_half(const float *s, const float *scale, uint32_t n, uint32_t lo,
+                               uint32_t hi, const uint16_t *v, const uint16_t *next, uint32_t width,
+                               float *o)
+{
+    values(s, scale, n, lo, hi, v, next, width, o);
 }
 
 static float max_of(const float *x, size_t n)
@@ -423,8 +456,10 @@ void hob_cpu_fill_avx2(hob_cpu_kernels *k)
     k->from_half = from_half;
     k->scale_lanes = scale_lanes;
     k->attend_scores = attend_scores;
+    k->attend_scores_half = attend_scores_half;
     k->attend_softmax = attend_softmax;
     k->attend_values = attend_values;
+    k->attend_values_half = attend_values_half;
     k->max = max_of;
     k->exp_sum = exp_sum;
     k->at_least = at_least;

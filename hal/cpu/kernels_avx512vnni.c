@@ -442,16 +442,27 @@ static inline float reduce16(__m512 v)
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
-INLINE void scores_of(const float *q, size_t q_stride, uint32_t n, const float *k,
-                      uint32_t head_dim, float *s)
+/* Sixteen numbers from the i-th on, of f16 or f32. */
+INLINE __m512 load_kv(const void *from, size_t i, bool half)
+{
+    return half ? load_half16((const uint16_t *)from + i)
+                : _mm512_loadu_ps((const float *)from + i);
+}
+
+/* n and whether there is a next block of f16 are constants at each call. */
+INLINE void scores_of(const float *q, size_t q_stride, uint32_t n, const void *k,
+                      const uint16_t *next, uint32_t head_dim, float *s)
 {
     __m512 acc[12][2];
 
 #pragma GCC unroll 12
     for (uint32_t i = 0; i < n; i++)
         acc[i][0] = acc[i][1] = _mm512_setzero_ps();
-    for (uint32_t j = 0; j < head_dim; j++, k += 32) {
-        __m512 k0 = _mm512_loadu_ps(k), k1 = _mm512_loadu_ps(k + 16);
+    for (uint32_t j = 0; j < head_dim; j++) {
+        if (next)
+            _mm_prefetch((const char *)(next + (size_t)j * 32), _MM_HINT_T0);
+        __m512 k0 = load_kv(k, (size_t)j * 32, next != NULL),
+               k1 = load_kv(k, (size_t)j * 32 + 16, next != NULL);
 #pragma GCC unroll 12
         for (uint32_t i = 0; i < n; i++) {
             __m512 v = _mm512_set1_ps(q[i * q_stride + j]);
@@ -466,15 +477,27 @@ INLINE void scores_of(const float *q, size_t q_stride, uint32_t n, const float *
     }
 }
 
+INLINE void scores(const float *q, size_t q_stride, uint32_t n, const void *k, const uint16_t *next,
+                   uint32_t head_dim, float *s)
+{
+    for (; n >= 12; n -= 12, q += 12 * q_stride, s += 12 * 32)
+        scores_of(q, q_stride, 12, k, next, head_dim, s);
+    for (; n >= 3; n -= 3, q += 3 * q_stride, s += 3 * 32)
+        scores_of(q, q_stride, 3, k, next, head_dim, s);
+    for (; n; n--, q += q_stride, s += 32)
+        scores_of(q, q_stride, 1, k, next, head_dim, s);
+}
+
 static void attend_scores(const float *q, size_t q_stride, uint32_t n, const float *k,
                           uint32_t head_dim, float *s)
 {
-    for (; n >= 12; n -= 12, q += 12 * q_stride, s += 12 * 32)
-        scores_of(q, q_stride, 12, k, head_dim, s);
-    for (; n >= 3; n -= 3, q += 3 * q_stride, s += 3 * 32)
-        scores_of(q, q_stride, 3, k, head_dim, s);
-    for (; n; n--, q += q_stride, s += 32)
-        scores_of(q, q_stride, 1, k, head_dim, s);
+    scores(q, q_stride, n, k, NULL, head_dim, s);
+}
+
+static void attend_scores_half(const float *q, size_t q_stride, uint32_t n, const uint16_t *k,
+                               const uint16_t *next, uint32_t head_dim, float *s)
+{
+    scores(q, q_stride, n, k, next, head_dim, s);
 }
 
 static float attend_softmax(float *s, uint32_t lo, uint32_t hi, float state[2])
@@ -501,10 +524,12 @@ static float attend_softmax(float *s, uint32_t lo, uint32_t hi, float state[2])
 }
 
 INLINE void values_of(const float *s, const float *scale, uint32_t n, uint32_t lo, uint32_t hi,
-                      const float *v, uint32_t width, uint32_t vectors, float *o)
+                      const void *v, const uint16_t *next, uint32_t width, uint32_t from,
+                      uint32_t vectors, float *o)
 {
     __m512 acc[6][4];
 
+    o += from;
 #pragma GCC unroll 6
     for (uint32_t i = 0; i < n; i++)
 #pragma GCC unroll 4
@@ -512,10 +537,13 @@ INLINE void values_of(const float *s, const float *scale, uint32_t n, uint32_t l
             acc[i][j] =
                 _mm512_mul_ps(_mm512_loadu_ps(o + i * width + 16 * j), _mm512_set1_ps(scale[i]));
     for (uint32_t p = lo; p < hi; p++) {
+#pragma GCC unroll 2
+        for (uint32_t line = 0; next && line < vectors; line += 2)
+            _mm_prefetch((const char *)(next + (size_t)p * width + from + 16 * line), _MM_HINT_T0);
         __m512 row[4];
 #pragma GCC unroll 4
         for (uint32_t j = 0; j < vectors; j++)
-            row[j] = _mm512_loadu_ps(v + p * width + 16 * j);
+            row[j] = load_kv(v, (size_t)p * width + from + 16 * j, next != NULL);
 #pragma GCC unroll 6
         for (uint32_t i = 0; i < n; i++) {
             __m512 weight = _mm512_set1_ps(s[i * 32 + p]);
@@ -532,24 +560,37 @@ INLINE void values_of(const float *s, const float *scale, uint32_t n, uint32_t l
 }
 
 INLINE void values_wide(const float *s, const float *scale, uint32_t n, uint32_t lo, uint32_t hi,
-                        const float *v, uint32_t width, float *o)
+                        const void *v, const uint16_t *next, uint32_t width, float *o)
 {
     uint32_t j = 0;
     for (; j + 64 <= width; j += 64)
-        values_of(s, scale, n, lo, hi, v + j, width, 4, o + j);
+        values_of(s, scale, n, lo, hi, v, next, width, j, 4, o);
     for (; j < width; j += 16)
-        values_of(s, scale, n, lo, hi, v + j, width, 1, o + j);
+        values_of(s, scale, n, lo, hi, v, next, width, j, 1, o);
+}
+
+INLINE void values(const float *s, const float *scale, uint32_t n, uint32_t lo, uint32_t hi,
+                   const void *v, const uint16_t *next, uint32_t width, float *o)
+{
+    for (; n >= 6; n -= 6, s += 6 * 32, scale += 6, o += 6 * width)
+        values_wide(s, scale, 6, lo, hi, v, next, width, o);
+    for (; n >= 3; n -= 3, s += 3 * 32, scale += 3, o += 3 * width)
+        values_wide(s, scale, 3, lo, hi, v, next, width, o);
+    for (; n; n--, s += 32, scale++, o += width)
+        values_wide(s, scale, 1, lo, hi, v, next, width, o);
 }
 
 static void attend_values(const float *s, const float *scale, uint32_t n, uint32_t lo, uint32_t hi,
                           const float *v, uint32_t width, float *o)
 {
-    for (; n >= 6; n -= 6, s += 6 * 32, scale += 6, o += 6 * width)
-        values_wide(s, scale, 6, lo, hi, v, width, o);
-    for (; n >= 3; n -= 3, s += 3 * 32, scale += 3, o += 3 * width)
-        values_wide(s, scale, 3, lo, hi, v, width, o);
-    for (; n; n--, s += 32, scale++, o += width)
-        values_wide(s, scale, 1, lo, hi, v, width, o);
+    values(s, scale, n, lo, hi, v, NULL, width, o);
+}
+
+static void attend_values_half(const float *s, const float *scale, uint32_t n, uint32_t lo,
+                               uint32_t hi, const uint16_t *v, const uint16_t *next, uint32_t width,
+                               float *o)
+{
+    values(s, scale, n, lo, hi, v, next, width, o);
 }
 
 static void gate(hob_gate_kind kind, const float *g, const float *up, float *out, size_t n)
@@ -607,8 +648,10 @@ void hob_cpu_fill_avx512vnni(hob_cpu_kernels *k)
     k->linear[HOB_KIND_F16] = linear_f16;
     k->linear[HOB_KIND_F32] = linear_f32;
     k->attend_scores = attend_scores;
+    k->attend_scores_half = attend_scores_half;
     k->attend_softmax = attend_softmax;
     k->attend_values = attend_values;
+    k->attend_values_half = attend_values_half;
     k->gate = gate;
     k->exp_sum = exp_sum;
     k->from_half = from_half;

@@ -84,6 +84,7 @@ static void quantize(const float *x, uint32_t blocks, int8_t *q, hob_cpu_scale *
         }
         const float most = hob_bits_float(most_bits), inverse = 127.0f / most;
         int32_t half[2];
+        int16_t pairs[2][4]; /* sums of q with k % 4 in {0, 1}, and {2, 3} */
 #pragma GCC unroll 2
         for (int h = 0; h < 2; h++) {
             int32x4_t n[4];
@@ -93,13 +94,21 @@ static void quantize(const float *x, uint32_t blocks, int8_t *q, hob_cpu_scale *
             const int16x8_t low = vmovn_high_s32(vmovn_s32(n[0]), n[1]),
                             high = vmovn_high_s32(vmovn_s32(n[2]), n[3]);
             vst1q_s8(q + 16 * h, vmovn_high_s16(vmovn_s16(low), high));
-            half[h] = vaddvq_s16(vaddq_s16(low, high)); /* at most 16 * 127 */
+            const int16x8_t sums = vaddq_s16(low, high);
+            half[h] = vaddvq_s16(sums); /* at most 16 * 127 */
+            const int16x4_t four = vadd_s16(vget_low_s16(sums), vget_high_s16(sums));
+            vst1_s16(pairs[h], vpadd_s16(four, four));
         }
         const int32_t total = half[0] + half[1];
-        scales[b] = (hob_cpu_scale){most / 127.0f,
-                                    most / 127.0f * (float)total,
-                                    total,
-                                    {(int16_t)half[0], (int16_t)half[1]}};
+        scales[b] = (hob_cpu_scale){.d = most / 127.0f,
+                                    .s = most / 127.0f * (float)total,
+                                    .sum = total,
+                                    .half = {(int16_t)half[0], (int16_t)half[1]}};
+        for (int i = 0; i < 2; i++) {
+            scales[b].excess[i] = (int16_t)(16 * (pairs[0][i] + pairs[1][i]));
+            scales[b].half_excess[0][i] = (int16_t)(32 * pairs[0][i]);
+            scales[b].half_excess[1][i] = (int16_t)(32 * pairs[1][i]);
+        }
     }
 }
 
@@ -195,8 +204,8 @@ static void scale_lanes(const int8_t *q, const float *d, float *y, size_t n)
         y[i] = d[i] * (float)q[i];
 }
 
-/* 16 of the 32 positions by n queries; n is a constant at each call. */
-INLINE void scores_of(const float *q, size_t q_stride, uint32_t n, const float *k,
+/* 16 of the 32 positions by n queries, k of f16 or f32; n and kind are constants at each call. */
+INLINE void scores_of(hob_kind kind, const float *q, size_t q_stride, uint32_t n, const uint8_t *k,
                       uint32_t head_dim, float *s)
 {
     float32x4_t acc[TILE_COLUMNS][4];
@@ -204,7 +213,7 @@ INLINE void scores_of(const float *q, size_t q_stride, uint32_t n, const float *
 #pragma GCC unroll 4
     for (uint32_t i = 0; i < n; i++)
         acc[i][0] = acc[i][1] = acc[i][2] = acc[i][3] = vdupq_n_f32(0);
-    fma_tile(HOB_KIND_F32, (const uint8_t *)k, 32 * sizeof *k, q, q_stride, n, head_dim, acc);
+    fma_tile(kind, k, kind == HOB_KIND_F16 ? 64 : 128, q, q_stride, n, head_dim, acc);
 #pragma GCC unroll 4
     for (uint32_t i = 0; i < n; i++)
 #pragma GCC unroll 4
@@ -212,19 +221,36 @@ INLINE void scores_of(const float *q, size_t q_stride, uint32_t n, const float *
             vst1q_f32(s + 32 * i + 4 * v, acc[i][v]);
 }
 
+INLINE void scores(hob_kind kind, const float *q, size_t q_stride, uint32_t n, const void *from,
+                   uint32_t head_dim, float *s)
+{
+    const size_t each = kind == HOB_KIND_F16 ? 2 : 4;
+
+    for (uint32_t taken; n; n -= taken, q += taken * q_stride, s += 32 * taken) {
+        taken = n < TILE_COLUMNS ? n : TILE_COLUMNS;
+        for (int p = 0; p < 32; p += 16) {
+            const uint8_t *k = (const uint8_t *)from + p * each;
+            switch (taken) {
+            case 4: scores_of(kind, q, q_stride, 4, k, head_dim, s + p); break;
+            case 3: scores_of(kind, q, q_stride, 3, k, head_dim, s + p); break;
+            case 2: scores_of(kind, q, q_stride, 2, k, head_dim, s + p); break;
+            default: scores_of(kind, q, q_stride, 1, k, head_dim, s + p);
+            }
+        }
+    }
+}
+
 static void attend_scores(const float *q, size_t q_stride, uint32_t n, const float *k,
                           uint32_t head_dim, float *s)
 {
-    for (uint32_t taken; n; n -= taken, q += taken * q_stride, s += 32 * taken) {
-        taken = n < TILE_COLUMNS ? n : TILE_COLUMNS;
-        for (int p = 0; p < 32; p += 16)
-            switch (taken) {
-            case 4: scores_of(q, q_stride, 4, k + p, head_dim, s + p); break;
-            case 3: scores_of(q, q_stride, 3, k + p, head_dim, s + p); break;
-            case 2: scores_of(q, q_stride, 2, k + p, head_dim, s + p); break;
-            default: scores_of(q, q_stride, 1, k + p, head_dim, s + p);
-            }
-    }
+    scores(HOB_KIND_F32, q, q_stride, n, k, head_dim, s);
+}
+
+static void attend_scores_half(const float *q, size_t q_stride, uint32_t n, const uint16_t *k,
+                               const uint16_t *next, uint32_t head_dim, float *s)
+{
+    (void)next;
+    scores(HOB_KIND_F16, q, q_stride, n, k, head_dim, s);
 }
 
 /* 0 .. 3, whose lanes tell what lies within bounds. */
@@ -266,10 +292,11 @@ static float attend_softmax(float *s, uint32_t lo, uint32_t hi, float state[2])
     return scale;
 }
 
-/* n queries by 16 dimensions; n is a constant at each call. */
-INLINE void values_of(const float *s, const float *scale, uint32_t n, uint32_t lo, uint32_t hi,
-                      const float *v, uint32_t width, float *o)
+/* n queries by 16 dimensions, v of f16 or f32; n and kind are constants at each call. */
+INLINE void values_of(hob_kind kind, const float *s, const float *scale, uint32_t n, uint32_t lo,
+                      uint32_t hi, const uint8_t *v, uint32_t width, float *o)
 {
+    const size_t row_bytes = (size_t)width * (kind == HOB_KIND_F16 ? 2 : 4);
     float32x4_t acc[TILE_COLUMNS][4];
 
 #pragma GCC unroll 4
@@ -277,8 +304,7 @@ INLINE void values_of(const float *s, const float *scale, uint32_t n, uint32_t l
 #pragma GCC unroll 4
         for (int j = 0; j < 4; j++)
             acc[i][j] = vmulq_n_f32(vld1q_f32(o + i * width + 4 * j), scale[i]);
-    fma_tile(HOB_KIND_F32, (const uint8_t *)(v + (size_t)lo * width), width * sizeof *v, s + lo, 32,
-             n, hi - lo, acc);
+    fma_tile(kind, v + lo * row_bytes, row_bytes, s + lo, 32, n, hi - lo, acc);
 #pragma GCC unroll 4
     for (uint32_t i = 0; i < n; i++)
 #pragma GCC unroll 4
@@ -286,19 +312,37 @@ INLINE void values_of(const float *s, const float *scale, uint32_t n, uint32_t l
             vst1q_f32(o + i * width + 4 * j, acc[i][j]);
 }
 
+INLINE void values(hob_kind kind, const float *s, const float *scale, uint32_t n, uint32_t lo,
+                   uint32_t hi, const void *from, uint32_t width, float *o)
+{
+    const size_t each = kind == HOB_KIND_F16 ? 2 : 4;
+
+    for (uint32_t taken; n; n -= taken, s += 32 * taken, scale += taken, o += taken * width) {
+        taken = n < TILE_COLUMNS ? n : TILE_COLUMNS;
+        for (uint32_t j = 0; j < width; j += 16) {
+            const uint8_t *v = (const uint8_t *)from + j * each;
+            switch (taken) {
+            case 4: values_of(kind, s, scale, 4, lo, hi, v, width, o + j); break;
+            case 3: values_of(kind, s, scale, 3, lo, hi, v, width, o + j); break;
+            case 2: values_of(kind, s, scale, 2, lo, hi, v, width, o + j); break;
+            default: values_of(kind, s, scale, 1, lo, hi, v, width, o + j);
+            }
+        }
+    }
+}
+
 static void attend_values(const float *s, const float *scale, uint32_t n, uint32_t lo, uint32_t hi,
                           const float *v, uint32_t width, float *o)
 {
-    for (uint32_t taken; n; n -= taken, s += 32 * taken, scale += taken, o += taken * width) {
-        taken = n < TILE_COLUMNS ? n : TILE_COLUMNS;
-        for (uint32_t j = 0; j < width; j += 16)
-            switch (taken) {
-            case 4: values_of(s, scale, 4, lo, hi, v + j, width, o + j); break;
-            case 3: values_of(s, scale, 3, lo, hi, v + j, width, o + j); break;
-            case 2: values_of(s, scale, 2, lo, hi, v + j, width, o + j); break;
-            default: values_of(s, scale, 1, lo, hi, v + j, width, o + j);
-            }
-    }
+    values(HOB_KIND_F32, s, scale, n, lo, hi, v, width, o);
+}
+
+static void attend_values_half(const float *s, const float *scale, uint32_t n, uint32_t lo,
+                               uint32_t hi, const uint16_t *v, const uint16_t *next, uint32_t width,
+                               float *o)
+{
+    (void)next;
+    values(HOB_KIND_F16, s, scale, n, lo, hi, v, width, o);
 }
 
 static float max_of(const float *x, size_t n)
@@ -377,8 +421,10 @@ void hob_cpu_fill_neon(hob_cpu_kernels *k)
     k->from_half = from_half;
     k->scale_lanes = scale_lanes;
     k->attend_scores = attend_scores;
+    k->attend_scores_half = attend_scores_half;
     k->attend_softmax = attend_softmax;
     k->attend_values = attend_values;
+    k->attend_values_half = attend_values_half;
     k->max = max_of;
     k->exp_sum = exp_sum;
     k->at_least = at_least;

@@ -181,6 +181,19 @@ static void attend_scores(const float *q, size_t q_stride, uint32_t n, const flo
         }
 }
 
+static void attend_scores_half(const float *q, size_t q_stride, uint32_t n, const uint16_t *k,
+                               const uint16_t *next, uint32_t head_dim, float *s)
+{
+    (void)next;
+    for (uint32_t i = 0; i < n; i++, q += q_stride, s += 32)
+        for (uint32_t p = 0; p < 32; p++) {
+            float acc = 0;
+            for (uint32_t j = 0; j < head_dim; j++)
+                acc = fmaf(q[j], hob_half_to_float(k[j * 32 + p]), acc);
+            s[p] = acc;
+        }
+}
+
 static float attend_softmax(float *s, uint32_t lo, uint32_t hi, float state[2])
 {
     float most = state[0], a[16] = {0};
@@ -205,6 +218,20 @@ static void attend_values(const float *s, const float *scale, uint32_t n, uint32
             float acc = o[j] * scale[i];
             for (uint32_t p = lo; p < hi; p++)
                 acc = fmaf(s[p], v[p * width + j], acc);
+            o[j] = acc;
+        }
+}
+
+static void attend_values_half(const float *s, const float *scale, uint32_t n, uint32_t lo,
+                               uint32_t hi, const uint16_t *v, const uint16_t *next, uint32_t width,
+                               float *o)
+{
+    (void)next;
+    for (uint32_t i = 0; i < n; i++, s += 32, o += width)
+        for (uint32_t j = 0; j < width; j++) {
+            float acc = o[j] * scale[i];
+            for (uint32_t p = lo; p < hi; p++)
+                acc = fmaf(s[p], hob_half_to_float(v[p * width + j]), acc);
             o[j] = acc;
         }
 }
@@ -246,8 +273,10 @@ void hob_cpu_fill_scalar(hob_cpu_kernels *k)
         .from_half = from_half,
         .scale_lanes = scale_lanes,
         .attend_scores = attend_scores,
+        .attend_scores_half = attend_scores_half,
         .attend_softmax = attend_softmax,
         .attend_values = attend_values,
+        .attend_values_half = attend_values_half,
         .max = max_of,
         .exp_sum = exp_sum,
         .at_least = at_least,

@@ -88,6 +88,9 @@ static const char *attention_disagrees(const hob_cpu_kernels *k, const hob_cpu_k
         }
         memcpy(o, g->unit, 5 * 16 * sizeof *o);
         both[i]->attend_values(s, scale[i], 5, 1, 30, g->normed, 16, o);
+        both[i]->to_half(g->normed, g->half[i], 32 * 16);
+        both[i]->attend_values_half(s, scale[i], 5, 2, 31, g->half[i], g->half[i], 16, o);
+        both[i]->attend_scores_half(o, 16, 5, g->half[i], g->half[i], 16, s);
     }
     if (memcmp(state[0], state[1], sizeof state[0]) != 0 ||
         memcmp(scale[0], scale[1], sizeof scale[0]) != 0)

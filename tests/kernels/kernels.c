@@ -361,6 +361,7 @@ static void check_attention(check *c)
     enum { QUERIES = 33, DIM = 160 };
     static float q[QUERIES * (DIM + 3)], k[DIM * 32], v[32 * DIM], s[QUERIES * 32],
         o[QUERIES * DIM];
+    static uint16_t half[32 * DIM];
     static const uint32_t dims[] = {16, 32, 48, 64, 80, 128, 160};
 
     for (int i = 0; i < TAILS * 2; i++) {
@@ -372,6 +373,8 @@ static void check_attention(check *c)
         fill_random(c, k, DIM * 32, 1.0f);
         fill_random(c, v, 32 * DIM, 1.0f);
         fill_random(c, o, QUERIES * DIM, 1.0f);
+        c->scalar->to_half(k, half, DIM * 32); /* numbers that f16 has */
+        c->scalar->from_half(half, k, DIM * 32);
         BOTH(n * 32 * 4, 0, , t->attend_scores(q, dim + 3, n, k, dim, y), {
             for (uint32_t r = 0; r < n * 32; r++) {
                 double sum = 0;
@@ -381,6 +384,8 @@ static void check_attention(check *c)
             }
             memcpy(s, got, n * 32 * 4);
         });
+        BOTH(n * 32 * 4, 0, , t->attend_scores_half(q, dim + 3, n, half, half, dim, y),
+             if (memcmp(got, s, n * 32 * 4) != 0) fail(c, "f16 positions give other scores"););
         float scale[QUERIES];
         for (uint32_t r = 0; r < n; r++) {
             float before[2] = {r % 3 ? random_float(c, 5.0f) : -INFINITY, r % 3 ? 1.5f : 0.0f};
@@ -404,6 +409,8 @@ static void check_attention(check *c)
              p++) /* what is not seen must not be touched, whatever it holds */
             for (uint32_t j = 0; j < dim && (p < lo || p >= hi); j++)
                 v[p * dim + j] = NAN;
+        c->scalar->to_half(v, half, 32 * DIM);
+        c->scalar->from_half(half, v, 32 * DIM);
         BOTH(
             n * dim * 4, 0, memcpy(y, o, n * dim * 4),
             t->attend_values(s, scale, n, lo, hi, v, dim, y),
@@ -413,6 +420,10 @@ static void check_attention(check *c)
                     sum += (double)s[r / dim * 32 + p] * v[p * dim + r % dim];
                 expect_near(c, "o", r, got[r], sum, 1e-5);
             });
+        c->scalar->attend_values(s, scale, n, lo, hi, v, dim, memcpy(q, o, n * dim * 4));
+        BOTH(n * dim * 4, 0, memcpy(y, o, n * dim * 4),
+             t->attend_values_half(s, scale, n, lo, hi, half, half, dim, y),
+             if (memcmp(got, q, n * dim * 4) != 0) fail(c, "f16 values give another sum"););
     }
 }
 
