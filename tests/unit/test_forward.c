@@ -15,7 +15,7 @@
 #include "hal/select.h"
 #include "models/model.h"
 
-enum { MAX_ROWS = 256, KV_BLOCKS = MAX_ROWS / HOB_KV_BLOCK_TOKENS };
+enum { MAX_ROWS = 640, KV_BLOCKS = MAX_ROWS / HOB_KV_BLOCK_TOKENS };
 
 static hob_device *device;
 static hob_model *model;
@@ -62,7 +62,7 @@ static void forward(hob_context *c, const uint32_t *tokens, uint32_t count, uint
 {
     uint32_t blocks[KV_BLOCKS], rows[MAX_ROWS];
     for (uint32_t i = 0; i < KV_BLOCKS; i++)
-        blocks[i] = (i * 3 + chunk) % KV_BLOCKS; /* 3 and 8 are coprime: a permutation */
+        blocks[i] = (i * 3 + chunk) % KV_BLOCKS; /* 3 and 20 are coprime: a permutation */
     for (uint32_t i = 0; i < MAX_ROWS; i++)
         rows[i] = i;
     for (uint32_t at = 0; at < count; at += chunk) {
@@ -147,12 +147,12 @@ static void test_reference_q8_0(void **state)
 static void test_chunks_do_not_matter(void **state)
 {
     (void)state;
-    enum { COUNT = 75 };
+    enum { COUNT = 530 };
     hob_context *c = make_context(HOB_TYPE_F16);
     const size_t bytes = (size_t)COUNT * vocab * sizeof(float);
     float *whole = malloc(bytes), *cut = malloc(bytes);
     uint32_t tokens[COUNT];
-    static const uint32_t chunks[] = {1, 7, 33, 64};
+    static const uint32_t chunks[] = {1, 7, 33, 64, 512};
     for (uint32_t i = 0; i < COUNT; i++)
         tokens[i] = (i * 7919 + 13) % vocab;
     forward(c, tokens, COUNT, COUNT, whole);
