@@ -112,8 +112,10 @@ static void judge_cl(hob_choice *c, const char *name, const hob_device_options *
     }
     /* the processor's compiled kernels are its driver's to keep */
     int rc = hob_backend_cl.open(&c->info, c->info.processor ? NULL : options, &dev, &diag);
-    if (rc == 0)
+    if (rc == 0) {
+        c->info = dev->info; /* with its ways of multiplying */
         rc = hob_golden_operations(dev, &diag);
+    }
     if (rc < 0) {
         snprintf(c->reason, sizeof c->reason, "%.159s", diag.text);
     } else if (name) {
