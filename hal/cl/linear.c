@@ -89,16 +89,30 @@ static uint32_t part_rows(const hob_weight *w, const hob_cl_part *p)
     return left < p->count * HOB_PANEL_ROWS ? left : p->count * HOB_PANEL_ROWS;
 }
 
+/* What the kernels of few rows and of tiles take alike. */
+typedef struct operands {
+    cl_mem x, side, bias;
+    uint32_t first, count; /* rows of the matrix */
+    cl_ulong panel_bytes;
+    cl_int add;
+} operands;
+
+static operands operands_of(const hob_cl_device *dev, const product *o, const hob_cl_part *p)
+{
+    const bool dot = dev->dot[o->w->panels.kind] != HOB_CL_DOT_NONE;
+    return (operands){.x = dot ? dev->bytes.mem : dev->input.mem,
+                      .side = dot ? dev->side.mem : dev->sums.mem,
+                      .bias = o->bias ? o->bias->parts[0].mem : NULL,
+                      .first = p->first * HOB_PANEL_ROWS,
+                      .count = part_rows(o->w, p),
+                      .panel_bytes = o->w->panels.panel_bytes,
+                      .add = o->add};
+}
+
 static int multiply_few(hob_cl_device *dev, const product *o, const hob_cl_part *p)
 {
     const hob_panels *m = &o->w->panels;
-    const bool dot = dev->dot[m->kind];
-    const uint32_t first = p->first * HOB_PANEL_ROWS, count = part_rows(o->w, p);
-    const cl_ulong panel_bytes = m->panel_bytes;
-    const cl_mem bias = o->bias ? o->bias->parts[0].mem : NULL,
-                 x = dot ? dev->bytes.mem : dev->input.mem,
-                 side = dot ? dev->side.mem : dev->sums.mem;
-    const cl_int add = o->add;
+    const operands of = operands_of(dev, o, p);
     int rc = 0;
 
     for (uint32_t x_first = 0; rc == 0 && x_first < o->rows; x_first += HOB_CL_ROWS_MAX) {
@@ -109,9 +123,10 @@ static int multiply_few(hob_cl_device *dev, const product *o, const hob_cl_part 
                                      : rows <= 4 ? HOB_CL_LINEAR_4
                                                  : HOB_CL_LINEAR_8;
         const hob_cl_arg args[] = {
-            HOB_CL_ARG(p->mem),      HOB_CL_ARG(first), HOB_CL_ARG(count), HOB_CL_ARG(m->cols),
-            HOB_CL_ARG(panel_bytes), HOB_CL_ARG(x),     HOB_CL_ARG(side),  HOB_CL_ARG(x_first),
-            HOB_CL_ARG(rows),        HOB_CL_ARG(bias),  HOB_CL_ARG(add),   HOB_CL_ARG(o->y->mem),
+            HOB_CL_ARG(p->mem),    HOB_CL_ARG(of.first),       HOB_CL_ARG(of.count),
+            HOB_CL_ARG(m->cols),   HOB_CL_ARG(of.panel_bytes), HOB_CL_ARG(of.x),
+            HOB_CL_ARG(of.side),   HOB_CL_ARG(x_first),        HOB_CL_ARG(rows),
+            HOB_CL_ARG(of.bias),   HOB_CL_ARG(of.add),         HOB_CL_ARG(o->y->mem),
             HOB_CL_ARG(o->y->cols)};
         rc = hob_cl_run(dev, kernel, m->kind, (size_t[]){p->count, 1, 1},
                         (size_t[]){HOB_PANEL_ROWS, dev->tuning.splits, 1}, args,
@@ -123,20 +138,15 @@ static int multiply_few(hob_cl_device *dev, const product *o, const hob_cl_part 
 static int multiply_tiles(hob_cl_device *dev, const product *o, const hob_cl_part *p)
 {
     const hob_panels *m = &o->w->panels;
-    const bool dot = dev->dot[m->kind];
-    const uint32_t first = p->first * HOB_PANEL_ROWS, count = part_rows(o->w, p);
-    const cl_ulong panel_bytes = m->panel_bytes;
-    const cl_mem bias = o->bias ? o->bias->parts[0].mem : NULL,
-                 x = dot ? dev->bytes.mem : dev->input.mem,
-                 side = dot ? dev->side.mem : dev->sums.mem;
-    const cl_int add = o->add;
-    const hob_cl_arg args[] = {HOB_CL_ARG(p->mem),    HOB_CL_ARG(p->count), HOB_CL_ARG(first),
-                               HOB_CL_ARG(count),     HOB_CL_ARG(m->cols),  HOB_CL_ARG(panel_bytes),
-                               HOB_CL_ARG(x),         HOB_CL_ARG(side),     HOB_CL_ARG(o->rows),
-                               HOB_CL_ARG(bias),      HOB_CL_ARG(add),      HOB_CL_ARG(o->y->mem),
-                               HOB_CL_ARG(o->y->cols)};
+    const operands of = operands_of(dev, o, p);
+    const hob_cl_arg args[] = {
+        HOB_CL_ARG(p->mem),    HOB_CL_ARG(p->count), HOB_CL_ARG(of.first),
+        HOB_CL_ARG(of.count),  HOB_CL_ARG(m->cols),  HOB_CL_ARG(of.panel_bytes),
+        HOB_CL_ARG(of.x),      HOB_CL_ARG(of.side),  HOB_CL_ARG(o->rows),
+        HOB_CL_ARG(of.bias),   HOB_CL_ARG(of.add),   HOB_CL_ARG(o->y->mem),
+        HOB_CL_ARG(o->y->cols)};
     return hob_cl_run(dev, HOB_CL_LINEAR_TILE, m->kind,
-                      (size_t[]){(count + TILE - 1) / TILE, (o->rows + TILE - 1) / TILE, 1},
+                      (size_t[]){(of.count + TILE - 1) / TILE, (o->rows + TILE - 1) / TILE, 1},
                       (size_t[]){16, 16, 1}, args, sizeof args / sizeof *args);
 }
 
