@@ -187,6 +187,7 @@ typedef struct hob_cl_device {
     cl_context context;
     cl_command_queue queue;
     size_t allocation_max, local_bytes; /* of one allocation; of a work-group */
+    size_t part_max;                    /* of a part of a matrix */
     cl_program programs[HOB_CL_FILE_COUNT][HOB_KINDS];
     cl_kernel kernels[HOB_CL_KERNEL_COUNT][HOB_KINDS];
     bool tested[HOB_KINDS]; /* types of weights */

@@ -557,7 +557,7 @@ static int open_device(const hob_device_info *which, const hob_device_options *o
     if (options && options->cache)
         snprintf(dev->cache, sizeof dev->cache, "%s", options->cache);
     identify(dev);
-    dev->allocation_max = allocation;
+    dev->allocation_max = dev->part_max = allocation;
     dev->local_bytes = local_bytes;
     hob_cl_tune(dev);
     *ret = &dev->base;

@@ -64,7 +64,8 @@ static void choose_dot(hob_cl_device *dev)
     }
 }
 
-/* "splits=4,few_rows=16,gemm_rows=64,dot=plain", each part optional; "measure" is for measuring where it would not be. */
+/* "splits=4,few_rows=16,gemm_rows=64,dot=plain,part_bytes=70000", each optional; "measure" is for measuring where it would not
+ * be. */
 static void override(hob_cl_device *dev, const char *text)
 {
     const struct {
@@ -78,6 +79,9 @@ static void override(hob_cl_device *dev, const char *text)
         if (at)
             *known[i].number = (uint32_t)strtoul(at + strlen(known[i].name), NULL, 10);
     }
+    const char *part = strstr(text, "part_bytes=");
+    if (part)
+        dev->part_max = strtoul(part + strlen("part_bytes="), NULL, 10);
     if (strstr(text, "dot=plain"))
         set_dot(dev, HOB_CL_DOT_PLAIN);
     if (strstr(text, "dot=none"))
