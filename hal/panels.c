@@ -8,72 +8,105 @@
 
 #include "hal/half.h"
 
-/* `bits` bits of each byte of c[steps], from `shift` on, side by side in bytes of one word. */
-static uint32_t gather_bits(const uint32_t *c, uint32_t steps, uint32_t shift, uint32_t bits)
+/* Four codes (a step) of each lane. */
+typedef uint32_t step[HOB_PANEL_ROWS];
+
+/* `bits` bits of each byte of c[steps], from `shift` on, side by side in bytes of one word of each lane. */
+static inline void gather_bits(const step *restrict c, uint32_t steps, uint32_t apart,
+                               uint32_t shift, uint32_t bits, uint8_t *restrict to)
 {
     const uint32_t mask = ((1u << bits) - 1) * 0x01010101u;
-    uint32_t word = 0;
+    step word = {0};
     for (uint32_t s = 0; s < steps; s++)
-        word |= (c[s] >> shift & mask) << bits * s;
-    return word;
+        for (uint32_t r = 0; r < HOB_PANEL_ROWS; r++)
+            word[r] |= (c[s * apart][r] >> shift & mask) << bits * s;
+    memcpy(to, word, sizeof word);
 }
 
-/* The codes of one block of 32 into lane r of a panel's planes, four codes (a step) at a time. */
-static void pack_codes(const hob_type_info *t, const uint8_t *codes, uint8_t *low, uint8_t *high)
+/* The codes of one block of 32, eight steps, into a panel's planes. */
+static void pack_codes(const hob_type_info *t, const step *c, uint8_t *low, uint8_t *high)
 {
-    uint32_t c[8], word;
-    memcpy(c, codes, sizeof c);
-    for (uint32_t j = 0; t->low_bits == 4 && j < 4; j++) {
-        const uint32_t pair[2] = {c[j], c[j + 4]};
-        word = gather_bits(pair, 2, 0, 4);
-        memcpy(low + 64 * j, &word, sizeof word);
-    }
-    for (uint32_t v = 0; t->low_bits == 2 && v < 2; v++) {
-        word = gather_bits(c + 4 * v, 4, 0, 2);
-        memcpy(low + 64 * v, &word, sizeof word);
-    }
-    for (uint32_t v = 0; t->high_bits == 2 && v < 2; v++) {
-        word = gather_bits(c + 4 * v, 4, t->low_bits, 2);
-        memcpy(high + 64 * v, &word, sizeof word);
-    }
-    if (t->high_bits == 1) {
-        word = gather_bits(c, 8, t->low_bits, 1);
-        memcpy(high, &word, sizeof word);
-    }
+    if (t->low_bits == 8)
+        memcpy(low, c, 8 * sizeof *c);
+    for (uint32_t j = 0; t->low_bits == 4 && j < 4; j++)
+        gather_bits(c + j, 2, 4, 0, 4, low + 64 * j);
+    for (uint32_t v = 0; t->low_bits == 2 && v < 2; v++)
+        gather_bits(c + 4 * v, 4, 1, 0, 2, low + 64 * v);
+    for (uint32_t v = 0; t->high_bits == 2 && v < 2; v++)
+        gather_bits(c + 4 * v, 4, 1, t->low_bits, 2, high + 64 * v);
+    if (t->high_bits == 1)
+        gather_bits(c, 8, 1, t->low_bits, 1, high);
 }
 
-/* One row of quantized blocks into lane r of a panel. Where a block's bytes already lie as a lane wants them (Q4, Q8),
- * packing is a transposition of 4-byte words. */
-static void pack_quantized(const hob_panels *m, const uint8_t *from, uint8_t *panel, uint32_t r)
+/* The scales of a block of the type, whose first block of 32 is b, into lane r. */
+static void pack_scales(const hob_panels *m, const hob_block *block, uint32_t b, uint8_t *panel,
+                        uint32_t r)
+{
+    const hob_type_info *t = m->type;
+    const uint32_t super = b >> m->block_shift, groups = t->group ? t->block_len / t->group : 0;
+
+    memcpy(panel + m->d_at + super * 32 + 2 * r, &block->d, 2);
+    if (t->minimum)
+        memcpy(panel + m->m_at + super * 32 + 2 * r, &block->m, 2);
+    uint8_t *sub = panel + m->sub_at + (size_t)super * groups * 16 + r;
+    for (uint32_t g = 0; g < groups; g++)
+        sub[g * 16] = (uint8_t)block->sub[g];
+    if (t->minimum && t->group == 16)
+        for (uint32_t g = 0; g < groups; g++)
+            sub[g * 16] |= (uint8_t)(block->sub_min[g] << 4);
+    else if (t->minimum)
+        for (uint32_t g = 0; g < groups; g++)
+            panel[m->sub_min_at + ((size_t)super * groups + g) * 16 + r] = block->sub_min[g];
+}
+
+/* Where a block's bytes already lie as a lane wants them (Q4, Q8), packing is a transposition of words. */
+static void pack_words(const hob_panels *m, const uint8_t *from, uint8_t *low, uint32_t r)
+{
+    const size_t count = m->type->low_bits;
+
+    from += m->type->block_bytes - 4 * count;
+    for (size_t j = 0; j < count; j++)
+        memcpy(low + 64 * j + 4 * r, from + 4 * j, 4);
+}
+
+/* `lanes` rows of quantized blocks into one panel. */
+static void pack_quantized(const hob_panels *m, const uint8_t *rows, size_t row_bytes,
+                           uint32_t lanes, uint8_t *panel)
 {
     const hob_type_info *t = m->type;
     const size_t low_bytes = 64 * (size_t)t->low_bits, high_bytes = 64 * (size_t)t->high_bits;
     const bool words = t->block_len == 32 && t->high_bits == 0;
+    step codes[HOB_BLOCK_MAX / 4] = {{0}};
+    hob_block block;
 
-    for (uint32_t b = 0; b < m->blocks; from += t->block_bytes) {
-        hob_block block;
-        uint32_t super = b >> m->block_shift;
-        t->unpack(from, &block);
-        memcpy(panel + m->d_at + super * 32 + 2 * r, &block.d, 2);
-        if (t->minimum)
-            memcpy(panel + m->m_at + super * 32 + 2 * r, &block.m, 2);
-        for (uint32_t k = 0; k < t->block_len; k += 32, b++) {
-            uint8_t *low = panel + b * low_bytes + 4 * r;
+    for (uint32_t b = 0; b < m->blocks; b += t->block_len / 32, rows += t->block_bytes) {
+        for (uint32_t r = 0; r < lanes; r++) {
+            const uint8_t *from = rows + r * row_bytes;
+            t->unpack(from, &block);
+            pack_scales(m, &block, b, panel, r);
             if (words)
-                for (size_t j = 0; j < low_bytes / 64; j++)
-                    memcpy(low + 64 * j, from + t->block_bytes - low_bytes / 16 + 4 * j, 4);
+                pack_words(m, from, panel + b * low_bytes, r);
             else
-                pack_codes(t, block.codes + k, low, panel + m->high_at + b * high_bytes + 4 * r);
-            for (uint32_t i = 0; t->group && i < 32u / t->group; i++) {
-                uint32_t g = k / t->group + i;
-                uint8_t sub = (uint8_t)block.sub[g];
-                if (t->group == 16 && t->minimum)
-                    sub |= (uint8_t)(block.sub_min[g] << 4);
-                panel[m->sub_at + (b * (32u / t->group) + i) * 16 + r] = sub;
-                if (t->group == 32 && t->minimum)
-                    panel[m->sub_min_at + b * 16 + r] = block.sub_min[g];
-            }
+                for (uint32_t j = 0; j < t->block_len / 4; j++)
+                    memcpy(&codes[j][r], block.codes + 4 * j, 4);
         }
+        for (uint32_t i = 0; !words && i < t->block_len / 32; i++)
+            pack_codes(t, codes + 8 * i, panel + (b + i) * low_bytes,
+                       panel + m->high_at + (b + i) * high_bytes);
+    }
+}
+
+/* `lanes` rows of floats into one panel. */
+static inline void pack_floats(const uint8_t *rows, size_t row_bytes, size_t each, uint32_t cols,
+                               uint32_t lanes, uint8_t *panel)
+{
+    enum { TILE = 16 }; /* of a row, at most one cache line */
+
+    for (uint32_t first = 0; first < cols; first += TILE) {
+        const uint32_t end = cols - first < TILE ? cols : first + TILE;
+        for (uint32_t r = 0; r < lanes; r++)
+            for (uint32_t k = first; k < end; k++)
+                memcpy(panel + ((size_t)k * 16 + r) * each, rows + r * row_bytes + k * each, each);
     }
 }
 
@@ -82,16 +115,18 @@ void hob_panels_pack(const hob_panels *m, const uint8_t *rows, uint32_t first, u
 {
     const size_t each = m->type->block_bytes, row_bytes = m->cols / m->type->block_len * each;
 
-    for (uint32_t panel = first; panel < first + count; panel++)
-        for (uint32_t r = 0; r < HOB_PANEL_ROWS && panel * HOB_PANEL_ROWS + r < m->rows; r++) {
-            const uint8_t *from = rows + (size_t)(panel * HOB_PANEL_ROWS + r) * row_bytes;
-            uint8_t *at = to + panel * m->panel_bytes;
-            if (m->blocks)
-                pack_quantized(m, from, at, r);
-            else
-                for (uint32_t k = 0; k < m->cols; k++)
-                    memcpy(at + ((size_t)k * 16 + r) * each, from + k * each, each);
-        }
+    for (uint32_t panel = first; panel < first + count; panel++) {
+        const uint32_t row = panel * HOB_PANEL_ROWS,
+                       lanes = m->rows - row < HOB_PANEL_ROWS ? m->rows - row : HOB_PANEL_ROWS;
+        const uint8_t *from = rows + (size_t)row * row_bytes;
+        uint8_t *at = to + panel * m->panel_bytes;
+        if (m->blocks)
+            pack_quantized(m, from, row_bytes, lanes, at);
+        else if (each == 2)
+            pack_floats(from, row_bytes, 2, m->cols, lanes, at);
+        else
+            pack_floats(from, row_bytes, 4, m->cols, lanes, at);
+    }
 }
 
 #define KIND_TYPE(name, kind) [HOB_KIND_##kind] = HOB_TYPE_##kind,

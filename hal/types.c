@@ -72,25 +72,51 @@ static uint16_t half_bits(const uint8_t at[2])
     return (uint16_t)(at[0] | at[1] << 8);
 }
 
-static void nibbles(const uint8_t q[16], uint8_t codes[32])
+/* Loading a model spends its time here: loops have constant bounds and run over neighbouring bytes, and their pointers
+ * are restrict, so that compilers turn them into vector instructions. */
+
+static void nibbles(const uint8_t *restrict q, uint8_t *restrict codes)
 {
-    for (int i = 0; i < 16; i++) {
+    for (int i = 0; i < 16; i++)
         codes[i] = q[i] & 15;
+    for (int i = 0; i < 16; i++)
         codes[i + 16] = q[i] >> 4;
-    }
+}
+
+/* The same of 32 bytes. */
+static void nibbles_32(const uint8_t *restrict q, uint8_t *restrict low, uint8_t *restrict high)
+{
+    for (int i = 0; i < 32; i++)
+        low[i] = q[i] & 15;
+    for (int i = 0; i < 32; i++)
+        high[i] = q[i] >> 4;
 }
 
 static void fifth_bits(const uint8_t h[4], uint8_t codes[32])
 {
+    for (int j = 0; j < 4;
+         j++) { /* a byte's bits to eight bytes: bit i stays in byte i, then moves to bit 4 */
+        uint64_t c, bits = h[j] * 0x0101010101010101u & 0x8040201008040201u;
+        bits = (bits + 0x7f7f7f7f7f7f7f7fu) & 0x8080808080808080u;
+        memcpy(&c, codes + 8 * j, sizeof c);
+        c |= bits >> 3;
+        memcpy(codes + 8 * j, &c, sizeof c);
+    }
+}
+
+/* Bit `from` of 32 bytes, moved to bit `to`. */
+static void bit_of_bytes(const uint8_t *restrict h, int from, int to, uint8_t *restrict codes)
+{
     for (int i = 0; i < 32; i++)
-        codes[i] |= (uint8_t)((h[i / 8] >> i % 8 & 1) << 4);
+        codes[i] |= (uint8_t)((h[i] >> from & 1) << to);
 }
 
 /* Two bits of each of 256 weights. */
-static void pairs_of_bits(const uint8_t q[64], int shift, uint8_t codes[256])
+static void pairs_of_bits(const uint8_t *restrict q, int shift, uint8_t *restrict codes)
 {
-    for (int i = 0; i < 256; i++)
-        codes[i] |= (uint8_t)((q[i / 128 * 32 + i % 32] >> i % 128 / 32 * 2 & 3) << shift);
+    for (int part = 0; part < 8; part++)
+        for (int i = 0; i < 32; i++)
+            codes[32 * part + i] |= (uint8_t)((q[part / 4 * 32 + i] >> part % 4 * 2 & 3) << shift);
 }
 
 /* Eight 6-bit sub-scales and minimums in 12 bytes. */
@@ -165,8 +191,9 @@ static void unpack_q3_k(const uint8_t *block, hob_block *ret)
             high = b->sub[8 + g % 4] >> g / 4 * 2 & 3;
         ret->sub[g] = (int8_t)((low | high << 4) - 32);
     }
-    for (int i = 0; i < 256; i++)
-        ret->codes[i] = (uint8_t)((b->h[i % 32] >> i / 32 & 1) << 2);
+    memset(ret->codes, 0, 256);
+    for (int part = 0; part < 8; part++)
+        bit_of_bytes(b->h, part, 2, ret->codes + 32 * part);
     pairs_of_bits(b->q, 0, ret->codes);
 }
 
@@ -176,10 +203,8 @@ static void unpack_q4_k(const uint8_t *block, hob_block *ret)
     ret->d = half_bits(b->d);
     ret->m = half_bits(b->m);
     six_bit_pairs(b->sub, ret);
-    for (int i = 0; i < 128; i++) {
-        ret->codes[i / 32 * 64 + i % 32] = b->q[i] & 15;
-        ret->codes[i / 32 * 64 + 32 + i % 32] = b->q[i] >> 4;
-    }
+    for (int j = 0; j < 4; j++)
+        nibbles_32(b->q + 32 * j, ret->codes + 64 * j, ret->codes + 64 * j + 32);
 }
 
 static void unpack_q5_k(const uint8_t *block, hob_block *ret)
@@ -188,10 +213,10 @@ static void unpack_q5_k(const uint8_t *block, hob_block *ret)
     ret->d = half_bits(b->d);
     ret->m = half_bits(b->m);
     six_bit_pairs(b->sub, ret);
-    for (int i = 0; i < 256; i++) {
-        int q = b->q[i / 64 * 32 + i % 32] >> i / 32 % 2 * 4 & 15;
-        ret->codes[i] = (uint8_t)(q | (b->h[i % 32] >> i / 32 & 1) << 4);
-    }
+    for (int j = 0; j < 4; j++)
+        nibbles_32(b->q + 32 * j, ret->codes + 64 * j, ret->codes + 64 * j + 32);
+    for (int part = 0; part < 8; part++)
+        bit_of_bytes(b->h, part, 4, ret->codes + 32 * part);
 }
 
 static void unpack_q6_k(const uint8_t *block, hob_block *ret)
@@ -199,8 +224,9 @@ static void unpack_q6_k(const uint8_t *block, hob_block *ret)
     const block_q6_k *b = (const block_q6_k *)block;
     ret->d = half_bits(b->d);
     memcpy(ret->sub, b->sub, 16);
-    for (int i = 0; i < 256; i++)
-        ret->codes[i] = b->low[i / 128 * 64 + i % 64] >> i / 64 % 2 * 4 & 15;
+    for (int j = 0; j < 4; j++)
+        nibbles_32(b->low + 32 * j, ret->codes + 128 * (j / 2) + 32 * (j % 2),
+                   ret->codes + 128 * (j / 2) + 32 * (j % 2) + 64);
     pairs_of_bits(b->high, 4, ret->codes);
 }
 

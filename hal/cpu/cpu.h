@@ -48,6 +48,13 @@ typedef struct hob_cpu_buffer {
     size_t bytes;
 } hob_cpu_buffer;
 
+/* out = act(gate) * up */
+typedef struct hob_cpu_gate {
+    hob_gate_kind kind;
+    const hob_tensor *gate, *up;
+    hob_tensor *out;
+} hob_cpu_gate;
+
 typedef struct hob_cpu_device {
     hob_device base;
     hob_cpu_kernels kernels;
@@ -58,6 +65,7 @@ typedef struct hob_cpu_device {
 
     hob_kv *kv; /* of the current step */
     const hob_batch *batch;
+    hob_cpu_gate gate; /* not done yet, as the next linear does it on the way; out NULL: none */
     hob_cpu_buffer input_f32, input_q, input_scales; /* of the current linear */
     hob_cpu_buffer scratch;                          /* threads * scratch_each */
     size_t scratch_each;
@@ -88,6 +96,10 @@ void hob_cpu_weights_drop(hob_cpu_device *dev);
 /* One row of a matrix as floats, times scale. */
 void hob_cpu_weight_row(const hob_weight *w, uint32_t row, float scale, float *ret);
 
+/* device.c */
+/* Does the gate that waits for the operation which reads its result. */
+void hob_cpu_gate_now(hob_cpu_device *dev);
+
 /* linear.c */
 /* Rows of activations that matrices are to be multiplied with. */
 typedef struct hob_cpu_source {
@@ -96,11 +108,23 @@ typedef struct hob_cpu_source {
     float norm_eps;
     uint32_t rows;
     const uint32_t *which; /* [rows]: rows of x; NULL: the first ones */
+    const hob_cpu_gate
+        *gate; /* gives x its values first, NULL: x has them; neither norm nor which */
 } hob_cpu_source;
 
-/* The rows in the forms that kernels take, in the device's memory until the next call. */
-HOB_MUST_CHECK int hob_cpu_prepare(hob_cpu_device *dev, const hob_cpu_source *from, bool quantized,
-                                   bool floats, hob_cpu_input *ret);
+/* How the rows get the forms that kernels take. */
+typedef struct hob_cpu_prepare {
+    hob_cpu_device *dev;
+    hob_cpu_source from;
+    bool quantize, copy;
+    uint32_t cols_each, rows_each, chunks, items; /* of an item; chunks: of columns */
+} hob_cpu_prepare;
+
+/* Makes room for the rows; hob_cpu_multiply, which must come next, then fills *ret_x in. It lies in the device's memory,
+ * until the next call. */
+HOB_MUST_CHECK int hob_cpu_prepare_plan(hob_cpu_device *dev, const hob_cpu_source *from,
+                                        bool quantized, bool floats, hob_cpu_prepare *ret,
+                                        hob_cpu_input *ret_x);
 
 /* One matrix multiplied with its input. */
 typedef struct hob_cpu_product {
@@ -110,7 +134,9 @@ typedef struct hob_cpu_product {
     uint32_t item_end; /* hob_cpu_multiply's own */
 } hob_cpu_product;
 
-HOB_MUST_CHECK int hob_cpu_multiply(hob_cpu_device *dev, hob_cpu_product *products, uint32_t count);
+/* Prepares the rows, then multiplies them. */
+HOB_MUST_CHECK int hob_cpu_multiply(hob_cpu_device *dev, hob_cpu_prepare *prepare,
+                                    hob_cpu_product *products, uint32_t count);
 
 /* linear.c, experts.c, attention.c, candidates.c: operations of hal.h's table */
 int hob_cpu_linear(hob_device *dev, const hob_linear *op);

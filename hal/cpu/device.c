@@ -153,6 +153,49 @@ static int kv_copy_block(hob_device *base, hob_kv *kv, uint32_t from, uint32_t t
     return 0;
 }
 
+typedef struct gate_job {
+    const hob_cpu_kernels *kernels;
+    const hob_cpu_gate *gate;
+    size_t count;
+} gate_job;
+
+static void gate_part(void *arg, uint32_t item, uint32_t worker)
+{
+    const gate_job *job = arg;
+    const hob_cpu_gate *gate = job->gate;
+    size_t at = (size_t)item * GATE_AN_ITEM, left = job->count - at;
+
+    (void)worker;
+    job->kernels->gate(gate->kind, gate->gate->data + at, gate->up->data + at, gate->out->data + at,
+                       left < GATE_AN_ITEM ? left : GATE_AN_ITEM);
+}
+
+void hob_cpu_gate_now(hob_cpu_device *dev)
+{
+    if (!dev->gate.out)
+        return;
+    gate_job job = {.kernels = &dev->kernels,
+                    .gate = &dev->gate,
+                    .count = (size_t)dev->batch->row_count * dev->gate.out->cols};
+    hob_pool_run(dev->pool, gate_part, &job,
+                 (uint32_t)((job.count + GATE_AN_ITEM - 1) / GATE_AN_ITEM));
+    dev->gate.out = NULL;
+}
+
+/* Most gates are read by the next linear alone, which then does them row by row. */
+static int gate(hob_device *base, hob_gate_kind kind, const hob_tensor *g, const hob_tensor *up,
+                hob_tensor *out)
+{
+    hob_cpu_device *dev = (hob_cpu_device *)base;
+
+    if (g->cols != up->cols || g->cols != out->cols || g->rows < dev->batch->row_count ||
+        up->rows < dev->batch->row_count || out->rows < dev->batch->row_count)
+        return HOB_EINVAL;
+    hob_cpu_gate_now(dev);
+    dev->gate = (hob_cpu_gate){.kind = kind, .gate = g, .up = up, .out = out};
+    return 0;
+}
+
 static int step_begin(hob_device *base, hob_kv *kv, const hob_batch *batch)
 {
     hob_cpu_device *dev = (hob_cpu_device *)base;
@@ -162,12 +205,14 @@ static int step_begin(hob_device *base, hob_kv *kv, const hob_batch *batch)
         return rc;
     dev->kv = kv;
     dev->batch = batch;
+    dev->gate.out = NULL;
     return 0;
 }
 
 static int step_end(hob_device *base)
 {
     hob_cpu_device *dev = (hob_cpu_device *)base;
+    hob_cpu_gate_now(dev);
     dev->kv = NULL;
     dev->batch = NULL;
     return 0;
@@ -201,42 +246,9 @@ static int embed(hob_device *base, const hob_weight *table, float scale, hob_ten
     for (uint32_t i = 0; i < dev->batch->row_count; i++)
         if (dev->batch->tokens[i] >= table->matrix.rows)
             return HOB_EINVAL;
+    hob_cpu_gate_now(dev);
     hob_pool_run(dev->pool, embed_rows, &job,
                  (dev->batch->row_count + ROWS_AN_ITEM - 1) / ROWS_AN_ITEM);
-    return 0;
-}
-
-typedef struct gate_job {
-    const hob_cpu_kernels *kernels;
-    hob_gate_kind kind;
-    const float *gate, *up;
-    float *out;
-    size_t count;
-} gate_job;
-
-static void gate_part(void *arg, uint32_t item, uint32_t worker)
-{
-    const gate_job *job = arg;
-    size_t at = (size_t)item * GATE_AN_ITEM, left = job->count - at;
-
-    (void)worker;
-    job->kernels->gate(job->kind, job->gate + at, job->up + at, job->out + at,
-                       left < GATE_AN_ITEM ? left : GATE_AN_ITEM);
-}
-
-static int gate(hob_device *base, hob_gate_kind kind, const hob_tensor *g, const hob_tensor *up,
-                hob_tensor *out)
-{
-    hob_cpu_device *dev = (hob_cpu_device *)base;
-    gate_job job = {
-        .kernels = &dev->kernels, .kind = kind, .gate = g->data, .up = up->data, .out = out->data};
-
-    if (g->cols != up->cols || g->cols != out->cols || g->rows < dev->batch->row_count ||
-        up->rows < dev->batch->row_count || out->rows < dev->batch->row_count)
-        return HOB_EINVAL;
-    job.count = (size_t)dev->batch->row_count * g->cols;
-    hob_pool_run(dev->pool, gate_part, &job,
-                 (uint32_t)((job.count + GATE_AN_ITEM - 1) / GATE_AN_ITEM));
     return 0;
 }
 
@@ -270,9 +282,22 @@ static int norm_add(hob_device *base, hob_tensor *y, const hob_weight *norm, flo
     if (!norm->vector || norm->matrix.cols != x->cols || x->cols != y->cols ||
         x->rows < dev->batch->row_count || y->rows < dev->batch->row_count)
         return HOB_EINVAL;
+    hob_cpu_gate_now(dev);
     hob_pool_run(dev->pool, norm_rows, &job,
                  (dev->batch->row_count + ROWS_AN_ITEM - 1) / ROWS_AN_ITEM);
     return 0;
+}
+
+static int rope_kv(hob_device *base, const hob_rope_kv *op)
+{
+    hob_cpu_gate_now((hob_cpu_device *)base);
+    return hob_cpu_rope_kv(base, op);
+}
+
+static int attention(hob_device *base, const hob_attention *op)
+{
+    hob_cpu_gate_now((hob_cpu_device *)base);
+    return hob_cpu_attention(base, op);
 }
 
 static int read_rows(hob_device *base, const hob_tensor *t, uint32_t first_row, uint32_t rows,
@@ -312,8 +337,8 @@ static const hob_device_ops ops = {
     .embed = embed,
     .linear = hob_cpu_linear,
     .norm_add = norm_add,
-    .rope_kv = hob_cpu_rope_kv,
-    .attention = hob_cpu_attention,
+    .rope_kv = rope_kv,
+    .attention = attention,
     .gate = gate,
     .experts = hob_cpu_experts,
     .step_end = step_end,

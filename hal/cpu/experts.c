@@ -115,19 +115,6 @@ static uint32_t add_products(const routing *r, const hob_weight *w, const hob_cp
     return added;
 }
 
-static void activate(void *arg, uint32_t item, uint32_t worker)
-{
-    const routing *r = arg;
-    const hob_experts *op = r->op;
-    const uint32_t first = item * ROWS_AN_ITEM, left = r->slots - first,
-                   rows = left < ROWS_AN_ITEM ? left : ROWS_AN_ITEM;
-    float *gate = op->gated->data + (size_t)first * op->gated->cols;
-
-    (void)worker;
-    r->dev->kernels.gate(op->kind, gate, op->up_out->data + (size_t)first * op->gated->cols, gate,
-                         (size_t)rows * op->gated->cols);
-}
-
 static void add_shares(void *arg, uint32_t item, uint32_t worker)
 {
     const routing *r = arg;
@@ -165,6 +152,7 @@ int hob_cpu_experts(hob_device *base, const hob_experts *op)
 {
     hob_cpu_device *dev = (hob_cpu_device *)base;
     routing r = {.dev = dev, .op = op, .rows = dev->batch->row_count};
+    hob_cpu_prepare prepare;
     hob_cpu_input x;
     int rc;
 
@@ -185,20 +173,21 @@ int hob_cpu_experts(hob_device *base, const hob_experts *op)
                down_blocks = op->down->matrix.blocks > 0;
     const hob_cpu_source rows = {
         .x = op->x, .norm = op->norm, .norm_eps = op->norm_eps, .rows = r.slots, .which = r.row};
-    if ((rc = hob_cpu_prepare(dev, &rows, gate_blocks || up_blocks, !gate_blocks || !up_blocks,
-                              &x)) < 0)
+    if ((rc = hob_cpu_prepare_plan(dev, &rows, gate_blocks || up_blocks, !gate_blocks || !up_blocks,
+                                   &prepare, &x)) < 0)
         return rc;
     uint32_t count = add_products(&r, op->gate, &x, op->gated, r.products);
     count += add_products(&r, op->up, &x, op->up_out, r.products + count);
-    if ((rc = hob_cpu_multiply(dev, r.products, count)) < 0)
+    if ((rc = hob_cpu_multiply(dev, &prepare, r.products, count)) < 0)
         return rc;
-    hob_pool_run(dev->pool, activate, &r, (r.slots + ROWS_AN_ITEM - 1) / ROWS_AN_ITEM);
 
-    const hob_cpu_source slots = {.x = op->gated, .rows = r.slots};
-    if ((rc = hob_cpu_prepare(dev, &slots, down_blocks, !down_blocks, &x)) < 0)
+    const hob_cpu_gate act = {
+        .kind = op->kind, .gate = op->gated, .up = op->up_out, .out = op->gated};
+    const hob_cpu_source slots = {.x = op->gated, .rows = r.slots, .gate = &act};
+    if ((rc = hob_cpu_prepare_plan(dev, &slots, down_blocks, !down_blocks, &prepare, &x)) < 0)
         return rc;
     count = add_products(&r, op->down, &x, op->down_out, r.products);
-    if ((rc = hob_cpu_multiply(dev, r.products, count)) < 0)
+    if ((rc = hob_cpu_multiply(dev, &prepare, r.products, count)) < 0)
         return rc;
     hob_pool_run(dev->pool, add_shares, &r, (r.rows + ROWS_AN_ITEM - 1) / ROWS_AN_ITEM);
     return 0;

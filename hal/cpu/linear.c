@@ -1,54 +1,61 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The linear operation: norm and quantization of the input once, shared by the weights, then panels handed to the
- * workers. With few rows the preparation is cheaper than waking anyone. */
+ * The linear operation: gate or norm, and quantization of the input once, shared by the weights, then panels handed to
+ * the workers: two phases of one job. */
 #include "hal/cpu/cpu.h"
 
 enum {
-    SERIAL_ROWS = 4,     /* prepared by the caller alone */
-    ROWS_AN_ITEM = 16,   /* prepared by a worker at a time */
-    PREFILL_PANELS = 4,  /* a worker takes at a time when there are many rows */
-    CHUNKS_A_THREAD = 4, /* when there are few */
+    FEW_ROWS = 4,
+    ALONE_VALUES = 4096,   /* prepared by the caller alone, at most */
+    PREPARE_VALUES = 2048, /* a worker prepares at a time, at least */
+    PREPARE_ROWS = 16,     /* at most */
+    PREFILL_PANELS = 4,    /* a worker takes at a time when there are many rows */
+    CHUNKS_A_THREAD = 4,   /* when there are few */
 };
-
-typedef struct prepare_job {
-    hob_cpu_device *dev;
-    hob_cpu_source from;
-    bool quantize, copy;
-} prepare_job;
 
 static void prepare_rows(void *arg, uint32_t item, uint32_t worker)
 {
-    const prepare_job *job = arg;
+    const hob_cpu_prepare *job = arg;
     const hob_cpu_source *from = &job->from;
-    hob_cpu_device *dev = job->dev;
-    const uint32_t cols = from->x->cols, last = (item + 1) * ROWS_AN_ITEM,
-                   end = last < from->rows ? last : from->rows;
-    const size_t blocks = cols / HOB_QUANT_BLOCK;
+    const hob_cpu_kernels *kernels = &job->dev->kernels;
+    const size_t cols = from->x->cols, k = (size_t)(item % job->chunks) * job->cols_each,
+                 count = cols - k < job->cols_each ? cols - k : job->cols_each;
+    const uint32_t first = item / job->chunks * job->rows_each,
+                   rows = from->rows - first < job->rows_each ? from->rows - first : job->rows_each;
 
     (void)worker;
-    for (uint32_t i = item * ROWS_AN_ITEM; i < end; i++) {
-        const float *x = from->x->data + (size_t)(from->which ? from->which[i] : i) * cols;
-        float *y = (float *)dev->input_f32.data + (size_t)i * cols;
+    for (uint32_t i = first; i < first + rows; i++) {
+        const float *x = from->x->data + (from->which ? from->which[i] : i) * cols + k;
+        float *y = (float *)job->dev->input_f32.data + i * cols + k;
+        if (from->gate)
+            kernels->gate(from->gate->kind, from->gate->gate->data + i * cols + k,
+                          from->gate->up->data + i * cols + k, from->gate->out->data + i * cols + k,
+                          count);
         if (from->norm) {
-            dev->kernels.rms_norm(x, from->norm->vector, from->norm_eps, y, cols);
+            kernels->rms_norm(x, from->norm->vector, from->norm_eps, y, (uint32_t)count);
             x = y;
         } else if (job->copy) {
-            memcpy(y, x, cols * sizeof *y);
+            memcpy(y, x, count * sizeof *y);
         }
         if (job->quantize)
-            dev->kernels.quantize(x, (uint32_t)blocks,
-                                  (int8_t *)dev->input_q.data + (size_t)i * cols,
-                                  (hob_cpu_scale *)dev->input_scales.data + i * blocks);
+            kernels->quantize(x, (uint32_t)(count / HOB_QUANT_BLOCK),
+                              (int8_t *)job->dev->input_q.data + i * cols + k,
+                              (hob_cpu_scale *)job->dev->input_scales.data +
+                                  (i * cols + k) / HOB_QUANT_BLOCK);
     }
 }
 
-int hob_cpu_prepare(hob_cpu_device *dev, const hob_cpu_source *from, bool quantized, bool floats,
-                    hob_cpu_input *ret)
+int hob_cpu_prepare_plan(hob_cpu_device *dev, const hob_cpu_source *from, bool quantized,
+                         bool floats, hob_cpu_prepare *ret, hob_cpu_input *ret_x)
 {
     const size_t rows = from->rows, cols = from->x->cols, blocks = cols / HOB_QUANT_BLOCK;
-    prepare_job job = {
-        .dev = dev, .from = *from, .quantize = quantized, .copy = floats && from->which};
+    hob_cpu_prepare job = {.dev = dev,
+                           .from = *from,
+                           .quantize = quantized,
+                           .copy = floats && from->which,
+                           .cols_each = (uint32_t)cols,
+                           .rows_each = 1,
+                           .chunks = 1};
 
     if (((from->norm || job.copy) &&
          hob_cpu_buffer_ensure(&dev->input_f32, rows * cols * sizeof(float)) < 0) ||
@@ -56,14 +63,18 @@ int hob_cpu_prepare(hob_cpu_device *dev, const hob_cpu_source *from, bool quanti
          (hob_cpu_buffer_ensure(&dev->input_q, rows * cols) < 0 ||
           hob_cpu_buffer_ensure(&dev->input_scales, rows * blocks * sizeof(hob_cpu_scale)) < 0)))
         return HOB_ENOMEM;
-    if (from->norm || quantized || job.copy) {
-        if (rows <= SERIAL_ROWS)
-            prepare_rows(&job, 0, 0);
-        else
-            hob_pool_run(dev->pool, prepare_rows, &job,
-                         (from->rows + ROWS_AN_ITEM - 1) / ROWS_AN_ITEM);
+    if (!from->norm && rows * cols > ALONE_VALUES && rows * cols < PREPARE_ROWS * PREPARE_VALUES &&
+        cols > PREPARE_VALUES / 2) {
+        job.cols_each = PREPARE_VALUES / 2;
+        job.chunks = (uint32_t)((cols + job.cols_each - 1) / job.cols_each);
     }
-    *ret = (hob_cpu_input){
+    while (job.rows_each < PREPARE_ROWS && job.rows_each < rows &&
+           (rows * cols <= ALONE_VALUES || job.rows_each * job.cols_each < PREPARE_VALUES))
+        job.rows_each *= 2;
+    if (from->norm || from->gate || quantized || job.copy)
+        job.items = (uint32_t)((rows + job.rows_each - 1) / job.rows_each) * job.chunks;
+    *ret = job;
+    *ret_x = (hob_cpu_input){
         .rows = from->rows,
         .f32 = from->norm || job.copy ? dev->input_f32.data : from->x->data,
         .f32_stride = cols,
@@ -95,7 +106,8 @@ static void multiply_panels(void *arg, uint32_t item, uint32_t worker)
                                         hob_cpu_scratch(job->dev, worker));
 }
 
-int hob_cpu_multiply(hob_cpu_device *dev, hob_cpu_product *products, uint32_t count)
+int hob_cpu_multiply(hob_cpu_device *dev, hob_cpu_prepare *prepare, hob_cpu_product *products,
+                     uint32_t count)
 {
     multiply_job job = {.dev = dev, .products = products};
     uint32_t rows = 0, panels = 0, items = 0;
@@ -109,13 +121,15 @@ int hob_cpu_multiply(hob_cpu_device *dev, hob_cpu_product *products, uint32_t co
     job.panels_an_item = panels / (dev->threads * CHUNKS_A_THREAD) / 2 * 2;
     if (job.panels_an_item < 2)
         job.panels_an_item = 2;
-    if (rows > SERIAL_ROWS && job.panels_an_item > PREFILL_PANELS)
+    if (rows > FEW_ROWS && job.panels_an_item > PREFILL_PANELS)
         job.panels_an_item = PREFILL_PANELS;
     for (uint32_t i = 0; i < count; i++) {
         items += (products[i].w.panels + job.panels_an_item - 1) / job.panels_an_item;
         products[i].item_end = items;
     }
-    hob_pool_run(dev->pool, multiply_panels, &job, items);
+    const hob_pool_phase phases[] = {{prepare_rows, prepare, prepare->items},
+                                     {multiply_panels, &job, items}};
+    hob_pool_run_phases(dev->pool, phases, 2);
     return 0;
 }
 
@@ -123,19 +137,25 @@ int hob_cpu_multiply(hob_cpu_device *dev, hob_cpu_product *products, uint32_t co
 int hob_cpu_linear(hob_device *base, const hob_linear *op)
 {
     hob_cpu_device *dev = (hob_cpu_device *)base;
+    const hob_cpu_gate gate = dev->gate;
+    const bool gated = gate.out && gate.out == op->x && !op->norm && !op->logit_rows;
     const hob_cpu_source from = {.x = op->x,
                                  .norm = op->norm,
                                  .norm_eps = op->norm_eps,
                                  .rows = op->logit_rows ? dev->batch->logit_count
                                                         : dev->batch->row_count,
-                                 .which = op->logit_rows ? dev->batch->logit_rows : NULL};
+                                 .which = op->logit_rows ? dev->batch->logit_rows : NULL,
+                                 .gate = gated ? &gate : NULL};
     hob_cpu_product products[HOB_LINEAR_MAX];
+    hob_cpu_prepare prepare;
     hob_cpu_input x;
     bool quantized = false, floats = false;
 
     if (op->count < 1 || op->count > HOB_LINEAR_MAX ||
         (op->norm && (!op->norm->vector || op->norm->matrix.cols != op->x->cols)))
         return HOB_EINVAL;
+    if (!gated)
+        hob_cpu_gate_now(dev);
     if (from.rows == 0)
         return 0;
     for (uint32_t i = 0; i < op->count; i++) {
@@ -149,8 +169,9 @@ int hob_cpu_linear(hob_device *base, const hob_linear *op)
         else
             floats = true;
     }
-    if (hob_cpu_prepare(dev, &from, quantized, floats, &x) < 0)
+    if (hob_cpu_prepare_plan(dev, &from, quantized, floats, &prepare, &x) < 0)
         return HOB_ENOMEM;
+    dev->gate.out = NULL;
     for (uint32_t i = 0; i < op->count; i++)
         products[i] = (hob_cpu_product){
             .w = op->w[i]->matrix,
@@ -160,5 +181,5 @@ int hob_cpu_linear(hob_device *base, const hob_linear *op)
                     .bias = op->bias[i] ? op->bias[i]->vector : NULL,
                     .add = op->add},
         };
-    return hob_cpu_multiply(dev, products, op->count);
+    return hob_cpu_multiply(dev, &prepare, products, op->count);
 }

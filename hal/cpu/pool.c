@@ -2,7 +2,9 @@
  *
  * See pool.h. `state` is the generation (upper 48 bits, odd while a job is open) and the number of workers inside the
  * job (lower 16). A worker enters by incrementing it while the generation is odd; the caller closes the job by adding
- * one to the generation and then waits for the count to fall to zero, after which the job's fields may change. */
+ * one to the generation and then waits for the count to fall to zero, after which the job's fields may change. Between
+ * two phases a thread waits, with no item in hand, until `ended` says that the earlier items have; a worker that has
+ * waited for long leaves the job, as one that loses its core there must not hold up the others, and comes back. */
 #include "hal/cpu/pool.h"
 
 #include <errno.h>
@@ -27,13 +29,13 @@ typedef struct worker {
 
 struct hob_pool {
     _Alignas(64) atomic_uint_fast64_t state;
-    _Alignas(64) atomic_uint next; /* item */
-    _Alignas(64) atomic_uint wake; /* futex word, one more for each job */
+    _Alignas(64) atomic_uint next[HOB_POOL_PHASES_MAX]; /* item */
+    _Alignas(64) atomic_uint ended;                     /* items of earlier phases */
+    _Alignas(64) atomic_uint wake;                      /* futex word, one more for each job */
     atomic_uint sleepers;
     atomic_bool stop;
-    hob_pool_fn fn;
-    void *arg;
-    uint32_t items;
+    hob_pool_phase phases[HOB_POOL_PHASES_MAX];
+    uint32_t phase_count;
     uint32_t threads, started; /* started: workers besides the caller */
     worker workers[];
 };
@@ -47,11 +49,33 @@ static void relax(void)
 #endif
 }
 
-static void take_items(hob_pool *p, uint32_t number)
+/* False: the job has not ended, but waiting for the next phase took a worker long. */
+static bool take_items(hob_pool *p, uint32_t number)
 {
-    uint32_t item;
-    while ((item = atomic_fetch_add_explicit(&p->next, 1, memory_order_relaxed)) < p->items)
-        p->fn(p->arg, item, number);
+    uint32_t before = 0; /* items of the phases up to here */
+
+    for (uint32_t i = 0; i < p->phase_count; i++) {
+        const hob_pool_phase *phase = &p->phases[i];
+        uint32_t item, mine = 0;
+        while ((item = atomic_fetch_add_explicit(&p->next[i], 1, memory_order_relaxed)) <
+               phase->items) {
+            phase->fn(phase->arg, item, number);
+            mine++;
+        }
+        if (i + 1 == p->phase_count)
+            break;
+        before += phase->items;
+        if (mine)
+            atomic_fetch_add_explicit(&p->ended, mine, memory_order_release);
+        for (int n = 0; atomic_load_explicit(&p->ended, memory_order_acquire) < before; n++)
+            if (n < SPIN_ROUNDS)
+                relax();
+            else if (number)
+                return false;
+            else
+                sched_yield();
+    }
+    return true;
 }
 
 /* Waits until the state differs from an idle generation or the pool stops. */
@@ -90,9 +114,12 @@ static void *worker_main(void *arg)
         if (!atomic_compare_exchange_weak_explicit(&p->state, &state, state + 1,
                                                    memory_order_acquire, memory_order_relaxed))
             continue;
-        take_items(p, w->number);
-        done_generation = state / GENERATION;
+        const bool done = take_items(p, w->number);
         atomic_fetch_sub_explicit(&p->state, 1, memory_order_release);
+        if (done)
+            done_generation = state / GENERATION;
+        else
+            sched_yield();
     }
 }
 
@@ -156,19 +183,32 @@ uint32_t hob_pool_threads(const hob_pool *p)
     return p->threads;
 }
 
-void hob_pool_run(hob_pool *p, hob_pool_fn fn, void *arg, uint32_t items)
+void hob_pool_run_phases(hob_pool *p, const hob_pool_phase *phases, uint32_t count)
 {
+    uint32_t items = 0;
+
+    for (uint32_t i = 0; i < count; i++)
+        items += phases[i].items;
     if (p->started == 0 || items < 2) {
-        for (uint32_t i = 0; i < items; i++)
-            fn(arg, i, 0);
+        for (uint32_t i = 0; i < count; i++)
+            for (uint32_t item = 0; item < phases[i].items; item++)
+                phases[i].fn(phases[i].arg, item, 0);
         return;
     }
-    p->fn = fn;
-    p->arg = arg;
-    p->items = items;
-    atomic_store_explicit(&p->next, 0, memory_order_relaxed);
+    memcpy(p->phases, phases, count * sizeof *phases);
+    p->phase_count = count;
+    for (uint32_t i = 0; i < count; i++)
+        atomic_store_explicit(&p->next[i], 0, memory_order_relaxed);
+    atomic_store_explicit(&p->ended, 0, memory_order_relaxed);
+    const bool alone = phases[0].items == 1; /* the caller's, as it is awake */
+    if (alone)
+        atomic_store_explicit(&p->next[0], 1, memory_order_relaxed);
     atomic_fetch_add(&p->state, GENERATION); /* opens */
     wake_all(p);
+    if (alone) {
+        phases[0].fn(phases[0].arg, 0, 0);
+        atomic_fetch_add_explicit(&p->ended, 1, memory_order_release);
+    }
     take_items(p, 0);
     atomic_fetch_add(&p->state, GENERATION); /* closes: nobody enters any more */
     for (int i = 0; atomic_load_explicit(&p->state, memory_order_acquire) & INSIDE_MASK; i++)
@@ -176,4 +216,9 @@ void hob_pool_run(hob_pool *p, hob_pool_fn fn, void *arg, uint32_t items)
             relax();
         else
             sched_yield();
+}
+
+void hob_pool_run(hob_pool *p, hob_pool_fn fn, void *arg, uint32_t items)
+{
+    hob_pool_run_phases(p, &(hob_pool_phase){.fn = fn, .arg = arg, .items = items}, 1);
 }

@@ -591,6 +591,79 @@ static void candidates(check *c)
     hob_device_close(dev);
 }
 
+/* A gate is the same whether its result is read, or multiplied, or both; for few rows and for many. */
+static void gate_linear(check *c)
+{
+    enum { FF = 1120, OUT = 48, COUNT = 40 };
+    static const uint32_t few[] = {1, 2, 9, COUNT};
+    static float x[2][COUNT * FF], gated[COUNT * FF], again[COUNT * FF], want[COUNT * OUT],
+        got[COUNT * OUT];
+    size_t bytes;
+    float *values;
+    void *gguf = random_rows(c, HOB_TYPE_Q8_0, OUT, FF, &bytes, &values);
+    uint32_t tokens[COUNT], block = 0;
+    hob_device *dev = open_at(c, 2);
+    hob_weight *w = NULL, *tables[3];
+
+    if (!dev)
+        return;
+    if (dev->ops->weight_upload(dev, HOB_TYPE_Q8_0, OUT, FF, gguf, bytes, &w, NULL) < 0)
+        abort();
+    for (uint32_t i = 0; i < COUNT; i++)
+        tokens[i] = i;
+    hob_tensor *gate = tensor(c, dev, COUNT, FF), *up = tensor(c, dev, COUNT, FF),
+               *out = tensor(c, dev, COUNT, OUT);
+    for (int i = 0; i < 2; i++) {
+        fill_random(c, x[i], COUNT * FF, 2.0f);
+        tables[i] = table_of(dev, x[i], COUNT, FF);
+    }
+    hob_span span = {0, COUNT, 0, &block};
+    hob_batch batch = {COUNT, tokens, 1, &span, 0, NULL};
+    const hob_linear op = {.x = gate, .count = 1, .w = {w}, .y = {out}};
+    dev->ops->step_begin(dev, NULL, &batch);
+    dev->ops->embed(dev, tables[0], 1.0f, gate);
+    dev->ops->embed(dev, tables[1], 1.0f, up);
+    if (dev->ops->gate(dev, HOB_GATE_SILU, gate, up, gate) < 0)
+        fail(c, "gate refuses");
+    dev->ops->step_end(dev);
+    dev->ops->read_rows(dev, gate, 0, COUNT, gated);
+    for (uint32_t i = 0; i < COUNT * FF; i++) {
+        double g = x[0][i], silu = g / (1 + exp(-g)) * x[1][i];
+        expect_near(c, "gated", i, gated[i], silu, 1e-5 * (1 + fabs(silu)));
+    }
+    tables[2] = table_of(dev, gated, COUNT, FF);
+    dev->ops->step_begin(dev, NULL, &batch);
+    dev->ops->embed(dev, tables[2], 1.0f, gate);
+    dev->ops->linear(dev, &op);
+    dev->ops->step_end(dev);
+    dev->ops->read_rows(dev, out, 0, COUNT, want);
+    for (size_t n = 0; n < sizeof few / sizeof *few && !c->failed; n++) {
+        span.row_count = batch.row_count = few[n];
+        dev->ops->step_begin(dev, NULL, &batch);
+        dev->ops->embed(dev, tables[0], 1.0f, gate);
+        dev->ops->embed(dev, tables[1], 1.0f, up);
+        dev->ops->gate(dev, HOB_GATE_SILU, gate, up, gate);
+        if (dev->ops->linear(dev, &op) < 0)
+            fail(c, "linear refuses");
+        dev->ops->step_end(dev);
+        dev->ops->read_rows(dev, gate, 0, few[n], again);
+        dev->ops->read_rows(dev, out, 0, few[n], got);
+        for (uint32_t i = 0; i < few[n]; i++) {
+            expect_same_row(c, "gate", i, again + i * FF, gated + i * FF, FF, 1e-6);
+            expect_same_row(c, "multiplied", i, got + i * OUT, want + i * OUT, OUT, 1e-5);
+        }
+    }
+    dev->ops->weight_free(dev, w);
+    for (int i = 0; i < 3; i++)
+        dev->ops->weight_free(dev, tables[i]);
+    dev->ops->tensor_free(dev, gate);
+    dev->ops->tensor_free(dev, up);
+    dev->ops->tensor_free(dev, out);
+    hob_device_close(dev);
+    free(gguf);
+    free(values);
+}
+
 /* x += RMSNorm(y) * w, against doubles, and row by row the same bits. */
 static void norm_add(check *c)
 {
@@ -646,6 +719,7 @@ const check_case device_cases[] = {
         {"device-attend", "F16", attention_f16},
     {"device-attend", "Q8_0", attention_q8_0},
     {"norm_add", "f32", norm_add},
+    {"gate", "Q8_0", gate_linear},
     {"experts", "Q4_K/Q6_K", experts_q4_k},
     {"experts", "Q8_0/F16", experts_q8_0},
     {"experts", "F32/Q4_0", experts_f32},
