@@ -117,7 +117,7 @@ typedef struct hob_cpu_prepare {
     hob_cpu_device *dev;
     hob_cpu_source from;
     bool quantize, copy;
-    uint32_t cols_each, rows_each, chunks, items; /* of an item; chunks: of columns */
+    uint32_t rows_each, items; /* rows_each: of an item */
 } hob_cpu_prepare;
 
 /* Makes room for the rows; hob_cpu_multiply, which must come next, then fills *ret_x in. It lies in the device's memory,

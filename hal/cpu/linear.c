@@ -17,31 +17,29 @@ static void prepare_rows(void *arg, uint32_t item, uint32_t worker)
 {
     const hob_cpu_prepare *job = arg;
     const hob_cpu_source *from = &job->from;
-    const hob_cpu_kernels *kernels = &job->dev->kernels;
-    const size_t cols = from->x->cols, k = (size_t)(item % job->chunks) * job->cols_each,
-                 count = cols - k < job->cols_each ? cols - k : job->cols_each;
-    const uint32_t first = item / job->chunks * job->rows_each,
-                   rows = from->rows - first < job->rows_each ? from->rows - first : job->rows_each;
+    hob_cpu_device *dev = job->dev;
+    const hob_cpu_gate *gate = from->gate;
+    const uint32_t cols = from->x->cols, last = (item + 1) * job->rows_each,
+                   end = last < from->rows ? last : from->rows;
+    const size_t blocks = cols / HOB_QUANT_BLOCK;
 
     (void)worker;
-    for (uint32_t i = first; i < first + rows; i++) {
-        const float *x = from->x->data + (from->which ? from->which[i] : i) * cols + k;
-        float *y = (float *)job->dev->input_f32.data + i * cols + k;
-        if (from->gate)
-            kernels->gate(from->gate->kind, from->gate->gate->data + i * cols + k,
-                          from->gate->up->data + i * cols + k, from->gate->out->data + i * cols + k,
-                          count);
+    for (uint32_t i = item * job->rows_each; i < end; i++) {
+        const size_t at = (size_t)i * cols;
+        const float *x = from->x->data + (size_t)(from->which ? from->which[i] : i) * cols;
+        float *y = (float *)dev->input_f32.data + at;
+        if (gate)
+            dev->kernels.gate(gate->kind, gate->gate->data + at, gate->up->data + at,
+                              gate->out->data + at, cols);
         if (from->norm) {
-            kernels->rms_norm(x, from->norm->vector, from->norm_eps, y, (uint32_t)count);
+            dev->kernels.rms_norm(x, from->norm->vector, from->norm_eps, y, cols);
             x = y;
         } else if (job->copy) {
-            memcpy(y, x, count * sizeof *y);
+            memcpy(y, x, cols * sizeof *y);
         }
         if (job->quantize)
-            kernels->quantize(x, (uint32_t)(count / HOB_QUANT_BLOCK),
-                              (int8_t *)job->dev->input_q.data + i * cols + k,
-                              (hob_cpu_scale *)job->dev->input_scales.data +
-                                  (i * cols + k) / HOB_QUANT_BLOCK);
+            dev->kernels.quantize(x, (uint32_t)blocks, (int8_t *)dev->input_q.data + at,
+                                  (hob_cpu_scale *)dev->input_scales.data + i * blocks);
     }
 }
 
@@ -53,9 +51,7 @@ int hob_cpu_prepare_plan(hob_cpu_device *dev, const hob_cpu_source *from, bool q
                            .from = *from,
                            .quantize = quantized,
                            .copy = floats && from->which,
-                           .cols_each = (uint32_t)cols,
-                           .rows_each = 1,
-                           .chunks = 1};
+                           .rows_each = 1};
 
     if (((from->norm || job.copy) &&
          hob_cpu_buffer_ensure(&dev->input_f32, rows * cols * sizeof(float)) < 0) ||
@@ -63,16 +59,11 @@ int hob_cpu_prepare_plan(hob_cpu_device *dev, const hob_cpu_source *from, bool q
          (hob_cpu_buffer_ensure(&dev->input_q, rows * cols) < 0 ||
           hob_cpu_buffer_ensure(&dev->input_scales, rows * blocks * sizeof(hob_cpu_scale)) < 0)))
         return HOB_ENOMEM;
-    if (!from->norm && rows * cols > ALONE_VALUES && rows * cols < PREPARE_ROWS * PREPARE_VALUES &&
-        cols > PREPARE_VALUES / 2) {
-        job.cols_each = PREPARE_VALUES / 2;
-        job.chunks = (uint32_t)((cols + job.cols_each - 1) / job.cols_each);
-    }
     while (job.rows_each < PREPARE_ROWS && job.rows_each < rows &&
-           (rows * cols <= ALONE_VALUES || job.rows_each * job.cols_each < PREPARE_VALUES))
+           (rows * cols <= ALONE_VALUES || job.rows_each * cols < PREPARE_VALUES))
         job.rows_each *= 2;
     if (from->norm || from->gate || quantized || job.copy)
-        job.items = (uint32_t)((rows + job.rows_each - 1) / job.rows_each) * job.chunks;
+        job.items = (uint32_t)((rows + job.rows_each - 1) / job.rows_each);
     *ret = job;
     *ret_x = (hob_cpu_input){
         .rows = from->rows,
