@@ -20,7 +20,13 @@ int hob_batch_check(const hob_batch *batch, uint32_t block_count)
     if (row != batch->row_count)
         return HOB_EINVAL;
     for (uint32_t i = 0; i < batch->logit_count; i++)
-        if (batch->logit_rows[i] >= batch->row_count)
+        if (batch->logit_rows[i] >= batch->row_count ||
+            (i && batch->logit_rows[i] <= batch->logit_rows[i - 1]))
             return HOB_EINVAL;
     return 0;
+}
+
+hob_batch hob_batch_narrowed(const hob_batch *batch)
+{
+    return (hob_batch){.row_count = batch->logit_count, .logit_count = batch->logit_count};
 }

@@ -125,8 +125,11 @@ typedef struct hob_batch {
     const uint32_t *logit_rows; /* [logit_count], ascending: rows whose logits are wanted */
 } hob_batch;
 
-/* Whether the spans cover all rows once and name blocks below block_count (0: there is no KV cache). HOB_EINVAL. */
+/* Whether the spans cover all rows once and name blocks below block_count (0: there is no KV cache), and the logit rows ascend.
+ * HOB_EINVAL. */
 HOB_MUST_CHECK int hob_batch_check(const hob_batch *batch, uint32_t block_count);
+/* What is left of a step for its logit rows: no tokens, no spans. logit_rows NULL: all rows. */
+hob_batch hob_batch_narrowed(const hob_batch *batch);
 
 /* Blocks that a span's positions, and those before it, lie in. */
 static inline uint32_t hob_span_blocks(const hob_span *s)
@@ -252,6 +255,9 @@ typedef struct hob_device_ops {
     int (*gate)(hob_device *dev, hob_gate_kind kind, const hob_tensor *gate, const hob_tensor *up,
                 hob_tensor *out); /* out = act(gate) * up; may alias */
     int (*experts)(hob_device *dev, const hob_experts *op);
+    /* From here on the step's rows are its logit rows alone, and a linear's logit_rows all of them: the tensors' rows move to
+     * the front. What follows the last layer's keys and values is wanted of no other row. At least one logit row. */
+    int (*narrow)(hob_device *dev, hob_tensor *const *tensors, uint32_t count);
     int (*step_end)(hob_device *dev);
 
     /* After step_end. */

@@ -51,7 +51,7 @@ static int feed_forward(hob_context *c, const hob_layer *l, float eps)
     return add_branch(c, c->gate, l->down, l->ffn_post_norm, h->norm_eps);
 }
 
-static int layer_graph(hob_context *c, uint32_t index)
+static int layer_graph(hob_context *c, const hob_batch *batch, uint32_t index)
 {
     const hob_hyper *h = &c->model->hyper;
     const hob_weights *w = &c->model->weights;
@@ -89,7 +89,10 @@ static int layer_graph(hob_context *c, uint32_t index)
                               .q_norm = l->q_norm,
                               .k_norm = l->k_norm,
                               .norm_eps = h->norm_eps};
-    if ((rc = dev->ops->rope_kv(dev, &rope)) < 0)
+    /* Of the last layer only the logit rows go on once its keys and values are cached. */
+    const bool last = index + 1 == h->layers,
+               narrows = last && batch->logit_count < batch->row_count;
+    if ((rc = dev->ops->rope_kv(dev, &rope)) < 0 || (last && batch->logit_count == 0))
         return rc;
     const hob_attention attention = {.q = c->q,
                                      .out = c->attended,
@@ -100,6 +103,7 @@ static int layer_graph(hob_context *c, uint32_t index)
                                      .scale = h->attention_scale,
                                      .window = local ? h->window : 0};
     if ((rc = dev->ops->attention(dev, &attention)) < 0 ||
+        (narrows && (rc = dev->ops->narrow(dev, (hob_tensor *[]){c->x, c->attended}, 2)) < 0) ||
         (rc = add_branch(c, c->attended, l->attn_out, l->attn_post_norm, h->norm_eps)) < 0)
         return rc;
     return feed_forward(c, l, eps);
@@ -113,7 +117,7 @@ int hob_decoder_graph(hob_context *c, const hob_batch *batch)
     int rc = dev->ops->embed(dev, w->embedding, h->embedding_scale / h->residual_scale, c->x);
 
     for (uint32_t i = 0; rc >= 0 && i < h->layers; i++)
-        rc = layer_graph(c, i);
+        rc = layer_graph(c, batch, i);
     if (rc < 0 || batch->logit_count == 0)
         return rc;
     const hob_linear logits = {.x = c->x,

@@ -82,6 +82,7 @@ const char *hob_cl_error_name(cl_int error);
     X(GROUP_SLOTS, experts, group_slots, false)                                                    \
     X(ADD_SHARES, experts, add_shares, false)                                                      \
     X(EDIT_LOGITS, candidates, edit_logits, false)                                                 \
+    X(PACK_ROWS, pack_rows, pack_rows, false)                                                      \
     X(COPY_ROWS, candidates, copy_rows, false)                                                     \
     X(LOG_SUM_PARTS, candidates, log_sum_parts, false)                                             \
     X(BEST_LOGITS, candidates, best_logits, false)                                                 \
@@ -97,7 +98,7 @@ typedef enum hob_cl_kernel { HOB_CL_KERNELS(HOB_CL_IDENTIFIER) HOB_CL_KERNEL_COU
     X(linear)                                                                                      \
     X(tile)                                                                                        \
     X(dequantize)                                                                                  \
-    X(bias) X(norm) X(gate) X(rope_kv) X(attention) X(experts) X(candidates)
+    X(bias) X(pack_rows) X(norm) X(gate) X(rope_kv) X(attention) X(experts) X(candidates)
 #define HOB_CL_FILE(file) HOB_CL_FILE_##file,
 typedef enum hob_cl_file { HOB_CL_FILES(HOB_CL_FILE) HOB_CL_FILE_COUNT } hob_cl_file;
 #undef HOB_CL_FILE
@@ -201,6 +202,7 @@ typedef struct hob_cl_device {
 
     hob_kv *kv; /* of the current step */
     const hob_batch *batch;
+    hob_batch narrowed; /* what `batch` is after narrow */
     bool waiting; /* work was enqueued that the host has not waited for */
     /* uint32 arrays of the step, on the host until it has waited. */
     hob_cl_staged tokens, positions, block_starts, blocks, logit_rows, tiles;

@@ -393,6 +393,28 @@ static int norm_add(hob_device *base, hob_tensor *y, const hob_weight *norm, flo
                       args, sizeof args / sizeof *args);
 }
 
+static int narrow(hob_device *base, hob_tensor *const *tensors, uint32_t count)
+{
+    hob_cl_device *dev = (hob_cl_device *)base;
+    const hob_batch *batch = dev->batch;
+    int rc = 0;
+
+    for (uint32_t i = 0; i < count; i++)
+        if (batch->logit_count == 0 || tensors[i]->rows < batch->row_count)
+            return HOB_EINVAL;
+    for (uint32_t i = 0; rc == 0 && batch->logit_rows && i < count; i++) {
+        const hob_cl_arg args[] = {HOB_CL_ARG(tensors[i]->mem), HOB_CL_ARG(tensors[i]->cols),
+                                   HOB_CL_ARG(dev->logit_rows.buffer.mem),
+                                   HOB_CL_ARG(batch->logit_count)};
+        rc = hob_cl_run(dev, HOB_CL_PACK_ROWS, 0,
+                        (size_t[]){(tensors[i]->cols + GROUP - 1) / GROUP, 1, 1},
+                        (size_t[]){GROUP, 1, 1}, args, sizeof args / sizeof *args);
+    }
+    dev->narrowed = hob_batch_narrowed(batch);
+    dev->batch = &dev->narrowed;
+    return rc;
+}
+
 static int read_rows(hob_device *base, const hob_tensor *t, uint32_t first_row, uint32_t rows,
                      float *ret)
 {
@@ -457,6 +479,7 @@ static const hob_device_ops ops = {
     .attention = hob_cl_attention,
     .gate = gate,
     .experts = hob_cl_experts,
+    .narrow = narrow,
     .step_end = step_end,
     .candidates = hob_cl_candidates,
     .read_rows = read_rows,

@@ -232,8 +232,10 @@ int hob_cl_linear(hob_device *base, const hob_linear *op)
         bytes |= dev->dot[op->w[i]->panels.kind] != HOB_CL_DOT_NONE;
         floats |= dev->dot[op->w[i]->panels.kind] == HOB_CL_DOT_NONE;
     }
-    int rc = hob_cl_prepare(dev, op->x, op->norm, op->norm_eps, rows,
-                            op->logit_rows ? dev->logit_rows.buffer.mem : NULL, bytes, floats);
+    int rc =
+        hob_cl_prepare(dev, op->x, op->norm, op->norm_eps, rows,
+                       op->logit_rows && dev->batch->logit_rows ? dev->logit_rows.buffer.mem : NULL,
+                       bytes, floats);
     for (uint32_t i = 0; rc == 0 && i < op->count; i++)
         rc = multiply(dev, &(product){op->w[i], op->bias[i], rows, op->add, op->y[i]});
     return rc;

@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -252,6 +253,27 @@ static int embed(hob_device *base, const hob_weight *table, float scale, hob_ten
     return 0;
 }
 
+static int narrow(hob_device *base, hob_tensor *const *tensors, uint32_t count)
+{
+    hob_cpu_device *dev = (hob_cpu_device *)base;
+    const hob_batch *batch = dev->batch;
+
+    for (uint32_t i = 0; i < count; i++)
+        if (batch->logit_count == 0 || tensors[i]->rows < batch->row_count)
+            return HOB_EINVAL;
+    hob_cpu_gate_now(dev);
+    for (uint32_t i = 0; i < count; i++) {
+        const size_t cols = tensors[i]->cols;
+        for (uint32_t r = 0; batch->logit_rows && r < batch->logit_count; r++)
+            if (batch->logit_rows[r] != r)
+                memcpy(tensors[i]->data + r * cols, tensors[i]->data + batch->logit_rows[r] * cols,
+                       cols * sizeof(float));
+    }
+    dev->narrowed = hob_batch_narrowed(batch);
+    dev->batch = &dev->narrowed;
+    return 0;
+}
+
 typedef struct norm_job {
     hob_cpu_device *dev;
     const hob_weight *norm;
@@ -341,6 +363,7 @@ static const hob_device_ops ops = {
     .attention = attention,
     .gate = gate,
     .experts = hob_cpu_experts,
+    .narrow = narrow,
     .step_end = step_end,
     .candidates = hob_cpu_candidates,
     .read_rows = read_rows,

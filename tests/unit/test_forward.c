@@ -166,6 +166,35 @@ static void test_chunks_do_not_matter(void **state)
     hob_context_free(c);
 }
 
+/* Rows whose logits are not wanted end before the last layer does. */
+static void test_wanted_rows_do_not_matter(void **state)
+{
+    (void)state;
+    enum { COUNT = 40, WANTED = 3 };
+    static const uint32_t wanted[WANTED] = {3, 17, 39};
+    hob_context *c = make_context(HOB_TYPE_F16);
+    float *all = malloc((size_t)COUNT * vocab * sizeof *all), *row = malloc(vocab * sizeof *row);
+    uint32_t tokens[COUNT], blocks[] = {4, 1};
+    const hob_span span = {0, COUNT, 0, blocks};
+    for (uint32_t i = 0; i < COUNT; i++)
+        tokens[i] = (i * 104729 + 7) % vocab;
+    forward(c, tokens, COUNT, COUNT, all);
+    hob_batch batch = {COUNT, tokens, 1, &span, 0, NULL};
+    assert_int_equal(hob_context_step(c, &batch), 0); /* none */
+    batch.logit_count = WANTED;
+    batch.logit_rows = wanted;
+    assert_int_equal(hob_context_step(c, &batch), 0);
+    for (uint32_t i = 0; i < WANTED; i++) {
+        assert_int_equal(hob_context_logits(c, i, row), 0);
+        assert_memory_equal(row, all + (size_t)wanted[i] * vocab, vocab * sizeof *row);
+    }
+    batch.logit_rows = (const uint32_t[]){17, 3, 39};
+    assert_int_equal(hob_context_step(c, &batch), HOB_EINVAL);
+    free(all);
+    free(row);
+    hob_context_free(c);
+}
+
 enum { BESIDE_MOST = 64, ROWS_EACH = 2 };
 
 /* The logits of one sequence of ROWS_EACH tokens in the middle of `sequences`: ret [ROWS_EACH, vocab]. */
@@ -253,6 +282,7 @@ int main(void)
         cmocka_unit_test(test_reference_f16),
         cmocka_unit_test(test_reference_q8_0),
         cmocka_unit_test(test_chunks_do_not_matter),
+        cmocka_unit_test(test_wanted_rows_do_not_matter),
         cmocka_unit_test(test_neighbours_threads_and_tiers_do_not_matter),
         cmocka_unit_test(test_bad_batches),
     };
