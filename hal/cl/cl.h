@@ -203,7 +203,7 @@ typedef struct hob_cl_device {
     hob_kv *kv; /* of the current step */
     const hob_batch *batch;
     hob_batch narrowed; /* what `batch` is after narrow */
-    bool waiting; /* work was enqueued that the host has not waited for */
+    bool waiting;       /* work was enqueued that the host has not waited for */
     /* uint32 arrays of the step, on the host until it has waited. */
     hob_cl_staged tokens, positions, block_starts, blocks, logit_rows, tiles;
     uint32_t tile_rows, tile_count; /* 0: the step has no tiles yet */

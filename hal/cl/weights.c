@@ -40,7 +40,8 @@ static int fill_part(hob_cl_device *dev, const hob_panels *m, const hob_cl_part 
 static int upload_matrix(hob_cl_device *dev, hob_weight *w, const uint8_t *rows)
 {
     const hob_panels *m = &w->panels;
-    const size_t most = dev->part_max / m->panel_bytes;
+    const size_t fitting = dev->part_max / m->panel_bytes,
+                 most = fitting == 0 && m->panel_bytes <= dev->allocation_max ? 1 : fitting;
     const uint32_t each = most < m->panels ? (uint32_t)most : m->panels;
     int rc = 0;
 

@@ -66,7 +66,7 @@ typedef struct hob_cpu_device {
     hob_kv *kv; /* of the current step */
     const hob_batch *batch;
     hob_batch narrowed; /* what `batch` is after narrow */
-    hob_cpu_gate gate; /* not done yet, as the next linear does it on the way; out NULL: none */
+    hob_cpu_gate gate;  /* not done yet, as the next linear does it on the way; out NULL: none */
     hob_cpu_buffer input_f32, input_q, input_scales; /* of the current linear */
     hob_cpu_buffer scratch;                          /* threads * scratch_each */
     size_t scratch_each;
