@@ -36,6 +36,8 @@ int hob_cl_memory_new(hob_cl_device *dev, size_t bytes, cl_mem *ret)
         *ret = mem;
         return 0;
     }
+    if (mem)
+        dev->api->ReleaseMemObject(mem);
     switch (error) {
     case CL_MEM_OBJECT_ALLOCATION_FAILURE:
     case CL_OUT_OF_RESOURCES:
