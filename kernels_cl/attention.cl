@@ -42,6 +42,9 @@ kernel void attend(global const float *q, global float *out, global const uchar 
                 scale;
         o[e] = 0;
     }
+#if KV_Q8
+    turn(qs, queries * head_dim, head_dim);
+#endif
     for (uint e = i; e < queries; e += n) {
         state[e * 3] = -INFINITY;
         state[e * 3 + 1] = 0;
@@ -101,6 +104,9 @@ kernel void attend(global const float *q, global float *out, global const uchar 
         }
     }
     barrier(CLK_LOCAL_MEM_FENCE);
+#if KV_Q8
+    turn(o, queries * head_dim, head_dim);
+#endif
     for (uint e = i; e < queries * head_dim; e += n) {
         const uint query = e / head_dim, d = e % head_dim;
         const size_t at = (size_t)(tile.x + query / head_count) * heads + first_head + query % head_count;

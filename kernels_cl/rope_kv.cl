@@ -2,7 +2,7 @@
  *
  * A work-group for each row and head, the KV heads after the query heads: optional RMSNorm of the head, rotary embedding
  * (Su et al. 2021) in place; a KV head's K and V go into the cache. A cache block of one KV head is K [head_dim][32
- * positions] and V [32 positions][width], f16, or int8 with f16 scales: K [groups][32], V [32][groups]. */
+ * positions] and V [32 positions][width], f16, or int8, turned, with f16 scales: K [groups][32], V [32][groups]. */
 static inline void store_half(float v, size_t i, global uchar *to)
 {
     vstore_half_rte(v, i, (global half *)to);
@@ -59,24 +59,26 @@ kernel void rope_kv(global float *q, global float *k, global const float *v, uin
     }
 #else
     const uint groups = (head_dim + 31) / 32;
-    for (uint g = i; g < 2 * groups; g += n) { /* first K's groups, then V's */
-        const bool is_v = g >= groups;
-        const uint group = is_v ? g - groups : g, first = group * 32, last = min(first + 32, head_dim);
-        float most = 0;
-        for (uint d = first; d < last; d++)
-            most = fmax(most, fabs(is_v ? v[d] : x[d]));
-        const float inverse = most > 0 ? 127 / most : 0;
-        for (uint d = first; d < last; d++) {
-            const char code = convert_char_sat_rte((is_v ? v[d] : x[d]) * inverse);
+    const float turn_scale = 1.0f / TURN_SPAN(head_dim);
+    for (uint is_v = 0; is_v < 2; is_v++) {
+        for (uint d = i; d < head_dim; d += n)
+            x[d] = (is_v ? v[d] : x[d]) * turn_scale;
+        turn(x, head_dim, head_dim);
+        for (uint g = i; g < groups; g += n) {
+            const uint first = g * 32, last = min(first + 32, head_dim);
+            float most = 0;
+            for (uint d = first; d < last; d++)
+                most = fmax(most, fabs(x[d]));
+            const float inverse = most > 0 ? 127 / most : 0;
+            for (uint d = first; d < last; d++)
+                ((global char *)to)[is_v ? k_bytes + (size_t)slot * width + d : (size_t)d * KV_TOKENS + slot] =
+                    convert_char_sat_rte(x[d] * inverse);
             if (is_v)
-                ((global char *)to)[k_bytes + (size_t)slot * width + d] = code;
+                store_half(most / 127, slot * groups + g, to + k_bytes + (size_t)KV_TOKENS * width);
             else
-                ((global char *)to)[(size_t)d * KV_TOKENS + slot] = code;
+                store_half(most / 127, g * KV_TOKENS + slot, to + (size_t)head_dim * KV_TOKENS);
         }
-        if (is_v)
-            store_half(most / 127, slot * groups + group, to + k_bytes + (size_t)KV_TOKENS * width);
-        else
-            store_half(most / 127, group * KV_TOKENS + slot, to + (size_t)head_dim * KV_TOKENS);
+        barrier(CLK_LOCAL_MEM_FENCE);
     }
 #endif
 }

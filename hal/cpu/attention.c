@@ -4,7 +4,10 @@
  * absolute positions, in ascending order, by the online softmax (Milakov and Gimelshein 2018): so a row's result
  * depends on its own positions alone. All query heads of a KV head, and up to 48 queries of neighbouring rows, share
  * one unpacked block. Blocks that not all of these queries see whole are summed row by row, each in its own bounds, so
- * that no value of a later position is ever multiplied in, not even by zero. */
+ * that no value of a later position is ever multiplied in, not even by zero. A q8_0 cache holds K and V turned by a
+ * Walsh-Hadamard transform, and q is turned likewise: products stay what they were, but a channel of large values (a bias
+ * of K makes some) is spread over its whole head and no longer coarsens the scale of its 31 neighbours (Ashkboos et al.
+ * 2024, QuaRot). */
 #include "hal/cpu/cpu.h"
 
 #include <math.h>
@@ -15,6 +18,26 @@ static uint8_t *kv_head_at(const hob_kv *kv, uint32_t block, uint32_t layer, uin
 {
     return kv->data + block * kv->block_bytes +
            ((size_t)layer * kv->shape.kv_heads + head) * (kv->k_bytes + kv->v_bytes);
+}
+
+/* Largest power of two that divides head_dim: what a transform spans. */
+static uint32_t turn_span(uint32_t head_dim)
+{
+    return head_dim & -head_dim;
+}
+
+/* x [head_dim], in spans: x = H x, with H H = span * identity, unscaled. */
+static void turn(float *x, uint32_t head_dim)
+{
+    const uint32_t span = turn_span(head_dim);
+
+    for (uint32_t half = 1; half < span; half *= 2)
+        for (float *a = x; a < x + head_dim; a += 2 * half)
+            for (uint32_t i = 0; i < half; i++) {
+                const float sum = a[i] + a[half + i], difference = a[i] - a[half + i];
+                a[i] = sum;
+                a[half + i] = difference;
+            }
 }
 
 /* k, v: [head_dim] of one position of one head. */
@@ -36,10 +59,15 @@ static void kv_write(const hob_cpu_device *dev, uint8_t *at, uint32_t slot, cons
     float padded[2][HOB_CPU_HEAD_DIM_MAX] = {{0}};
     int8_t q[2][HOB_CPU_HEAD_DIM_MAX];
     hob_cpu_scale scales[2][HOB_CPU_HEAD_DIM_MAX / 32];
-    memcpy(padded[0], k, head_dim * sizeof *k);
-    memcpy(padded[1], v, head_dim * sizeof *v);
-    for (int i = 0; i < 2; i++)
+    const float scale = 1.0f / (float)turn_span(head_dim);
+    for (uint32_t j = 0; j < head_dim; j++) {
+        padded[0][j] = k[j] * scale;
+        padded[1][j] = v[j] * scale;
+    }
+    for (int i = 0; i < 2; i++) {
+        turn(padded[i], head_dim);
         dev->kernels.quantize(padded[i], kv->groups, q[i], scales[i]);
+    }
     int8_t *k_to = (int8_t *)at, *v_to = (int8_t *)at + kv->k_bytes;
     uint16_t *k_scales = (uint16_t *)(at + (size_t)head_dim * TOKENS);
     uint16_t *v_scales =
@@ -53,7 +81,7 @@ static void kv_write(const hob_cpu_device *dev, uint8_t *at, uint32_t slot, cons
     }
 }
 
-/* k [head_dim][32]; v [32][width], rows lo .. hi. */
+/* k [head_dim][32]; v [32][width], rows lo .. hi; of a q8_0 cache, turned. */
 static void kv_unpack(const hob_cpu_device *dev, const uint8_t *at, uint32_t lo, uint32_t hi,
                       float *k, float *v)
 {
@@ -272,6 +300,7 @@ static void attend_item(void *arg, uint32_t item, uint32_t worker)
     uint32_t first = chunk * job->rows_each, rows = span->row_count - first;
     rows = rows < job->rows_each ? rows : job->rows_each;
     uint32_t position = span->first_position + first, queries = rows * job->group;
+    const bool turned = kv->shape.type != HOB_TYPE_F16;
 
     for (uint32_t i = 0; i < queries; i++) {
         const float *q = op->q->data +
@@ -279,6 +308,8 @@ static void attend_item(void *arg, uint32_t item, uint32_t worker)
                          (size_t)(head * job->group + i % job->group) * op->head_dim;
         for (uint32_t j = 0; j < op->head_dim; j++)
             m.q[i * op->head_dim + j] = q[j] * op->scale;
+        if (turned)
+            turn(m.q + i * op->head_dim, op->head_dim);
         m.state[i][0] = -INFINITY;
         m.state[i][1] = 0;
     }
@@ -293,6 +324,8 @@ static void attend_item(void *arg, uint32_t item, uint32_t worker)
                      (size_t)(span->first_row + first + i / job->group) * op->out->cols +
                      (size_t)(head * job->group + i % job->group) * op->head_dim;
         float inverse = 1.0f / m.state[i][1];
+        if (turned)
+            turn(m.o + i * kv->width, op->head_dim);
         for (uint32_t j = 0; j < op->head_dim; j++)
             out[j] = m.o[i * kv->width + j] * inverse;
     }
