@@ -15,7 +15,8 @@
 static const char usage_text[] =
     "usage: hobd --config FILE\n"
     "       hobd --dev --model FILE [--port N] [--device NAME] [--threads N]\n"
-    "            [--context N] [--max-sequences N] [--kv-tokens N] [--log LEVEL]\n"
+    "            [--context N] [--max-sequences N] [--kv-tokens N] [--prefix-tokens N]\n"
+    "            [--itl-target-ms N] [--memory-mb N] [--log LEVEL]\n"
     "       hobd --help | --version\n"
     "\n"
     "--config serves what FILE says, over TLS, to those with a key.\n"
@@ -69,9 +70,7 @@ static int run_dev(int argc, char **argv)
     hob_diag diag;
 
     hob_conf_default(&conf);
-    const hob_conf_model defaults = {
-        .device = "auto", .max_sequences = 16, .max_waiting = 64, .kv_type = HOB_TYPE_F16};
-    *m = defaults;
+    *m = hob_conf_model_default;
     conf.plain = true;
     conf.model_count = 1;
     snprintf(conf.listen, sizeof conf.listen, "127.0.0.1");
@@ -92,6 +91,12 @@ static int run_dev(int argc, char **argv)
             rc = parse_number(value, 1, 4096, &m->max_sequences);
         else if (strcmp(name, "--kv-tokens") == 0)
             rc = parse_number(value, 0, 1 << 30, &m->kv_tokens);
+        else if (strcmp(name, "--prefix-tokens") == 0)
+            rc = parse_number(value, 0, 1 << 26, &m->prefix_tokens);
+        else if (strcmp(name, "--itl-target-ms") == 0)
+            rc = parse_number(value, 1, 10000, &m->itl_target_ms);
+        else if (strcmp(name, "--memory-mb") == 0)
+            rc = parse_number(value, 0, 1 << 30, &conf.memory_mb);
         else if (strcmp(name, "--device") == 0 && strlen(value) < sizeof m->device)
             snprintf(m->device, sizeof m->device, "%s", value);
         else if (strcmp(name, "--log") == 0 && strlen(value) < sizeof conf.log_level)

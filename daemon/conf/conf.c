@@ -58,6 +58,8 @@ static const field top_fields[] = {
     NUMBER("limits", hob_conf, stall_timeout_ms, 100, 86400000),
     NUMBER("limits", hob_conf, outbox_bytes, 4096, 64 << 20),
     NUMBER("limits", hob_conf, drain_timeout_ms, 0, 3600000),
+    NUMBER("limits", hob_conf, hang_timeout_ms, 500, 3600000),
+    NUMBER("limits", hob_conf, memory_mb, 0, 1 << 30),
 };
 
 static const field model_fields[] = {
@@ -69,15 +71,19 @@ static const field model_fields[] = {
     NUMBER("", hob_conf_model, kv_tokens, 0, 1 << 26),
     {"", "kv_type", KIND_KV, offsetof(hob_conf_model, kv_type), sizeof(hob_type), 0, 0,
      " f16 q8_0 "},
+    NUMBER("", hob_conf_model, prefix_tokens, 0, 1 << 26),
+    NUMBER("", hob_conf_model, itl_target_ms, 1, 10000),
     NUMBER("", hob_conf_model, max_sequences, 1, 256),
     NUMBER("", hob_conf_model, max_waiting, 0, 65536),
 };
 
 #define COUNT(a) (sizeof(a) / sizeof *(a))
 
-static const hob_conf_model default_model = {
+const hob_conf_model hob_conf_model_default = {
     .device = "auto",
     .kv_type = HOB_TYPE_F16,
+    .prefix_tokens = 1 << 26,
+    .itl_target_ms = 40,
     .max_sequences = 16,
     .max_waiting = 64,
 };
@@ -98,6 +104,7 @@ void hob_conf_default(hob_conf *c)
         .stall_timeout_ms = 60000,
         .outbox_bytes = 256 << 10,
         .drain_timeout_ms = 30000,
+        .hang_timeout_ms = 10000,
         .log_level = "info",
     };
 }
@@ -349,7 +356,7 @@ static int read_models(const reader *r, const config_setting_t *list, hob_conf *
         int code;
         if (config_setting_type(entry) != CONFIG_TYPE_GROUP)
             return fail_type(r, entry, CONFIG_TYPE_GROUP);
-        c->models[i] = default_model;
+        c->models[i] = hob_conf_model_default;
         code = read_group(r, entry, "", model_fields, COUNT(model_fields), &c->models[i]);
         if (code < 0)
             return code;

@@ -16,8 +16,11 @@ typedef struct hob_conf_model {
     uint32_t threads; /* 0: one a core */
     uint32_t
         context; /* tokens of one request at most; 0: what the model was trained for, at most 8192 */
-    uint32_t kv_tokens;     /* of all sequences; 0: 4 * context, at least */
-    hob_type kv_type;       /* "f16" or "q8_0" */
+    uint32_t kv_tokens; /* of all sequences; 0: 4 * context, at least */
+    hob_type kv_type;   /* "f16" or "q8_0" */
+    uint32_t
+        prefix_tokens; /* of finished requests, kept for prompts that begin alike; 2^26: all there is room for */
+    uint32_t itl_target_ms; /* what a step should take at most while streams run; 40 */
     uint32_t max_sequences; /* in a step; default 16 */
     uint32_t max_waiting;   /* default 64 */
 } hob_conf_model;
@@ -43,10 +46,13 @@ typedef struct hob_conf {
     uint32_t stall_timeout_ms;                  /* a reader that takes nothing; 60000 */
     uint32_t outbox_bytes;                      /* per connection; 256 KiB */
     uint32_t drain_timeout_ms;                  /* after SIGTERM; 30000 */
-    char log_level[16];                         /* "error" "warn" "info" "debug" */
+    uint32_t hang_timeout_ms; /* an engine without a heartbeat is taken for dead; 10000 */
+    uint32_t memory_mb;       /* MiB resident in all processes at most; 0: no limit */
+    char log_level[16];       /* "error" "warn" "info" "debug" */
 } hob_conf;
 
-void hob_conf_default(hob_conf *c); /* no model */
+void hob_conf_default(hob_conf *c);                 /* no model */
+extern const hob_conf_model hob_conf_model_default; /* no name, no path */
 HOB_MUST_CHECK int hob_conf_load(const char *path, hob_conf *ret, hob_diag *diag);
 /* Ranges and combinations; hob_conf_load calls it, --dev calls it after its flags. */
 HOB_MUST_CHECK int hob_conf_check(const hob_conf *c, hob_diag *diag);

@@ -34,12 +34,13 @@ static bool word_ok(const char *s, size_t size)
     return strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._@+-") == len;
 }
 
-static bool class_ok(const char *s)
+/* Priority of a class, or -1. */
+static int find_class(const char *s)
 {
     for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
         if (strcmp(s, classes[i]) == 0)
-            return true;
-    return false;
+            return (int)i;
+    return -1;
 }
 
 static int hex_digit(char c)
@@ -88,13 +89,15 @@ static int parse_line(char *line, const char *path, size_t number, hob_key *ret,
         return hob_fail(diag, HOB_EFORMAT,
                         "%s:%zu: tenant: 1 to 63 letters, digits or . _ @ + - are allowed", path,
                         number);
-    if (!class_ok(fields[3]))
+    const int priority = find_class(fields[3]);
+    if (priority < 0)
         return hob_fail(diag, HOB_EFORMAT,
                         "%s:%zu: class is \"%.20s\": interactive, standard or batch are allowed",
                         path, number, fields[3]);
     memcpy(key.label, fields[1], strlen(fields[1]) + 1);
     memcpy(key.tenant, fields[2], strlen(fields[2]) + 1);
     memcpy(key.class_name, fields[3], strlen(fields[3]) + 1);
+    key.priority = (uint8_t)priority;
     *ret = key;
     return 1;
 }
@@ -104,6 +107,7 @@ int hob_keys_load(const char *path, hob_keys *ret, hob_diag *diag)
     hob_keys keys = {0};
     char *text = NULL, *line;
     size_t len, capacity = 0, number = 1;
+    uint32_t tenants = 0;
     int code = hob_file_read(path, FILE_MAX, &text, &len, diag);
     if (code < 0)
         return code == HOB_ENOENT ? HOB_EIO : code;
@@ -126,7 +130,11 @@ int hob_keys_load(const char *path, hob_keys *ret, hob_diag *diag)
                                     number, keys.list[i].label);
                     goto fail;
                 }
+                if (strcmp(keys.list[i].tenant, key.tenant) == 0)
+                    key.tenant_number = keys.list[i].tenant_number;
             }
+            if (key.tenant_number == 0)
+                key.tenant_number = ++tenants;
             if (keys.count == capacity) {
                 hob_key *grown;
                 capacity = capacity ? capacity * 2 : 16; /* bounded by the file's size */
@@ -237,7 +245,7 @@ int hob_keys_create(const char *path, const char *label, const char *tenant, con
     if (!word_ok(label, sizeof limits.label) || !word_ok(tenant, sizeof limits.tenant))
         return hob_fail(diag, HOB_EINVAL,
                         "label and tenant: 1 to 63 letters, digits or . _ @ + - are allowed");
-    if (!class_ok(class_name))
+    if (find_class(class_name) < 0)
         return hob_fail(diag, HOB_EINVAL,
                         "class is \"%.20s\": interactive, standard or batch are allowed",
                         class_name);

@@ -13,7 +13,9 @@ enum { HOB_KEY_TEXT_MAX = 64 }; /* bytes of a key's text with its NUL */
 typedef struct hob_key {
     uint8_t hash[32];
     char label[64], tenant[64];
-    char class_name[16]; /* "interactive", "standard", "batch" */
+    char class_name[16];    /* "interactive", "standard", "batch" */
+    uint32_t tenant_number; /* the same for all keys of a tenant; from 1 */
+    uint8_t priority;       /* of the class: 0 interactive, 1 standard, 2 batch */
 } hob_key;
 
 typedef struct hob_keys { /* zero-initialize */

@@ -21,7 +21,16 @@ typedef struct hob_batcher_options {
     uint32_t context;   /* tokens of one sequence at most, prompt and answer */
     uint32_t kv_tokens; /* of all sequences */
     hob_type kv_type;
+    uint32_t prefix_tokens; /* of finished sequences, kept for prompts that begin alike, at most */
+    uint32_t itl_target_ms; /* of a step while sequences decode; 0: none */
 } hob_batcher_options;
+
+typedef enum hob_priority {
+    HOB_PRIORITY_INTERACTIVE,
+    HOB_PRIORITY_STANDARD,
+    HOB_PRIORITY_BATCH,
+    HOB_PRIORITIES,
+} hob_priority;
 
 typedef enum hob_finish {
     HOB_FINISH_NONE = 0,
@@ -39,8 +48,10 @@ typedef struct hob_request {
     uint32_t token_count;
     uint32_t
         resumed; /* how many of tokens were generated before a restart; their text is not sent again */
-    uint32_t max_tokens;          /* of the answer, resumed ones included */
-    uint32_t credit;              /* tokens that may be emitted before more credit comes */
+    uint32_t max_tokens; /* of the answer, resumed ones included */
+    uint32_t credit;     /* tokens that may be emitted before more credit comes */
+    uint32_t tenant;     /* shares no cached prefix with another */
+    hob_priority priority;
     const hob_sampling *sampling; /* copied */
     const char *const *stops;
     uint32_t stop_count;

@@ -31,7 +31,8 @@ enum {
 
 typedef struct engine_options {
     const char *model, *device, *kv;
-    uint32_t fd, threads, context, kv_tokens, max_sequences, max_waiting;
+    uint32_t fd, threads, context, kv_tokens, prefix_tokens, itl_target_ms, max_sequences,
+        max_waiting, memory_mb;
 } engine_options;
 
 /* ---- towards the gateway ---- */
@@ -183,6 +184,9 @@ static int parse_options(int argc, char **argv, engine_options *o)
         {"--context", NULL, &o->context},
         {"--kv-tokens", NULL, &o->kv_tokens},
         {"--kv", &o->kv, NULL},
+        {"--prefix-tokens", NULL, &o->prefix_tokens},
+        {"--itl-target-ms", NULL, &o->itl_target_ms},
+        {"--memory-mb", NULL, &o->memory_mb},
         {"--max-sequences", NULL, &o->max_sequences},
         {"--max-waiting", NULL, &o->max_waiting},
     };
@@ -229,6 +233,8 @@ static int load(hob_engine *e, const engine_options *o, const hob_choice *choice
         .step_rows = STEP_ROWS > sequences ? STEP_ROWS : sequences,
         .context = e->context,
         .kv_tokens = o->kv_tokens ? o->kv_tokens : 2 * e->context,
+        .prefix_tokens = o->prefix_tokens,
+        .itl_target_ms = o->itl_target_ms,
         .kv_type = o->kv && strcmp(o->kv, "q8_0") == 0 ? HOB_TYPE_Q8_0 : HOB_TYPE_F16};
     if ((rc = hob_batcher_new(e->model, &options, &e->batcher, diag)) < 0)
         return rc;

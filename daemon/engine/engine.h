@@ -9,7 +9,8 @@
 #include "hal/base.h"
 
 /* Arguments after `--engine`: --fd N --model FILE --device NAME --threads N --context N --kv-tokens N
- * --kv f16|q8_0 --max-sequences N --max-waiting N. Numbers 0 mean the default. Returns the exit status. */
+ * --kv f16|q8_0 --prefix-tokens N --itl-target-ms N --memory-mb N (0: none of each) --max-sequences N --max-waiting N.
+ * Other numbers 0 mean the default. Returns the exit status. */
 int hob_engine_main(int argc, char **argv);
 
 /* The exit status that blames the device, which has said why on standard error: the CPU may do better. */

@@ -16,8 +16,10 @@
  *   RUN      JSON sampling and limits for a prepared id: {"max_tokens": n, "credit": n, "seed": "decimal u64",
  *            "temperature": x, "top_k": n, "top_p": x, "min_p": x, "repeat_penalty": x, "presence_penalty": x,
  *            "frequency_penalty": x, "logit_bias": {"id": x}, "logprobs": n or -1 for none, "stop": ["…"],
- *            "ignore_eos": bool}. All but max_tokens, credit and seed optional. "resumed": n says that the last n of
- *            the prepared ids were generated before a crash. Answered by TOKENS until one finishes, or ERROR.
+ *            "ignore_eos": bool, "tenant": n, "priority": n}. All but max_tokens, credit and seed optional. "resumed": n
+ *            says that the last n of the prepared ids were generated before a crash. Tenants share no cached prefix, and
+ *            share the engine evenly within a priority: 0 interactive, 1 standard (also when it is not given), 2 batch.
+ *            Answered by TOKENS until one finishes, or ERROR.
  *   ABORT    drops a prepared id that will not run.
  *   CREDIT   u32 tokens that may be emitted in addition.
  *   CANCEL   ends a request, waiting, prefilling or decoding. Answered by TOKENS with finish "cancelled" unless it ended before.

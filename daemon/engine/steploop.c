@@ -37,7 +37,7 @@ static void send_cancelled(hob_engine *e, uint64_t id)
 typedef struct run_options {
     hob_sampling sampling;
     const char *stops[HOB_STOPS_MAX];
-    uint32_t stop_count, max_tokens, credit, resumed;
+    uint32_t stop_count, max_tokens, credit, resumed, tenant, priority;
     bool logprobs;
 } run_options;
 
@@ -115,9 +115,14 @@ static int read_run(json_t *o, run_options *r, hob_diag *diag)
         (rc = read_u32(o, "top_k", &s->top_k, diag)) < 0 ||
         (rc = read_u32(o, "max_tokens", &r->max_tokens, diag)) < 0 ||
         (rc = read_u32(o, "credit", &r->credit, diag)) < 0 ||
-        (rc = read_u32(o, "resumed", &r->resumed, diag)) < 0 || (rc = read_bias(o, s, diag)) < 0 ||
-        (rc = read_stops(o, r, diag)) < 0)
+        (rc = read_u32(o, "resumed", &r->resumed, diag)) < 0 ||
+        (rc = read_u32(o, "tenant", &r->tenant, diag)) < 0 ||
+        (rc = read_u32(o, "priority", &r->priority, diag)) < 0 ||
+        (rc = read_bias(o, s, diag)) < 0 || (rc = read_stops(o, r, diag)) < 0)
         return rc;
+    if (r->priority >= HOB_PRIORITIES)
+        return hob_fail(diag, HOB_EINVAL, "priority: %u, at most %d", r->priority,
+                        HOB_PRIORITIES - 1);
     if (json_is_integer(logprobs) && json_integer_value(logprobs) >= 0) {
         r->logprobs = true;
         s->logprobs = json_integer_value(logprobs) > HOB_LOGPROBS_MAX
@@ -132,7 +137,7 @@ static int read_run(json_t *o, run_options *r, hob_diag *diag)
 static void run(hob_engine *e, const hob_message *m)
 {
     hob_diag diag = {"RUN is not a JSON object"};
-    run_options r = {0};
+    run_options r = {.priority = HOB_PRIORITY_STANDARD};
     json_t *o = json_loadb((const char *)m->payload, m->len, JSON_REJECT_DUPLICATES, NULL);
     hob_prepared *p = hob_prepared_take(e, m->id);
     int rc = json_is_object(o) ? read_run(o, &r, &diag) : HOB_EFORMAT;
@@ -148,6 +153,8 @@ static void run(hob_engine *e, const hob_message *m)
                                      .resumed = r.resumed,
                                      .max_tokens = r.max_tokens,
                                      .credit = r.credit,
+                                     .tenant = r.tenant,
+                                     .priority = (hob_priority)r.priority,
                                      .sampling = &r.sampling,
                                      .stops = r.stops,
                                      .stop_count = r.stop_count,

@@ -108,6 +108,7 @@ void hob_job_open(hob_conn *c, hob_api_request *request, bool websocket)
     j->websocket = websocket;
     j->id = ++g->next_id;
     j->link = &g->links[j->request.model];
+    j->key = c->key;
     j->arrived_us = hob_now_us();
     j->created_s = (int64_t)time(NULL);
     hob_request_id(j->response_id, prefixes[j->request.kind]);
@@ -219,6 +220,9 @@ static bool send_run(hob_job *j)
                     j->request.logprobs ? j->request.top_logprobs : -1);
     if (j->id_count > j->prompt_tokens)
         hob_text_format(t, ",\"resumed\":%u", j->id_count - j->prompt_tokens);
+    if (j->key)
+        hob_text_format(t, ",\"tenant\":%u,\"priority\":%u", j->key->tenant_number,
+                        (unsigned)j->key->priority);
     json_object_foreach(j->request.run, key, value)
     {
         hob_text_format(t, ",\"%s\":", key);

@@ -179,6 +179,7 @@ struct hob_job {
     hob_job *conn_next;   /* of the connection */
     hob_conn *conn;
     hob_link *link;
+    const hob_key *key; /* NULL in --dev */
     const hob_format *format;
     uint64_t id; /* towards the engine */
     hob_job_state state;

@@ -33,40 +33,36 @@ static const char *kv_name(hob_type type)
     return type == HOB_TYPE_Q8_0 ? "q8_0" : "f16";
 }
 
-static int spawn_child(const hob_conf_model *m, const char *device, int fd, pid_t *ret)
+static int spawn_child(const hob_link *l, const char *device, int fd, pid_t *ret)
 {
-    char threads[16], context[16], kv_tokens[16], sequences[16], waiting[16];
+    const hob_conf_model *m = l->model;
+    const struct {
+        const char *name;
+        uint32_t value;
+    } numbers[] = {
+        {"--fd", ENGINE_FD},
+        {"--threads", m->threads},
+        {"--context", m->context},
+        {"--kv-tokens", m->kv_tokens},
+        {"--prefix-tokens", m->prefix_tokens},
+        {"--itl-target-ms", m->itl_target_ms},
+        {"--memory-mb", l->g->conf->memory_mb},
+        {"--max-sequences", m->max_sequences},
+        {"--max-waiting", m->max_waiting},
+    };
+    enum { NUMBERS = sizeof numbers / sizeof *numbers };
+    char digits[NUMBERS][16];
+    const char *argv[2 + 6 + 2 * NUMBERS + 1] = {
+        "hobd", "--engine", "--model", m->path, "--device", device, "--kv", kv_name(m->kv_type)};
     posix_spawn_file_actions_t files;
     posix_spawnattr_t attributes;
     sigset_t none, defaults;
 
-    snprintf(threads, sizeof threads, "%u", m->threads);
-    snprintf(context, sizeof context, "%u", m->context);
-    snprintf(kv_tokens, sizeof kv_tokens, "%u", m->kv_tokens);
-    snprintf(sequences, sizeof sequences, "%u", m->max_sequences);
-    snprintf(waiting, sizeof waiting, "%u", m->max_waiting);
-    const char *argv[] = {"hobd",
-                          "--engine",
-                          "--fd",
-                          "3",
-                          "--model",
-                          m->path,
-                          "--device",
-                          device,
-                          "--threads",
-                          threads,
-                          "--context",
-                          context,
-                          "--kv-tokens",
-                          kv_tokens,
-                          "--kv",
-                          kv_name(m->kv_type),
-                          "--max-sequences",
-                          sequences,
-                          "--max-waiting",
-                          waiting,
-                          NULL};
-
+    for (int i = 0; i < NUMBERS; i++) {
+        snprintf(digits[i], sizeof digits[i], "%u", numbers[i].value);
+        argv[8 + 2 * i] = numbers[i].name;
+        argv[9 + 2 * i] = digits[i];
+    }
     if (posix_spawn_file_actions_init(&files) != 0)
         return HOB_ENOMEM;
     if (posix_spawnattr_init(&attributes) != 0) {
@@ -114,7 +110,7 @@ static void start(hob_link *l)
         return;
     }
     if (fcntl(pair[0], F_SETFL, O_NONBLOCK) < 0 ||
-        spawn_child(l->model, l->benched ? "cpu" : l->model->device, pair[1], &l->pid) < 0) {
+        spawn_child(l, l->benched ? "cpu" : l->model->device, pair[1], &l->pid) < 0) {
         hob_log(HOB_LOG_ERROR, "%s: the engine cannot be started: %s", l->model->name,
                 strerror(errno));
         l->pid = 0;
