@@ -100,6 +100,15 @@ void hob_context_free(hob_context *c)
     free(c);
 }
 
+int hob_context_touch(hob_context *c)
+{
+    hob_device *dev = c->model->dev;
+    int rc = 0;
+    for (uint32_t i = 1; rc >= 0 && i < c->options.kv_blocks; i++)
+        rc = dev->ops->kv_copy_block(dev, c->kv, 0, i);
+    return rc;
+}
+
 int hob_context_step(hob_context *c, const hob_batch *batch)
 {
     hob_device *dev = c->model->dev;

@@ -1,26 +1,52 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The KV block allocator: a stack of free ids and a count of promised ones. See kv.h. */
+ * The KV block allocator: a stack of free blocks, a list of kept ones by age, and a hash table of names. See kv.h. */
 #include "models/kv.h"
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
+
+enum { TOKENS = HOB_KV_BLOCK_TOKENS };
+
+typedef struct block {
+    uint32_t holders;
+    bool named;
+    uint32_t tenant, parent; /* of the name, with tokens */
+    uint32_t chain;          /* next of the same bucket */
+    uint32_t older, younger; /* of kept blocks */
+    uint32_t tokens[TOKENS];
+} block;
 
 struct hob_kv_pool {
-    uint32_t block_count, free_count, reserved;
+    uint32_t block_count, free_count, kept_count, kept_most;
+    block *blocks;       /* [block_count] */
     uint32_t *free_list; /* [block_count], free_count valid; last in, first out keeps caches warm */
+    uint32_t oldest, youngest; /* of kept blocks */
+    uint32_t *buckets;         /* [bucket_mask + 1] */
+    uint32_t bucket_mask;
 };
 
-int hob_kv_pool_new(uint32_t block_count, hob_kv_pool **ret)
+int hob_kv_pool_new(uint32_t block_count, uint32_t kept, hob_kv_pool **ret)
 {
     hob_kv_pool *p = calloc(1, sizeof *p);
+    const uint32_t count = block_count ? block_count : 1;
+    uint32_t buckets = 1;
+    while (buckets < count && buckets < 1u << 31)
+        buckets *= 2;
     if (!p)
         return HOB_ENOMEM;
-    p->free_list = calloc(block_count ? block_count : 1, sizeof *p->free_list);
-    if (!p->free_list) {
-        free(p);
+    p->blocks = calloc(count, sizeof *p->blocks);
+    p->free_list = calloc(count, sizeof *p->free_list);
+    p->buckets = malloc(buckets * sizeof *p->buckets);
+    if (!p->blocks || !p->free_list || !p->buckets) {
+        hob_kv_pool_free(p);
         return HOB_ENOMEM;
     }
+    memset(p->buckets, 0xff, buckets * sizeof *p->buckets);
+    p->bucket_mask = buckets - 1;
+    p->oldest = p->youngest = HOB_KV_NONE;
+    p->kept_most = kept;
     p->block_count = p->free_count = block_count;
     for (uint32_t i = 0; i < block_count; i++)
         p->free_list[i] = block_count - 1 - i;
@@ -32,39 +58,153 @@ void hob_kv_pool_free(hob_kv_pool *p)
 {
     if (!p)
         return;
+    free(p->blocks);
     free(p->free_list);
+    free(p->buckets);
     free(p);
 }
 
 uint32_t hob_kv_pool_free_blocks(const hob_kv_pool *p)
 {
-    return p->free_count - p->reserved;
+    return p->free_count + p->kept_count;
 }
 
-int hob_kv_pool_reserve(hob_kv_pool *p, uint32_t count)
+uint32_t hob_kv_pool_kept_blocks(const hob_kv_pool *p)
 {
-    if (count > hob_kv_pool_free_blocks(p))
-        return HOB_ENOMEM;
-    p->reserved += count;
-    return 0;
+    return p->kept_count;
 }
 
-void hob_kv_pool_unreserve(hob_kv_pool *p, uint32_t count)
+/* ---- names ---- */
+
+static uint32_t *bucket_of(const hob_kv_pool *p, uint32_t tenant, uint32_t parent,
+                           const uint32_t *tokens)
 {
-    assert(count <= p->reserved);
-    p->reserved -= count;
+    uint64_t h = (uint64_t)tenant << 32 | parent;
+    for (int i = 0; i < TOKENS; i++) {
+        h = (h ^ tokens[i]) * 0x9E3779B97F4A7C15u;
+        h ^= h >> 32;
+    }
+    return &p->buckets[h & p->bucket_mask];
 }
+
+static uint32_t find_named(const hob_kv_pool *p, uint32_t tenant, uint32_t parent,
+                           const uint32_t *tokens)
+{
+    uint32_t id = *bucket_of(p, tenant, parent, tokens);
+    for (; id != HOB_KV_NONE; id = p->blocks[id].chain) {
+        const block *b = &p->blocks[id];
+        if (b->tenant == tenant && b->parent == parent &&
+            memcmp(b->tokens, tokens, sizeof b->tokens) == 0)
+            break;
+    }
+    return id;
+}
+
+static void forget_name(hob_kv_pool *p, uint32_t id)
+{
+    block *b = &p->blocks[id];
+    uint32_t *at = bucket_of(p, b->tenant, b->parent, b->tokens);
+    while (*at != id)
+        at = &p->blocks[*at].chain;
+    *at = b->chain;
+    b->named = false;
+}
+
+/* ---- kept blocks ---- */
+
+static void unlink_kept(hob_kv_pool *p, uint32_t id)
+{
+    const block *b = &p->blocks[id];
+    *(b->older == HOB_KV_NONE ? &p->oldest : &p->blocks[b->older].younger) = b->younger;
+    *(b->younger == HOB_KV_NONE ? &p->youngest : &p->blocks[b->younger].older) = b->older;
+    p->kept_count--;
+}
+
+static void drop_oldest(hob_kv_pool *p)
+{
+    const uint32_t id = p->oldest;
+    unlink_kept(p, id);
+    forget_name(p, id);
+    p->free_list[p->free_count++] = id;
+}
+
+static void keep(hob_kv_pool *p, uint32_t id)
+{
+    block *b = &p->blocks[id];
+    b->older = p->youngest;
+    b->younger = HOB_KV_NONE;
+    *(p->youngest == HOB_KV_NONE ? &p->oldest : &p->blocks[p->youngest].younger) = id;
+    p->youngest = id;
+    p->kept_count++;
+    if (p->kept_count > p->kept_most)
+        drop_oldest(p);
+}
+
+/* ---- holders ---- */
 
 uint32_t hob_kv_pool_take(hob_kv_pool *p)
 {
-    assert(p->reserved > 0 && p->free_count > 0);
-    p->reserved--;
-    return p->free_list[--p->free_count];
+    if (p->free_count == 0 && p->kept_count > 0)
+        drop_oldest(p);
+    if (p->free_count == 0)
+        return HOB_KV_NONE;
+    const uint32_t id = p->free_list[--p->free_count];
+    p->blocks[id].holders = 1;
+    return id;
 }
 
 void hob_kv_pool_give(hob_kv_pool *p, const uint32_t *blocks, uint32_t count)
 {
-    assert(count <= p->block_count - p->free_count);
+    while (count > 0) {
+        const uint32_t id = blocks[--count];
+        block *b = &p->blocks[id];
+        assert(b->holders > 0);
+        if (--b->holders > 0)
+            continue;
+        if (b->named)
+            keep(p, id);
+        else
+            p->free_list[p->free_count++] = id;
+    }
+}
+
+uint32_t hob_kv_prefix_find(const hob_kv_pool *p, uint32_t tenant, uint32_t parent,
+                            const uint32_t *tokens, uint32_t most, uint32_t *ret_blocks)
+{
+    uint32_t count = 0;
+    while (count < most) {
+        const uint32_t id = find_named(p, tenant, parent, tokens + (size_t)count * TOKENS);
+        if (id == HOB_KV_NONE)
+            break;
+        ret_blocks[count++] = parent = id;
+    }
+    return count;
+}
+
+void hob_kv_prefix_hold(hob_kv_pool *p, const uint32_t *blocks, uint32_t count)
+{
     for (uint32_t i = 0; i < count; i++)
-        p->free_list[p->free_count++] = blocks[i];
+        if (p->blocks[blocks[i]].holders++ == 0)
+            unlink_kept(p, blocks[i]);
+}
+
+uint32_t hob_kv_prefix_name(hob_kv_pool *p, uint32_t tenant, uint32_t parent, uint32_t block_id,
+                            const uint32_t *tokens)
+{
+    const uint32_t same = find_named(p, tenant, parent, tokens);
+    if (same != HOB_KV_NONE) {
+        hob_kv_prefix_hold(p, &same, 1);
+        hob_kv_pool_give(p, &block_id, 1);
+        return same;
+    }
+    block *b = &p->blocks[block_id];
+    assert(b->holders > 0 && !b->named);
+    b->tenant = tenant;
+    b->parent = parent;
+    memcpy(b->tokens, tokens, sizeof b->tokens);
+    uint32_t *bucket = bucket_of(p, tenant, parent, tokens);
+    b->chain = *bucket;
+    *bucket = block_id;
+    b->named = true;
+    return block_id;
 }

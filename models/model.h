@@ -60,6 +60,8 @@ HOB_MUST_CHECK int hob_context_new(hob_model *m, const hob_context_options *o, h
                                    hob_diag *diag);
 void hob_context_free(hob_context *c);
 
+/* Writes every block of the KV cache, so that its memory is there from now on. HOB_EDEVICE. */
+HOB_MUST_CHECK int hob_context_touch(hob_context *c);
 /* One forward pass over the batch; on return the logits of its logit_rows may be looked at. */
 HOB_MUST_CHECK int hob_context_step(hob_context *c, const hob_batch *batch);
 HOB_MUST_CHECK int hob_context_candidates(hob_context *c, const hob_candidates_in *in,

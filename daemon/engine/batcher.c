@@ -4,24 +4,35 @@
  *
  * A sequence is a list of tokens and the count of those whose K and V are cached; what is missing is computed, one row
  * for a sequence that decodes, many for one that prefills, and the last missing row is the one whose logits are
- * sampled. So a fresh prompt, a running answer and a resumed answer are the same thing. Decoding rows go first; while
- * any sequence decodes, prefill gets at most PREFILL_QUANTUM rows a step, so that a long prompt delays a stream by a
- * bounded time. */
+ * sampled. So a fresh prompt, a running answer, and an answer that goes on after a crash or after it was set back are the
+ * same thing. */
 #include "daemon/engine/batcher.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/engine/queue.h"
 #include "daemon/engine/sequence.h"
 
-enum { PREFILL_QUANTUM = 64 };
+enum {
+    PREFILL_QUANTUM = 16, /* rows of prefill in a step at least, whatever the target */
+    PARK_US = 1000000,    /* a reader may stall for so long before its place goes to others */
+    PROTECTED_US =
+        5000000, /* a sequence that waited too long runs for so long before it can be set back */
+    QUIET_US = 150000, /* of a step without streams: cancels and new requests wait for its end */
+};
+
+static const double MARGIN = 0.9; /* of the target, for what a step's prediction cannot know */
 
 struct hob_batcher {
     hob_model *model;
     hob_batcher_options options;
     hob_context *context;
     hob_kv_pool *pool;
-    hob_sequence *running, *waiting; /* in order of arrival */
+    hob_queue queue;
+    hob_sequence *running,
+        *parked; /* in the order in which they started; parked: for want of credit */
+    uint64_t arrivals, starts;
     hob_batcher_stats stats;
     /* One step's arrays, sized once. */
     uint32_t *tokens;           /* [step_rows] */
@@ -31,6 +42,8 @@ struct hob_batcher {
     hob_sequence **logit_owner; /* [max_sequences] */
     hob_candidates_in *wanted;  /* [max_sequences] */
     hob_candidates *candidates; /* [max_sequences] */
+    hob_sequence **prefilling;  /* [max_sequences] */
+    uint32_t *prefix;           /* [blocks of a context] */
     float *full_row;            /* [vocab] */
 };
 
@@ -66,11 +79,13 @@ int hob_batcher_new(hob_model *m, const hob_batcher_options *o, hob_batcher **re
     b->logit_owner = calloc(n, sizeof(hob_sequence *));
     b->wanted = calloc(n, sizeof *b->wanted);
     b->candidates = calloc(n, sizeof *b->candidates);
+    b->prefilling = calloc(n, sizeof(hob_sequence *));
+    b->prefix = calloc(hob_kv_blocks_for(o->context) + 1, sizeof *b->prefix);
     b->full_row = calloc(hob_model_get_info(m)->vocab, sizeof *b->full_row);
     b->stats.kv_blocks = hob_kv_blocks_for(o->kv_tokens);
     if (!b->tokens || !b->spans || !b->span_owner || !b->logit_rows || !b->logit_owner ||
-        !b->wanted || !b->candidates || !b->full_row ||
-        hob_kv_pool_new(b->stats.kv_blocks, &b->pool) < 0) {
+        !b->wanted || !b->candidates || !b->prefilling || !b->prefix || !b->full_row ||
+        hob_kv_pool_new(b->stats.kv_blocks, o->prefix_tokens / HOB_KV_BLOCK_TOKENS, &b->pool) < 0) {
         rc = hob_fail(diag, HOB_ENOMEM, "batcher: no memory for %u sequences", n);
         goto fail;
     }
@@ -78,7 +93,8 @@ int hob_batcher_new(hob_model *m, const hob_batcher_options *o, hob_batcher **re
                                          .max_logit_rows = n,
                                          .kv_blocks = b->stats.kv_blocks,
                                          .kv_type = o->kv_type};
-    if ((rc = hob_context_new(m, &options, &b->context, diag)) < 0)
+    if ((rc = hob_context_new(m, &options, &b->context, diag)) < 0 ||
+        (o->touch_memory && (rc = hob_context_touch(b->context)) < 0))
         goto fail;
     *ret = b;
     return 0;
@@ -88,11 +104,17 @@ fail:
     return rc;
 }
 
-static void free_list(hob_sequence *s)
+static void forget(hob_batcher *b, hob_sequence *s)
+{
+    hob_queue_leave(&b->queue, s);
+    hob_sequence_free(s);
+}
+
+static void free_list(hob_batcher *b, hob_sequence *s)
 {
     while (s) {
         hob_sequence *next = s->next;
-        hob_sequence_free(s);
+        forget(b, s);
         s = next;
     }
 }
@@ -101,8 +123,9 @@ void hob_batcher_free(hob_batcher *b)
 {
     if (!b)
         return;
-    free_list(b->running);
-    free_list(b->waiting);
+    free_list(b, b->running);
+    free_list(b, b->parked);
+    free_list(b, b->queue.waiting);
     hob_context_free(b->context);
     hob_kv_pool_free(b->pool);
     free(b->tokens);
@@ -112,9 +135,13 @@ void hob_batcher_free(hob_batcher *b)
     free(b->logit_owner);
     free(b->wanted);
     free(b->candidates);
+    free(b->prefilling);
+    free(b->prefix);
     free(b->full_row);
     free(b);
 }
+
+/* ---- sequences come and go ---- */
 
 static void append(hob_sequence **list, hob_sequence *s)
 {
@@ -124,169 +151,393 @@ static void append(hob_sequence **list, hob_sequence *s)
     *list = s;
 }
 
-static hob_sequence *take_out(hob_sequence **list, uint64_t id)
+static void take_out(hob_sequence **list, const hob_sequence *s)
 {
-    for (; *list; list = &(*list)->next) {
-        hob_sequence *s = *list;
-        if (s->id == id) {
-            *list = s->next;
-            return s;
-        }
-    }
-    return NULL;
+    while (*list != s)
+        list = &(*list)->next;
+    *list = s->next;
 }
 
-static void release(hob_batcher *b, hob_sequence *s)
+static hob_sequence *find(hob_sequence *list, uint64_t id)
 {
-    hob_kv_pool_give(b->pool, s->blocks, s->block_count);
-    hob_kv_pool_unreserve(b->pool, s->reserved);
-    hob_sequence_free(s);
+    while (list && list->id != id)
+        list = list->next;
+    return list;
 }
 
-int hob_batcher_submit(hob_batcher *b, const hob_request *r, hob_diag *diag)
+static uint32_t missing(const hob_sequence *s)
 {
-    hob_sequence *s;
-    if (b->stats.waiting >= b->options.max_waiting + (b->options.max_sequences - b->stats.running))
-        return hob_fail(diag, HOB_ELIMIT, "queue: %u requests are waiting, at most %u may",
-                        b->stats.waiting, b->options.max_waiting);
-    int rc = hob_sequence_new(b->model, r, b->options.context, &s, diag);
-    if (rc < 0)
-        return rc;
-    uint32_t need = hob_kv_blocks_for(s->capacity);
-    if (need > b->stats.kv_blocks) {
-        hob_fail(diag, HOB_ELIMIT, "KV cache: prompt and answer need %u tokens, it holds %u",
-                 s->capacity, b->stats.kv_blocks * HOB_KV_BLOCK_TOKENS);
-        hob_sequence_free(s);
-        return HOB_ELIMIT;
-    }
-    append(&b->waiting, s);
-    b->stats.waiting++;
-    return 0;
-}
-
-bool hob_batcher_cancel(hob_batcher *b, uint64_t id)
-{
-    hob_sequence *s = take_out(&b->running, id);
-    if (s)
-        b->stats.running--;
-    else if ((s = take_out(&b->waiting, id)))
-        b->stats.waiting--;
-    else
-        return false;
-    b->stats.cancelled++;
-    release(b, s); /* a waiting sequence holds no blocks yet */
-    return true;
-}
-
-void hob_batcher_credit(hob_batcher *b, uint64_t id, uint32_t tokens)
-{
-    for (int list = 0; list < 2; list++)
-        for (hob_sequence *s = list ? b->waiting : b->running; s; s = s->next)
-            if (s->id == id && __builtin_add_overflow(s->credit, tokens, &s->credit))
-                s->credit = UINT32_MAX;
+    return s->token_count - s->computed;
 }
 
 /* Could compute rows now: a prompt may be prefilled on no credit, all but its last row. */
 static bool is_runnable(const hob_sequence *s)
 {
-    return s->credit > 0 || s->token_count - s->computed > 1;
+    return s->credit > 0 || missing(s) > 1;
 }
 
-bool hob_batcher_has_work(const hob_batcher *b)
+/* Off the running list, its blocks given back: those that are named stay known. */
+static void stop_running(hob_batcher *b, hob_sequence *s)
 {
+    take_out(&b->running, s);
+    b->stats.running--;
+    hob_kv_pool_give(b->pool, s->blocks, s->block_count);
+    s->block_count = s->named_count = s->computed = 0;
+}
+
+/* What it has computed is the prefix cache's now, for as long as there is room. */
+static void set_back(hob_batcher *b, hob_sequence *s, uint64_t now_us)
+{
+    stop_running(b, s);
+    s->waits_since_us = now_us;
+    if (s->credit == 0) {
+        append(&b->parked, s);
+        b->stats.parked++;
+    } else {
+        hob_queue_put(&b->queue, s);
+        b->stats.preempted++;
+    }
+}
+
+int hob_batcher_submit(hob_batcher *b, const hob_request *r, hob_diag *diag)
+{
+    hob_sequence *s;
+    if (b->queue.count >= b->options.max_waiting + (b->options.max_sequences - b->stats.running))
+        return hob_fail(diag, HOB_ELIMIT, "queue: %u requests are waiting, at most %u may",
+                        b->queue.count, b->options.max_waiting);
+    int rc = hob_sequence_new(b->model, r, b->options.context, &s, diag);
+    if (rc < 0)
+        return rc;
+    if (hob_kv_blocks_for(s->capacity) > b->stats.kv_blocks) {
+        hob_fail(diag, HOB_ELIMIT, "KV cache: prompt and answer need %u tokens, it holds %u",
+                 s->capacity, b->stats.kv_blocks * HOB_KV_BLOCK_TOKENS);
+        hob_sequence_free(s);
+        return HOB_ELIMIT;
+    }
+    if (hob_queue_join(&b->queue, s) < 0) {
+        hob_sequence_free(s);
+        return hob_fail(diag, HOB_ENOMEM, "request: no memory");
+    }
+    s->arrival = ++b->arrivals;
+    s->waits_since_us = hob_now_us();
+    hob_queue_put(&b->queue, s);
+    return 0;
+}
+
+bool hob_batcher_cancel(hob_batcher *b, uint64_t id)
+{
+    hob_sequence *s;
+    if ((s = find(b->running, id)))
+        stop_running(b, s);
+    else if ((s = find(b->queue.waiting, id)))
+        hob_queue_remove(&b->queue, s);
+    else if ((s = find(b->parked, id)))
+        take_out(&b->parked, s);
+    else
+        return false;
+    b->stats.cancelled++;
+    forget(b, s);
+    return true;
+}
+
+void hob_batcher_credit(hob_batcher *b, uint64_t id, uint32_t tokens)
+{
+    hob_sequence *parked = find(b->parked, id), *s = parked;
+    if (!s && !(s = find(b->running, id)) && !(s = find(b->queue.waiting, id)))
+        return;
+    if (__builtin_add_overflow(s->credit, tokens, &s->credit))
+        s->credit = UINT32_MAX;
+    if (parked && tokens > 0) {
+        take_out(&b->parked, s);
+        hob_queue_put(&b->queue, s);
+    }
+}
+
+static void finish(hob_batcher *b, hob_sequence *s)
+{
+    stop_running(b, s);
+    b->stats.finished++;
+    forget(b, s);
+}
+
+/* ---- the prefix cache ---- */
+
+/* Known blocks that the sequence's tokens go on with; at least its last token stays to be computed. They are in b->prefix. */
+static uint32_t find_prefix(hob_batcher *b, const hob_sequence *s)
+{
+    const uint32_t most = (s->token_count - 1) / HOB_KV_BLOCK_TOKENS, at = s->named_count;
+    return most <= at ? 0
+                      : hob_kv_prefix_find(b->pool, s->tenant, at ? s->blocks[at - 1] : HOB_KV_NONE,
+                                           s->tokens + (size_t)at * HOB_KV_BLOCK_TOKENS, most - at,
+                                           b->prefix);
+}
+
+/* Goes on behind what others have computed meanwhile, in place of blocks of its own. */
+static void adopt_prefix(hob_batcher *b, hob_sequence *s)
+{
+    const uint32_t at = s->named_count;
+    if (s->computed != at * HOB_KV_BLOCK_TOKENS)
+        return;
+    const uint32_t count = find_prefix(b, s);
+    if (count == 0)
+        return;
+    hob_kv_prefix_hold(b->pool, b->prefix, count);
+    if (s->block_count > at) {
+        const uint32_t own = s->block_count - at < count ? s->block_count - at : count;
+        hob_kv_pool_give(b->pool, s->blocks + at, own);
+    }
+    memcpy(s->blocks + at, b->prefix, count * sizeof *s->blocks);
+    s->named_count += count;
+    s->block_count = s->block_count > s->named_count ? s->block_count : s->named_count;
+    s->computed = s->named_count * HOB_KV_BLOCK_TOKENS;
+    b->stats.cached_tokens += count * HOB_KV_BLOCK_TOKENS;
+    if (!s->began)
+        s->cached_count += count * HOB_KV_BLOCK_TOKENS;
+}
+
+static void name_blocks(hob_batcher *b, hob_sequence *s)
+{
+    while ((s->named_count + 1) * HOB_KV_BLOCK_TOKENS <= s->computed) {
+        const uint32_t at = s->named_count++;
+        s->blocks[at] =
+            hob_kv_prefix_name(b->pool, s->tenant, at ? s->blocks[at - 1] : HOB_KV_NONE,
+                               s->blocks[at], s->tokens + (size_t)at * HOB_KV_BLOCK_TOKENS);
+    }
+}
+
+/* ---- who runs ---- */
+
+static bool is_stalled(const hob_sequence *s, uint64_t now_us)
+{
+    return !is_runnable(s) && now_us - s->stalled_since_us >= PARK_US;
+}
+
+/* May be set back for w; NULL: for blocks that the running ones need. */
+static bool may_yield(const hob_sequence *s, const hob_sequence *w, uint64_t now_us)
+{
+    if (!w || is_stalled(s, now_us))
+        return true;
+    return s->priority > w->priority && now_us >= s->protected_until_us;
+}
+
+/* Stalled ones first, then the lowest class, then the one that started last. */
+static bool yields_before(const hob_sequence *a, const hob_sequence *b)
+{
+    if (is_runnable(a) != is_runnable(b))
+        return !is_runnable(a);
+    return a->priority != b->priority ? a->priority > b->priority : a->started > b->started;
+}
+
+static hob_sequence *find_victim(const hob_batcher *b, const hob_sequence *w, uint64_t now_us)
+{
+    hob_sequence *victim = NULL;
+    for (hob_sequence *s = b->running; s; s = s->next)
+        if (may_yield(s, w, now_us) && (!victim || yields_before(s, victim)))
+            victim = s;
+    return victim;
+}
+
+/* Blocks that must be free for w to start, beside those it finds in the cache. */
+static uint32_t blocks_to_start(hob_batcher *b, const hob_sequence *w)
+{
+    return hob_kv_blocks_for(w->token_count) - find_prefix(b, w) + b->stats.running;
+}
+
+/* Blocks that would be free for w once what it finds is held. */
+static uint32_t blocks_for_start(hob_batcher *b, const hob_sequence *w)
+{
+    const uint32_t count = find_prefix(b, w);
+    hob_kv_prefix_hold(b->pool, b->prefix, count);
+    const uint32_t left = hob_kv_pool_free_blocks(b->pool);
+    hob_kv_pool_give(b->pool, b->prefix, count);
+    return left;
+}
+
+/* Whether w can start when all that may yield for it have: then it is worth setting them back. */
+static bool can_start(hob_batcher *b, const hob_sequence *w, uint64_t now_us)
+{
+    uint32_t places = b->options.max_sequences - b->stats.running, blocks = blocks_for_start(b, w),
+             others = b->stats.running;
     for (const hob_sequence *s = b->running; s; s = s->next)
-        if (is_runnable(s))
-            return true;
-    return b->waiting && b->stats.running < b->options.max_sequences &&
-           hob_kv_blocks_for(b->waiting->capacity) <= hob_kv_pool_free_blocks(b->pool);
+        if (may_yield(s, w, now_us)) {
+            places++;
+            others--;
+            blocks += s->block_count; /* shared ones may be counted twice: then w waits after all */
+        }
+    return places > 0 && blocks >= blocks_to_start(b, w) - b->stats.running + others;
+}
+
+static bool fits(hob_batcher *b, const hob_sequence *w)
+{
+    return b->stats.running < b->options.max_sequences &&
+           (blocks_for_start(b, w) >= blocks_to_start(b, w) ||
+            (b->stats.running == 0)); /* alone it always fits: see submit */
+}
+
+/* A sequence that rose by waiting must not be set back at once; but most places stay open to higher classes. */
+static void protect(hob_batcher *b, hob_sequence *s, uint64_t now_us)
+{
+    uint32_t others = 0;
+    for (const hob_sequence *o = b->running; o; o = o->next)
+        others += now_us < o->protected_until_us;
+    if (s->rank < (uint32_t)s->priority && others < (b->options.max_sequences + 3) / 4)
+        s->protected_until_us = now_us + PROTECTED_US;
 }
 
 static void fill_counts(const hob_sequence *s, hob_token_event *e)
 {
     e->id = s->id;
     e->prompt_tokens = s->prompt_count;
-    e->cached_tokens = 0;
+    e->cached_tokens = s->cached_count < s->prompt_count ? s->cached_count : s->prompt_count;
     e->answer_tokens = hob_sequence_answer(s);
 }
 
-static void finish(hob_batcher *b, hob_sequence *s)
+static void start(hob_batcher *b, hob_sequence *s, uint64_t now_us)
 {
-    take_out(&b->running, s->id);
-    b->stats.running--;
-    b->stats.finished++;
-    release(b, s);
+    hob_queue_remove(&b->queue, s);
+    protect(b, s, now_us);
+    append(&b->running, s);
+    b->stats.running++;
+    s->started = ++b->starts;
+    s->stalled_since_us = now_us;
+    adopt_prefix(b, s);
+    while (s->block_count < hob_kv_blocks_for(s->token_count))
+        s->blocks[s->block_count++] = hob_kv_pool_take(b->pool);
 }
 
-/* Waiting sequences start in order of arrival while there is a place and room for their worst case. */
-static void start_waiting(hob_batcher *b, hob_token_sink *sink, void *user)
+static void start_waiting(hob_batcher *b, uint64_t now_us, hob_token_sink *sink, void *user)
 {
-    while (b->waiting && b->stats.running < b->options.max_sequences) {
-        hob_sequence *s = b->waiting;
-        uint32_t need = hob_kv_blocks_for(s->capacity);
-        if (hob_kv_pool_reserve(b->pool, need) < 0)
+    hob_sequence *w;
+    while ((w = hob_queue_first(&b->queue, now_us)) && (fits(b, w) || can_start(b, w, now_us))) {
+        hob_sequence *victim;
+        while (!fits(b, w) && (victim = find_victim(b, w, now_us)))
+            set_back(b, victim, now_us);
+        if (!fits(b, w))
             return;
-        s->reserved = need;
-        b->waiting = s->next;
-        b->stats.waiting--;
-        append(&b->running, s);
-        b->stats.running++;
+        start(b, w, now_us);
         hob_token_event e = {.token = HOB_TOKEN_NONE};
-        if (hob_sequence_replay(s, b->model, &e)) {
-            fill_counts(s, &e);
+        if (!w->began && hob_sequence_replay(w, b->model, &e)) {
+            fill_counts(w, &e);
             e.token = HOB_TOKEN_NONE;
             sink(user, &e);
-            finish(b, s);
+            finish(b, w);
         }
     }
 }
 
+/* Each decoding sequence gets a block for its next row. */
+static void grow(hob_batcher *b, uint64_t now_us)
+{
+    for (hob_sequence *s = b->running, *next; s; s = next) {
+        next = s->next;
+        while (is_runnable(s) && s->block_count < hob_kv_blocks_for(s->token_count)) {
+            const uint32_t block = hob_kv_pool_take(b->pool);
+            if (block != HOB_KV_NONE) {
+                s->blocks[s->block_count++] = block;
+                continue;
+            }
+            hob_sequence *victim = find_victim(b, NULL, now_us);
+            set_back(b, victim, now_us);
+            if (victim == s)
+                break;
+            next = s->next;
+        }
+    }
+}
+
+bool hob_batcher_has_work(hob_batcher *b)
+{
+    for (const hob_sequence *s = b->running; s; s = s->next)
+        if (is_runnable(s))
+            return true;
+    const uint64_t now_us = hob_now_us();
+    const hob_sequence *w = hob_queue_first(&b->queue, now_us);
+    return w && (fits(b, w) || can_start(b, w, now_us));
+}
+
+int hob_batcher_class(const hob_batcher *b)
+{
+    int best = HOB_PRIORITIES;
+    for (int list = 0; list < 2; list++)
+        for (const hob_sequence *s = list ? b->queue.waiting : b->running; s; s = s->next)
+            best = (int)s->priority < best && is_runnable(s) ? (int)s->priority : best;
+    return best;
+}
+
+/* ---- the next step ---- */
+
 typedef struct step_plan {
     hob_batch batch;
     uint32_t decode_rows;
+    uint64_t attended;
 } step_plan;
 
 static void plan_rows(hob_batcher *b, step_plan *p, hob_sequence *s, uint32_t rows)
 {
     const uint32_t first = p->batch.row_count;
-    for (uint32_t need = hob_kv_blocks_for(s->computed + rows); s->block_count < need;
-         s->block_count++, s->reserved--)
-        s->blocks[s->block_count] = hob_kv_pool_take(b->pool);
     memcpy(b->tokens + first, s->tokens + s->computed, rows * sizeof *b->tokens);
     b->span_owner[p->batch.span_count] = s;
     b->spans[p->batch.span_count++] = (hob_span){
         .first_row = first, .row_count = rows, .first_position = s->computed, .blocks = s->blocks};
     p->batch.row_count += rows;
+    p->attended += hob_cost_attended(s->computed, rows);
     if (s->computed + rows == s->token_count) {
         b->logit_owner[p->batch.logit_count] = s;
         b->logit_rows[p->batch.logit_count++] = first + rows - 1;
     }
 }
 
-static void plan_step(hob_batcher *b, step_plan *p)
+/* Time that the step may take, in microseconds; 0: any. Streams of the batch class set no limit. */
+static double time_limit(const hob_batcher *b, const step_plan *p)
+{
+    bool streams = false;
+    for (uint32_t i = 0; i < p->batch.span_count; i++)
+        streams |= b->span_owner[i]->priority != HOB_PRIORITY_BATCH;
+    const double target_us = b->options.itl_target_ms * 1000.0;
+    return MARGIN * (streams || target_us > QUIET_US || target_us == 0 ? target_us : QUIET_US);
+}
+
+static void plan_prefill(hob_batcher *b, step_plan *p)
+{
+    const double limit = time_limit(b, p);
+    uint32_t count = 0, least = PREFILL_QUANTUM;
+
+    for (hob_sequence *s = b->running; s; s = s->next)
+        if (missing(s) > 1) {
+            uint32_t at = count++;
+            for (; at > 0 && hob_queue_before(s, b->prefilling[at - 1]); at--)
+                b->prefilling[at] = b->prefilling[at - 1];
+            b->prefilling[at] = s;
+        }
+    for (uint32_t i = 0; i < count; i++) {
+        hob_sequence *s = b->prefilling[i];
+        adopt_prefix(b, s);
+        uint32_t most = missing(s) - (s->credit == 0),
+                 room = b->options.step_rows - p->batch.row_count;
+        if (most > room)
+            most = room;
+        const uint32_t rows = limit > 0 ? hob_cost_fit(&b->stats.cost, p->batch.row_count,
+                                                       p->attended, s->computed, least, most, limit)
+                                        : most;
+        if (rows == 0)
+            continue;
+        plan_rows(b, p, s, rows);
+        least = 0;
+    }
+}
+
+static void plan_step(hob_batcher *b, step_plan *p, uint64_t now_us)
 {
     *p =
         (step_plan){.batch = {.tokens = b->tokens, .spans = b->spans, .logit_rows = b->logit_rows}};
-    b->stats.stalled = 0;
     for (hob_sequence *s = b->running; s; s = s->next) {
-        if (!is_runnable(s))
-            b->stats.stalled++;
-        else if (s->token_count - s->computed == 1)
+        if (is_runnable(s))
+            s->stalled_since_us = now_us;
+        if (missing(s) == 1 && s->credit > 0)
             plan_rows(b, p, s, 1);
     }
     p->decode_rows = p->batch.row_count;
-    uint32_t room = b->options.step_rows - p->decode_rows;
-    if (p->decode_rows && room > PREFILL_QUANTUM)
-        room = PREFILL_QUANTUM;
-    for (hob_sequence *s = b->running; s && room > 0; s = s->next) {
-        uint32_t missing = s->token_count - s->computed;
-        if (missing < 2)
-            continue;
-        if (s->credit == 0)
-            missing--;
-        uint32_t rows = missing < room ? missing : room;
-        plan_rows(b, p, s, rows);
-        room -= rows;
-    }
+    plan_prefill(b, p);
 }
 
 static void count_step(hob_batcher *b, const step_plan *p, uint64_t us)
@@ -297,6 +548,8 @@ static void count_step(hob_batcher *b, const step_plan *p, uint64_t us)
     b->stats.prefill_tokens += prefill;
     b->stats.prefill_us += us * prefill / rows;
     b->stats.decode_us += us * p->decode_rows / rows;
+    if (b->options.itl_target_ms && us > 0)
+        hob_cost_learn(&b->stats.cost, rows, p->attended, (double)us);
 }
 
 static int emit(hob_batcher *b, hob_sequence *s, const hob_candidates *c, uint32_t row,
@@ -332,16 +585,30 @@ send:
     return 0;
 }
 
+/* The step's rows are computed: what that means for its sequences, before any of them may end. */
+static void book_rows(hob_batcher *b, const step_plan *p)
+{
+    for (uint32_t i = 0; i < p->batch.span_count; i++) {
+        hob_sequence *s = b->span_owner[i];
+        const uint32_t rows = p->batch.spans[i].row_count;
+        s->computed += rows;
+        s->share->served += i < p->decode_rows ? 2 : rows;
+        s->began = true;
+        name_blocks(b, s);
+    }
+}
+
 int hob_batcher_step(hob_batcher *b, hob_token_sink *sink, void *user)
 {
     step_plan p;
     int rc;
+    const uint64_t start_us = hob_now_us();
 
-    start_waiting(b, sink, user);
-    plan_step(b, &p);
+    start_waiting(b, start_us, sink, user);
+    grow(b, start_us);
+    plan_step(b, &p, start_us);
     if (p.batch.row_count == 0)
         return 0;
-    uint64_t start = hob_now_us();
     if ((rc = hob_context_step(b->context, &p.batch)) < 0)
         return rc;
     for (uint32_t i = 0; i < p.batch.logit_count; i++)
@@ -349,17 +616,53 @@ int hob_batcher_step(hob_batcher *b, hob_token_sink *sink, void *user)
     if (p.batch.logit_count && (rc = hob_context_candidates(
                                     b->context, b->wanted, p.batch.logit_count, b->candidates)) < 0)
         return rc;
-    for (uint32_t i = 0; i < p.batch.span_count; i++)
-        b->span_owner[i]->computed += p.batch.spans[i].row_count;
-    count_step(b, &p, hob_now_us() - start);
+    book_rows(b, &p);
     for (uint32_t i = 0; i < p.batch.logit_count; i++)
         if ((rc = emit(b, b->logit_owner[i], &b->candidates[i], i, sink, user)) < 0)
             return rc;
+    count_step(b, &p, hob_now_us() - start_us);
     return 0;
+}
+
+int hob_batcher_calibrate(hob_batcher *b)
+{
+    static const uint32_t rows[] = {16, 1, 4, 16}; /* the first one warms up */
+    enum { STEPS = sizeof rows / sizeof *rows, LOGITS = 4 };
+    double us[STEPS];
+    int rc = 0;
+    uint32_t block = hob_kv_pool_take(b->pool);
+
+    memset(b->tokens, 0, b->options.step_rows * sizeof *b->tokens);
+    for (uint32_t i = 0; rc >= 0 && i < STEPS; i++) {
+        const uint32_t n = rows[i];
+        const hob_span span = {.row_count = n, .blocks = &block};
+        hob_batch batch = {.row_count = n,
+                           .tokens = b->tokens,
+                           .span_count = 1,
+                           .spans = &span,
+                           .logit_rows = b->logit_rows};
+        for (uint32_t r = n > LOGITS ? n - LOGITS : 0;
+             r < n && batch.logit_count < b->options.max_sequences; r++)
+            b->logit_rows[batch.logit_count++] = r;
+        const uint64_t start_us = hob_now_us();
+        rc = hob_context_step(b->context, &batch);
+        us[i] = (double)(hob_now_us() - start_us);
+    }
+    hob_kv_pool_give(b->pool, &block, 1);
+    if (rc >= 0)
+        hob_cost_begin(&b->stats.cost, rows + 1, us + 1, STEPS - 1);
+    return rc;
 }
 
 void hob_batcher_get_stats(const hob_batcher *b, hob_batcher_stats *ret)
 {
     *ret = b->stats;
+    ret->waiting = b->queue.count;
+    ret->stalled = 0;
+    for (const hob_sequence *s = b->running; s; s = s->next)
+        ret->stalled += !is_runnable(s);
+    for (const hob_sequence *s = b->parked; s; s = s->next)
+        ret->stalled++;
     ret->kv_blocks_free = hob_kv_pool_free_blocks(b->pool);
+    ret->kv_blocks_kept = hob_kv_pool_kept_blocks(b->pool);
 }

@@ -1,21 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Continuous batching: the sequences of one model, and the choice of which rows run in the next step. Decoding rows
- * first, then prefill chunks. The server's engine and hobctl's offline commands (generate, bench) both drive it, so
- * that what is measured is what serves.
+ * first, then prefill chunks, of a size that keeps the step within the target of the streams. The server's engine and
+ * hobctl's offline commands (generate, bench) both drive it, so that what is measured is what serves.
+ *
+ * Places and KV blocks are given to the sequence whose turn it is (queue.h). A sequence starts when its tokens so far fit,
+ * with a block to spare for each that runs; what answers still need is promised to nobody. When blocks run out, or a
+ * sequence of a higher class waits, another is set back: its blocks go to the prefix cache and it to the queue, and when its
+ * turn comes again it goes on with what the cache still has, and computes the rest anew. So is one whose reader has stalled
+ * while others wait. None of this changes its tokens.
  *
  * Owns the context, the KV pool and every sequence's state (prompt, sampler, detokenizer, stop strings, credit).
  * Does not own the model. Thread: step. */
 #ifndef HOB_DAEMON_ENGINE_BATCHER_H
 #define HOB_DAEMON_ENGINE_BATCHER_H
 
+#include "daemon/engine/cost.h"
 #include "models/model.h"
 #include "models/sampler.h"
 
 typedef struct hob_batcher hob_batcher;
 
 typedef struct hob_batcher_options {
-    uint32_t max_sequences; /* running at once; more wait in order of arrival */
+    uint32_t max_sequences; /* running at once; more wait */
     uint32_t max_waiting;
     uint32_t step_rows; /* rows of a step at most */
     uint32_t context;   /* tokens of one sequence at most, prompt and answer */
@@ -23,6 +30,8 @@ typedef struct hob_batcher_options {
     hob_type kv_type;
     uint32_t prefix_tokens; /* of finished sequences, kept for prompts that begin alike, at most */
     uint32_t itl_target_ms; /* of a step while sequences decode; 0: none */
+    bool
+        touch_memory; /* make the whole KV cache resident at once, so that memory in use does not grow later */
 } hob_batcher_options;
 
 typedef enum hob_priority {
@@ -75,8 +84,12 @@ typedef void hob_token_sink(void *user, const hob_token_event *event);
 typedef struct hob_batcher_stats {
     uint64_t steps, prefill_tokens, decode_tokens, finished, cancelled;
     uint64_t prefill_us, decode_us;     /* time of steps, shared out by rows */
-    uint32_t running, waiting, stalled; /* stalled: running without credit */
-    uint32_t kv_blocks, kv_blocks_free;
+    uint64_t cached_tokens;             /* taken from the prefix cache instead of computed */
+    uint64_t preempted, parked;         /* sequences set back for others; for want of a reader */
+    uint32_t running, waiting, stalled; /* stalled: without credit, running or parked */
+    uint32_t kv_blocks, kv_blocks_free,
+        kv_blocks_kept; /* kept: free ones that hold known prefixes */
+    hob_cost cost;
 } hob_batcher_stats;
 
 HOB_MUST_CHECK int hob_batcher_new(hob_model *m, const hob_batcher_options *o, hob_batcher **ret,
@@ -89,7 +102,12 @@ HOB_MUST_CHECK int hob_batcher_submit(hob_batcher *b, const hob_request *r, hob_
 bool hob_batcher_cancel(hob_batcher *b, uint64_t id);
 /* Unknown ids are ignored. */
 void hob_batcher_credit(hob_batcher *b, uint64_t id, uint32_t tokens);
-bool hob_batcher_has_work(const hob_batcher *b); /* something could run in a step now */
+bool hob_batcher_has_work(hob_batcher *b); /* something could run in a step now */
+/* The best priority of the sequences that run or wait; HOB_PRIORITIES when there is none. */
+int hob_batcher_class(const hob_batcher *b);
+/* Runs a few steps of nothing, of up to 16 rows, so that the cost model begins with this machine's speed. Needed for
+ * itl_target_ms, before the first sequence. */
+HOB_MUST_CHECK int hob_batcher_calibrate(hob_batcher *b);
 /* Runs one step and reports its tokens. HOB_EDEVICE: the device failed; sequences are untouched. */
 HOB_MUST_CHECK int hob_batcher_step(hob_batcher *b, hob_token_sink *sink, void *user);
 void hob_batcher_get_stats(const hob_batcher *b, hob_batcher_stats *ret);

@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "daemon/engine/budget.h"
 #include "daemon/engine/process.h"
 #include "hal/select.h"
 
@@ -25,6 +26,8 @@ enum {
     DEFAULT_SEQUENCES = 16,
     DEFAULT_WAITING = 64,
     STEP_ROWS = 512,
+    REQUEST_BYTES =
+        24 * 1024 * 1024, /* of a memory budget: sequences, prompts being read, kernels' scratch */
     OUT_MAX =
         64 * 1024 * 1024, /* bytes the gateway may leave unread before the engine gives up on it */
 };
@@ -220,24 +223,40 @@ static int load(hob_engine *e, const engine_options *o, const hob_choice *choice
     if (rc < 0 || (rc = hob_model_open(o->model, dev, &e->model, diag)) < 0)
         return rc;
     const hob_model_info *info = hob_model_get_info(e->model);
-    e->context = o->context                              ? o->context
-                 : info->context_train < DEFAULT_CONTEXT ? info->context_train
-                                                         : DEFAULT_CONTEXT;
-    if (e->context > info->context_train)
+    if (o->context > info->context_train)
         return hob_fail(diag, HOB_EINVAL, "context: %u tokens, the model was trained for %u",
-                        e->context, info->context_train);
-    const uint32_t sequences = o->max_sequences ? o->max_sequences : DEFAULT_SEQUENCES;
-    const hob_batcher_options options = {
-        .max_sequences = sequences,
-        .max_waiting = o->max_waiting ? o->max_waiting : DEFAULT_WAITING,
-        .step_rows = STEP_ROWS > sequences ? STEP_ROWS : sequences,
-        .context = e->context,
-        .kv_tokens = o->kv_tokens ? o->kv_tokens : 2 * e->context,
-        .prefix_tokens = o->prefix_tokens,
-        .itl_target_ms = o->itl_target_ms,
-        .kv_type = o->kv && strcmp(o->kv, "q8_0") == 0 ? HOB_TYPE_Q8_0 : HOB_TYPE_F16};
+                        o->context, info->context_train);
+    const uint32_t sequences = o->max_sequences ? o->max_sequences : DEFAULT_SEQUENCES,
+                   step_rows = STEP_ROWS > sequences ? STEP_ROWS : sequences;
+    const hob_type kv_type = o->kv && strcmp(o->kv, "q8_0") == 0 ? HOB_TYPE_Q8_0 : HOB_TYPE_F16;
+    const hob_budget budget = {
+        .limit_bytes = strcmp(dev->info.name, "cpu") == 0 ? o->memory_mb * (uint64_t)1048576 : 0,
+        .resident_bytes = hob_resident_bytes(),
+        .step_bytes = step_rows * info->row_bytes +
+                      sequences * (uint64_t)info->vocab * sizeof(float) + REQUEST_BYTES,
+        .kv_token_bytes = hob_model_kv_token_bytes(info, kv_type),
+        .context = o->context,
+        .context_default =
+            info->context_train < DEFAULT_CONTEXT ? info->context_train : DEFAULT_CONTEXT,
+        .kv_tokens = o->kv_tokens};
+    uint32_t kv_tokens;
+    if ((rc = hob_budget_fit(&budget, &e->context, &kv_tokens, diag)) < 0)
+        return rc;
+    const hob_batcher_options options = {.max_sequences = sequences,
+                                         .max_waiting =
+                                             o->max_waiting ? o->max_waiting : DEFAULT_WAITING,
+                                         .step_rows = step_rows,
+                                         .context = e->context,
+                                         .kv_tokens = kv_tokens,
+                                         .kv_type = kv_type,
+                                         .prefix_tokens = o->prefix_tokens,
+                                         .itl_target_ms = o->itl_target_ms,
+                                         .touch_memory = budget.limit_bytes > 0};
     if ((rc = hob_batcher_new(e->model, &options, &e->batcher, diag)) < 0)
         return rc;
+    if ((rc = hob_batcher_calibrate(e->batcher)) < 0)
+        return hob_fail(diag, rc, "device %s: its first step failed: %s", dev->info.name,
+                        dev->failure.text);
     json_t *hello = json_pack(
         "{s:s,s:s,s:I,s:I,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I}", "model", info->name, "architecture",
         info->architecture, "context", (json_int_t)e->context, "vocab", (json_int_t)info->vocab,

@@ -49,6 +49,9 @@ int hob_sequence_new(const hob_model *m, const hob_request *r, uint32_t context,
     if (!s)
         goto no_memory;
     s->id = r->id;
+    s->tenant = r->tenant;
+    s->priority = r->priority;
+    s->rank = r->priority;
     s->prompt_count = r->token_count - r->resumed;
     s->resumed = r->resumed;
     s->token_count = r->token_count;

@@ -8,17 +8,30 @@
 
 #include "daemon/engine/batcher.h"
 
+struct hob_share;
+
 typedef struct hob_sequence {
-    struct hob_sequence *next; /* in the batcher's running or waiting list, in order of arrival */
+    struct hob_sequence
+        *next; /* in the batcher's running or parked list, or the queue's waiting list */
     uint64_t id;
-    uint32_t *tokens; /* [capacity] prompt, then answer */
+    uint64_t arrival; /* a number that grows */
+    uint32_t tenant;
+    hob_priority priority;
+    uint32_t rank;           /* priority, made better by waiting: queue.h */
+    struct hob_share *share; /* what its tenant was given: queue.h */
+    uint64_t waits_since_us, started, stalled_since_us, protected_until_us;
+    bool
+        began; /* has run before: its resumed tokens are in the text chain, cached_count is known */
+    uint32_t cached_count; /* of the prompt, found in the cache when it began */
+    uint32_t *tokens;      /* [capacity] prompt, then answer */
     uint32_t token_count, capacity;
     uint32_t prompt_count;
     uint32_t resumed;
     uint32_t computed; /* positions whose K and V are in the cache */
     uint32_t credit;
-    uint32_t *blocks;               /* [hob_kv_blocks_for(capacity)] */
-    uint32_t block_count, reserved; /* taken; promised but not yet taken */
+    uint32_t *blocks; /* [hob_kv_blocks_for(capacity)] */
+    uint32_t block_count,
+        named_count; /* held; of those, named in the prefix cache: the first ones */
     bool reports_logprobs;
     hob_sampler *sampler;
     hob_detokenizer detokenizer;

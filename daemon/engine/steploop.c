@@ -258,16 +258,38 @@ static void report(hob_engine *e)
     hob_batcher_get_stats(e->batcher, &s);
     hob_put_u64(steps, s.steps);
     hob_engine_send(e, HOB_MSG_HEARTBEAT, 0, steps, sizeof steps);
-    json_t *o =
-        json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "steps",
-                  (json_int_t)s.steps, "prefill_tokens", (json_int_t)s.prefill_tokens,
-                  "decode_tokens", (json_int_t)s.decode_tokens, "finished", (json_int_t)s.finished,
-                  "cancelled", (json_int_t)s.cancelled, "prefill_us", (json_int_t)s.prefill_us,
-                  "decode_us", (json_int_t)s.decode_us, "running", (json_int_t)s.running, "waiting",
-                  (json_int_t)s.waiting, "stalled", (json_int_t)s.stalled, "kv_blocks",
-                  (json_int_t)s.kv_blocks, "kv_blocks_free", (json_int_t)s.kv_blocks_free,
-                  "resident_bytes", (json_int_t)hob_resident_bytes(), "device_bytes",
-                  (json_int_t)dev->resident_bytes, "device_busy_us", (json_int_t)dev->busy_us);
+    const struct {
+        const char *name;
+        double value;
+    } figures[] = {
+        {"steps", (double)s.steps},
+        {"prefill_tokens", (double)s.prefill_tokens},
+        {"decode_tokens", (double)s.decode_tokens},
+        {"cached_tokens", (double)s.cached_tokens},
+        {"finished", (double)s.finished},
+        {"cancelled", (double)s.cancelled},
+        {"preempted", (double)s.preempted},
+        {"parked", (double)s.parked},
+        {"prefill_us", (double)s.prefill_us},
+        {"decode_us", (double)s.decode_us},
+        {"running", s.running},
+        {"waiting", s.waiting},
+        {"stalled", s.stalled},
+        {"kv_blocks", s.kv_blocks},
+        {"kv_blocks_free", s.kv_blocks_free},
+        {"kv_blocks_kept", s.kv_blocks_kept},
+        {"resident_bytes", (double)hob_resident_bytes()},
+        {"device_bytes", (double)dev->resident_bytes},
+        {"device_busy_us", (double)dev->busy_us},
+        {"cost_error_ratio", s.cost.error},
+        {"cost_step_1_us", hob_cost_predict(&s.cost, 1, 0)},
+        {"cost_step_16_us", hob_cost_predict(&s.cost, 16, 0)},
+        {"cost_step_128_us", hob_cost_predict(&s.cost, 128, 0)},
+        {"cost_attend_us", s.cost.attend_us},
+    };
+    json_t *o = json_object();
+    for (size_t i = 0; i < sizeof figures / sizeof *figures; i++)
+        json_object_set_new(o, figures[i].name, json_real(figures[i].value));
     char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
     json_decref(o);
     if (text)

@@ -37,9 +37,11 @@ static void one(hob_text *t, const char *name, const char *type, const char *hel
 
 static bool is_counter(const char *name)
 {
-    static const char *const gauges[] = {"running",     "waiting",        "stalled",
-                                         "kv_blocks",   "kv_blocks_free", "resident_bytes",
-                                         "device_bytes"};
+    static const char *const gauges[] = {"running",        "waiting",         "stalled",
+                                         "kv_blocks",      "kv_blocks_free",  "kv_blocks_kept",
+                                         "resident_bytes", "device_bytes",    "cost_error_ratio",
+                                         "cost_step_1_us", "cost_step_16_us", "cost_step_128_us",
+                                         "cost_attend_us"};
     for (size_t i = 0; i < sizeof gauges / sizeof *gauges; i++)
         if (strcmp(name, gauges[i]) == 0)
             return false;

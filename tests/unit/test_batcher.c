@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The batcher on the real model: a request gives the same tokens alone, in company, cut into chunks and after a
- * restart; credit stops it; cancel gives its memory back; what cannot fit is refused with both counts. */
+ * The batcher on the real model: a request gives the same tokens alone, in company, cut into chunks, after a restart, from the
+ * prefix cache and when it was set back for others; tenants and classes get their turns; credit stops it; cancel gives its
+ * memory back; what cannot fit is refused with both counts. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -23,6 +24,7 @@ typedef struct answer {
     char text[TEXT_MAX];
     size_t text_len;
     hob_finish finish;
+    uint32_t cached;
 } answer;
 
 /* hob_token_sink: user is answer[REQUESTS], indexed by id. */
@@ -35,6 +37,7 @@ static void collect(void *user, const hob_token_event *e)
     a->text_len += e->text_len;
     assert_int_equal(a->finish, HOB_FINISH_NONE);
     a->finish = e->finish;
+    a->cached = e->cached_tokens;
 }
 
 static int set_up(void **state)
@@ -71,7 +74,8 @@ static hob_batcher *make(uint32_t sequences, uint32_t rows, uint32_t context, ui
                                    .step_rows = rows,
                                    .context = context,
                                    .kv_tokens = kv_tokens,
-                                   .kv_type = HOB_TYPE_F16};
+                                   .kv_type = HOB_TYPE_F16,
+                                   .prefix_tokens = kv_tokens};
     if (hob_batcher_new(model, &o, &b, &diag) < 0)
         fail_msg("%s", diag.text);
     return b;
@@ -97,8 +101,16 @@ static const char *const texts[REQUESTS] = {
     "A short list of colours: red, green,",
 };
 
-static int submit(hob_batcher *b, uint32_t which, uint32_t max_tokens, float temperature,
-                  uint32_t credit)
+static uint32_t prompt_tokens(uint32_t which)
+{
+    hob_ids ids = prompt(texts[which]);
+    const uint32_t count = (uint32_t)ids.count;
+    hob_ids_free(&ids);
+    return count;
+}
+
+static int submit_as(hob_batcher *b, uint32_t which, uint32_t max_tokens, float temperature,
+                     uint32_t credit, uint32_t tenant, hob_priority priority)
 {
     hob_sampling s;
     hob_ids ids = prompt(texts[which]);
@@ -111,10 +123,18 @@ static int submit(hob_batcher *b, uint32_t which, uint32_t max_tokens, float tem
                            .token_count = (uint32_t)ids.count,
                            .max_tokens = max_tokens,
                            .credit = credit,
+                           .tenant = tenant,
+                           .priority = priority,
                            .sampling = &s};
     int rc = hob_batcher_submit(b, &r, NULL);
     hob_ids_free(&ids);
     return rc;
+}
+
+static int submit(hob_batcher *b, uint32_t which, uint32_t max_tokens, float temperature,
+                  uint32_t credit)
+{
+    return submit_as(b, which, max_tokens, temperature, credit, 0, HOB_PRIORITY_STANDARD);
 }
 
 static void run_dry(hob_batcher *b, answer *answers)
@@ -245,6 +265,195 @@ static void test_cancel_gives_back(void **state)
     hob_batcher_free(b);
 }
 
+static hob_batcher_stats stats_of(const hob_batcher *b)
+{
+    hob_batcher_stats s;
+    hob_batcher_get_stats(b, &s);
+    return s;
+}
+
+/* Each request alone on a batcher of its own. */
+static const answer *undisturbed(uint32_t which, uint32_t max_tokens, float temperature)
+{
+    static answer a[REQUESTS];
+    memset(a, 0, sizeof a);
+    hob_batcher *b = make(1, 512, 256, 256);
+    assert_int_equal(submit(b, which, max_tokens, temperature, 100), 0);
+    run_dry(b, a);
+    hob_batcher_free(b);
+    assert_int_equal(a[which].count, max_tokens);
+    return &a[which];
+}
+
+static void assert_undisturbed(const answer *a, uint32_t which, uint32_t max_tokens,
+                               float temperature)
+{
+    const answer *calm = undisturbed(which, max_tokens, temperature);
+    assert_int_equal(a->count, calm->count);
+    assert_memory_equal(a->ids, calm->ids, calm->count * sizeof *calm->ids);
+    assert_int_equal(a->text_len, calm->text_len);
+    assert_memory_equal(a->text, calm->text, calm->text_len);
+    assert_int_equal(a->finish, calm->finish);
+}
+
+static void test_prefix_is_reused_within_a_tenant(void **state)
+{
+    (void)state;
+    static answer a[REQUESTS];
+    hob_batcher *b = make(2, 512, 256, 512);
+    const uint32_t blocks = stats_of(b).kv_blocks, tokens = prompt_tokens(3);
+    for (uint32_t round = 0; round < 4; round++) { /* tenants 1, 1, 2, and 1 again, known still */
+        const bool known = round % 2;
+        const uint64_t before = stats_of(b).prefill_tokens;
+        memset(a, 0, sizeof a);
+        assert_int_equal(submit_as(b, 3, 20, 0.9f, 100, round == 2 ? 2 : 1, HOB_PRIORITY_STANDARD),
+                         0);
+        run_dry(b, a);
+        assert_int_equal(a[3].cached, known ? (tokens - 1) / 32 * 32 : 0);
+        assert_int_equal(stats_of(b).prefill_tokens - before, tokens - a[3].cached);
+        assert_undisturbed(&a[3], 3, 20, 0.9f);
+        assert_int_equal(stats_of(b).kv_blocks_free, blocks);
+    }
+    assert_true(stats_of(b).kv_blocks_kept > 0);
+    hob_batcher_free(b);
+}
+
+/* Three answers need 9 blocks and there are 6: some are set back, and none gives other tokens for it. */
+static void test_overcommitted_blocks(void **state)
+{
+    (void)state;
+    static answer a[REQUESTS];
+    memset(a, 0, sizeof a);
+    hob_batcher *b = make(4, 64, 256, 6 * HOB_KV_BLOCK_TOKENS);
+    for (uint32_t i = 0; i < 3; i++)
+        assert_int_equal(submit(b, i, 60, 0.8f, 100), 0);
+    run_dry(b, a);
+    const hob_batcher_stats s = stats_of(b);
+    assert_true(s.preempted > 0);
+    assert_int_equal(s.finished, 3);
+    assert_int_equal(s.kv_blocks_free, 6);
+    for (uint32_t i = 0; i < 3; i++)
+        assert_undisturbed(&a[i], i, 60, 0.8f);
+    hob_batcher_free(b);
+}
+
+static void test_a_higher_class_takes_a_place(void **state)
+{
+    (void)state;
+    static answer a[REQUESTS];
+    memset(a, 0, sizeof a);
+    hob_batcher *b = make(2, 64, 256, 512);
+    assert_int_equal(submit_as(b, 0, 50, 0.8f, 100, 1, HOB_PRIORITY_BATCH), 0);
+    assert_int_equal(submit_as(b, 1, 50, 0.8f, 100, 1, HOB_PRIORITY_BATCH), 0);
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(hob_batcher_step(b, collect, a), 0);
+    assert_int_equal(hob_batcher_class(b), HOB_PRIORITY_BATCH);
+    assert_int_equal(submit_as(b, 2, 5, 0.8f, 100, 2, HOB_PRIORITY_INTERACTIVE), 0);
+    assert_int_equal(hob_batcher_class(b), HOB_PRIORITY_INTERACTIVE);
+    assert_int_equal(hob_batcher_step(b, collect, a), 0);
+    assert_int_equal(a[2].count, 1); /* in the very next step */
+    assert_int_equal(stats_of(b).preempted, 1);
+    /* Of its own class it takes none. */
+    assert_int_equal(submit_as(b, 4, 5, 0.8f, 100, 3, HOB_PRIORITY_BATCH), 0);
+    assert_int_equal(hob_batcher_step(b, collect, a), 0);
+    assert_int_equal(stats_of(b).preempted, 1);
+    assert_int_equal(a[4].count, 0);
+    run_dry(b, a);
+    assert_undisturbed(&a[0], 0, 50, 0.8f);
+    assert_undisturbed(&a[1], 1, 50, 0.8f);
+    assert_undisturbed(&a[2], 2, 5, 0.8f);
+    hob_batcher_free(b);
+}
+
+/* One place: the tenant that was served less goes first, whatever stands in front of it. */
+static void test_tenants_take_turns(void **state)
+{
+    (void)state;
+    static answer a[REQUESTS];
+    memset(a, 0, sizeof a);
+    hob_batcher *b = make(1, 64, 256, 512);
+    for (uint32_t i = 0; i < 4; i++)
+        assert_int_equal(submit_as(b, i, 10, 0, 100, 1, HOB_PRIORITY_STANDARD), 0);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(hob_batcher_step(b, collect, a), 0);
+    assert_int_equal(submit_as(b, 4, 10, 0, 100, 2, HOB_PRIORITY_STANDARD), 0);
+    while (a[4].finish == HOB_FINISH_NONE)
+        assert_int_equal(hob_batcher_step(b, collect, a), 0);
+    assert_int_equal(a[0].finish, HOB_FINISH_LENGTH);
+    assert_int_equal(a[1].count + a[2].count + a[3].count, 0);
+    run_dry(b, a);
+    hob_batcher_free(b);
+}
+
+static void test_a_stalled_reader_gives_up_its_place(void **state)
+{
+    (void)state;
+    static answer a[REQUESTS];
+    memset(a, 0, sizeof a);
+    hob_batcher *b = make(1, 64, 256, 512);
+    assert_int_equal(submit(b, 0, 40, 0.8f, 5), 0);
+    run_dry(b, a);
+    assert_int_equal(submit(b, 1, 10, 0.8f, 100), 0);
+    const uint64_t start_us = hob_now_us();
+    while (!hob_batcher_has_work(b)) /* first it may still come back */
+        assert_true(hob_now_us() - start_us < 20000000);
+    run_dry(b, a);
+    assert_int_equal(a[1].finish, HOB_FINISH_LENGTH);
+    assert_int_equal(a[0].count, 5);
+    hob_batcher_stats s = stats_of(b);
+    assert_int_equal(s.parked, 1);
+    assert_int_equal(s.running, 0);
+    assert_int_equal(s.stalled, 1);
+    assert_int_equal(s.kv_blocks_free, s.kv_blocks);
+    hob_batcher_credit(b, 0, 100);
+    run_dry(b, a);
+    assert_undisturbed(&a[0], 0, 40, 0.8f);
+    /* Parked ones can be cancelled too. */
+    memset(a, 0, sizeof a);
+    assert_int_equal(submit(b, 0, 40, 0.8f, 5), 0);
+    run_dry(b, a);
+    assert_int_equal(submit(b, 1, 10, 0.8f, 100), 0);
+    while (!hob_batcher_has_work(b))
+        assert_true(hob_now_us() - start_us < 40000000);
+    run_dry(b, a);
+    assert_int_equal(stats_of(b).parked, 2);
+    assert_true(hob_batcher_cancel(b, 0));
+    assert_int_equal(stats_of(b).stalled, 0);
+    hob_batcher_free(b);
+}
+
+/* With a target, prompts are cut by time; the tokens stay the same. */
+static void test_target_cuts_prompts(void **state)
+{
+    (void)state;
+    static answer a[REQUESTS];
+    hob_batcher *b = NULL;
+    memset(a, 0, sizeof a);
+    const hob_batcher_options o = {.max_sequences = 2,
+                                   .step_rows = 512,
+                                   .context = 256,
+                                   .kv_tokens = 512,
+                                   .kv_type = HOB_TYPE_F16,
+                                   .itl_target_ms = 1};
+    assert_int_equal(hob_batcher_new(model, &o, &b, NULL), 0);
+    assert_int_equal(hob_batcher_calibrate(b), 0);
+    assert_true(hob_cost_predict(&(hob_cost){0}, 1, 0) <= 0);
+    assert_true(stats_of(b).cost.step_us[0] > 0);
+    assert_int_equal(submit(b, 0, 40, 0.8f, 100), 0);
+    while (a[0].count < 3)
+        assert_int_equal(hob_batcher_step(b, collect, a), 0);
+    assert_int_equal(submit(b, 3, 10, 0.8f, 100), 0);
+    const uint32_t before = a[0].count;
+    while (a[3].count == 0)
+        assert_int_equal(hob_batcher_step(b, collect, a), 0);
+    assert_int_equal(a[0].count - before,
+                     (prompt_tokens(3) + 15) / 16); /* no time for more than the quantum */
+    run_dry(b, a);
+    assert_undisturbed(&a[0], 0, 40, 0.8f);
+    assert_undisturbed(&a[3], 3, 10, 0.8f);
+    hob_batcher_free(b);
+}
+
 static void test_refusals(void **state)
 {
     (void)state;
@@ -280,6 +489,12 @@ int main(void)
         cmocka_unit_test(test_resumed_answer_goes_on),
         cmocka_unit_test(test_credit_paces),
         cmocka_unit_test(test_cancel_gives_back),
+        cmocka_unit_test(test_prefix_is_reused_within_a_tenant),
+        cmocka_unit_test(test_overcommitted_blocks),
+        cmocka_unit_test(test_a_higher_class_takes_a_place),
+        cmocka_unit_test(test_tenants_take_turns),
+        cmocka_unit_test(test_a_stalled_reader_gives_up_its_place),
+        cmocka_unit_test(test_target_cuts_prompts),
         cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
