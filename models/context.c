@@ -100,12 +100,16 @@ void hob_context_free(hob_context *c)
     free(c);
 }
 
+int hob_context_copy_block(hob_context *c, uint32_t from, uint32_t to)
+{
+    return c->model->dev->ops->kv_copy_block(c->model->dev, c->kv, from, to);
+}
+
 int hob_context_touch(hob_context *c)
 {
-    hob_device *dev = c->model->dev;
     int rc = 0;
     for (uint32_t i = 1; rc >= 0 && i < c->options.kv_blocks; i++)
-        rc = dev->ops->kv_copy_block(dev, c->kv, 0, i);
+        rc = hob_context_copy_block(c, 0, i);
     return rc;
 }
 

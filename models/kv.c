@@ -9,11 +9,16 @@
 
 enum { TOKENS = HOB_KV_BLOCK_TOKENS };
 
+enum { SIBLINGS_LOOKED_AT = 64 };
+
 typedef struct block {
     uint32_t holders;
     bool named;
     uint32_t tenant, parent; /* of the name, with tokens */
     uint32_t chain;          /* next of the same bucket */
+    uint32_t child;          /* the youngest that follows this one */
+    uint32_t before,
+        after; /* among those that follow the same block, or are the first of their sequences: younger, older */
     uint32_t older, younger; /* of kept blocks */
     uint32_t tokens[TOKENS];
 } block;
@@ -23,6 +28,7 @@ struct hob_kv_pool {
     block *blocks;       /* [block_count] */
     uint32_t *free_list; /* [block_count], free_count valid; last in, first out keeps caches warm */
     uint32_t oldest, youngest; /* of kept blocks */
+    uint32_t root;             /* the youngest block that follows none */
     uint32_t *buckets;         /* [bucket_mask + 1] */
     uint32_t bucket_mask;
 };
@@ -45,7 +51,7 @@ int hob_kv_pool_new(uint32_t block_count, uint32_t kept, hob_kv_pool **ret)
     }
     memset(p->buckets, 0xff, buckets * sizeof *p->buckets);
     p->bucket_mask = buckets - 1;
-    p->oldest = p->youngest = HOB_KV_NONE;
+    p->oldest = p->youngest = p->root = HOB_KV_NONE;
     p->kept_most = kept;
     p->block_count = p->free_count = block_count;
     for (uint32_t i = 0; i < block_count; i++)
@@ -100,6 +106,11 @@ static uint32_t find_named(const hob_kv_pool *p, uint32_t tenant, uint32_t paren
     return id;
 }
 
+static uint32_t *children_of(hob_kv_pool *p, uint32_t parent)
+{
+    return parent == HOB_KV_NONE ? &p->root : &p->blocks[parent].child;
+}
+
 static void forget_name(hob_kv_pool *p, uint32_t id)
 {
     block *b = &p->blocks[id];
@@ -107,6 +118,10 @@ static void forget_name(hob_kv_pool *p, uint32_t id)
     while (*at != id)
         at = &p->blocks[*at].chain;
     *at = b->chain;
+    *(b->before == HOB_KV_NONE ? children_of(p, b->parent) : &p->blocks[b->before].after) =
+        b->after;
+    if (b->after != HOB_KV_NONE)
+        p->blocks[b->after].before = b->before;
     b->named = false;
 }
 
@@ -181,6 +196,25 @@ uint32_t hob_kv_prefix_find(const hob_kv_pool *p, uint32_t tenant, uint32_t pare
     return count;
 }
 
+uint32_t hob_kv_prefix_part(const hob_kv_pool *p, uint32_t tenant, uint32_t parent,
+                            const uint32_t *tokens, uint32_t most, uint32_t *ret_block)
+{
+    uint32_t best = 0, looked_at = 0;
+    for (uint32_t id = parent == HOB_KV_NONE ? p->root : p->blocks[parent].child;
+         id != HOB_KV_NONE && looked_at < SIBLINGS_LOOKED_AT;
+         id = p->blocks[id].after, looked_at++) {
+        const block *b = &p->blocks[id];
+        uint32_t n = 0;
+        while (n < most && n < TOKENS && b->tenant == tenant && b->tokens[n] == tokens[n])
+            n++;
+        if (n > best) {
+            best = n;
+            *ret_block = id;
+        }
+    }
+    return best;
+}
+
 void hob_kv_prefix_hold(hob_kv_pool *p, const uint32_t *blocks, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++)
@@ -205,6 +239,12 @@ uint32_t hob_kv_prefix_name(hob_kv_pool *p, uint32_t tenant, uint32_t parent, ui
     uint32_t *bucket = bucket_of(p, tenant, parent, tokens);
     b->chain = *bucket;
     *bucket = block_id;
+    uint32_t *children = children_of(p, parent);
+    b->child = b->before = HOB_KV_NONE;
+    b->after = *children;
+    if (b->after != HOB_KV_NONE)
+        p->blocks[b->after].before = block_id;
+    *children = block_id;
     b->named = true;
     return block_id;
 }

@@ -37,6 +37,10 @@ void hob_kv_pool_give(hob_kv_pool *p, const uint32_t *blocks, uint32_t count);
  * most `most` blocks; their number. */
 uint32_t hob_kv_prefix_find(const hob_kv_pool *p, uint32_t tenant, uint32_t parent,
                             const uint32_t *tokens, uint32_t most, uint32_t *ret_blocks);
+/* The named block behind `parent` whose first tokens are most like these: how many are the same, at most `most`; 0 when
+ * there is none. It may be copied at once; it is not held. */
+uint32_t hob_kv_prefix_part(const hob_kv_pool *p, uint32_t tenant, uint32_t parent,
+                            const uint32_t *tokens, uint32_t most, uint32_t *ret_block);
 /* One more holder for each of these found blocks. */
 void hob_kv_prefix_hold(hob_kv_pool *p, const uint32_t *blocks, uint32_t count);
 /* Names a held block, full and computed, that follows the named block `parent` (HOB_KV_NONE: it is the first of its tenant's).

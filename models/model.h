@@ -60,6 +60,8 @@ HOB_MUST_CHECK int hob_context_new(hob_model *m, const hob_context_options *o, h
                                    hob_diag *diag);
 void hob_context_free(hob_context *c);
 
+/* Copies a block of the KV cache. HOB_EDEVICE. */
+HOB_MUST_CHECK int hob_context_copy_block(hob_context *c, uint32_t from, uint32_t to);
 /* Writes every block of the KV cache, so that its memory is there from now on. HOB_EDEVICE. */
 HOB_MUST_CHECK int hob_context_touch(hob_context *c);
 /* One forward pass over the batch; on return the logits of its logit_rows may be looked at. */

@@ -17,6 +17,7 @@
 enum {
     PREFILL_QUANTUM = 16, /* rows of prefill in a step at least, whatever the target */
     PARK_US = 1000000,    /* a reader may stall for so long before its place goes to others */
+    PART_LEAST = 4,       /* tokens of a block that are worth a copy */
     PROTECTED_US =
         5000000, /* a sequence that waited too long runs for so long before it can be set back */
     QUIET_US = 150000, /* of a step without streams: cancels and new requests wait for its end */
@@ -272,13 +273,17 @@ static uint32_t find_prefix(hob_batcher *b, const hob_sequence *s)
                                            b->prefix);
 }
 
-/* Goes on behind what others have computed meanwhile, in place of blocks of its own. */
-static void adopt_prefix(hob_batcher *b, hob_sequence *s)
+static void count_cached(hob_batcher *b, hob_sequence *s, uint32_t tokens)
 {
-    const uint32_t at = s->named_count;
-    if (s->computed != at * HOB_KV_BLOCK_TOKENS)
-        return;
-    const uint32_t count = find_prefix(b, s);
+    b->stats.cached_tokens += tokens;
+    if (!s->began)
+        s->cached_count += tokens;
+}
+
+/* Goes on behind what others have computed meanwhile, in place of blocks of its own. */
+static void adopt_blocks(hob_batcher *b, hob_sequence *s)
+{
+    const uint32_t at = s->named_count, count = find_prefix(b, s);
     if (count == 0)
         return;
     hob_kv_prefix_hold(b->pool, b->prefix, count);
@@ -290,9 +295,34 @@ static void adopt_prefix(hob_batcher *b, hob_sequence *s)
     s->named_count += count;
     s->block_count = s->block_count > s->named_count ? s->block_count : s->named_count;
     s->computed = s->named_count * HOB_KV_BLOCK_TOKENS;
-    b->stats.cached_tokens += count * HOB_KV_BLOCK_TOKENS;
-    if (!s->began)
-        s->cached_count += count * HOB_KV_BLOCK_TOKENS;
+    count_cached(b, s, count * HOB_KV_BLOCK_TOKENS);
+}
+
+/* Where the known blocks end, one more may begin alike: so much of it is copied. */
+static int copy_part(hob_batcher *b, hob_sequence *s)
+{
+    const uint32_t at = s->named_count, left = s->token_count - 1 - s->computed;
+    uint32_t from;
+    const uint32_t tokens =
+        hob_kv_prefix_part(b->pool, s->tenant, at ? s->blocks[at - 1] : HOB_KV_NONE,
+                           s->tokens + s->computed, left, &from);
+    if (tokens < PART_LEAST)
+        return 0;
+    const int rc = hob_context_copy_block(b->context, from, s->blocks[at]);
+    if (rc < 0)
+        return rc;
+    s->computed += tokens;
+    count_cached(b, s, tokens);
+    return 0;
+}
+
+/* Before rows of its prompt are computed. */
+static int adopt_prefix(hob_batcher *b, hob_sequence *s)
+{
+    if (s->computed != s->named_count * HOB_KV_BLOCK_TOKENS)
+        return 0;
+    adopt_blocks(b, s);
+    return copy_part(b, s);
 }
 
 static void name_blocks(hob_batcher *b, hob_sequence *s)
@@ -400,7 +430,7 @@ static void start(hob_batcher *b, hob_sequence *s, uint64_t now_us)
     b->stats.running++;
     s->started = ++b->starts;
     s->stalled_since_us = now_us;
-    adopt_prefix(b, s);
+    adopt_blocks(b, s);
     while (s->block_count < hob_kv_blocks_for(s->token_count))
         s->blocks[s->block_count++] = hob_kv_pool_take(b->pool);
 }
@@ -497,7 +527,7 @@ static double time_limit(const hob_batcher *b, const step_plan *p)
     return MARGIN * (streams || target_us > QUIET_US || target_us == 0 ? target_us : QUIET_US);
 }
 
-static void plan_prefill(hob_batcher *b, step_plan *p)
+static int plan_prefill(hob_batcher *b, step_plan *p)
 {
     const double limit = time_limit(b, p);
     uint32_t count = 0, least = PREFILL_QUANTUM;
@@ -511,7 +541,9 @@ static void plan_prefill(hob_batcher *b, step_plan *p)
         }
     for (uint32_t i = 0; i < count; i++) {
         hob_sequence *s = b->prefilling[i];
-        adopt_prefix(b, s);
+        const int rc = adopt_prefix(b, s);
+        if (rc < 0)
+            return rc;
         uint32_t most = missing(s) - (s->credit == 0),
                  room = b->options.step_rows - p->batch.row_count;
         if (most > room)
@@ -524,9 +556,10 @@ static void plan_prefill(hob_batcher *b, step_plan *p)
         plan_rows(b, p, s, rows);
         least = 0;
     }
+    return 0;
 }
 
-static void plan_step(hob_batcher *b, step_plan *p, uint64_t now_us)
+static int plan_step(hob_batcher *b, step_plan *p, uint64_t now_us)
 {
     *p =
         (step_plan){.batch = {.tokens = b->tokens, .spans = b->spans, .logit_rows = b->logit_rows}};
@@ -537,7 +570,7 @@ static void plan_step(hob_batcher *b, step_plan *p, uint64_t now_us)
             plan_rows(b, p, s, 1);
     }
     p->decode_rows = p->batch.row_count;
-    plan_prefill(b, p);
+    return plan_prefill(b, p);
 }
 
 static void count_step(hob_batcher *b, const step_plan *p, uint64_t us)
@@ -606,9 +639,8 @@ int hob_batcher_step(hob_batcher *b, hob_token_sink *sink, void *user)
 
     start_waiting(b, start_us, sink, user);
     grow(b, start_us);
-    plan_step(b, &p, start_us);
-    if (p.batch.row_count == 0)
-        return 0;
+    if ((rc = plan_step(b, &p, start_us)) < 0 || p.batch.row_count == 0)
+        return rc;
     if ((rc = hob_context_step(b->context, &p.batch)) < 0)
         return rc;
     for (uint32_t i = 0; i < p.batch.logit_count; i++)

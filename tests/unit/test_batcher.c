@@ -318,6 +318,37 @@ static void test_prefix_is_reused_within_a_tenant(void **state)
     hob_batcher_free(b);
 }
 
+/* A prompt that parts from a known one in the middle of a block: what is the same is copied, and not computed. */
+static void test_half_a_block_is_reused(void **state)
+{
+    (void)state;
+    static answer a[2][REQUESTS];
+    memset(a, 0, sizeof a);
+    hob_ids ids = prompt(texts[3]);
+    hob_sampling s;
+    hob_sampling_default(&s);
+    s.temperature = 0.9f;
+    s.ignore_eos = true;
+    hob_request r = {
+        .tokens = ids.data, .token_count = 32 + 20, .max_tokens = 20, .credit = 20, .sampling = &s};
+    ids.data[32 + 17] ^= 1;
+    for (int known = 0; known < 2; known++) {
+        hob_batcher *b = make(2, 512, 256, 512);
+        if (known) {
+            answer other[REQUESTS] = {0};
+            assert_int_equal(submit(b, 3, 1, 0, 100), 0);
+            run_dry(b, other);
+        }
+        assert_int_equal(hob_batcher_submit(b, &r, NULL), 0);
+        run_dry(b, a[known]);
+        assert_int_equal(a[known][0].cached, known ? 32 + 17 : 0);
+        hob_batcher_free(b);
+    }
+    assert_int_equal(a[0][0].count, 20);
+    assert_memory_equal(a[0][0].ids, a[1][0].ids, sizeof a[0][0].ids);
+    hob_ids_free(&ids);
+}
+
 /* Three answers need 9 blocks and there are 6: some are set back, and none gives other tokens for it. */
 static void test_overcommitted_blocks(void **state)
 {
@@ -490,6 +521,7 @@ int main(void)
         cmocka_unit_test(test_credit_paces),
         cmocka_unit_test(test_cancel_gives_back),
         cmocka_unit_test(test_prefix_is_reused_within_a_tenant),
+        cmocka_unit_test(test_half_a_block_is_reused),
         cmocka_unit_test(test_overcommitted_blocks),
         cmocka_unit_test(test_a_higher_class_takes_a_place),
         cmocka_unit_test(test_tenants_take_turns),

@@ -123,6 +123,36 @@ static void test_the_longest_unused_goes_first_and_leaves_before_roots(void **st
     hob_kv_pool_free(p);
 }
 
+static void test_the_most_alike_block_is_found(void **state)
+{
+    (void)state;
+    hob_kv_pool *p = make(8, 8);
+    uint32_t tokens[2 * T], first, blocks[3], like = HOB_KV_NONE;
+    fill(tokens, 2, 1);
+    compute(p, 1, tokens, 1, &first);
+    for (uint32_t i = 0; i < 3; i++) { /* the same in their first 5, 6, 7 tokens */
+        uint32_t other[T];
+        memcpy(other, tokens + T, sizeof other);
+        other[5 + i]++;
+        blocks[i] = hob_kv_prefix_name(p, 1, first, hob_kv_pool_take(p), other);
+    }
+    assert_int_equal(hob_kv_prefix_part(p, 1, first, tokens + T, T, &like), 7);
+    assert_int_equal(like, blocks[2]);
+    assert_int_equal(hob_kv_prefix_part(p, 1, first, tokens + T, 6, &like), 6);
+    assert_int_equal(hob_kv_prefix_part(p, 2, first, tokens + T, T, &like), 0);
+    assert_int_equal(hob_kv_prefix_part(p, 1, HOB_KV_NONE, tokens + T, T, &like), 0);
+    assert_int_equal(hob_kv_prefix_part(p, 1, HOB_KV_NONE, tokens, 3, &like), 3);
+    assert_int_equal(like, first);
+    hob_kv_pool_give(p, blocks, 3);
+    hob_kv_pool_give(p, &first, 1);
+    uint32_t taken[8]; /* all names go, in whatever order their places are needed */
+    for (uint32_t i = 0; i < 8; i++)
+        taken[i] = hob_kv_pool_take(p);
+    assert_int_equal(hob_kv_prefix_part(p, 1, HOB_KV_NONE, tokens, 3, &like), 0);
+    hob_kv_pool_give(p, taken, 8);
+    hob_kv_pool_free(p);
+}
+
 static void test_kept_blocks_are_bounded(void **state)
 {
     (void)state;
@@ -207,6 +237,7 @@ int main(void)
         cmocka_unit_test(test_prefix_is_found_within_its_tenant),
         cmocka_unit_test(test_the_same_prefix_twice_is_one),
         cmocka_unit_test(test_the_longest_unused_goes_first_and_leaves_before_roots),
+        cmocka_unit_test(test_the_most_alike_block_is_found),
         cmocka_unit_test(test_kept_blocks_are_bounded),
         cmocka_unit_test(test_random_run),
     };
