@@ -16,7 +16,7 @@ typedef struct hob_conf_model {
     uint32_t threads; /* 0: one a core */
     uint32_t
         context; /* tokens of one request at most; 0: what the model was trained for, at most 8192 */
-    uint32_t kv_tokens; /* of all sequences; 0: 4 * context, at least */
+    uint32_t kv_tokens; /* of all sequences; 0: 2 * context, or what memory_mb leaves */
     hob_type kv_type;   /* "f16" or "q8_0" */
     uint32_t
         prefix_tokens; /* of finished requests, kept for prompts that begin alike; 2^26: all there is room for */
