@@ -23,7 +23,8 @@ enum {
     QUIET_US = 150000, /* of a step without streams: cancels and new requests wait for its end */
 };
 
-static const double MARGIN = 0.9; /* of the target, for what a step's prediction cannot know */
+static const double SPARE_LEAST = 0.08,
+                    SPARE_MOST = 0.4; /* of the target, for what a prediction cannot know */
 
 struct hob_batcher {
     hob_model *model;
@@ -517,14 +518,18 @@ static void plan_rows(hob_batcher *b, step_plan *p, hob_sequence *s, uint32_t ro
     }
 }
 
-/* Time that the step may take, in microseconds; 0: any. Streams of the batch class set no limit. */
+/* Time that the step may take, in microseconds; 0: any. Streams of the batch class set no limit. The less a prediction was
+ * worth lately, the more is left for its error. */
 static double time_limit(const hob_batcher *b, const step_plan *p)
 {
+    const double target_us = b->options.itl_target_ms * 1000.0, error = b->stats.cost.error,
+                 spare = error < SPARE_LEAST  ? SPARE_LEAST
+                         : error > SPARE_MOST ? SPARE_MOST
+                                              : error;
     bool streams = false;
     for (uint32_t i = 0; i < p->batch.span_count; i++)
         streams |= b->span_owner[i]->priority != HOB_PRIORITY_BATCH;
-    const double target_us = b->options.itl_target_ms * 1000.0;
-    return MARGIN * (streams || target_us > QUIET_US || target_us == 0 ? target_us : QUIET_US);
+    return (1 - spare) * (streams || target_us > QUIET_US || target_us == 0 ? target_us : QUIET_US);
 }
 
 static int plan_prefill(hob_batcher *b, step_plan *p)
@@ -656,33 +661,49 @@ int hob_batcher_step(hob_batcher *b, hob_token_sink *sink, void *user)
     return 0;
 }
 
+/* Time of a step of so many rows of one sequence, from position first on. */
+static int time_step(hob_batcher *b, uint32_t rows, uint32_t first, const uint32_t *blocks,
+                     double *ret_us)
+{
+    enum { LOGITS = 4 };
+    const hob_span span = {.row_count = rows, .first_position = first, .blocks = blocks};
+    hob_batch batch = {.row_count = rows,
+                       .tokens = b->tokens,
+                       .span_count = 1,
+                       .spans = &span,
+                       .logit_rows = b->logit_rows};
+    for (uint32_t r = rows > LOGITS ? rows - LOGITS : 0;
+         r < rows && batch.logit_count < b->options.max_sequences; r++)
+        b->logit_rows[batch.logit_count++] = r;
+    const uint64_t start_us = hob_now_us();
+    const int rc = hob_context_step(b->context, &batch);
+    *ret_us = (double)(hob_now_us() - start_us);
+    return rc;
+}
+
 int hob_batcher_calibrate(hob_batcher *b)
 {
-    static const uint32_t rows[] = {16, 1, 4, 16}; /* the first one warms up */
-    enum { STEPS = sizeof rows / sizeof *rows, LOGITS = 4 };
-    double us[STEPS];
-    int rc = 0;
-    uint32_t block = hob_kv_pool_take(b->pool);
+    static const uint32_t rows[] = {1, 4, 16};
+    enum { STEPS = sizeof rows / sizeof *rows, FAR_BLOCKS = 32, MOST = 16 };
+    double us[STEPS], far_us = 0;
+    uint32_t blocks[FAR_BLOCKS];
+    const uint32_t known = b->options.context / HOB_KV_BLOCK_TOKENS,
+                   far_blocks = known < FAR_BLOCKS ? known : FAR_BLOCKS;
+    const uint32_t block = hob_kv_pool_take(b->pool);
 
     memset(b->tokens, 0, b->options.step_rows * sizeof *b->tokens);
-    for (uint32_t i = 0; rc >= 0 && i < STEPS; i++) {
-        const uint32_t n = rows[i];
-        const hob_span span = {.row_count = n, .blocks = &block};
-        hob_batch batch = {.row_count = n,
-                           .tokens = b->tokens,
-                           .span_count = 1,
-                           .spans = &span,
-                           .logit_rows = b->logit_rows};
-        for (uint32_t r = n > LOGITS ? n - LOGITS : 0;
-             r < n && batch.logit_count < b->options.max_sequences; r++)
-            b->logit_rows[batch.logit_count++] = r;
-        const uint64_t start_us = hob_now_us();
-        rc = hob_context_step(b->context, &batch);
-        us[i] = (double)(hob_now_us() - start_us);
-    }
+    for (uint32_t i = 0; i < FAR_BLOCKS; i++) /* a long context, as far as time goes */
+        blocks[i] = block;
+    int rc = time_step(b, MOST, 0, blocks, &far_us); /* warms up */
+    for (uint32_t i = 0; rc >= 0 && i < STEPS; i++)
+        rc = time_step(b, rows[i], 0, blocks, &us[i]);
+    const uint32_t first = far_blocks > 1 ? (far_blocks - 1) * HOB_KV_BLOCK_TOKENS : 0;
+    if (rc >= 0 && first)
+        rc = time_step(b, MOST, first, blocks, &far_us);
     hob_kv_pool_give(b->pool, &block, 1);
     if (rc >= 0)
-        hob_cost_begin(&b->stats.cost, rows + 1, us + 1, STEPS - 1);
+        hob_cost_begin(&b->stats.cost, rows, us, STEPS,
+                       first ? (far_us - us[STEPS - 1]) * HOB_COST_ATTENDED / (MOST * first) : 0);
     return rc;
 }
 

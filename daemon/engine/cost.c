@@ -29,7 +29,8 @@ static double line(const hob_cost *c, uint32_t rows)
     return c->step_us[low] * (1 - at) + c->step_us[low + 1] * at;
 }
 
-void hob_cost_begin(hob_cost *c, const uint32_t *rows, const double *us, uint32_t count)
+void hob_cost_begin(hob_cost *c, const uint32_t *rows, const double *us, uint32_t count,
+                    double attend_us)
 {
     for (int i = 0; i <= LAST; i++) {
         const double x = (double)(1u << i);
@@ -40,7 +41,7 @@ void hob_cost_begin(hob_cost *c, const uint32_t *rows, const double *us, uint32_
                      y = us[k] + slope * (x - rows[k]);
         c->step_us[i] = i > 0 && y < c->step_us[i - 1] ? c->step_us[i - 1] : y > 0 ? y : 0;
     }
-    c->attend_us = 0;
+    c->attend_us = attend_us > 0 ? attend_us : 0;
     c->error = 0;
 }
 
@@ -56,7 +57,7 @@ void hob_cost_learn(hob_cost *c, uint32_t rows, uint64_t attended, double us)
     const double predicted = hob_cost_predict(c, rows, attended);
     double wrong = us - predicted;
 
-    c->error += forget * (fabs(wrong) / us - c->error);
+    c->error += forget * (fmin(fabs(wrong) / us, 1) - c->error);
     if (wrong > most_wrong * predicted)
         wrong = most_wrong * predicted;
     const double step = rate * wrong / (x[0] * x[0] + x[1] * x[1] + x[2] * x[2]);

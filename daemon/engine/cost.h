@@ -14,13 +14,14 @@ enum { HOB_COST_POINTS = 11 }; /* 1, 2, 4, … 1024 rows */
 typedef struct hob_cost {
     double step_us[HOB_COST_POINTS]; /* of 2^i rows, without attention; ascending */
     double attend_us;                /* of HOB_COST_ATTENDED positions */
-    double error;                    /* smoothed |taken - predicted| / taken */
+    double error;                    /* smoothed |taken - predicted| / taken, at most 1 a step */
 } hob_cost;
 
 enum { HOB_COST_ATTENDED = 65536 };
 
 /* rows taken, ascending, at least two, and how long a step of so many took; other points follow from their line. */
-void hob_cost_begin(hob_cost *c, const uint32_t *rows, const double *us, uint32_t count);
+void hob_cost_begin(hob_cost *c, const uint32_t *rows, const double *us, uint32_t count,
+                    double attend_us);
 /* attended: the sum over the rows of the positions that each sees. */
 double hob_cost_predict(const hob_cost *c, uint32_t rows, uint64_t attended);
 void hob_cost_learn(hob_cost *c, uint32_t rows, uint64_t attended, double us);

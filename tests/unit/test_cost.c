@@ -33,7 +33,7 @@ static hob_cost begun(void)
     static const uint32_t rows[] = {1, 4, 16};
     const double us[] = {machine_us(1, 1, 1), machine_us(4, 10, 1), machine_us(16, 136, 1)};
     hob_cost c;
-    hob_cost_begin(&c, rows, us, 3);
+    hob_cost_begin(&c, rows, us, 3, 0);
     return c;
 }
 
