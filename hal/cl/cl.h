@@ -240,6 +240,7 @@ int hob_cl_failed(hob_cl_device *dev, cl_int error, const char *what);
 /* HOB_ENOMEM when there is no room, which is no failure of the device. */
 HOB_MUST_CHECK int hob_cl_memory_new(hob_cl_device *dev, size_t bytes, cl_mem *ret);
 HOB_MUST_CHECK int hob_cl_buffer_ensure(hob_cl_device *dev, hob_cl_buffer *b, size_t bytes);
+void hob_cl_buffer_free(hob_cl_device *dev, hob_cl_buffer *b);
 HOB_MUST_CHECK int hob_cl_write(hob_cl_device *dev, cl_mem to, size_t offset, size_t bytes,
                                 const void *from); /* from may be changed afterwards */
 HOB_MUST_CHECK int hob_cl_read(hob_cl_device *dev, cl_mem from, size_t offset, size_t bytes,

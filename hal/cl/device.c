@@ -65,7 +65,7 @@ int hob_cl_buffer_ensure(hob_cl_device *dev, hob_cl_buffer *b, size_t bytes)
     return 0;
 }
 
-static void buffer_free(hob_cl_device *dev, hob_cl_buffer *b)
+void hob_cl_buffer_free(hob_cl_device *dev, hob_cl_buffer *b)
 {
     if (b->mem)
         dev->api->ReleaseMemObject(b->mem);
@@ -444,14 +444,14 @@ static void close_device(hob_device *base)
     }
     hob_cl_programs_free(dev);
     for (size_t i = 0; i < sizeof staged / sizeof *staged; i++) {
-        buffer_free(dev, &staged[i]->buffer);
+        hob_cl_buffer_free(dev, &staged[i]->buffer);
         pinned_free(dev, &staged[i]->host);
     }
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
-        buffer_free(dev, buffers[i]);
+        hob_cl_buffer_free(dev, buffers[i]);
     for (int i = 0; i < HOB_ROPE_TABLES; i++) {
-        buffer_free(dev, &dev->rope_buffers[i].cosine);
-        buffer_free(dev, &dev->rope_buffers[i].sine);
+        hob_cl_buffer_free(dev, &dev->rope_buffers[i].cosine);
+        hob_cl_buffer_free(dev, &dev->rope_buffers[i].sine);
     }
     hob_rope_tables_free(dev->ropes);
     pinned_free(dev, &dev->pieces[0]);

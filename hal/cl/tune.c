@@ -239,6 +239,8 @@ static void measure(hob_cl_device *dev)
             tune_few_rows(t);
             tune_gemm_rows(t, numbers);
         }
+        if (dev->tuning.gemm_rows == UINT32_MAX) /* it has been tried for the last time */
+            hob_cl_buffer_free(dev, &dev->slice);
         dev->base.ops->weight_free(&dev->base, t->w);
         dev->base.ops->tensor_free(&dev->base, t->x);
         dev->base.ops->tensor_free(&dev->base, t->y);
