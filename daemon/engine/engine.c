@@ -170,6 +170,18 @@ uint64_t hob_resident_bytes(void)
     return resident * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
+void hob_engine_fault(const char *where, const hob_ids *ids)
+{
+    const char *wanted = getenv("HOB_ENGINE_FAULT");
+    const size_t len = strlen(where);
+    if (!wanted || strncmp(wanted, where, len) != 0 || wanted[len] != ':')
+        return;
+    const unsigned long id = strtoul(wanted + len + 1, NULL, 10);
+    for (size_t i = 0; i < ids->count; i++)
+        if (ids->data[i] == id)
+            abort();
+}
+
 static int parse_options(int argc, char **argv, engine_options *o)
 {
     const struct {

@@ -58,4 +58,8 @@ void *hob_engine_text_thread(void *engine);
 void *hob_engine_step_thread(void *engine);
 uint64_t hob_resident_bytes(void); /* of this process */
 
+/* A test's switch: aborts when the environment's HOB_ENGINE_FAULT is "where:id" and id is among ids. where: prepare (the
+ * tokenizer breaks), poison (the step breaks). */
+void hob_engine_fault(const char *where, const hob_ids *ids);
+
 #endif

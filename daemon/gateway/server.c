@@ -315,8 +315,10 @@ done:
         return status;
     for (uint32_t i = 0; i < g->link_count; i++)
         hob_link_close(&g->links[i]);
-    if (g->context)
+    if (g->context) {
+        lws_sul_cancel(&g->queue);
         lws_context_destroy(g->context);
+    }
     hob_keys_free(&g->keys);
     hob_text_free(&g->scratch);
     free(g);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Engine processes: started, watched, restarted. An engine that exits, breaks the protocol or stops its heartbeat is
- * killed and started again after a pause that doubles with each failure in a row. A hang is a crash. */
+ * killed and started again: at once when it had been up, then after a pause that doubles with each failure in a row. A
+ * hang is a crash. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -24,8 +25,7 @@ enum {
     BACKOFF_FIRST_MS = 100,
     BACKOFF_MOST_MS = 30000,
     LOAD_TIMEOUT_S = 300,
-    HEARTBEAT_TIMEOUT_S = 30, /* the engine beats every second, between steps */
-    STEADY_S = 60,            /* alive for so long, an engine's past failures are forgotten */
+    STEADY_S = 60, /* alive for so long, an engine's past failures are forgotten */
 };
 
 static const char *kv_name(hob_type type)
@@ -90,10 +90,11 @@ static int spawn_child(const hob_link *l, const char *device, int fd, pid_t *ret
     return rc == 0 ? 0 : HOB_EIO;
 }
 
-static void schedule_restart(hob_link *l)
+/* An engine that was up has streams that wait for the next one: only in a row do they have to wait longer. */
+static void schedule_restart(hob_link *l, bool was_ready)
 {
-    uint64_t ms = BACKOFF_FIRST_MS;
-    for (uint32_t i = 0; i < l->failures && ms < BACKOFF_MOST_MS; i++)
+    uint64_t ms = was_ready && l->failures == 0 ? 0 : BACKOFF_FIRST_MS;
+    for (uint32_t i = 1; i < l->failures && ms < BACKOFF_MOST_MS; i++)
         ms *= 2;
     l->failures++;
     l->restart_us = hob_now_us() + (ms < BACKOFF_MOST_MS ? ms : BACKOFF_MOST_MS) * 1000;
@@ -106,7 +107,7 @@ static void start(hob_link *l)
 
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
         hob_log(HOB_LOG_ERROR, "%s: no socket pair: %s", l->model->name, strerror(errno));
-        schedule_restart(l);
+        schedule_restart(l, false);
         return;
     }
     if (fcntl(pair[0], F_SETFL, O_NONBLOCK) < 0 ||
@@ -116,7 +117,7 @@ static void start(hob_link *l)
         l->pid = 0;
         close(pair[0]);
         close(pair[1]);
-        schedule_restart(l);
+        schedule_restart(l, false);
         return;
     }
     close(pair[1]);
@@ -133,6 +134,8 @@ static void start(hob_link *l)
         return;
     }
     lws_set_opaque_user_data(l->wsi, l);
+    json_decref(l->hello); /* the last one's */
+    l->hello = NULL;
     hob_log(HOB_LOG_INFO, "%s: engine %d starts", l->model->name, (int)l->pid);
 }
 
@@ -165,11 +168,13 @@ void hob_link_fail(hob_link *l, const char *why)
         hob_log(HOB_LOG_WARN, "%s: engine %d is given up: %s", l->model->name, (int)l->pid, why);
     if (l->state == HOB_LINK_READY && hob_now_us() - l->started_us > STEADY_S * (uint64_t)1000000)
         l->failures = 0;
+    const bool was_ready = l->state == HOB_LINK_READY;
     l->state = HOB_LINK_DOWN;
     l->restarts++;
     let_go(l);
-    schedule_restart(l);
-    hob_jobs_link_lost(l->g, l);
+    if (hob_jobs_link_lost(l->g, l)) /* the cause is gone */
+        l->failures = 0;
+    schedule_restart(l, was_ready);
 }
 
 void hob_link_ready(hob_link *l)
@@ -190,8 +195,8 @@ void hob_link_ready(hob_link *l)
 static bool device_failed(const hob_link *l, int status)
 {
     const char *device = json_string_value(json_object_get(l->hello, "device"));
-    if (l->benched ||
-        strcmp(device && l->state == HOB_LINK_READY ? device : l->model->device, "cpu") == 0)
+    /* The link may be down already: its socket closes before the process is reaped. */
+    if (l->benched || strcmp(device ? device : l->model->device, "cpu") == 0)
         return false;
     if (WIFEXITED(status))
         return WEXITSTATUS(status) == HOB_ENGINE_EXIT_DEVICE;
@@ -236,7 +241,18 @@ void hob_links_reap(hob_gateway *g)
             hob_log(HOB_LOG_ERROR, "%s: the engine cannot load this model", l->model->name);
             hob_gateway_end(g, 1);
         }
+        if (l->state == HOB_LINK_DOWN && !g->ending && hob_now_us() >= l->restart_us)
+            start(l);
     }
+}
+
+static bool is_silent(hob_link *l)
+{
+    const uint64_t most_us = l->g->conf->hang_timeout_ms * (uint64_t)1000;
+    if (l->state != HOB_LINK_READY || hob_now_us() - l->heard_us <= most_us)
+        return false;
+    /* When it was the gateway that stood still, the heartbeats wait in the socket. */
+    return hob_link_read(l) == 0 && hob_now_us() - l->heard_us > most_us;
 }
 
 void hob_links_tick(hob_gateway *g, uint64_t now_us)
@@ -247,8 +263,7 @@ void hob_links_tick(hob_gateway *g, uint64_t now_us)
         if (l->state == HOB_LINK_STARTING &&
             now_us - l->started_us > LOAD_TIMEOUT_S * (uint64_t)1000000)
             hob_link_fail(l, "it did not load its model in time");
-        else if (l->state == HOB_LINK_READY && now_us > l->heard_us &&
-                 now_us - l->heard_us > HEARTBEAT_TIMEOUT_S * (uint64_t)1000000)
+        else if (is_silent(l))
             hob_link_fail(l, "its heartbeat has stopped");
         else if (l->state == HOB_LINK_DOWN && l->pid == 0 && now_us >= l->restart_us)
             start(l);
