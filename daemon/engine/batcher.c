@@ -363,3 +363,8 @@ void hob_batcher_get_stats(const hob_batcher *b, hob_batcher_stats *ret)
     *ret = b->stats;
     ret->kv_blocks_free = hob_kv_pool_free_blocks(b->pool);
 }
+
+int hob_batcher_class(const hob_batcher *b)
+{
+    return (void)b, HOB_PRIORITY_STANDARD;
+}

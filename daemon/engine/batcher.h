@@ -92,6 +92,8 @@ void hob_batcher_credit(hob_batcher *b, uint64_t id, uint32_t tokens);
 bool hob_batcher_has_work(const hob_batcher *b); /* something could run in a step now */
 /* Runs one step and reports its tokens. HOB_EDEVICE: the device failed; sequences are untouched. */
 HOB_MUST_CHECK int hob_batcher_step(hob_batcher *b, hob_token_sink *sink, void *user);
+/* The best priority among the rows that the next step would run. */
+int hob_batcher_class(const hob_batcher *b);
 void hob_batcher_get_stats(const hob_batcher *b, hob_batcher_stats *ret);
 
 #endif

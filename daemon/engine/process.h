@@ -4,6 +4,7 @@
 #ifndef HOB_DAEMON_ENGINE_PROCESS_H
 #define HOB_DAEMON_ENGINE_PROCESS_H
 
+#include "daemon/engine/arbiter.h"
 #include "daemon/engine/batcher.h"
 #include "daemon/engine/mailbox.h"
 
@@ -28,6 +29,7 @@ typedef struct hob_engine {
     int wake;             /* any: eventfd that makes io look at out */
     hob_model *model;     /* immutable */
     hob_batcher *batcher; /* step */
+    hob_arbiter arbiter;  /* step */
     uint32_t context;     /* immutable */
     pthread_mutex_t out_lock;
     hob_bytes out; /* under out_lock: bytes for the gateway */

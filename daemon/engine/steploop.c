@@ -12,7 +12,11 @@
 #include "daemon/engine/engine.h"
 #include "daemon/engine/process.h"
 
-enum { BEAT_MS = 200, REPORT_MS = 1000 };
+enum {
+    BEAT_MS = 200,
+    REPORT_MS = 1000,
+    TURN_MS = 20, /* of waiting for the processor before the mail is looked at again */
+};
 
 static void queue_tokens(hob_engine *e, uint64_t id, const hob_tokens_message *t)
 {
@@ -283,6 +287,24 @@ static void report(hob_engine *e)
     free(text);
 }
 
+/* Runs a step, when there is none to run or it is this engine's turn. */
+static void step(hob_engine *e)
+{
+    if (hob_batcher_has_work(e->batcher) &&
+        !hob_arbiter_enter(
+            &e->arbiter,
+            (hob_arbiter_class)(HOB_ARBITER_INTERACTIVE + hob_batcher_class(e->batcher)), TURN_MS))
+        return;
+    int rc = hob_batcher_step(e->batcher, send_event, e);
+    if (rc < 0) {
+        const hob_device *dev = hob_model_device(e->model);
+        fprintf(stderr, "hobd engine: a step failed: %s: %s\n", hob_error_name(rc),
+                dev->failure.text);
+        _exit(rc == HOB_EDEVICE ? HOB_ENGINE_EXIT_DEVICE : 1);
+    }
+    hob_arbiter_leave(&e->arbiter, hob_batcher_has_work(e->batcher));
+}
+
 void *hob_engine_step_thread(void *engine)
 {
     hob_engine *e = engine;
@@ -295,13 +317,7 @@ void *hob_engine_step_thread(void *engine)
             obey(e, &mail->message);
             free(mail);
         }
-        int rc = hob_batcher_step(e->batcher, send_event, e);
-        if (rc < 0) {
-            const hob_device *dev = hob_model_device(e->model);
-            fprintf(stderr, "hobd engine: a step failed: %s: %s\n", hob_error_name(rc),
-                    dev->failure.text);
-            _exit(rc == HOB_EDEVICE ? HOB_ENGINE_EXIT_DEVICE : 1);
-        }
+        step(e);
         uint64_t now = hob_now_us();
         if (now - beaten >= BEAT_MS * (uint64_t)1000) {
             beaten = now;

@@ -8,6 +8,7 @@
 #include <sys/types.h>
 
 #include "daemon/conf/keys.h"
+#include "daemon/engine/arbiter.h"
 #include "daemon/engine/batcher.h"
 #include "daemon/gateway/api.h"
 #include "daemon/gateway/gateway.h"
@@ -274,7 +275,9 @@ struct hob_gateway {
     uint64_t next_id;
     hob_link links[HOB_CONF_MODELS_MAX];
     uint32_t link_count;
-    hob_text scratch; /* of one event in the making */
+    hob_arbiter_page *arbiter; /* NULL: one engine, which needs none. Not to be trusted */
+    int arbiter_fd;            /* -1: none */
+    hob_text scratch;          /* of one event in the making */
     unsigned char write_buffer[LWS_PRE + HOB_WRITE_MAX];
     lws_sorted_usec_list_t tick, queue; /* queue: recovery.c looks at what waits */
     uint64_t started_us, drain_until_us;

@@ -21,12 +21,13 @@
 extern char **environ;
 
 enum {
-    ENGINE_FD = 3,
     BACKOFF_FIRST_MS = 100,
     BACKOFF_MOST_MS = 30000,
     LOAD_TIMEOUT_S = 300,
     STEADY_S = 60, /* alive for so long, an engine's past failures are forgotten */
 };
+
+_Static_assert((int)HOB_ARBITER_SLOTS >= (int)HOB_CONF_MODELS_MAX, "a slot for each engine");
 
 static const char *kv_name(hob_type type)
 {
@@ -40,7 +41,7 @@ static int spawn_child(const hob_link *l, const char *device, int fd, pid_t *ret
         const char *name;
         uint32_t value;
     } numbers[] = {
-        {"--fd", ENGINE_FD},
+        {"--fd", HOB_ENGINE_FD},
         {"--threads", m->threads},
         {"--context", m->context},
         {"--kv-tokens", m->kv_tokens},
@@ -49,6 +50,7 @@ static int spawn_child(const hob_link *l, const char *device, int fd, pid_t *ret
         {"--memory-mb", l->g->conf->memory_mb},
         {"--max-sequences", m->max_sequences},
         {"--max-waiting", m->max_waiting},
+        {"--slot", l->g->arbiter ? l->index + 1 : 0},
     };
     enum { NUMBERS = sizeof numbers / sizeof *numbers };
     char digits[NUMBERS][16];
@@ -78,8 +80,11 @@ static int spawn_child(const hob_link *l, const char *device, int fd, pid_t *ret
     rc |= posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
                                                     POSIX_SPAWN_SETPGROUP);
     rc |= posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    rc |= posix_spawn_file_actions_adddup2(&files, fd, ENGINE_FD);
-    rc |= posix_spawn_file_actions_addclosefrom_np(&files, ENGINE_FD + 1);
+    rc |= posix_spawn_file_actions_adddup2(&files, fd, HOB_ENGINE_FD);
+    if (l->g->arbiter)
+        rc |= posix_spawn_file_actions_adddup2(&files, l->g->arbiter_fd, HOB_ENGINE_ARBITER_FD);
+    rc |= posix_spawn_file_actions_addclosefrom_np(&files, l->g->arbiter ? HOB_ENGINE_ARBITER_FD + 1
+                                                                         : HOB_ENGINE_FD + 1);
     if (rc == 0)
         rc = posix_spawn(ret, "/proc/self/exe", &files, &attributes, (char *const *)(uintptr_t)argv,
                          environ);
@@ -231,6 +236,8 @@ void hob_links_reap(hob_gateway *g)
                     l->model->name, l->model->device);
         l->benched |= benched;
         l->pid = 0;
+        if (g->arbiter)
+            hob_arbiter_clear(g->arbiter, l->index);
         if (l->state == HOB_LINK_READY && l->wsi && hob_link_read(l) < 0) /* its last words */
             continue;
         if (l->state != HOB_LINK_DOWN)
