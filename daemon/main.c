@@ -16,7 +16,8 @@ static const char usage_text[] =
     "usage: hobd --config FILE\n"
     "       hobd --dev --model FILE [--port N] [--device NAME] [--threads N]\n"
     "            [--context N] [--max-sequences N] [--kv-tokens N] [--prefix-tokens N]\n"
-    "            [--itl-target-ms N] [--memory-mb N] [--log LEVEL]\n"
+    "            [--itl-target-ms N] [--memory-mb N] [--hang-timeout-ms N]\n"
+    "            [--stall-timeout-ms N] [--log LEVEL]\n"
     "       hobd --help | --version\n"
     "\n"
     "--config serves what FILE says, over TLS, to those with a key.\n"
@@ -97,6 +98,10 @@ static int run_dev(int argc, char **argv)
             rc = parse_number(value, 1, 10000, &m->itl_target_ms);
         else if (strcmp(name, "--memory-mb") == 0)
             rc = parse_number(value, 0, 1 << 30, &conf.memory_mb);
+        else if (strcmp(name, "--hang-timeout-ms") == 0)
+            rc = parse_number(value, 500, 3600000, &conf.hang_timeout_ms);
+        else if (strcmp(name, "--stall-timeout-ms") == 0)
+            rc = parse_number(value, 100, 86400000, &conf.stall_timeout_ms);
         else if (strcmp(name, "--device") == 0 && strlen(value) < sizeof m->device)
             snprintf(m->device, sizeof m->device, "%s", value);
         else if (strcmp(name, "--log") == 0 && strlen(value) < sizeof conf.log_level)

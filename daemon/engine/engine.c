@@ -35,7 +35,7 @@ enum {
 typedef struct engine_options {
     const char *model, *device, *kv;
     uint32_t fd, threads, context, kv_tokens, prefix_tokens, itl_target_ms, max_sequences,
-        max_waiting, memory_mb;
+        max_waiting, memory_mb, slot;
 } engine_options;
 
 /* ---- towards the gateway ---- */
@@ -173,6 +173,18 @@ uint64_t hob_resident_bytes(void)
     return resident * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
+void hob_engine_fault(const char *where, const hob_ids *ids)
+{
+    const char *wanted = getenv("HOB_ENGINE_FAULT");
+    const size_t len = strlen(where);
+    if (!wanted || strncmp(wanted, where, len) != 0 || wanted[len] != ':')
+        return;
+    const unsigned long id = strtoul(wanted + len + 1, NULL, 10);
+    for (size_t i = 0; i < ids->count; i++)
+        if (ids->data[i] == id)
+            abort();
+}
+
 static int parse_options(int argc, char **argv, engine_options *o)
 {
     const struct {
@@ -192,6 +204,7 @@ static int parse_options(int argc, char **argv, engine_options *o)
         {"--memory-mb", NULL, &o->memory_mb},
         {"--max-sequences", NULL, &o->max_sequences},
         {"--max-waiting", NULL, &o->max_waiting},
+        {"--slot", NULL, &o->slot},
     };
     for (int i = 0; i + 1 < argc; i += 2) {
         size_t k = 0;
@@ -205,6 +218,10 @@ static int parse_options(int argc, char **argv, engine_options *o)
             *known[k].text = argv[i + 1];
         else
             *known[k].number = (uint32_t)strtoul(argv[i + 1], NULL, 10);
+    }
+    if (o->slot > HOB_ARBITER_SLOTS) {
+        fprintf(stderr, "hobd engine: --slot %u, at most %d\n", o->slot, HOB_ARBITER_SLOTS);
+        return HOB_EINVAL;
     }
     if (argc % 2 || !o->model) {
         fprintf(stderr, "hobd engine: --model is needed, and every argument has a value\n");
@@ -315,11 +332,24 @@ static void make_driver_cache(char *path, size_t size)
     setenv("TMPDIR", path, 1);
 }
 
+/* A device of its own does not compete for the processor. */
+static int join_arbiter(hob_engine *e, uint32_t slot, bool cpu, hob_diag *diag)
+{
+    int rc = 0;
+    if (slot == 0)
+        return 0;
+    if (cpu && (rc = hob_arbiter_map(HOB_ENGINE_ARBITER_FD, &e->arbiter.page)) < 0)
+        return hob_fail(diag, rc, "engine: no arbiter at descriptor %d", HOB_ENGINE_ARBITER_FD);
+    e->arbiter.slot = slot - 1;
+    close(HOB_ENGINE_ARBITER_FD);
+    return 0;
+}
+
 int hob_engine_main(int argc, char **argv)
 {
     static hob_engine engine;
     hob_engine *e = &engine;
-    engine_options o = {.fd = 3, .device = "auto"};
+    engine_options o = {.fd = HOB_ENGINE_FD, .device = "auto"};
     hob_diag diag = {""};
 
     if (parse_options(argc, argv, &o) < 0)
@@ -346,6 +376,8 @@ int hob_engine_main(int argc, char **argv)
     int rc = hob_hal_choose(o.device, &tried, &choice,
                             &diag); /* drivers are tried before the model is read */
     const bool cpu = rc == 0 && strcmp(choice.info.name, "cpu") == 0;
+    if (rc == 0)
+        rc = join_arbiter(e, o.slot, cpu, &diag);
     if (rc == 0) {
         fprintf(stderr, "hobd engine: device %s (%s): %s\n", choice.info.name,
                 choice.info.description, choice.reason);

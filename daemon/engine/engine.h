@@ -9,12 +9,16 @@
 #include "hal/base.h"
 
 /* Arguments after `--engine`: --fd N --model FILE --device NAME --threads N --context N --kv-tokens N
- * --kv f16|q8_0 --prefix-tokens N --itl-target-ms N --memory-mb N (0: none of each) --max-sequences N --max-waiting N.
+ * --kv f16|q8_0 --prefix-tokens N --itl-target-ms N --memory-mb N (0: none of each) --max-sequences N --max-waiting N
+ * --slot N (1 or more: its place in the arbiter's page, at HOB_ENGINE_ARBITER_FD; 0: it has the processor to itself).
  * Other numbers 0 mean the default. Returns the exit status. */
 int hob_engine_main(int argc, char **argv);
 
 /* The exit status that blames the device, which has said why on standard error: the CPU may do better. */
 enum { HOB_ENGINE_EXIT_DEVICE = 3 };
+
+/* Descriptors that the gateway hands down. */
+enum { HOB_ENGINE_FD = 3, HOB_ENGINE_ARBITER_FD = 4 };
 
 /* What the engine's device needs of the system beyond the CPU. */
 typedef enum hob_sandbox_for {

@@ -228,6 +228,7 @@ static void prepare(hob_engine *e, const hob_message *m)
     json_t *request = json_loadb((const char *)m->payload, m->len, JSON_FLAGS, &error);
     int rc = json_is_object(request) ? tokenize_request(e, request, &ids, &diag) : HOB_EFORMAT;
     json_int_t most = json_integer_value(json_object_get(request, "max_prompt_tokens"));
+    hob_engine_fault("prepare", &ids);
     if (most <= 0 || most > e->context)
         most = e->context;
     if (rc == 0 && ids.count == 0)

@@ -4,6 +4,7 @@
 #ifndef HOB_DAEMON_ENGINE_PROCESS_H
 #define HOB_DAEMON_ENGINE_PROCESS_H
 
+#include "daemon/engine/arbiter.h"
 #include "daemon/engine/batcher.h"
 #include "daemon/engine/mailbox.h"
 
@@ -28,6 +29,7 @@ typedef struct hob_engine {
     int wake;             /* any: eventfd that makes io look at out */
     hob_model *model;     /* immutable */
     hob_batcher *batcher; /* step */
+    hob_arbiter arbiter;  /* step */
     uint32_t context;     /* immutable */
     pthread_mutex_t out_lock;
     hob_bytes out; /* under out_lock: bytes for the gateway */
@@ -57,5 +59,9 @@ void hob_prepared_free(hob_prepared *p);
 void *hob_engine_text_thread(void *engine);
 void *hob_engine_step_thread(void *engine);
 uint64_t hob_resident_bytes(void); /* of this process */
+
+/* A test's switch: aborts when the environment's HOB_ENGINE_FAULT is "where:id" and id is among ids. where: prepare (the
+ * tokenizer breaks), poison (the step breaks). */
+void hob_engine_fault(const char *where, const hob_ids *ids);
 
 #endif

@@ -12,7 +12,11 @@
 #include "daemon/engine/engine.h"
 #include "daemon/engine/process.h"
 
-enum { IDLE_MS = 1000 };
+enum {
+    BEAT_MS = 200,
+    REPORT_MS = 1000,
+    TURN_MS = 20, /* of waiting for the processor before the mail is looked at again */
+};
 
 static void queue_tokens(hob_engine *e, uint64_t id, const hob_tokens_message *t)
 {
@@ -142,6 +146,8 @@ static void run(hob_engine *e, const hob_message *m)
     hob_prepared *p = hob_prepared_take(e, m->id);
     int rc = json_is_object(o) ? read_run(o, &r, &diag) : HOB_EFORMAT;
 
+    if (p)
+        hob_engine_fault("poison", &p->ids);
     if (!p) { /* a CANCEL that follows in the mailbox has dropped it already */
         send_cancelled(e, m->id);
         goto done;
@@ -250,14 +256,20 @@ static void obey(hob_engine *e, const hob_message *m)
     }
 }
 
-static void report(hob_engine *e)
+static void beat(hob_engine *e)
 {
     hob_batcher_stats s;
     uint8_t steps[8];
-    const hob_device *dev = hob_model_device(e->model);
     hob_batcher_get_stats(e->batcher, &s);
     hob_put_u64(steps, s.steps);
     hob_engine_send(e, HOB_MSG_HEARTBEAT, 0, steps, sizeof steps);
+}
+
+static void report(hob_engine *e)
+{
+    hob_batcher_stats s;
+    const hob_device *dev = hob_model_device(e->model);
+    hob_batcher_get_stats(e->batcher, &s);
     const struct {
         const char *name;
         double value;
@@ -295,34 +307,49 @@ static void report(hob_engine *e)
     if (text)
         hob_engine_send(e, HOB_MSG_STATS, 0, text, strlen(text));
     free(text);
-    hob_engine_wake(e);
+}
+
+/* Runs a step, when there is none to run or it is this engine's turn. */
+static void step(hob_engine *e)
+{
+    if (hob_batcher_has_work(e->batcher) &&
+        !hob_arbiter_enter(
+            &e->arbiter,
+            (hob_arbiter_class)(HOB_ARBITER_INTERACTIVE + hob_batcher_class(e->batcher)), TURN_MS))
+        return;
+    int rc = hob_batcher_step(e->batcher, send_event, e);
+    if (rc < 0) {
+        const hob_device *dev = hob_model_device(e->model);
+        fprintf(stderr, "hobd engine: a step failed: %s: %s\n", hob_error_name(rc),
+                dev->failure.text);
+        _exit(rc == HOB_EDEVICE ? HOB_ENGINE_EXIT_DEVICE : 1);
+    }
+    hob_arbiter_leave(&e->arbiter, hob_batcher_has_work(e->batcher));
 }
 
 void *hob_engine_step_thread(void *engine)
 {
     hob_engine *e = engine;
-    uint64_t reported = 0;
+    uint64_t beaten = 0, reported = 0;
     for (;;) {
         bool work = hob_batcher_has_work(e->batcher);
-        for (hob_mail *mail = hob_mailbox_take(&e->for_step, work ? 0 : IDLE_MS), *next; mail;
+        for (hob_mail *mail = hob_mailbox_take(&e->for_step, work ? 0 : BEAT_MS), *next; mail;
              mail = next) {
             next = mail->next;
             obey(e, &mail->message);
             free(mail);
         }
-        int rc = hob_batcher_step(e->batcher, send_event, e);
-        if (rc < 0) {
-            const hob_device *dev = hob_model_device(e->model);
-            fprintf(stderr, "hobd engine: a step failed: %s: %s\n", hob_error_name(rc),
-                    dev->failure.text);
-            _exit(rc == HOB_EDEVICE ? HOB_ENGINE_EXIT_DEVICE : 1);
-        }
-        hob_engine_wake(e);
+        step(e);
         uint64_t now = hob_now_us();
-        if (now - reported >= 1000000) {
+        if (now - beaten >= BEAT_MS * (uint64_t)1000) {
+            beaten = now;
+            beat(e);
+        }
+        if (now - reported >= REPORT_MS * (uint64_t)1000) {
             reported = now;
             report(e);
         }
+        hob_engine_wake(e);
     }
     return NULL;
 }

@@ -3,8 +3,7 @@
  * One inference, from admission to its last byte: PREPARE, the check of its size, RUN, tokens against credit, the end.
  *
  * A job keeps the token ids of its prompt and of what was already generated. When its engine dies it waits for the next
- * one and hands those over, with the same seed, so that the stream goes on where it stopped. A job that has seen two
- * engines die is taken for the cause and ends with an error. */
+ * one and hands those over, with the same seed, so that the stream goes on where it stopped: recovery.c. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,11 +13,11 @@
 
 #include "daemon/gateway/state.h"
 
-enum { CRASHES_MAX = 2, PROMPT_FACTOR = 4, PROMPT_LEAST = 65536 };
+enum { PROMPT_FACTOR = 4, PROMPT_LEAST = 65536 };
 
 /* ---- the life of the structure ---- */
 
-static void uncount(hob_job *j)
+void hob_job_uncount(hob_job *j)
 {
     if (j->counted && j->link->jobs > 0)
         j->link->jobs--;
@@ -31,7 +30,8 @@ static void job_free(hob_job *j)
     hob_gateway *g = j->g;
     hob_conn *c = j->conn;
 
-    uncount(j);
+    hob_job_uncount(j);
+    hob_job_absolve(j);
     if (j->prev)
         j->prev->next = j->next;
     else
@@ -61,7 +61,7 @@ static void job_done(hob_job *j)
         hob_websocket_next(c);
 }
 
-static hob_job *find_job(hob_gateway *g, uint64_t id)
+hob_job *hob_job_find(hob_gateway *g, uint64_t id)
 {
     hob_job *j = g->jobs;
     while (j && j->id != id)
@@ -69,7 +69,7 @@ static hob_job *find_job(hob_gateway *g, uint64_t id)
     return j;
 }
 
-static void fail_job(hob_job *j, const hob_api_error *e)
+void hob_job_fail(hob_job *j, const hob_api_error *e)
 {
     j->g->metrics.failed++;
     if (j->conn)
@@ -157,19 +157,7 @@ static void fail_busy(hob_job *j)
                  "%u requests are running or waiting for this model; try again later",
                  j->link->jobs);
     e.retry_after_s = retry_after_s(j->link);
-    fail_job(j, &e);
-}
-
-static void fail_unavailable(hob_job *j)
-{
-    hob_api_error e;
-    bool restarted = j->crashes > 0;
-    hob_api_fail(&e, 503, "server_error", restarted ? "engine_restarted" : "engine_unavailable",
-                 NULL,
-                 restarted ? "the engine stopped while it was answering, and could not go on"
-                           : "the model is not loaded yet; try again later");
-    e.retry_after_s = 5;
-    fail_job(j, &e);
+    hob_job_fail(j, &e);
 }
 
 static bool send_json(hob_job *j, hob_message_type type, const json_t *payload)
@@ -214,6 +202,8 @@ static bool send_run(hob_job *j)
     uint32_t window = credit_window(j);
 
     j->credit = window > j->undrained ? window - j->undrained : 0;
+    if (j->id == j->link->alone && j->credit < HOB_CREDIT_TOKENS)
+        j->credit = HOB_CREDIT_TOKENS; /* others wait for it: its reader must not hold them up */
     hob_text_clear(t);
     hob_text_format(t, "{\"max_tokens\":%u,\"credit\":%u,\"seed\":\"%" PRIu64 "\",\"logprobs\":%d",
                     j->max_tokens, j->credit, j->request.seed,
@@ -237,14 +227,13 @@ void hob_job_start(hob_job *j)
 {
     hob_link *l = j->link;
 
-    if (l->state != HOB_LINK_READY) {
-        if (j->state != HOB_JOB_QUEUED)
-            j->deadline_us =
-                hob_now_us() +
-                (j->admitted ? HOB_RECOVERY_WAIT_MS : HOB_ENGINE_WAIT_MS) * (uint64_t)1000;
-        j->state = HOB_JOB_QUEUED;
+    if (l->state == HOB_LINK_READY && !j->admitted && j->state != HOB_JOB_QUEUED &&
+        hob_link_load(l) >= l->max_sequences + l->model->max_waiting) {
+        fail_busy(j);
         return;
     }
+    if (hob_job_waits(j))
+        return;
     if (!j->admitted && l->jobs >= l->max_sequences + l->model->max_waiting) {
         fail_busy(j);
         return;
@@ -258,10 +247,26 @@ void hob_job_start(hob_job *j)
     l->jobs++;
 }
 
+/* The job is about to go without waiting for the engine's word. */
+static void give_up(hob_job *j)
+{
+    if (!j->counted || j->link->state != HOB_LINK_READY)
+        return;
+    (void)hob_link_send(j->link, HOB_MSG_CANCEL, j->id, NULL, 0);
+    j->link->unsure = true;
+}
+
+void hob_job_finish_cancelled(hob_job *j)
+{
+    j->g->metrics.cancelled++;
+    if (j->conn)
+        j->format->finished(j, HOB_FINISH_CANCEL);
+    job_done(j);
+}
+
 void hob_job_abandon(hob_job *j)
 {
-    if (j->counted && j->link->state == HOB_LINK_READY)
-        (void)hob_link_send(j->link, HOB_MSG_CANCEL, j->id, NULL, 0);
+    give_up(j);
     j->g->metrics.cancelled++;
     job_free(j);
 }
@@ -271,21 +276,20 @@ void hob_job_cancel(hob_job *j)
     if (j->cancelled)
         return;
     j->cancelled = true;
+    if (j->state == HOB_JOB_PARKING)
+        return; /* TOKENS "cancelled" is on its way and will end it */
     if (j->state == HOB_JOB_RUNNING) {
         (void)hob_link_send(j->link, HOB_MSG_CANCEL, j->id, NULL,
                             0); /* TOKENS "cancelled" will end it */
         return;
     }
-    if (j->state == HOB_JOB_PREPARING)
-        (void)hob_link_send(j->link, HOB_MSG_CANCEL, j->id, NULL, 0);
-    j->g->metrics.cancelled++;
-    j->format->finished(j, HOB_FINISH_CANCEL);
-    job_done(j);
+    give_up(j);
+    hob_job_finish_cancelled(j);
 }
 
 void hob_job_drained(hob_gateway *g, uint64_t id, uint32_t tokens)
 {
-    hob_job *j = find_job(g, id);
+    hob_job *j = hob_job_find(g, id);
     uint8_t payload[4];
 
     if (!j)
@@ -346,7 +350,7 @@ static int check_size(hob_job *j, uint32_t prompt, hob_api_error *e)
 
 void hob_job_prepared(hob_gateway *g, hob_link *l, uint64_t id, const uint8_t *payload, size_t len)
 {
-    hob_job *j = find_job(g, id);
+    hob_job *j = hob_job_find(g, id);
     hob_api_error e = {0};
 
     if (len < 8 || hob_get_u32(payload) != (len - 8) / 4 || (len - 8) % 4 != 0) {
@@ -369,7 +373,7 @@ void hob_job_prepared(hob_gateway *g, hob_link *l, uint64_t id, const uint8_t *p
                          "no memory for the prompt");
         if (e.status) {
             (void)hob_link_send(l, HOB_MSG_ABORT, id, NULL, 0);
-            fail_job(j, &e);
+            hob_job_fail(j, &e);
             return;
         }
         j->prompt_tokens = prompt;
@@ -397,7 +401,7 @@ static void finish_job(hob_job *j, uint8_t finish)
     if (finish == HOB_FINISH_ERROR || (finish == HOB_FINISH_CANCEL && !j->cancelled)) {
         hob_api_fail(&e, 500, "server_error", "engine_error", NULL,
                      "the engine could not go on with this request");
-        fail_job(j, &e);
+        hob_job_fail(j, &e);
         return;
     }
     double seconds = (double)(hob_now_us() - j->arrived_us) / 1e6;
@@ -413,21 +417,23 @@ static void finish_job(hob_job *j, uint8_t finish)
 
 void hob_job_tokens(hob_gateway *g, hob_link *l, uint64_t id, const hob_tokens_message *t)
 {
-    hob_job *j = find_job(g, id);
+    hob_job *j = hob_job_find(g, id);
     json_t *logprobs = NULL;
     hob_api_error e;
 
     if (!j || j->link != l)
         return; /* cancelled a moment ago */
-    if (j->state != HOB_JOB_RUNNING || t->token_count > j->credit || t->finish > HOB_FINISH_ERROR ||
+    const bool first = j->id_count == j->prompt_tokens;
+    if ((j->state != HOB_JOB_RUNNING && j->state != HOB_JOB_PARKING) ||
+        t->token_count > j->credit || t->finish > HOB_FINISH_ERROR ||
         j->id_count - j->prompt_tokens + t->token_count > j->max_tokens) {
         hob_link_fail(l, "TOKENS beyond what was asked");
         return;
     }
     if (keep_ids(j, t->ids, t->token_count) < 0) {
         hob_api_fail(&e, 503, "server_error", "out_of_memory", NULL, "no memory for the answer");
-        (void)hob_link_send(l, HOB_MSG_CANCEL, id, NULL, 0);
-        fail_job(j, &e);
+        give_up(j);
+        hob_job_fail(j, &e);
         return;
     }
     uint64_t now = hob_now_us();
@@ -436,7 +442,7 @@ void hob_job_tokens(hob_gateway *g, hob_link *l, uint64_t id, const hob_tokens_m
         hob_metrics_ttft(&g->metrics, now - j->arrived_us);
         g->metrics.cached_tokens += t->cached_tokens;
     }
-    if (j->crashes == 0)
+    if (first) /* a later engine finds part of the answer in its cache, too */
         j->cached_tokens = t->cached_tokens;
     j->answer_tokens = j->id_count - j->prompt_tokens;
     j->credit -= t->token_count;
@@ -454,14 +460,19 @@ void hob_job_tokens(hob_gateway *g, hob_link *l, uint64_t id, const hob_tokens_m
         j->format->tokens(j, t, logprobs);
     json_decref(logprobs);
     /* Writing may have found the client gone, and with it the job. */
-    if ((j = find_job(g, id)) && t->finish != HOB_FINISH_NONE)
+    if (!(j = hob_job_find(g, id)))
+        return;
+    hob_job_progressed(j);
+    if (t->finish == HOB_FINISH_CANCEL && j->state == HOB_JOB_PARKING && !j->cancelled)
+        hob_job_parked(j);
+    else if (t->finish != HOB_FINISH_NONE)
         finish_job(j, t->finish);
 }
 
 /* ERROR's code as an HTTP status. */
 void hob_job_refused(hob_gateway *g, hob_link *l, uint64_t id, json_t *error)
 {
-    hob_job *j = find_job(g, id);
+    hob_job *j = hob_job_find(g, id);
     const char *code = json_string_value(json_object_get(error, "code"));
     const char *message = json_string_value(json_object_get(error, "message"));
     const char *param = json_string_value(json_object_get(error, "param"));
@@ -490,56 +501,5 @@ void hob_job_refused(hob_gateway *g, hob_link *l, uint64_t id, json_t *error)
     } else
         hob_api_fail(&e, 500, "server_error", "engine_error", NULL,
                      "the engine could not answer this request");
-    fail_job(j, &e);
-}
-
-/* ---- engines that come and go ---- */
-
-void hob_jobs_link_lost(hob_gateway *g, hob_link *l)
-{
-    for (hob_job *j = g->jobs, *next; j; j = next) {
-        next = j->next;
-        if (j->link != l || !j->counted)
-            continue;
-        uncount(j);
-        j->crashes++;
-        g->metrics.recovered++;
-        j->state = HOB_JOB_QUEUED;
-        j->deadline_us = hob_now_us() + HOB_RECOVERY_WAIT_MS * (uint64_t)1000;
-        if (j->cancelled) {
-            g->metrics.cancelled++;
-            j->format->finished(j, HOB_FINISH_CANCEL);
-            job_done(j);
-            next = g->jobs;
-        } else if (j->crashes >= CRASHES_MAX) {
-            fail_unavailable(j);
-            next = g->jobs; /* the end of one may have started another */
-        }
-    }
-}
-
-void hob_jobs_link_ready(hob_gateway *g, hob_link *l)
-{
-    /* The list has the newest first; the oldest come first here. */
-    hob_job *j = g->jobs;
-    while (j && j->next)
-        j = j->next;
-    for (hob_job *prev; j && l->state == HOB_LINK_READY; j = prev) {
-        prev = j->prev;
-        uint64_t prev_id = prev ? prev->id : 0;
-        if (j->link == l && j->state == HOB_JOB_QUEUED)
-            hob_job_start(j);
-        prev = prev_id ? find_job(g, prev_id) : NULL;
-    }
-}
-
-void hob_jobs_tick(hob_gateway *g, uint64_t now_us)
-{
-    for (hob_job *j = g->jobs, *next; j; j = next) {
-        next = j->next;
-        if (j->state == HOB_JOB_QUEUED && now_us > j->deadline_us) {
-            fail_unavailable(j);
-            next = g->jobs;
-        }
-    }
+    hob_job_fail(j, &e);
 }

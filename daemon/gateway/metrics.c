@@ -128,6 +128,9 @@ void hob_metrics_write(hob_gateway *g, hob_text *t)
     size_t outboxes = 0;
     for (const hob_conn *c = g->conns; c; c = c->next)
         outboxes += c->out_bytes;
+    uint32_t suspects = 0;
+    for (uint32_t i = 0; i < g->link_count; i++)
+        suspects += g->links[i].suspects;
 
     one(t, "hob_uptime_seconds", "gauge", "Since the gateway started.",
         (double)(hob_now_us() - g->started_us) / 1e6);
@@ -153,6 +156,10 @@ void hob_metrics_write(hob_gateway *g, hob_text *t)
         "Inference requests refused or ended by an error.", (double)m->failed);
     one(t, "hob_requests_recovered_total", "counter",
         "Inference requests handed to a restarted engine.", (double)m->recovered);
+    one(t, "hob_requests_poisoned_total", "counter",
+        "Inference requests ended because the engine died of them.", (double)m->poisoned);
+    one(t, "hob_requests_suspect", "gauge",
+        "Inference requests that run alone, or wait to, because engines died with them.", suspects);
     one(t, "hob_prompt_tokens_total", "counter", "Tokens of admitted prompts.",
         (double)m->prompt_tokens);
     one(t, "hob_cached_tokens_total", "counter", "Of those, found in the prefix cache.",

@@ -287,7 +287,7 @@ int hob_gateway_run(const hob_conf *conf, bool give_up)
         goto fail;
     g->conf = conf;
     g->give_up = give_up;
-    g->listen_fd = g->signal_fd = -1;
+    g->listen_fd = g->signal_fd = g->arbiter_fd = -1;
     g->started_us = hob_now_us();
     g->started_s = (int64_t)time(NULL);
     if (raise_descriptor_limit(conf->max_connections + 2 * FDS_BESIDE, &diag) < 0)
@@ -296,6 +296,9 @@ int hob_gateway_run(const hob_conf *conf, bool give_up)
         goto fail;
     if (open_context(g, &diag) < 0 || open_signals(g, &diag) < 0)
         goto fail;
+    if (conf->model_count > 1 && hob_arbiter_new(&g->arbiter, &g->arbiter_fd) < 0)
+        hob_log(HOB_LOG_WARN, "engines compute without taking turns: no shared page: %s",
+                strerror(errno));
     for (uint32_t i = 0; i < conf->model_count; i++, g->link_count++)
         hob_link_open(&g->links[i], g, i);
     hob_log(HOB_LOG_INFO, "hobd " HOB_VERSION " listens on %s://%s:%d",
@@ -315,8 +318,13 @@ done:
         return status;
     for (uint32_t i = 0; i < g->link_count; i++)
         hob_link_close(&g->links[i]);
-    if (g->context)
+    if (g->context) {
+        lws_sul_cancel(&g->queue);
         lws_context_destroy(g->context);
+    }
+    hob_arbiter_free(g->arbiter);
+    if (g->arbiter_fd >= 0)
+        close(g->arbiter_fd);
     hob_keys_free(&g->keys);
     hob_text_free(&g->scratch);
     free(g);

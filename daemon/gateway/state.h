@@ -8,6 +8,7 @@
 #include <sys/types.h>
 
 #include "daemon/conf/keys.h"
+#include "daemon/engine/arbiter.h"
 #include "daemon/engine/batcher.h"
 #include "daemon/gateway/api.h"
 #include "daemon/gateway/gateway.h"
@@ -49,8 +50,12 @@ struct hob_link {
     uint32_t context, max_sequences; /* from HELLO */
     uint64_t kv_tokens;
     json_t *hello, *stats;
-    uint32_t jobs;    /* sent and not finished */
-    uint32_t refused; /* for want of room, and not made up for by a finished job */
+    uint32_t jobs;     /* sent and not finished */
+    uint32_t refused;  /* for want of room, and not made up for by a finished job */
+    uint32_t suspects; /* jobs that may be what kills the engine: recovery.c */
+    uint64_t alone;    /* the suspect that runs by itself; 0: none */
+    bool held;         /* jobs wait in the gateway though the engine is up: suspects come first */
+    bool unsure;       /* the engine may still compute something that the gateway has given up */
     uint64_t finished_us;
     double finish_gap_s; /* smoothed time between two finished jobs */
 };
@@ -160,9 +165,10 @@ void hob_websocket_next(hob_conn *c); /* starts what its lane has set free */
 
 typedef enum hob_job_state {
     HOB_JOB_LANE,      /* behind another response of its stream_id */
-    HOB_JOB_QUEUED,    /* the engine is not up */
+    HOB_JOB_QUEUED,    /* the engine is not up, or suspects run one at a time */
     HOB_JOB_PREPARING, /* PREPARE was sent */
     HOB_JOB_RUNNING,   /* RUN was sent */
+    HOB_JOB_PARKING, /* CANCEL was sent to make room for a suspect: it is queued again when that is done */
 } hob_job_state;
 
 typedef struct hob_format {
@@ -188,7 +194,8 @@ struct hob_job {
     bool began;     /* the response's head is out */
     bool admitted;
     bool websocket;
-    uint32_t crashes;
+    uint32_t crashes;     /* engines that died with it, since it last ran alone unharmed */
+    uint32_t crashed_ids; /* id_count at the last of them */
     uint64_t arrived_us, deadline_us, first_token_us;
     int64_t created_s;
     hob_api_request request;
@@ -213,9 +220,27 @@ void hob_job_drained(hob_gateway *g, uint64_t id, uint32_t tokens); /* the socke
 void hob_job_prepared(hob_gateway *g, hob_link *l, uint64_t id, const uint8_t *payload, size_t len);
 void hob_job_tokens(hob_gateway *g, hob_link *l, uint64_t id, const hob_tokens_message *t);
 void hob_job_refused(hob_gateway *g, hob_link *l, uint64_t id, json_t *error);
-void hob_jobs_link_lost(hob_gateway *g, hob_link *l);
+/* Between job.c and recovery.c. */
+hob_job *hob_job_find(hob_gateway *g, uint64_t id);
+void hob_job_uncount(hob_job *j);                      /* the engine has it no more */
+void hob_job_fail(hob_job *j, const hob_api_error *e); /* frees it */
+void hob_job_finish_cancelled(hob_job *j);             /* frees it */
+
+/* ---- recovery.c: what becomes of jobs when engines come and go ---- */
+
+/* Whether the job that killed the engine was found, and is gone. */
+bool hob_jobs_link_lost(hob_gateway *g, hob_link *l);
 void hob_jobs_link_ready(hob_gateway *g, hob_link *l);
 void hob_jobs_tick(hob_gateway *g, uint64_t now_us);
+/* Whether the job has to wait in the gateway; if so it does. */
+bool hob_job_waits(hob_job *j);
+uint32_t hob_link_load(const hob_link *l); /* jobs at the engine and waiting for it */
+/* After each TOKENS of a job, before its end is looked at. */
+void hob_job_progressed(hob_job *j);
+/* The engine has confirmed that it dropped a job in HOB_JOB_PARKING. */
+void hob_job_parked(hob_job *j);
+/* No suspect any more: it ran alone unharmed, or it ends. */
+void hob_job_absolve(hob_job *j);
 
 /* ---- metrics.c ---- */
 
@@ -226,7 +251,7 @@ typedef struct hob_metrics {
         uint64_t count;
     } responses[HOB_STATUS_KINDS];
     uint64_t connections, refused_connections, websockets, jobs, finished, cancelled, failed,
-        recovered;
+        recovered, poisoned;
     uint64_t prompt_tokens, cached_tokens, answer_tokens, bytes_out, stalled_closes;
     uint64_t ttft[HOB_TTFT_BUCKETS + 1], ttft_us;
     uint64_t ttft_count;
@@ -250,9 +275,11 @@ struct hob_gateway {
     uint64_t next_id;
     hob_link links[HOB_CONF_MODELS_MAX];
     uint32_t link_count;
-    hob_text scratch; /* of one event in the making */
+    hob_arbiter_page *arbiter; /* NULL: one engine, which needs none. Not to be trusted */
+    int arbiter_fd;            /* -1: none */
+    hob_text scratch;          /* of one event in the making */
     unsigned char write_buffer[LWS_PRE + HOB_WRITE_MAX];
-    lws_sorted_usec_list_t tick;
+    lws_sorted_usec_list_t tick, queue; /* queue: recovery.c looks at what waits */
     uint64_t started_us, drain_until_us;
     int64_t started_s;
     bool draining, ending, give_up;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Engine processes: started, watched, restarted. An engine that exits, breaks the protocol or stops its heartbeat is
- * killed and started again after a pause that doubles with each failure in a row. A hang is a crash. */
+ * killed and started again: at once when it had been up, then after a pause that doubles with each failure in a row. A
+ * hang is a crash. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -20,13 +21,13 @@
 extern char **environ;
 
 enum {
-    ENGINE_FD = 3,
     BACKOFF_FIRST_MS = 100,
     BACKOFF_MOST_MS = 30000,
     LOAD_TIMEOUT_S = 300,
-    HEARTBEAT_TIMEOUT_S = 30, /* the engine beats every second, between steps */
-    STEADY_S = 60,            /* alive for so long, an engine's past failures are forgotten */
+    STEADY_S = 60, /* alive for so long, an engine's past failures are forgotten */
 };
+
+_Static_assert((int)HOB_ARBITER_SLOTS >= (int)HOB_CONF_MODELS_MAX, "a slot for each engine");
 
 static const char *kv_name(hob_type type)
 {
@@ -40,7 +41,7 @@ static int spawn_child(const hob_link *l, const char *device, int fd, pid_t *ret
         const char *name;
         uint32_t value;
     } numbers[] = {
-        {"--fd", ENGINE_FD},
+        {"--fd", HOB_ENGINE_FD},
         {"--threads", m->threads},
         {"--context", m->context},
         {"--kv-tokens", m->kv_tokens},
@@ -49,6 +50,7 @@ static int spawn_child(const hob_link *l, const char *device, int fd, pid_t *ret
         {"--memory-mb", l->g->conf->memory_mb},
         {"--max-sequences", m->max_sequences},
         {"--max-waiting", m->max_waiting},
+        {"--slot", l->g->arbiter ? l->index + 1 : 0},
     };
     enum { NUMBERS = sizeof numbers / sizeof *numbers };
     char digits[NUMBERS][16];
@@ -78,8 +80,11 @@ static int spawn_child(const hob_link *l, const char *device, int fd, pid_t *ret
     rc |= posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
                                                     POSIX_SPAWN_SETPGROUP);
     rc |= posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    rc |= posix_spawn_file_actions_adddup2(&files, fd, ENGINE_FD);
-    rc |= posix_spawn_file_actions_addclosefrom_np(&files, ENGINE_FD + 1);
+    rc |= posix_spawn_file_actions_adddup2(&files, fd, HOB_ENGINE_FD);
+    if (l->g->arbiter)
+        rc |= posix_spawn_file_actions_adddup2(&files, l->g->arbiter_fd, HOB_ENGINE_ARBITER_FD);
+    rc |= posix_spawn_file_actions_addclosefrom_np(&files, l->g->arbiter ? HOB_ENGINE_ARBITER_FD + 1
+                                                                         : HOB_ENGINE_FD + 1);
     if (rc == 0)
         rc = posix_spawn(ret, "/proc/self/exe", &files, &attributes, (char *const *)(uintptr_t)argv,
                          environ);
@@ -90,10 +95,11 @@ static int spawn_child(const hob_link *l, const char *device, int fd, pid_t *ret
     return rc == 0 ? 0 : HOB_EIO;
 }
 
-static void schedule_restart(hob_link *l)
+/* An engine that was up has streams that wait for the next one: only in a row do they have to wait longer. */
+static void schedule_restart(hob_link *l, bool was_ready)
 {
-    uint64_t ms = BACKOFF_FIRST_MS;
-    for (uint32_t i = 0; i < l->failures && ms < BACKOFF_MOST_MS; i++)
+    uint64_t ms = was_ready && l->failures == 0 ? 0 : BACKOFF_FIRST_MS;
+    for (uint32_t i = 1; i < l->failures && ms < BACKOFF_MOST_MS; i++)
         ms *= 2;
     l->failures++;
     l->restart_us = hob_now_us() + (ms < BACKOFF_MOST_MS ? ms : BACKOFF_MOST_MS) * 1000;
@@ -106,7 +112,7 @@ static void start(hob_link *l)
 
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
         hob_log(HOB_LOG_ERROR, "%s: no socket pair: %s", l->model->name, strerror(errno));
-        schedule_restart(l);
+        schedule_restart(l, false);
         return;
     }
     if (fcntl(pair[0], F_SETFL, O_NONBLOCK) < 0 ||
@@ -116,7 +122,7 @@ static void start(hob_link *l)
         l->pid = 0;
         close(pair[0]);
         close(pair[1]);
-        schedule_restart(l);
+        schedule_restart(l, false);
         return;
     }
     close(pair[1]);
@@ -133,6 +139,8 @@ static void start(hob_link *l)
         return;
     }
     lws_set_opaque_user_data(l->wsi, l);
+    json_decref(l->hello); /* the last one's */
+    l->hello = NULL;
     hob_log(HOB_LOG_INFO, "%s: engine %d starts", l->model->name, (int)l->pid);
 }
 
@@ -165,11 +173,13 @@ void hob_link_fail(hob_link *l, const char *why)
         hob_log(HOB_LOG_WARN, "%s: engine %d is given up: %s", l->model->name, (int)l->pid, why);
     if (l->state == HOB_LINK_READY && hob_now_us() - l->started_us > STEADY_S * (uint64_t)1000000)
         l->failures = 0;
+    const bool was_ready = l->state == HOB_LINK_READY;
     l->state = HOB_LINK_DOWN;
     l->restarts++;
     let_go(l);
-    schedule_restart(l);
-    hob_jobs_link_lost(l->g, l);
+    if (hob_jobs_link_lost(l->g, l)) /* the cause is gone */
+        l->failures = 0;
+    schedule_restart(l, was_ready);
 }
 
 void hob_link_ready(hob_link *l)
@@ -190,8 +200,8 @@ void hob_link_ready(hob_link *l)
 static bool device_failed(const hob_link *l, int status)
 {
     const char *device = json_string_value(json_object_get(l->hello, "device"));
-    if (l->benched ||
-        strcmp(device && l->state == HOB_LINK_READY ? device : l->model->device, "cpu") == 0)
+    /* The link may be down already: its socket closes before the process is reaped. */
+    if (l->benched || strcmp(device ? device : l->model->device, "cpu") == 0)
         return false;
     if (WIFEXITED(status))
         return WEXITSTATUS(status) == HOB_ENGINE_EXIT_DEVICE;
@@ -226,6 +236,8 @@ void hob_links_reap(hob_gateway *g)
                     l->model->name, l->model->device);
         l->benched |= benched;
         l->pid = 0;
+        if (g->arbiter)
+            hob_arbiter_clear(g->arbiter, l->index);
         if (l->state == HOB_LINK_READY && l->wsi && hob_link_read(l) < 0) /* its last words */
             continue;
         if (l->state != HOB_LINK_DOWN)
@@ -236,7 +248,18 @@ void hob_links_reap(hob_gateway *g)
             hob_log(HOB_LOG_ERROR, "%s: the engine cannot load this model", l->model->name);
             hob_gateway_end(g, 1);
         }
+        if (l->state == HOB_LINK_DOWN && !g->ending && hob_now_us() >= l->restart_us)
+            start(l);
     }
+}
+
+static bool is_silent(hob_link *l)
+{
+    const uint64_t most_us = l->g->conf->hang_timeout_ms * (uint64_t)1000;
+    if (l->state != HOB_LINK_READY || hob_now_us() - l->heard_us <= most_us)
+        return false;
+    /* When it was the gateway that stood still, the heartbeats wait in the socket. */
+    return hob_link_read(l) == 0 && hob_now_us() - l->heard_us > most_us;
 }
 
 void hob_links_tick(hob_gateway *g, uint64_t now_us)
@@ -247,8 +270,7 @@ void hob_links_tick(hob_gateway *g, uint64_t now_us)
         if (l->state == HOB_LINK_STARTING &&
             now_us - l->started_us > LOAD_TIMEOUT_S * (uint64_t)1000000)
             hob_link_fail(l, "it did not load its model in time");
-        else if (l->state == HOB_LINK_READY && now_us > l->heard_us &&
-                 now_us - l->heard_us > HEARTBEAT_TIMEOUT_S * (uint64_t)1000000)
+        else if (is_silent(l))
             hob_link_fail(l, "its heartbeat has stopped");
         else if (l->state == HOB_LINK_DOWN && l->pid == 0 && now_us >= l->restart_us)
             start(l);

@@ -69,6 +69,8 @@ void hob_cl_buffer_free(hob_cl_device *dev, hob_cl_buffer *b)
 {
     if (b->mem)
         dev->api->ReleaseMemObject(b->mem);
+    dev->base.resident_bytes -= b->bytes;
+    *b = (hob_cl_buffer){0};
 }
 
 int hob_cl_write(hob_cl_device *dev, cl_mem to, size_t offset, size_t bytes, const void *from)
