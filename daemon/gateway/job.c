@@ -406,6 +406,7 @@ static void finish_job(hob_job *j, uint8_t finish)
     }
     double seconds = (double)(hob_now_us() - j->arrived_us) / 1e6;
     note_finish(j->link, hob_now_us());
+    j->link->failures = 0; /* it does its work again */
     g->metrics.finished++;
     hob_log(HOB_LOG_DEBUG, "%s: %u prompt tokens (%u cached), %u answer tokens, %.2f s, %s",
             j->response_id, j->prompt_tokens, j->cached_tokens, j->answer_tokens, seconds,

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,7 +25,8 @@ enum {
     BACKOFF_FIRST_MS = 100,
     BACKOFF_MOST_MS = 30000,
     LOAD_TIMEOUT_S = 300,
-    STEADY_S = 60, /* alive for so long, an engine's past failures are forgotten */
+    GATEWAY_MB_MOST = 64, /* of a memory budget */
+    STEADY_S = 60,        /* alive for so long, an engine's past failures are forgotten */
 };
 
 _Static_assert((int)HOB_ARBITER_SLOTS >= (int)HOB_CONF_MODELS_MAX, "a slot for each engine");
@@ -32,6 +34,29 @@ _Static_assert((int)HOB_ARBITER_SLOTS >= (int)HOB_CONF_MODELS_MAX, "a slot for e
 static const char *kv_name(hob_type type)
 {
     return type == HOB_TYPE_Q8_0 ? "q8_0" : "f16";
+}
+
+static uint64_t file_bytes(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && st.st_size > 0 ? (uint64_t)st.st_size : 1;
+}
+
+/* What an engine may hold of memory_mb: the engines share, by the size of their models, what the gateway does not need.
+ * 0: there is no limit. */
+static uint32_t memory_share_mb(const hob_link *l)
+{
+    const hob_conf *c = l->g->conf;
+    const uint32_t total = c->memory_mb,
+                   gateway = total / 8 < GATEWAY_MB_MOST ? total / 8 : GATEWAY_MB_MOST;
+    uint64_t all = 0;
+
+    if (total == 0)
+        return 0;
+    for (uint32_t i = 0; i < c->model_count; i++)
+        all += file_bytes(c->models[i].path);
+    const double share = (double)file_bytes(l->model->path) / (double)all * (total - gateway);
+    return share < 1 ? 1 : (uint32_t)share;
 }
 
 static int spawn_child(const hob_link *l, const char *device, int fd, pid_t *ret)
@@ -47,7 +72,7 @@ static int spawn_child(const hob_link *l, const char *device, int fd, pid_t *ret
         {"--kv-tokens", m->kv_tokens},
         {"--prefix-tokens", m->prefix_tokens},
         {"--itl-target-ms", m->itl_target_ms},
-        {"--memory-mb", l->g->conf->memory_mb},
+        {"--memory-mb", memory_share_mb(l)},
         {"--max-sequences", m->max_sequences},
         {"--max-waiting", m->max_waiting},
         {"--slot", l->g->arbiter ? l->index + 1 : 0},
