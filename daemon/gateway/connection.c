@@ -18,7 +18,12 @@
 
 #include "daemon/gateway/state.h"
 
-enum { SEND_BUFFER_BYTES = 32 * 1024, NOT_SENT_BYTES = 16 * 1024, RECORD_HEADER = 16 };
+enum {
+    SEND_BUFFER_BYTES = 32 * 1024,
+    NOT_SENT_BYTES = 16 * 1024,
+    RECORD_HEADER = 16,
+    STALL_GRACE_MS = 5000, /* for a stalled reader to find out why its stream has ended */
+};
 
 /* The peer's address, IPv4 mapped into IPv6; all zero when there is none. */
 static void peer_address(int fd, uint8_t ret[16], bool *ret_local)
@@ -52,7 +57,8 @@ static bool same_source(const uint8_t a[16], const uint8_t b[16])
 bool hob_conn_admits(hob_gateway *g, int fd)
 {
     const int one = 1, send_bytes = SEND_BUFFER_BYTES, unsent = NOT_SENT_BYTES;
-    const unsigned timeout_ms = g->conf->stall_timeout_ms;
+    /* A reader's stall is ours to notice: the kernel would end it without a word. */
+    const unsigned timeout_ms = g->conf->stall_timeout_ms + 2 * STALL_GRACE_MS;
     uint8_t address[16];
     uint32_t same = 0;
     bool local;
@@ -252,12 +258,33 @@ static bool comes_too_slowly(const hob_conf *conf, uint64_t spent_us, size_t byt
     return spent_us > conf->body_timeout_ms * (uint64_t)1000 || bytes < least;
 }
 
+/* The bytes that wait are whole events: each job's error goes behind them. */
+static void end_stalled(hob_conn *c, uint64_t now_us)
+{
+    c->g->metrics.stalled_closes++;
+    if (!c->jobs) { /* what was asked for waits in full: there is nothing to end with an error */
+        hob_log(HOB_LOG_INFO, "connection closed: its reader has stalled; %zu bytes queued",
+                c->out_bytes);
+        hob_conn_kill(c, "its reader has stalled");
+        return;
+    }
+    c->close_by_us = now_us + STALL_GRACE_MS * (uint64_t)1000;
+    c->close_after = true;
+    while (c->jobs)
+        hob_job_stalled(c->jobs);
+}
+
 void hob_conn_tick(hob_conn *c, uint64_t now_us)
 {
     const hob_conf *conf = c->g->conf;
 
     if (c->state == HOB_CONN_CLOSING)
         return;
+    if (c->close_by_us) {
+        if (now_us > c->close_by_us)
+            hob_conn_kill(c, "its reader has stalled");
+        return;
+    }
     if (c->state == HOB_CONN_BODY) {
         if (comes_too_slowly(conf, now_us - c->body_began_us, c->body_seen))
             body_too_slow(c);
@@ -267,10 +294,9 @@ void hob_conn_tick(hob_conn *c, uint64_t now_us)
         comes_too_slowly(conf, now_us - c->body_began_us, hob_bytes_left(&c->body)))
         hob_conn_kill(c, "a message came too slowly");
     else if ((c->out_bytes > 0 || c->in_flight) &&
-             now_us - c->progress_us > conf->stall_timeout_ms * (uint64_t)1000) {
-        c->g->metrics.stalled_closes++;
-        hob_conn_kill(c, "its reader has stalled");
-    } else if (c->deadline_us && now_us > c->deadline_us)
+             now_us - c->progress_us > conf->stall_timeout_ms * (uint64_t)1000)
+        end_stalled(c, now_us);
+    else if (c->deadline_us && now_us > c->deadline_us)
         hob_conn_kill(c, "idle");
     else if (c->g->draining && !c->jobs && !c->in_flight && c->out_bytes == 0 &&
              (c->state == HOB_CONN_IDLE || c->state == HOB_CONN_SOCKET))

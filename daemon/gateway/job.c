@@ -271,6 +271,22 @@ void hob_job_abandon(hob_job *j)
     job_free(j);
 }
 
+void hob_job_stalled(hob_job *j)
+{
+    const uint32_t ms = j->g->conf->stall_timeout_ms;
+    hob_api_error e;
+
+    hob_log(HOB_LOG_INFO,
+            "%s: ended, reader_stalled: nothing was read for %u ms; %u tokens generated, %zu bytes "
+            "queued",
+            j->response_id, ms, j->answer_tokens, j->conn->out_bytes);
+    hob_api_fail(&e, 408, "invalid_request_error", "reader_stalled", NULL,
+                 "nothing of the answer was read for %u ms: it ends after %u tokens", ms,
+                 j->answer_tokens);
+    give_up(j);
+    hob_job_fail(j, &e);
+}
+
 void hob_job_cancel(hob_job *j)
 {
     if (j->cancelled)

@@ -122,7 +122,9 @@ struct hob_conn {
     uint32_t flight_tokens;
     bool in_flight, chunked, response_done;
     uint64_t progress_us; /* when bytes last drained */
-    hob_job *jobs;        /* in order of arrival; HTTP has one at most */
+    uint64_t
+        close_by_us; /* its reader has stalled and was told so: what waits may still be read; 0: no */
+    hob_job *jobs;   /* in order of arrival; HTTP has one at most */
     uint32_t job_count;
 };
 
@@ -214,6 +216,8 @@ void hob_job_open(hob_conn *c, hob_api_request *request, bool websocket);
 void hob_job_start(hob_job *j);
 /* The client left: no answer any more. */
 void hob_job_abandon(hob_job *j);
+/* Nobody reads the answer: it ends with an error behind what waits to be read. */
+void hob_job_stalled(hob_job *j);
 /* The client asked for an end: the answer so far is closed properly. */
 void hob_job_cancel(hob_job *j);
 void hob_job_drained(hob_gateway *g, uint64_t id, uint32_t tokens); /* the socket took them */

@@ -79,7 +79,8 @@ void hob_websocket_error(hob_conn *c, const hob_job *j, const char *lane, const 
 /* Starts every response whose lane has nothing before it. */
 void hob_websocket_next(hob_conn *c)
 {
-    for (hob_job *j = c->jobs, *next; j && c->state == HOB_CONN_SOCKET; j = next) {
+    for (hob_job *j = c->jobs, *next; j && c->state == HOB_CONN_SOCKET && !c->close_by_us;
+         j = next) {
         next = j->conn_next;
         bool first = true;
         for (const hob_job *k = c->jobs; k != j; k = k->conn_next)
@@ -167,6 +168,8 @@ static int on_receive(hob_conn *c, const char *in, size_t len)
 {
     if (c->state != HOB_CONN_SOCKET)
         return -1;
+    if (c->close_by_us)
+        return 0; /* too late for more */
     if (lws_frame_is_binary(c->wsi))
         return close_with(c, LWS_CLOSE_STATUS_UNACCEPTABLE_OPCODE,
                           "only text messages are understood");
@@ -190,6 +193,7 @@ static int on_receive(hob_conn *c, const char *in, size_t len)
 int hob_websocket_callback(hob_conn *c, enum lws_callback_reasons reason, const char *in,
                            size_t len)
 {
+    int written;
     switch (reason) {
     case LWS_CALLBACK_ESTABLISHED:
         c->state = HOB_CONN_SOCKET;
@@ -198,7 +202,12 @@ int hob_websocket_callback(hob_conn *c, enum lws_callback_reasons reason, const 
         c->g->metrics.websockets++;
         return 0;
     case LWS_CALLBACK_RECEIVE: return on_receive(c, in, len);
-    case LWS_CALLBACK_SERVER_WRITEABLE: return hob_conn_write(c) < 0 ? -1 : 0;
+    case LWS_CALLBACK_SERVER_WRITEABLE:
+        written = hob_conn_write(c);
+        if (written == 0 && c->close_by_us)
+            return close_with(c, LWS_CLOSE_STATUS_POLICY_VIOLATION,
+                              "nothing was read for too long");
+        return written < 0 ? -1 : 0;
     default: return 0;
     }
 }

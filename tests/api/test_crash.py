@@ -4,7 +4,6 @@ that kills every engine that it is given to ends with a typed error, and only th
 import json
 import os
 import signal
-import socket
 import threading
 import time
 
@@ -232,8 +231,7 @@ def test_poison_whose_client_leaves(deadly):
 
 def test_suspects_that_nobody_reads_hold_up_nobody(deadly):
     """Suspects that have used up their credit are given enough of it to be cleared."""
-    with Connection(deadly) as slow:
-        slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    with Connection(deadly, receive_bytes=4096) as slow:
         slow.send(post(CHAT, chat("Count.", **{**LONG, "max_tokens": 1500}, logprobs=True, top_logprobs=20)))
         deadly.wait_metric("hob_engine_stalled", lambda v: v == 1)
         status, body = answer(deadly, messages=[{"role": "user", "content": "Draw a zebra."}])

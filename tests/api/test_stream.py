@@ -1,7 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Event streams to the byte, and what a disconnect does."""
 import json
+import socket
+import time
 
+import pytest
+from conftest import dev_server, started
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 from wire import Connection, chat, events, post
 
 CHAT = "/v1/chat/completions"
@@ -93,3 +99,66 @@ def test_reader_that_stops_holds_up_nobody(dev):
         while piece := slow.chunk():
             pieces += piece
         assert events(pieces)[-1] == "[DONE]"
+
+
+# Events so large that a few dozen tokens fill the socket's buffers.
+LARGE = {"stream": True, "max_tokens": 4000, "ignore_eos": True, "logprobs": True, "top_logprobs": 20}
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory, model):
+    with started(dev_server(tmp_path_factory.mktemp("impatient"), model, "--stall-timeout-ms", "1000")) as server:
+        yield server
+
+
+def wait_stalled(server, count):
+    server.wait_metric("hob_connections_stalled_total", lambda v: v == count)
+    assert server.metric("hob_engine_jobs") == 0
+    tokens = server.metric("hob_answer_tokens_total")
+    time.sleep(0.5)
+    assert server.metric("hob_answer_tokens_total") == tokens  # nobody computes for it any more
+    return tokens
+
+
+def test_reader_that_never_reads_is_ended(impatient):
+    beside = chat("Tell me a story.", stream=True, max_tokens=100, ignore_eos=True, temperature=0.7, seed=5)
+    calm = stream(impatient, beside)
+    stalled, before = (impatient.metric(f"hob_{name}_total") for name in ("connections_stalled", "answer_tokens"))
+    with Connection(impatient, receive_bytes=4096) as slow, Connection(impatient, receive_bytes=4096) as dead:
+        slow.send(post(CHAT, chat("Count.", **LARGE)))
+        text = [json.loads(f)["choices"] for f in stream(impatient, beside)[:-1]]
+        assert text == [json.loads(f)["choices"] for f in calm[:-1]]
+        tokens = wait_stalled(impatient, stalled + 1) - before - 100
+        assert 0 < tokens < 300, tokens
+        status, _, body = slow.response()
+        assert status == 200
+        *frames, last = [json.loads(f) for f in events(body)]
+        assert len(frames) >= min(tokens, 30) and all(f["choices"] for f in frames)
+        assert last["error"]["code"] == "reader_stalled" and last["error"]["type"] == "invalid_request_error"
+        assert slow.closed()
+
+        dead.send(post(CHAT, chat("Count.", **LARGE)))
+        wait_stalled(impatient, stalled + 2)
+        impatient.wait_metric("hob_connections", lambda v: v == 1, 10)  # the question's own
+    assert "reader_stalled" in impatient.log_tail() and "bytes queued" in impatient.log_tail()
+
+
+def test_socket_that_is_never_read_is_ended(impatient):
+    stalled = impatient.metric("hob_connections_stalled_total")
+    plain = socket.socket()
+    plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    plain.connect(("127.0.0.1", impatient.port))
+    ends = {}
+    with connect(f"ws://127.0.0.1:{impatient.port}/v1/responses", sock=plain, max_size=None, max_queue=1, proxy=None) as ws:
+        for lane in ("a", "a", "b"):
+            ws.send(json.dumps({"type": "response.create", "model": "default", "input": "Count.", "stream_id": lane,
+                                "max_output_tokens": 4000, "ignore_eos": True, "top_logprobs": 20,
+                                "include": ["message.output_text.logprobs"]}))
+        wait_stalled(impatient, stalled + 1)
+        with pytest.raises(ConnectionClosed) as closed:
+            while True:
+                event = json.loads(ws.recv(timeout=20))
+                if event["type"] == "error":
+                    ends.setdefault(event["stream_id"], []).append(event["error"]["code"])
+    assert ends == {"a": ["reader_stalled"] * 2, "b": ["reader_stalled"]}
+    assert closed.value.rcvd.code == 1008

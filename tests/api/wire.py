@@ -7,8 +7,12 @@ import socket
 class Connection:
     """A plain TCP connection that reads HTTP/1.1 responses one by one."""
 
-    def __init__(self, server, timeout=60):
-        self.socket = socket.create_connection(("127.0.0.1", server.port), timeout)
+    def __init__(self, server, timeout=60, receive_bytes=None):
+        self.socket = socket.socket()
+        self.socket.settimeout(timeout)
+        if receive_bytes:  # of the kernel's buffer; has to be known before the connection
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        self.socket.connect(("127.0.0.1", server.port))
         self.buffer = b""
 
     def __enter__(self):
