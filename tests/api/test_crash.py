@@ -183,7 +183,17 @@ def test_only_the_poison_fails(deadly):
     calm = at_once(deadly, 8, max_tokens=100)()
     wait = at_once(deadly, 8, max_tokens=100)
     deadly.wait_metric("hob_engine_jobs", lambda v: v == 8)
-    poisoned = []
+    poisoned, crowds = [], []
+    over = threading.Event()
+
+    def watch():  # how many were at the engine whenever there were suspects
+        while not over.wait(0.02):
+            values = dict(line.rsplit(" ", 1) for line in deadly.get("/metrics")[1].splitlines() if line[0] != "#")
+            if float(values["hob_requests_suspect"]) > 0:
+                crowds.append(float(values['hob_engine_jobs{model="0"}']))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
     thread = threading.Thread(target=lambda: poisoned.append(read_stream(deadly, "Draw a zebra.")))
     thread.start()
     deadly.wait_metric("hob_engine_restarts_total", lambda v: v >= 2)
@@ -191,7 +201,10 @@ def test_only_the_poison_fails(deadly):
     assert status == 200 and body["choices"][0]["message"]["content"]
     check_same(wait(), calm)
     thread.join(60)
+    over.set()
+    watcher.join(20)
     [(_, [error])] = poisoned
+    assert len(crowds) > 3 and max(crowds) == 1 and sum(crowds) > 0
     assert error["type"] == "server_error" and error["code"] == "request_poisoned"
     assert deadly.metric("hob_requests_poisoned_total") == 1 and deadly.metric("hob_requests_suspect") == 0
     assert deadly.metric("hob_engine_restarts_total") == 3 and deadly.metric("hob_engine_device_failed") == 0
