@@ -340,6 +340,8 @@ static int on_head(hob_conn *c, const char *in, size_t len)
         c->early = length_error;
     else if (!c->early.status && !post && c->body_bytes > 0)
         hob_api_bad(&c->early, "invalid_length", NULL, "a body is allowed with POST only");
+    else if (!c->early.status && post)
+        (void)hob_buffers_admit(c->g, c->body_bytes, &c->early);
     if (!post && c->body_bytes > 0)
         c->close_after = true;
     if (c->early.status &&
@@ -452,6 +454,7 @@ static void serve_post(hob_conn *c)
     json_t *body =
         hob_api_load(hob_bytes_left(&c->body) ? (const char *)c->body.data + c->body.start : "",
                      hob_bytes_left(&c->body), &e);
+    const size_t bytes = hob_bytes_left(&c->body);
     hob_bytes_free(&c->body);
     int rc = body ? hob_api_parse(c->g->conf, kind, false, body, &request, &e) : HOB_EINVAL;
     json_decref(body);
@@ -463,7 +466,7 @@ static void serve_post(hob_conn *c)
     if (rc < 0)
         hob_http_error(c, &e);
     else
-        hob_job_open(c, &request, false);
+        hob_job_open(c, &request, bytes, false);
 }
 
 /* ---- the body, and the way back ---- */
@@ -475,9 +478,17 @@ static int on_body(hob_conn *c, const char *in, size_t len)
     c->body_seen += len;
     if (c->early.status || len == 0)
         return 0;
-    if (c->body_seen > c->body_bytes || hob_bytes_append(&c->body, in, len) < 0)
+    if (c->body_seen > c->body_bytes)
         return -1;
-    return 0;
+    if (c->body.len + len > c->body.capacity &&
+        hob_buffers_admit(c->g, c->body.capacity + len, &c->early) < 0) {
+        hob_bytes_free(
+            &c->body); /* others' bodies came in between: the rest of this one is not read */
+        c->close_after = true;
+        hob_http_error(c, &c->early);
+        return 0;
+    }
+    return hob_bytes_append(&c->body, in, len) < 0 ? -1 : 0;
 }
 
 static int on_body_end(hob_conn *c)

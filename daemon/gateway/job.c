@@ -82,7 +82,7 @@ static int new_seed(uint64_t *ret)
     return getrandom(ret, sizeof *ret, 0) == (ssize_t)sizeof *ret ? 0 : HOB_EIO;
 }
 
-void hob_job_open(hob_conn *c, hob_api_request *request, bool websocket)
+void hob_job_open(hob_conn *c, hob_api_request *request, size_t bytes, bool websocket)
 {
     static const hob_format *const formats[] = {&hob_format_chat, &hob_format_completion,
                                                 &hob_format_responses};
@@ -106,6 +106,7 @@ void hob_job_open(hob_conn *c, hob_api_request *request, bool websocket)
     *request = (hob_api_request){0};
     j->format = formats[j->request.kind];
     j->websocket = websocket;
+    j->request_bytes = bytes;
     j->id = ++g->next_id;
     j->link = &g->links[j->request.model];
     j->key = c->key;
@@ -395,6 +396,7 @@ void hob_job_prepared(hob_gateway *g, hob_link *l, uint64_t id, const uint8_t *p
         j->prompt_tokens = prompt;
         json_decref(j->request.prepare); /* from here on the ids stand for it */
         j->request.prepare = NULL;
+        j->request_bytes = 0;
         g->metrics.prompt_tokens += prompt;
     }
     j->state = HOB_JOB_RUNNING;
@@ -479,6 +481,8 @@ void hob_job_tokens(hob_gateway *g, hob_link *l, uint64_t id, const hob_tokens_m
     /* Writing may have found the client gone, and with it the job. */
     if (!(j = hob_job_find(g, id)))
         return;
+    if (j->logprobs)
+        j->logprob_bytes += 4 * t->logprobs_len; /* as objects they take several times their text */
     hob_job_progressed(j);
     if (t->finish == HOB_FINISH_CANCEL && j->state == HOB_JOB_PARKING && !j->cancelled)
         hob_job_parked(j);

@@ -168,6 +168,12 @@ void hob_metrics_write(hob_gateway *g, hob_text *t)
     one(t, "hob_sent_bytes_total", "counter", "Bytes written to clients, before TLS.",
         (double)m->bytes_out);
     one(t, "hob_outbox_bytes", "gauge", "Bytes waiting for slow readers.", (double)outboxes);
+    one(t, "hob_buffers_bytes", "gauge",
+        "Held for requests, readers and recovery in the gateway, in all.",
+        (double)hob_buffers_bytes(g));
+    one(t, "hob_buffers_limit_bytes", "gauge",
+        "Of those, at most, before requests are refused; 0: no limit.",
+        (double)hob_buffers_limit(g->conf));
     ttft(m, t);
     engine_state(g, t);
     engine_stats(g, t);

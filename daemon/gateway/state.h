@@ -205,14 +205,17 @@ struct hob_job {
     uint32_t *ids; /* [id_count] prompt, then answer: what a new engine is given */
     uint32_t id_count, id_capacity, prompt_tokens, cached_tokens, answer_tokens;
     uint32_t max_tokens;
-    uint32_t credit;    /* given to the engine and not yet used */
-    uint32_t undrained; /* tokens in the outbox or in flight */
-    hob_text text;      /* the answer, where the format needs it whole */
-    json_t *logprobs;   /* its logprobs */
-    uint64_t sequence;  /* responses: of the next event */
+    size_t request_bytes; /* of the body, until the ids stand for it */
+    size_t logprob_bytes; /* about what logprobs takes */
+    uint32_t credit;      /* given to the engine and not yet used */
+    uint32_t undrained;   /* tokens in the outbox or in flight */
+    hob_text text;        /* the answer, where the format needs it whole */
+    json_t *logprobs;     /* its logprobs */
+    uint64_t sequence;    /* responses: of the next event */
 };
-/* Takes request over. The job starts at once, or when its lane is free. On failure the format has been told. */
-void hob_job_open(hob_conn *c, hob_api_request *request, bool websocket);
+/* Takes request over, which came in `bytes`. The job starts at once, or when its lane is free. On failure the client has
+ * been told. */
+void hob_job_open(hob_conn *c, hob_api_request *request, size_t bytes, bool websocket);
 void hob_job_start(hob_job *j);
 /* The client left: no answer any more. */
 void hob_job_abandon(hob_job *j);
@@ -245,6 +248,13 @@ void hob_job_progressed(hob_job *j);
 void hob_job_parked(hob_job *j);
 /* No suspect any more: it ran alone unharmed, or it ends. */
 void hob_job_absolve(hob_job *j);
+
+/* ---- memory.c: a bound on the buffers of all connections and jobs ---- */
+
+size_t hob_buffers_limit(const hob_conf *conf); /* 0: none */
+size_t hob_buffers_bytes(const hob_gateway *g);
+/* Whether there is room for `bytes` more: 0, or HOB_ENOMEM with a 503. */
+int hob_buffers_admit(const hob_gateway *g, size_t bytes, hob_api_error *e);
 
 /* ---- metrics.c ---- */
 

@@ -120,7 +120,7 @@ static void cancel_response(hob_conn *c, json_t *event, hob_api_error *e)
                  "no response '%.60s' is in progress on this connection", id);
 }
 
-static void on_event(hob_conn *c, json_t *event, hob_api_error *e)
+static void on_event(hob_conn *c, json_t *event, size_t bytes, hob_api_error *e)
 {
     const char *type = json_string_value(json_object_get(event, "type"));
     hob_api_request request;
@@ -137,8 +137,9 @@ static void on_event(hob_conn *c, json_t *event, hob_api_error *e)
     else if (c->job_count >= HOB_LANES_MAX)
         hob_api_fail(e, 429, "rate_limit_error", "too_many_responses", NULL,
                      "%d responses are already in progress on this connection", HOB_LANES_MAX);
-    else if (hob_api_parse(c->g->conf, HOB_API_RESPONSES, true, event, &request, e) == 0)
-        hob_job_open(c, &request, true);
+    else if (hob_buffers_admit(c->g, bytes, e) == 0 &&
+             hob_api_parse(c->g->conf, HOB_API_RESPONSES, true, event, &request, e) == 0)
+        hob_job_open(c, &request, bytes, true);
 }
 
 static void on_message(hob_conn *c)
@@ -147,10 +148,11 @@ static void on_message(hob_conn *c)
     json_t *event =
         hob_api_load(hob_bytes_left(&c->body) ? (const char *)c->body.data + c->body.start : "",
                      hob_bytes_left(&c->body), &e);
+    const size_t bytes = hob_bytes_left(&c->body);
     hob_bytes_free(&c->body);
     c->fragments = 0;
     if (event)
-        on_event(c, event, &e);
+        on_event(c, event, bytes, &e);
     if (e.status && c->state == HOB_CONN_SOCKET)
         hob_websocket_error(c, NULL, json_string_value(json_object_get(event, "stream_id")), &e);
     json_decref(event);
@@ -166,6 +168,8 @@ static int close_with(hob_conn *c, enum lws_close_status status, const char *why
 
 static int on_receive(hob_conn *c, const char *in, size_t len)
 {
+    hob_api_error e;
+
     if (c->state != HOB_CONN_SOCKET)
         return -1;
     if (c->close_by_us)
@@ -180,7 +184,9 @@ static int on_receive(hob_conn *c, const char *in, size_t len)
     /* Answers to small events are bounded too: a client that sends and never reads is cut off. */
     if (c->out_bytes > c->g->conf->outbox_bytes)
         return close_with(c, LWS_CLOSE_STATUS_POLICY_VIOLATION, "read before you send more");
-    if (hob_bytes_append(&c->body, in, len) < 0)
+    if ((c->body.len + len > c->body.capacity &&
+         hob_buffers_admit(c->g, c->body.capacity + len, &e) < 0) ||
+        hob_bytes_append(&c->body, in, len) < 0)
         return close_with(c, LWS_CLOSE_STATUS_UNEXPECTED_CONDITION, "no memory");
     c->body_began_us = c->body_began_us ? c->body_began_us : hob_now_us();
     if (lws_is_final_fragment(c->wsi) && lws_remaining_packet_payload(c->wsi) == 0) {

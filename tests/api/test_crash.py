@@ -10,6 +10,7 @@ import time
 import pytest
 
 from conftest import DEVICE, dev_server, started
+from websockets.sync.client import connect
 from wire import Connection, chat, error_of, events, post
 
 CHAT = "/v1/chat/completions"
@@ -183,7 +184,17 @@ def test_only_the_poison_fails(deadly):
     calm = at_once(deadly, 8, max_tokens=100)()
     wait = at_once(deadly, 8, max_tokens=100)
     deadly.wait_metric("hob_engine_jobs", lambda v: v == 8)
-    poisoned = []
+    poisoned, crowds = [], []
+    over = threading.Event()
+
+    def watch():  # how many were at the engine whenever there were suspects
+        while not over.wait(0.02):
+            values = dict(line.rsplit(" ", 1) for line in deadly.get("/metrics")[1].splitlines() if line[0] != "#")
+            if float(values["hob_requests_suspect"]) > 0:
+                crowds.append(float(values['hob_engine_jobs{model="0"}']))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
     thread = threading.Thread(target=lambda: poisoned.append(read_stream(deadly, "Draw a zebra.")))
     thread.start()
     deadly.wait_metric("hob_engine_restarts_total", lambda v: v >= 2)
@@ -191,7 +202,10 @@ def test_only_the_poison_fails(deadly):
     assert status == 200 and body["choices"][0]["message"]["content"]
     check_same(wait(), calm)
     thread.join(60)
+    over.set()
+    watcher.join(20)
     [(_, [error])] = poisoned
+    assert len(crowds) > 3 and max(crowds) == 1 and sum(crowds) > 0
     assert error["type"] == "server_error" and error["code"] == "request_poisoned"
     assert deadly.metric("hob_requests_poisoned_total") == 1 and deadly.metric("hob_requests_suspect") == 0
     assert deadly.metric("hob_engine_restarts_total") == 3 and deadly.metric("hob_engine_device_failed") == 0
@@ -238,6 +252,46 @@ def test_suspects_that_nobody_reads_hold_up_nobody(deadly):
         assert (status, body["error"]["code"]) == (500, "request_poisoned")
         assert answer(deadly)[0] == 200
         assert deadly.metric("hob_requests_suspect") == 0
+
+
+def test_cancel_while_suspects_run(deadly):
+    """Over one WebSocket: responses are cancelled while they wait as suspects, or for the suspects; the rest go on."""
+    def create(words, lane, tokens):
+        return json.dumps({"type": "response.create", "model": "default", "input": words, "stream_id": lane,
+                           "max_output_tokens": tokens, "ignore_eos": True, "temperature": 0.7, "seed": 3})
+
+    ids, texts, ends = {}, {}, {}
+    with connect(f"ws://127.0.0.1:{deadly.port}/v1/responses", max_size=None, proxy=None) as ws:
+        def receive():
+            e = json.loads(ws.recv(timeout=120))
+            lane = e["stream_id"]
+            if e["type"] == "response.created":
+                ids[lane] = e["response"]["id"]
+            elif e["type"] == "response.output_text.delta":
+                texts[lane] = texts.get(lane, "") + e["delta"]
+            elif e["type"] == "error":
+                ends[lane] = e["error"]["code"]
+            elif e["type"] in ("response.completed", "response.incomplete"):
+                ends[lane] = (e["response"]["incomplete_details"] or {"reason": e["response"]["status"]})["reason"]
+
+        for lane in "abcd":
+            ws.send(create("Count.", lane, 400))
+        while len(texts) < 4:
+            receive()
+        ws.send(create("Draw a zebra.", "z", 400))
+        deadly.wait_metric("hob_requests_suspect", lambda v: v >= 3)
+        ws.send(create("Count.", "e", 40))  # waits for them
+        for lane in "bd":
+            ws.send(json.dumps({"type": "response.cancel", "response_id": ids[lane]}))
+        while len(ends) < 6:
+            receive()
+    assert ends["z"] == "request_poisoned" and ends["e"] == "max_output_tokens"
+    assert ends["a"] == ends["c"] == "max_output_tokens" and texts["a"] == texts["c"] != ""
+    for lane in "bd":
+        assert ends[lane] != "max_output_tokens" and len(texts[lane]) < len(texts["a"])
+        assert texts["a"].startswith(texts[lane])
+    assert deadly.metric("hob_requests_poisoned_total") == 1 and deadly.metric("hob_requests_cancelled_total") == 2
+    assert deadly.metric("hob_requests_suspect") == 0 and deadly.metric("hob_engine_jobs") == 0
 
 
 def test_drain_while_suspects_run(deadly):
