@@ -25,8 +25,8 @@ enum {
     BACKOFF_FIRST_MS = 100,
     BACKOFF_MOST_MS = 30000,
     LOAD_TIMEOUT_S = 300,
-    GATEWAY_MB_MOST = 64, /* of a memory budget */
-    STEADY_S = 60,        /* alive for so long, an engine's past failures are forgotten */
+    GATEWAY_MB = 16, /* of a memory budget, for the gateway beside its buffers */
+    STEADY_S = 60,   /* alive for so long, an engine's past failures are forgotten */
 };
 
 _Static_assert((int)HOB_ARBITER_SLOTS >= (int)HOB_CONF_MODELS_MAX, "a slot for each engine");
@@ -48,13 +48,15 @@ static uint32_t memory_share_mb(const hob_link *l)
 {
     const hob_conf *c = l->g->conf;
     const uint32_t total = c->memory_mb,
-                   gateway = total / 8 < GATEWAY_MB_MOST ? total / 8 : GATEWAY_MB_MOST;
+                   gateway = (uint32_t)(hob_buffers_limit(c) >> 20) + GATEWAY_MB;
     uint64_t all = 0;
 
     if (total == 0)
         return 0;
     for (uint32_t i = 0; i < c->model_count; i++)
         all += file_bytes(c->models[i].path);
+    if (total <= gateway)
+        return 1;
     const double share = (double)file_bytes(l->model->path) / (double)all * (total - gateway);
     return share < 1 ? 1 : (uint32_t)share;
 }
