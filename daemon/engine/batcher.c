@@ -11,16 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/engine/queue.h"
-#include "daemon/engine/sequence.h"
+#include "daemon/engine/places.h"
 
 enum {
     PREFILL_QUANTUM = 16, /* rows of prefill in a step at least, whatever the target */
-    PARK_US = 1000000,    /* a reader may stall for so long before its place goes to others */
-    PART_LEAST = 4,       /* tokens of a block that are worth a copy */
-    PROTECTED_US =
-        5000000, /* a sequence that waited too long runs for so long before it can be set back */
-    QUIET_US = 150000, /* of a step without streams: cancels and new requests wait for its end */
+    QUIET_US = 150000,    /* of a step without streams: cancels and new requests wait for its end */
 };
 
 static const double SPARE_LEAST = 0.08,
@@ -30,12 +25,8 @@ struct hob_batcher {
     hob_model *model;
     hob_batcher_options options;
     hob_context *context;
-    hob_kv_pool *pool;
-    hob_queue queue;
-    hob_sequence *running,
-        *parked; /* in the order in which they started; parked: for want of credit */
-    uint64_t arrivals, starts;
-    hob_batcher_stats stats;
+    hob_places places;
+    hob_batcher_stats stats; /* without what places count */
     /* One step's arrays, sized once. */
     uint32_t *tokens;           /* [step_rows] */
     hob_span *spans;            /* [max_sequences] */
@@ -45,7 +36,6 @@ struct hob_batcher {
     hob_candidates_in *wanted;  /* [max_sequences] */
     hob_candidates *candidates; /* [max_sequences] */
     hob_sequence **prefilling;  /* [max_sequences] */
-    uint32_t *prefix;           /* [blocks of a context] */
     float *full_row;            /* [vocab] */
 };
 
@@ -82,12 +72,12 @@ int hob_batcher_new(hob_model *m, const hob_batcher_options *o, hob_batcher **re
     b->wanted = calloc(n, sizeof *b->wanted);
     b->candidates = calloc(n, sizeof *b->candidates);
     b->prefilling = calloc(n, sizeof(hob_sequence *));
-    b->prefix = calloc(hob_kv_blocks_for(o->context) + 1, sizeof *b->prefix);
     b->full_row = calloc(hob_model_get_info(m)->vocab, sizeof *b->full_row);
     b->stats.kv_blocks = hob_kv_blocks_for(o->kv_tokens);
     if (!b->tokens || !b->spans || !b->span_owner || !b->logit_rows || !b->logit_owner ||
-        !b->wanted || !b->candidates || !b->prefilling || !b->prefix || !b->full_row ||
-        hob_kv_pool_new(b->stats.kv_blocks, o->prefix_tokens / HOB_KV_BLOCK_TOKENS, &b->pool) < 0) {
+        !b->wanted || !b->candidates || !b->prefilling || !b->full_row ||
+        hob_places_open(&b->places, n, b->stats.kv_blocks, o->prefix_tokens / HOB_KV_BLOCK_TOKENS,
+                        o->context) < 0) {
         rc = hob_fail(diag, HOB_ENOMEM, "batcher: no memory for %u sequences", n);
         goto fail;
     }
@@ -98,6 +88,7 @@ int hob_batcher_new(hob_model *m, const hob_batcher_options *o, hob_batcher **re
     if ((rc = hob_context_new(m, &options, &b->context, diag)) < 0 ||
         (o->touch_memory && (rc = hob_context_touch(b->context)) < 0))
         goto fail;
+    b->places.context = b->context;
     *ret = b;
     return 0;
 
@@ -106,30 +97,12 @@ fail:
     return rc;
 }
 
-static void forget(hob_batcher *b, hob_sequence *s)
-{
-    hob_queue_leave(&b->queue, s);
-    hob_sequence_free(s);
-}
-
-static void free_list(hob_batcher *b, hob_sequence *s)
-{
-    while (s) {
-        hob_sequence *next = s->next;
-        forget(b, s);
-        s = next;
-    }
-}
-
 void hob_batcher_free(hob_batcher *b)
 {
     if (!b)
         return;
-    free_list(b, b->running);
-    free_list(b, b->parked);
-    free_list(b, b->queue.waiting);
+    hob_places_close(&b->places);
     hob_context_free(b->context);
-    hob_kv_pool_free(b->pool);
     free(b->tokens);
     free(b->spans);
     free(b->span_owner);
@@ -138,281 +111,51 @@ void hob_batcher_free(hob_batcher *b)
     free(b->wanted);
     free(b->candidates);
     free(b->prefilling);
-    free(b->prefix);
     free(b->full_row);
     free(b);
 }
 
-/* ---- sequences come and go ---- */
-
-static void append(hob_sequence **list, hob_sequence *s)
-{
-    while (*list)
-        list = &(*list)->next;
-    s->next = NULL;
-    *list = s;
-}
-
-static void take_out(hob_sequence **list, const hob_sequence *s)
-{
-    while (*list != s)
-        list = &(*list)->next;
-    *list = s->next;
-}
-
-static hob_sequence *find(hob_sequence *list, uint64_t id)
-{
-    while (list && list->id != id)
-        list = list->next;
-    return list;
-}
-
-static uint32_t missing(const hob_sequence *s)
-{
-    return s->token_count - s->computed;
-}
-
-/* Could compute rows now: a prompt may be prefilled on no credit, all but its last row. */
-static bool is_runnable(const hob_sequence *s)
-{
-    return s->credit > 0 || missing(s) > 1;
-}
-
-/* Off the running list, its blocks given back: those that are named stay known. */
-static void stop_running(hob_batcher *b, hob_sequence *s)
-{
-    take_out(&b->running, s);
-    b->stats.running--;
-    hob_kv_pool_give(b->pool, s->blocks, s->block_count);
-    s->block_count = s->named_count = s->computed = 0;
-}
-
-/* What it has computed is the prefix cache's now, for as long as there is room. */
-static void set_back(hob_batcher *b, hob_sequence *s, uint64_t now_us)
-{
-    stop_running(b, s);
-    s->waits_since_us = now_us;
-    if (s->credit == 0) {
-        append(&b->parked, s);
-        b->stats.parked++;
-    } else {
-        hob_queue_put(&b->queue, s);
-        b->stats.preempted++;
-    }
-}
-
 int hob_batcher_submit(hob_batcher *b, const hob_request *r, hob_diag *diag)
 {
+    const hob_places *p = &b->places;
     hob_sequence *s;
-    if (b->queue.count >= b->options.max_waiting + (b->options.max_sequences - b->stats.running))
+    if (p->queue.count >= b->options.max_waiting + (p->most - p->running_count))
         return hob_fail(diag, HOB_ELIMIT, "queue: %u requests are waiting, at most %u may",
-                        b->queue.count, b->options.max_waiting);
+                        p->queue.count, b->options.max_waiting);
     int rc = hob_sequence_new(b->model, r, b->options.context, &s, diag);
     if (rc < 0)
         return rc;
-    if (hob_kv_blocks_for(s->capacity) > b->stats.kv_blocks) {
-        hob_fail(diag, HOB_ELIMIT, "KV cache: prompt and answer need %u tokens, it holds %u",
-                 s->capacity, b->stats.kv_blocks * HOB_KV_BLOCK_TOKENS);
+    if (hob_kv_blocks_for(s->capacity) > b->stats.kv_blocks)
+        rc = hob_fail(diag, HOB_ELIMIT, "KV cache: prompt and answer need %u tokens, it holds %u",
+                      s->capacity, b->stats.kv_blocks * HOB_KV_BLOCK_TOKENS);
+    else if ((rc = hob_places_join(&b->places, s)) < 0)
+        hob_fail(diag, rc, "request: no memory");
+    if (rc < 0)
         hob_sequence_free(s);
-        return HOB_ELIMIT;
-    }
-    if (hob_queue_join(&b->queue, s) < 0) {
-        hob_sequence_free(s);
-        return hob_fail(diag, HOB_ENOMEM, "request: no memory");
-    }
-    s->arrival = ++b->arrivals;
-    s->waits_since_us = hob_now_us();
-    hob_queue_put(&b->queue, s);
-    return 0;
+    return rc;
 }
 
 bool hob_batcher_cancel(hob_batcher *b, uint64_t id)
 {
-    hob_sequence *s;
-    if ((s = find(b->running, id)))
-        stop_running(b, s);
-    else if ((s = find(b->queue.waiting, id)))
-        hob_queue_remove(&b->queue, s);
-    else if ((s = find(b->parked, id)))
-        take_out(&b->parked, s);
-    else
+    hob_sequence *s = hob_places_find(&b->places, id);
+    if (!s)
         return false;
+    hob_places_remove(&b->places, s);
     b->stats.cancelled++;
-    forget(b, s);
     return true;
 }
 
 void hob_batcher_credit(hob_batcher *b, uint64_t id, uint32_t tokens)
 {
-    hob_sequence *parked = find(b->parked, id), *s = parked;
-    if (!s && !(s = find(b->running, id)) && !(s = find(b->queue.waiting, id)))
-        return;
-    if (__builtin_add_overflow(s->credit, tokens, &s->credit))
-        s->credit = UINT32_MAX;
-    if (parked && tokens > 0) {
-        take_out(&b->parked, s);
-        hob_queue_put(&b->queue, s);
-    }
+    hob_sequence *s = hob_places_find(&b->places, id);
+    if (s)
+        hob_places_credit(&b->places, s, tokens);
 }
 
 static void finish(hob_batcher *b, hob_sequence *s)
 {
-    stop_running(b, s);
+    hob_places_remove(&b->places, s);
     b->stats.finished++;
-    forget(b, s);
-}
-
-/* ---- the prefix cache ---- */
-
-/* Known blocks that the sequence's tokens go on with; at least its last token stays to be computed. They are in b->prefix. */
-static uint32_t find_prefix(hob_batcher *b, const hob_sequence *s)
-{
-    const uint32_t most = (s->token_count - 1) / HOB_KV_BLOCK_TOKENS, at = s->named_count;
-    return most <= at ? 0
-                      : hob_kv_prefix_find(b->pool, s->tenant, at ? s->blocks[at - 1] : HOB_KV_NONE,
-                                           s->tokens + (size_t)at * HOB_KV_BLOCK_TOKENS, most - at,
-                                           b->prefix);
-}
-
-static void count_cached(hob_batcher *b, hob_sequence *s, uint32_t tokens)
-{
-    b->stats.cached_tokens += tokens;
-    if (!s->began)
-        s->cached_count += tokens;
-}
-
-/* Goes on behind what others have computed meanwhile, in place of blocks of its own. */
-static void adopt_blocks(hob_batcher *b, hob_sequence *s)
-{
-    const uint32_t at = s->named_count, count = find_prefix(b, s);
-    if (count == 0)
-        return;
-    hob_kv_prefix_hold(b->pool, b->prefix, count);
-    if (s->block_count > at) {
-        const uint32_t own = s->block_count - at < count ? s->block_count - at : count;
-        hob_kv_pool_give(b->pool, s->blocks + at, own);
-    }
-    memcpy(s->blocks + at, b->prefix, count * sizeof *s->blocks);
-    s->named_count += count;
-    s->block_count = s->block_count > s->named_count ? s->block_count : s->named_count;
-    s->computed = s->named_count * HOB_KV_BLOCK_TOKENS;
-    count_cached(b, s, count * HOB_KV_BLOCK_TOKENS);
-}
-
-/* Where the known blocks end, one more may begin alike: so much of it is copied. */
-static int copy_part(hob_batcher *b, hob_sequence *s)
-{
-    const uint32_t at = s->named_count, left = s->token_count - 1 - s->computed;
-    uint32_t from;
-    const uint32_t tokens =
-        hob_kv_prefix_part(b->pool, s->tenant, at ? s->blocks[at - 1] : HOB_KV_NONE,
-                           s->tokens + s->computed, left, &from);
-    if (tokens < PART_LEAST)
-        return 0;
-    const int rc = hob_context_copy_block(b->context, from, s->blocks[at]);
-    if (rc < 0)
-        return rc;
-    s->computed += tokens;
-    count_cached(b, s, tokens);
-    return 0;
-}
-
-/* Before rows of its prompt are computed. */
-static int adopt_prefix(hob_batcher *b, hob_sequence *s)
-{
-    if (s->computed != s->named_count * HOB_KV_BLOCK_TOKENS)
-        return 0;
-    adopt_blocks(b, s);
-    return copy_part(b, s);
-}
-
-static void name_blocks(hob_batcher *b, hob_sequence *s)
-{
-    while ((s->named_count + 1) * HOB_KV_BLOCK_TOKENS <= s->computed) {
-        const uint32_t at = s->named_count++;
-        s->blocks[at] =
-            hob_kv_prefix_name(b->pool, s->tenant, at ? s->blocks[at - 1] : HOB_KV_NONE,
-                               s->blocks[at], s->tokens + (size_t)at * HOB_KV_BLOCK_TOKENS);
-    }
-}
-
-/* ---- who runs ---- */
-
-static bool is_stalled(const hob_sequence *s, uint64_t now_us)
-{
-    return !is_runnable(s) && now_us - s->stalled_since_us >= PARK_US;
-}
-
-/* May be set back for w; NULL: for blocks that the running ones need. */
-static bool may_yield(const hob_sequence *s, const hob_sequence *w, uint64_t now_us)
-{
-    if (!w || is_stalled(s, now_us))
-        return true;
-    return s->priority > w->priority && now_us >= s->protected_until_us;
-}
-
-/* Stalled ones first, then the lowest class, then the one that started last. */
-static bool yields_before(const hob_sequence *a, const hob_sequence *b)
-{
-    if (is_runnable(a) != is_runnable(b))
-        return !is_runnable(a);
-    return a->priority != b->priority ? a->priority > b->priority : a->started > b->started;
-}
-
-static hob_sequence *find_victim(const hob_batcher *b, const hob_sequence *w, uint64_t now_us)
-{
-    hob_sequence *victim = NULL;
-    for (hob_sequence *s = b->running; s; s = s->next)
-        if (may_yield(s, w, now_us) && (!victim || yields_before(s, victim)))
-            victim = s;
-    return victim;
-}
-
-/* Blocks that must be free for w to start, beside those it finds in the cache. */
-static uint32_t blocks_to_start(hob_batcher *b, const hob_sequence *w)
-{
-    return hob_kv_blocks_for(w->token_count) - find_prefix(b, w) + b->stats.running;
-}
-
-/* Blocks that would be free for w once what it finds is held. */
-static uint32_t blocks_for_start(hob_batcher *b, const hob_sequence *w)
-{
-    const uint32_t count = find_prefix(b, w);
-    hob_kv_prefix_hold(b->pool, b->prefix, count);
-    const uint32_t left = hob_kv_pool_free_blocks(b->pool);
-    hob_kv_pool_give(b->pool, b->prefix, count);
-    return left;
-}
-
-/* Whether w can start when all that may yield for it have: then it is worth setting them back. */
-static bool can_start(hob_batcher *b, const hob_sequence *w, uint64_t now_us)
-{
-    uint32_t places = b->options.max_sequences - b->stats.running, blocks = blocks_for_start(b, w),
-             others = b->stats.running;
-    for (const hob_sequence *s = b->running; s; s = s->next)
-        if (may_yield(s, w, now_us)) {
-            places++;
-            others--;
-            blocks += s->block_count; /* shared ones may be counted twice: then w waits after all */
-        }
-    return places > 0 && blocks >= blocks_to_start(b, w) - b->stats.running + others;
-}
-
-static bool fits(hob_batcher *b, const hob_sequence *w)
-{
-    return b->stats.running < b->options.max_sequences &&
-           (blocks_for_start(b, w) >= blocks_to_start(b, w) ||
-            (b->stats.running == 0)); /* alone it always fits: see submit */
-}
-
-/* A sequence that rose by waiting must not be set back at once; but most places stay open to higher classes. */
-static void protect(hob_batcher *b, hob_sequence *s, uint64_t now_us)
-{
-    uint32_t others = 0;
-    for (const hob_sequence *o = b->running; o; o = o->next)
-        others += now_us < o->protected_until_us;
-    if (s->rank < (uint32_t)s->priority && others < (b->options.max_sequences + 3) / 4)
-        s->protected_until_us = now_us + PROTECTED_US;
 }
 
 static void fill_counts(const hob_sequence *s, hob_token_event *e)
@@ -423,75 +166,34 @@ static void fill_counts(const hob_sequence *s, hob_token_event *e)
     e->answer_tokens = hob_sequence_answer(s);
 }
 
-static void start(hob_batcher *b, hob_sequence *s, uint64_t now_us)
-{
-    hob_queue_remove(&b->queue, s);
-    protect(b, s, now_us);
-    append(&b->running, s);
-    b->stats.running++;
-    s->started = ++b->starts;
-    s->stalled_since_us = now_us;
-    adopt_blocks(b, s);
-    while (s->block_count < hob_kv_blocks_for(s->token_count))
-        s->blocks[s->block_count++] = hob_kv_pool_take(b->pool);
-}
-
 static void start_waiting(hob_batcher *b, uint64_t now_us, hob_token_sink *sink, void *user)
 {
-    hob_sequence *w;
-    while ((w = hob_queue_first(&b->queue, now_us)) && (fits(b, w) || can_start(b, w, now_us))) {
-        hob_sequence *victim;
-        while (!fits(b, w) && (victim = find_victim(b, w, now_us)))
-            set_back(b, victim, now_us);
-        if (!fits(b, w))
-            return;
-        start(b, w, now_us);
+    for (hob_sequence *s; (s = hob_places_start(&b->places, now_us));) {
         hob_token_event e = {.token = HOB_TOKEN_NONE};
-        if (!w->began && hob_sequence_replay(w, b->model, &e)) {
-            fill_counts(w, &e);
+        if (!s->began && hob_sequence_replay(s, b->model, &e)) {
+            fill_counts(s, &e);
             e.token = HOB_TOKEN_NONE;
             sink(user, &e);
-            finish(b, w);
-        }
-    }
-}
-
-/* Each decoding sequence gets a block for its next row. */
-static void grow(hob_batcher *b, uint64_t now_us)
-{
-    for (hob_sequence *s = b->running, *next; s; s = next) {
-        next = s->next;
-        while (is_runnable(s) && s->block_count < hob_kv_blocks_for(s->token_count)) {
-            const uint32_t block = hob_kv_pool_take(b->pool);
-            if (block != HOB_KV_NONE) {
-                s->blocks[s->block_count++] = block;
-                continue;
-            }
-            hob_sequence *victim = find_victim(b, NULL, now_us);
-            set_back(b, victim, now_us);
-            if (victim == s)
-                break;
-            next = s->next;
+            finish(b, s);
         }
     }
 }
 
 bool hob_batcher_has_work(hob_batcher *b)
 {
-    for (const hob_sequence *s = b->running; s; s = s->next)
-        if (is_runnable(s))
+    for (const hob_sequence *s = b->places.running; s; s = s->next)
+        if (hob_sequence_runnable(s))
             return true;
-    const uint64_t now_us = hob_now_us();
-    const hob_sequence *w = hob_queue_first(&b->queue, now_us);
-    return w && (fits(b, w) || can_start(b, w, now_us));
+    return hob_places_can_start(&b->places, hob_now_us());
 }
 
 int hob_batcher_class(const hob_batcher *b)
 {
     int best = HOB_PRIORITIES;
     for (int list = 0; list < 2; list++)
-        for (const hob_sequence *s = list ? b->queue.waiting : b->running; s; s = s->next)
-            best = (int)s->priority < best && is_runnable(s) ? (int)s->priority : best;
+        for (const hob_sequence *s = list ? b->places.queue.waiting : b->places.running; s;
+             s = s->next)
+            best = (int)s->priority < best && hob_sequence_runnable(s) ? (int)s->priority : best;
     return best;
 }
 
@@ -537,8 +239,8 @@ static int plan_prefill(hob_batcher *b, step_plan *p)
     const double limit = time_limit(b, p);
     uint32_t count = 0, least = PREFILL_QUANTUM;
 
-    for (hob_sequence *s = b->running; s; s = s->next)
-        if (missing(s) > 1) {
+    for (hob_sequence *s = b->places.running; s; s = s->next)
+        if (hob_sequence_missing(s) > 1) {
             uint32_t at = count++;
             for (; at > 0 && hob_queue_before(s, b->prefilling[at - 1]); at--)
                 b->prefilling[at] = b->prefilling[at - 1];
@@ -546,10 +248,10 @@ static int plan_prefill(hob_batcher *b, step_plan *p)
         }
     for (uint32_t i = 0; i < count; i++) {
         hob_sequence *s = b->prefilling[i];
-        const int rc = adopt_prefix(b, s);
+        const int rc = hob_places_adopt(&b->places, s);
         if (rc < 0)
             return rc;
-        uint32_t most = missing(s) - (s->credit == 0),
+        uint32_t most = hob_sequence_missing(s) - (s->credit == 0),
                  room = b->options.step_rows - p->batch.row_count;
         if (most > room)
             most = room;
@@ -568,10 +270,10 @@ static int plan_step(hob_batcher *b, step_plan *p, uint64_t now_us)
 {
     *p =
         (step_plan){.batch = {.tokens = b->tokens, .spans = b->spans, .logit_rows = b->logit_rows}};
-    for (hob_sequence *s = b->running; s; s = s->next) {
-        if (is_runnable(s))
+    for (hob_sequence *s = b->places.running; s; s = s->next) {
+        if (hob_sequence_runnable(s))
             s->stalled_since_us = now_us;
-        if (missing(s) == 1 && s->credit > 0)
+        if (hob_sequence_missing(s) == 1 && s->credit > 0)
             plan_rows(b, p, s, 1);
     }
     p->decode_rows = p->batch.row_count;
@@ -632,7 +334,7 @@ static void book_rows(hob_batcher *b, const step_plan *p)
         s->computed += rows;
         s->share->served += i < p->decode_rows ? 2 : rows;
         s->began = true;
-        name_blocks(b, s);
+        hob_places_name(&b->places, s);
     }
 }
 
@@ -643,7 +345,7 @@ int hob_batcher_step(hob_batcher *b, hob_token_sink *sink, void *user)
     const uint64_t start_us = hob_now_us();
 
     start_waiting(b, start_us, sink, user);
-    grow(b, start_us);
+    hob_places_grow(&b->places, start_us);
     if ((rc = plan_step(b, &p, start_us)) < 0 || p.batch.row_count == 0)
         return rc;
     if ((rc = hob_context_step(b->context, &p.batch)) < 0)
@@ -689,7 +391,7 @@ int hob_batcher_calibrate(hob_batcher *b)
     uint32_t blocks[FAR_BLOCKS];
     const uint32_t known = b->options.context / HOB_KV_BLOCK_TOKENS,
                    far_blocks = known < FAR_BLOCKS ? known : FAR_BLOCKS;
-    const uint32_t block = hob_kv_pool_take(b->pool);
+    const uint32_t block = hob_kv_pool_take(b->places.pool);
 
     memset(b->tokens, 0, b->options.step_rows * sizeof *b->tokens);
     for (uint32_t i = 0; i < FAR_BLOCKS; i++) /* a long context, as far as time goes */
@@ -700,7 +402,7 @@ int hob_batcher_calibrate(hob_batcher *b)
     const uint32_t first = far_blocks > 1 ? (far_blocks - 1) * HOB_KV_BLOCK_TOKENS : 0;
     if (rc >= 0 && first)
         rc = time_step(b, MOST, first, blocks, &far_us);
-    hob_kv_pool_give(b->pool, &block, 1);
+    hob_kv_pool_give(b->places.pool, &block, 1);
     if (rc >= 0)
         hob_cost_begin(&b->stats.cost, rows, us, STEPS,
                        first ? (far_us - us[STEPS - 1]) * HOB_COST_ATTENDED / (MOST * first) : 0);
@@ -709,13 +411,17 @@ int hob_batcher_calibrate(hob_batcher *b)
 
 void hob_batcher_get_stats(const hob_batcher *b, hob_batcher_stats *ret)
 {
+    const hob_places *p = &b->places;
     *ret = b->stats;
-    ret->waiting = b->queue.count;
-    ret->stalled = 0;
-    for (const hob_sequence *s = b->running; s; s = s->next)
-        ret->stalled += !is_runnable(s);
-    for (const hob_sequence *s = b->parked; s; s = s->next)
+    ret->cached_tokens = p->cached_tokens;
+    ret->preempted = p->preempted;
+    ret->parked = p->parked_times;
+    ret->running = p->running_count;
+    ret->waiting = p->queue.count;
+    for (const hob_sequence *s = p->running; s; s = s->next)
+        ret->stalled += !hob_sequence_runnable(s);
+    for (const hob_sequence *s = p->parked; s; s = s->next)
         ret->stalled++;
-    ret->kv_blocks_free = hob_kv_pool_free_blocks(b->pool);
-    ret->kv_blocks_kept = hob_kv_pool_kept_blocks(b->pool);
+    ret->kv_blocks_free = hob_kv_pool_free_blocks(p->pool);
+    ret->kv_blocks_kept = hob_kv_pool_kept_blocks(p->pool);
 }

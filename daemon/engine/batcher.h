@@ -4,11 +4,7 @@
  * first, then prefill chunks, of a size that keeps the step within the target of the streams. The server's engine and
  * hobctl's offline commands (generate, bench) both drive it, so that what is measured is what serves.
  *
- * Places and KV blocks are given to the sequence whose turn it is (queue.h). A sequence starts when its tokens so far fit,
- * with a block to spare for each that runs; what answers still need is promised to nobody. When blocks run out, or a
- * sequence of a higher class waits, another is set back: its blocks go to the prefix cache and it to the queue, and when its
- * turn comes again it goes on with what the cache still has, and computes the rest anew. So is one whose reader has stalled
- * while others wait. None of this changes its tokens.
+ * Who runs, and what happens when places or KV blocks run out, is places.h's to say. None of it changes a sequence's tokens.
  *
  * Owns the context, the KV pool and every sequence's state (prompt, sampler, detokenizer, stop strings, credit).
  * Does not own the model. Thread: step. */
