@@ -243,6 +243,37 @@ def test_poison_whose_client_leaves(deadly):
     assert answer(deadly)[0] == 200
 
 
+def test_what_a_client_left_behind_is_not_blamed_on_the_next(own):
+    """A suspect that starts while the engine may still be busy with the one before is not alone yet."""
+    calm = read_stream(own, "Tell me a long story.")
+    older = Connection(own)
+    older.send(post(CHAT, chat("Count. " * 800, **{**LONG, "max_tokens": 1000})))  # long to read again
+    own.wait_metric("hob_engine_jobs", lambda v: v == 1)
+    result = []
+    thread = threading.Thread(target=lambda: result.append(read_stream(own, "Tell me a long story.")))
+    thread.start()
+    for n in (1, 2):
+        own.wait_metric("hob_engine_jobs", lambda v: v == 2)
+        os.kill(one_engine(own), signal.SIGKILL)
+        own.wait_metric("hob_engine_restarts_total", lambda v, n=n: v == n)
+
+    def wait_alone(count):
+        end = time.monotonic() + 30
+        while own.log.read_text().count("it runs alone") < count:
+            assert time.monotonic() < end, own.log_tail()
+            time.sleep(0.002)
+
+    wait_alone(1)
+    os.kill(one_engine(own), signal.SIGSTOP)
+    assert own.metric("hob_requests_suspect") == 2  # else the first has been cleared already
+    older.socket.close()
+    wait_alone(2)
+    os.kill(one_engine(own), signal.SIGKILL)
+    thread.join(120)
+    check_same({0: result[0]}, {0: calm})
+    assert own.metric("hob_requests_poisoned_total") == 0
+
+
 def test_suspects_that_nobody_reads_hold_up_nobody(deadly):
     """Suspects that have used up their credit are given enough of it to be cleared."""
     with Connection(deadly, receive_bytes=4096) as slow:

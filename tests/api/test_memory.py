@@ -42,7 +42,7 @@ def test_bodies_in_the_making(bounded):
     size = 8 * 2**20
     with contextlib.ExitStack() as stack:
         stream = stack.enter_context(Connection(bounded))
-        stream.send(post(CHAT, chat("Count.", stream=True, max_tokens=300, ignore_eos=True)))
+        stream.send(post(CHAT, chat("Count.", stream=True, max_tokens=60, ignore_eos=True)))
         assert stream.head()[0] == 200
         halves = [half_sent(stack, bounded, size, size - 1000) for _ in range(4)]
         bounded.wait_metric("hob_buffers_bytes", lambda v: v > 4 * (size - 1000))
