@@ -3,18 +3,19 @@
  * The AVX-512 VNNI tier. vpdpbusd multiplies unsigned weights with signed activations and widens at once. A tile is two
  * panels (32 rows) by up to 6 columns: its integer and float accumulators, 24 vectors, stay in registers; types with
  * sub-scales of 16 weights need a third and take one panel. Codes are unsigned: bytes and IQ4's values by adding 128. The
- * offset is taken off exactly: accumulators begin at -offset times the sum of the activations' quants. Few columns unpack
- * codes as they go; more share panels unpacked to bytes once. A single one waits for memory in any case, and AVX2's
- * reads faster. */
+ * offset is taken off exactly: accumulators begin at -offset times the sum of the activations' quants. A single column waits
+ * for memory in any case, and AVX2's reads faster. */
 #include "hal/cpu/linear_avx2.h"
 #include "hal/cpu/math.h"
 
-enum { COLUMNS = 6 };
+enum { COLUMNS = 6, FETCH_GROUPS = 8 };
 
 typedef struct panel_at {
     const uint8_t *data;  /* the panel */
     const uint8_t *bytes; /* unpacked: unsigned codes [blocks][8][16][4] */
     const float *scales;  /* unpacked: records, see record_floats */
+    const uint8_t *next;  /* of the first one: packed weights to fetch on the way */
+    size_t next_bytes;
 } panel_at;
 
 /* What unsigned codes are too large by: 8 bits and IQ4's values are shifted by 128. */
@@ -115,7 +116,7 @@ INLINE void tile_of(traits t, uint32_t panels, uint32_t n, bool packed, const ho
                     const hob_cpu_scale *scales, size_t scale_stride, float tile[2][COLUMNS * 16])
 {
     const size_t low_bytes = 64 * (size_t)t.low_bits, high_bytes = 64 * (size_t)t.high_bits,
-                 record = record_floats(t), block_bytes = panels * w->panel_bytes / w->blocks;
+                 record = record_floats(t), fetch = at[0].next_bytes / w->blocks;
     const bool halves = t.group == 16;
     size_t ahead = 0;
     __m512 acc[COLUMNS][2];
@@ -126,8 +127,8 @@ INLINE void tile_of(traits t, uint32_t panels, uint32_t n, bool packed, const ho
     for (uint32_t b = 0; b < w->blocks; b++) {
         __m512i sum[COLUMNS][2], first[COLUMNS][2];
         scales16 s[2];
-        for (; packed && ahead < (b + 1) * block_bytes; ahead += 64) /* as AVX2's single column */
-            _mm_prefetch((const char *)at[0].data + panels * w->panel_bytes + ahead, _MM_HINT_T0);
+        for (; ahead < (b + 1) * fetch; ahead += 64) /* as AVX2's single column */
+            _mm_prefetch((const char *)at[0].next + ahead, _MM_HINT_T0);
 #pragma GCC unroll 6
         for (uint32_t c = 0; c < n; c++) {
             const hob_cpu_scale *s_x = scales + c * scale_stride + b;
@@ -251,29 +252,32 @@ typedef void (*tile_fn)(const hob_panels *w, const panel_at *at, int32_t offset,
 /* clang-format on */
 TILES(q4_0_packed, HOB_KIND_Q4_0, true)
 TILES(q4_1_packed, HOB_KIND_Q4_1, true)
+TILES(q5_0_packed, HOB_KIND_Q5_0, true)
 TILES(q8_0_packed, HOB_KIND_Q8_0, true)
 TILES(q4_k_packed, HOB_KIND_Q4_K, true)
+TILES_NARROW(q6_k_packed, HOB_KIND_Q6_K, true)
 TILES(plain, HOB_KIND_Q4_0, false)
 TILES(minimum, HOB_KIND_Q4_1, false)
 TILES_NARROW(sub, HOB_KIND_Q6_K, false)
 TILES_NARROW(sub_minimum, HOB_KIND_Q2_K, false)
 
+/* Codes that unpack in an instruction or two are unpacked again by every six columns, other ones only when columns are few. */
 static const struct {
     const tile_fn (*packed)[COLUMNS];
     uint32_t packed_columns; /* at most; a single one is AVX2's */
     const tile_fn (*bytes)[COLUMNS];
-    uint32_t bytes_panels; /* at most */
+    uint32_t panels; /* at most */
 } tiles[HOB_KINDS] = {
-    [HOB_KIND_Q4_0] = {q4_0_packed, COLUMNS, plain, 2},
-    [HOB_KIND_Q4_1] = {q4_1_packed, COLUMNS, minimum, 2},
-    [HOB_KIND_Q5_0] = {NULL, 0, plain, 2},
+    [HOB_KIND_Q4_0] = {q4_0_packed, UINT32_MAX, NULL, 2},
+    [HOB_KIND_Q4_1] = {q4_1_packed, UINT32_MAX, NULL, 2},
+    [HOB_KIND_Q5_0] = {q5_0_packed, 12, plain, 2},
     [HOB_KIND_Q5_1] = {NULL, 0, minimum, 2},
-    [HOB_KIND_Q8_0] = {q8_0_packed, COLUMNS, plain, 2},
+    [HOB_KIND_Q8_0] = {q8_0_packed, UINT32_MAX, NULL, 2},
     [HOB_KIND_Q2_K] = {NULL, 0, sub_minimum, 1},
     [HOB_KIND_Q3_K] = {NULL, 0, sub, 1},
-    [HOB_KIND_Q4_K] = {q4_k_packed, COLUMNS, minimum, 2},
+    [HOB_KIND_Q4_K] = {q4_k_packed, UINT32_MAX, NULL, 2},
     [HOB_KIND_Q5_K] = {NULL, 0, minimum, 2},
-    [HOB_KIND_Q6_K] = {NULL, 0, sub, 1},
+    [HOB_KIND_Q6_K] = {q6_k_packed, 12, sub, 1},
     [HOB_KIND_IQ4_NL] = {NULL, 0, plain, 2},
     [HOB_KIND_IQ4_XS] = {NULL, 0, plain, 2},
 };
@@ -309,7 +313,8 @@ INLINE void linear_quantized(hob_kind kind, const hob_panels *w, const hob_cpu_i
 {
     const traits t = traits_of(kind);
     const bool packed = x->rows <= tiles[kind].packed_columns;
-    const uint32_t most = packed ? 2 : tiles[kind].bytes_panels;
+    const tile_fn(*choice)[COLUMNS] = packed ? tiles[kind].packed : tiles[kind].bytes;
+    const uint32_t most = tiles[kind].panels;
     const size_t record = record_floats(t);
     uint32_t groups = (x->rows + COLUMNS - 1) / COLUMNS;
     float tile[2][COLUMNS * 16] __attribute__((aligned(64)));
@@ -321,13 +326,17 @@ INLINE void linear_quantized(hob_kind kind, const hob_panels *w, const hob_cpu_i
         for (uint32_t p = 0; p < count; p++) {
             float *scales = (float *)scratch + p * (size_t)w->blocks * (record + 128);
             uint8_t *bytes = (uint8_t *)(scales + w->blocks * record);
-            at[p] = (panel_at){w->data + (panel + p) * w->panel_bytes, bytes, scales};
+            at[p] = (panel_at){
+                .data = w->data + (panel + p) * w->panel_bytes, .bytes = bytes, .scales = scales};
             if (!packed)
                 unpack(kind, w, at[p].data, scales, bytes);
         }
         for (uint32_t g = 0, column = 0; g < groups; g++) {
             uint32_t left = x->rows - column, n = left / (groups - g) + (left % (groups - g) != 0);
-            const tile_fn(*choice)[COLUMNS] = packed ? tiles[kind].packed : tiles[kind].bytes;
+            if (groups <= FETCH_GROUPS) { /* each group of columns fetches its part */
+                at[0].next_bytes = count * w->panel_bytes / groups;
+                at[0].next = at[0].data + count * w->panel_bytes + g * at[0].next_bytes;
+            }
             choice[count - 1][n - 1](w, at, offset_of(t), x->q + column * x->q_stride, x->q_stride,
                                      x->scales + column * x->scale_stride, x->scale_stride, tile);
             for (uint32_t p = 0; p < count; p++)
