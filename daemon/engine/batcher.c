@@ -15,6 +15,7 @@
 
 enum {
     PREFILL_QUANTUM = 16, /* rows of prefill in a step at least, whatever the target */
+    PAUSE_US = 5000,      /* between two steps of which the second has not waited for work */
     QUIET_US = 150000,    /* of a step without streams: cancels and new requests wait for its end */
 };
 
@@ -27,6 +28,7 @@ struct hob_batcher {
     hob_context *context;
     hob_places places;
     hob_batcher_stats stats; /* without what places count */
+    uint64_t ended_us;       /* the last step */
     /* One step's arrays, sized once. */
     uint32_t *tokens;           /* [step_rows] */
     hob_span *spans;            /* [max_sequences] */
@@ -224,7 +226,7 @@ static void plan_rows(hob_batcher *b, step_plan *p, hob_sequence *s, uint32_t ro
  * worth lately, the more is left for its error. */
 static double time_limit(const hob_batcher *b, const step_plan *p)
 {
-    const double target_us = b->options.itl_target_ms * 1000.0, error = b->stats.cost.error,
+    const double target_us = b->options.itl_target_ms * 1000.0, error = 2 * b->stats.cost.error,
                  spare = error < SPARE_LEAST  ? SPARE_LEAST
                          : error > SPARE_MOST ? SPARE_MOST
                                               : error;
@@ -280,8 +282,14 @@ static int plan_step(hob_batcher *b, step_plan *p, uint64_t now_us)
     return plan_prefill(b, p);
 }
 
-static void count_step(hob_batcher *b, const step_plan *p, uint64_t us)
+/* A step's time is what its streams see: from the end of the one before, when it followed at once. */
+static void count_step(hob_batcher *b, const step_plan *p, uint64_t start_us)
 {
+    const uint64_t end_us = hob_now_us();
+    if (start_us - b->ended_us < PAUSE_US)
+        start_us = b->ended_us;
+    b->ended_us = end_us;
+    const uint64_t us = end_us - start_us;
     const uint32_t rows = p->batch.row_count, prefill = rows - p->decode_rows;
     b->stats.steps++;
     b->stats.decode_tokens += p->decode_rows;
@@ -359,7 +367,7 @@ int hob_batcher_step(hob_batcher *b, hob_token_sink *sink, void *user)
     for (uint32_t i = 0; i < p.batch.logit_count; i++)
         if ((rc = emit(b, b->logit_owner[i], &b->candidates[i], i, sink, user)) < 0)
             return rc;
-    count_step(b, &p, hob_now_us() - start_us);
+    count_step(b, &p, start_us);
     return 0;
 }
 

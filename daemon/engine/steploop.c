@@ -333,8 +333,9 @@ void *hob_engine_step_thread(void *engine)
     uint64_t beaten = 0, reported = 0;
     for (;;) {
         bool work = hob_batcher_has_work(e->batcher);
-        for (hob_mail *mail = hob_mailbox_take(&e->for_step, work ? 0 : BEAT_MS), *next; mail;
-             mail = next) {
+        const uint64_t since_ms = (hob_now_us() - beaten) / 1000;
+        const int wait_ms = work || since_ms >= BEAT_MS ? 0 : BEAT_MS - (int)since_ms;
+        for (hob_mail *mail = hob_mailbox_take(&e->for_step, wait_ms), *next; mail; mail = next) {
             next = mail->next;
             obey(e, &mail->message);
             free(mail);

@@ -294,7 +294,8 @@ struct hob_gateway {
     hob_text scratch;          /* of one event in the making */
     unsigned char write_buffer[LWS_PRE + HOB_WRITE_MAX];
     lws_sorted_usec_list_t tick, queue; /* queue: recovery.c looks at what waits */
-    uint64_t started_us, drain_until_us;
+    uint64_t started_us, drain_until_us,
+        links_us; /* links_us: when the engines were last looked at */
     int64_t started_s;
     bool draining, ending, give_up;
     int status;

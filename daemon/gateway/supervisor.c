@@ -25,8 +25,9 @@ enum {
     BACKOFF_FIRST_MS = 100,
     BACKOFF_MOST_MS = 30000,
     LOAD_TIMEOUT_S = 300,
-    GATEWAY_MB = 16, /* of a memory budget, for the gateway beside its buffers */
-    STEADY_S = 60,   /* alive for so long, an engine's past failures are forgotten */
+    GATEWAY_MB = 16,       /* of a memory budget, for the gateway beside its buffers */
+    STOOD_STILL_MS = 1000, /* between two looks at the engines; usual are 200 */
+    STEADY_S = 60,         /* alive for so long, an engine's past failures are forgotten */
 };
 
 _Static_assert((int)HOB_ARBITER_SLOTS >= (int)HOB_CONF_MODELS_MAX, "a slot for each engine");
@@ -285,15 +286,20 @@ static bool is_silent(hob_link *l)
     const uint64_t most_us = l->g->conf->hang_timeout_ms * (uint64_t)1000;
     if (l->state != HOB_LINK_READY || hob_now_us() - l->heard_us <= most_us)
         return false;
-    /* When it was the gateway that stood still, the heartbeats wait in the socket. */
+    /* When it was the gateway that was held up, the heartbeats wait in the socket. */
     return hob_link_read(l) == 0 && hob_now_us() - l->heard_us > most_us;
 }
 
 void hob_links_tick(hob_gateway *g, uint64_t now_us)
 {
+    /* A machine that was suspended stopped the engines, too: they get time to show that they live. */
+    const bool stood_still = g->links_us && now_us - g->links_us > STOOD_STILL_MS * (uint64_t)1000;
+    g->links_us = now_us;
     hob_links_reap(g);
     for (uint32_t i = 0; i < g->link_count && !g->ending; i++) {
         hob_link *l = &g->links[i];
+        if (stood_still)
+            l->heard_us = now_us;
         if (l->state == HOB_LINK_STARTING &&
             now_us - l->started_us > LOAD_TIMEOUT_S * (uint64_t)1000000)
             hob_link_fail(l, "it did not load its model in time");

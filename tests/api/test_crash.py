@@ -160,7 +160,14 @@ def test_idle_engine_is_not_taken_for_hung(tmp_path, model):
         os.kill(server.process.pid, signal.SIGSTOP)  # a gateway that stood still must not blame the engine
         time.sleep(1)
         os.kill(server.process.pid, signal.SIGCONT)
+        time.sleep(1)
+        for pid in (engine, server.process.pid):  # as on a machine that was suspended
+            os.kill(pid, signal.SIGSTOP)
         time.sleep(2)
+        os.kill(server.process.pid, signal.SIGCONT)
+        time.sleep(0.25)
+        os.kill(engine, signal.SIGCONT)
+        time.sleep(1)
         assert one_engine(server) == engine and server.metric("hob_engine_restarts_total") == 0
 
 
