@@ -19,8 +19,8 @@ enum {
     QUIET_US = 150000,    /* of a step without streams: cancels and new requests wait for its end */
 };
 
-static const double SPARE_LEAST = 0.08,
-                    SPARE_MOST = 0.4; /* of the target, for what a prediction cannot know */
+static const double SPARE_LEAST = 0.1,
+                    SPARE_MOST = 0.5; /* of the target, for what a prediction cannot know */
 
 struct hob_batcher {
     hob_model *model;
@@ -226,7 +226,7 @@ static void plan_rows(hob_batcher *b, step_plan *p, hob_sequence *s, uint32_t ro
  * worth lately, the more is left for its error. */
 static double time_limit(const hob_batcher *b, const step_plan *p)
 {
-    const double target_us = b->options.itl_target_ms * 1000.0, error = 2 * b->stats.cost.error,
+    const double target_us = b->options.itl_target_ms * 1000.0, error = 4 * b->stats.cost.error,
                  spare = error < SPARE_LEAST  ? SPARE_LEAST
                          : error > SPARE_MOST ? SPARE_MOST
                                               : error;
@@ -393,27 +393,28 @@ static int time_step(hob_batcher *b, uint32_t rows, uint32_t first, const uint32
 
 int hob_batcher_calibrate(hob_batcher *b)
 {
-    static const uint32_t rows[] = {1, 4, 16};
-    enum { STEPS = sizeof rows / sizeof *rows, FAR_BLOCKS = 32, MOST = 16 };
+    static const uint32_t rows[] = {1, 4, 16, 64};
+    enum { STEPS = sizeof rows / sizeof *rows, FAR_BLOCKS = 32, NEAR = 16 };
     double us[STEPS], far_us = 0;
     uint32_t blocks[FAR_BLOCKS];
     const uint32_t known = b->options.context / HOB_KV_BLOCK_TOKENS,
                    far_blocks = known < FAR_BLOCKS ? known : FAR_BLOCKS;
     const uint32_t block = hob_kv_pool_take(b->places.pool);
+    _Static_assert(HOB_KV_BLOCK_TOKENS * 2 >= 64, "two blocks hold the longest step");
 
     memset(b->tokens, 0, b->options.step_rows * sizeof *b->tokens);
     for (uint32_t i = 0; i < FAR_BLOCKS; i++) /* a long context, as far as time goes */
         blocks[i] = block;
-    int rc = time_step(b, MOST, 0, blocks, &far_us); /* warms up */
+    int rc = time_step(b, NEAR, 0, blocks, &far_us); /* warms up */
     for (uint32_t i = 0; rc >= 0 && i < STEPS; i++)
         rc = time_step(b, rows[i], 0, blocks, &us[i]);
     const uint32_t first = far_blocks > 1 ? (far_blocks - 1) * HOB_KV_BLOCK_TOKENS : 0;
     if (rc >= 0 && first)
-        rc = time_step(b, MOST, first, blocks, &far_us);
+        rc = time_step(b, NEAR, first, blocks, &far_us);
     hob_kv_pool_give(b->places.pool, &block, 1);
     if (rc >= 0)
         hob_cost_begin(&b->stats.cost, rows, us, STEPS,
-                       first ? (far_us - us[STEPS - 1]) * HOB_COST_ATTENDED / (MOST * first) : 0);
+                       first ? (far_us - us[2]) * HOB_COST_ATTENDED / (NEAR * first) : 0);
     return rc;
 }
 

@@ -101,7 +101,7 @@ void hob_batcher_credit(hob_batcher *b, uint64_t id, uint32_t tokens);
 bool hob_batcher_has_work(hob_batcher *b); /* something could run in a step now */
 /* The best priority of the sequences that run or wait; HOB_PRIORITIES when there is none. */
 int hob_batcher_class(const hob_batcher *b);
-/* Runs a few steps of nothing, of up to 16 rows, so that the cost model begins with this machine's speed. Needed for
+/* Runs a few steps of nothing, of up to 64 rows, so that the cost model begins with this machine's speed. Needed for
  * itl_target_ms, before the first sequence. */
 HOB_MUST_CHECK int hob_batcher_calibrate(hob_batcher *b);
 /* Runs one step and reports its tokens. HOB_EDEVICE: the device failed; sequences are untouched. */
