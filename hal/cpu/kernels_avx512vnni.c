@@ -128,7 +128,7 @@ INLINE void tile_of(traits t, uint32_t panels, uint32_t n, bool packed, const ho
         __m512i sum[COLUMNS][2], first[COLUMNS][2];
         scales16 s[2];
         for (; ahead < (b + 1) * fetch; ahead += 64) /* as AVX2's single column */
-            _mm_prefetch((const char *)at[0].next + ahead, _MM_HINT_T0);
+            _mm_prefetch((const char *)at[0].next + ahead, _MM_HINT_T1);
 #pragma GCC unroll 6
         for (uint32_t c = 0; c < n; c++) {
             const hob_cpu_scale *s_x = scales + c * scale_stride + b;

@@ -332,7 +332,7 @@ static void tile_and_fetch(tile_fn compute, tile_at at, size_t block_bytes, size
     for (size_t b = 0; b < all; b += at.blocks) {
         at.blocks = all - b < FETCH_BLOCKS ? all - b : FETCH_BLOCKS;
         for (; fetched < (b + at.blocks) * next_bytes / all; fetched += 64)
-            _mm_prefetch((const char *)next + fetched, _MM_HINT_T0);
+            _mm_prefetch((const char *)next + fetched, _MM_HINT_T1);
         compute(&at, tile);
         at.quants += at.blocks * block_bytes;
         at.weight_scales += at.blocks * record_bytes / sizeof *at.weight_scales;
@@ -397,7 +397,8 @@ INLINE int steps_in_16_bits(traits t)
 }
 
 /* Few columns, one after another: codes are unpacked on their way into the multiplier. A panel's planes are several short streams, too short
- * for the processor to see them coming: each block fetches its share of the next panel. kind is a constant at each call. */
+ * for the processor to see them coming: each block fetches its share of the next panel, as far as the second level, since a
+ * panel and its successor are too much for the first. kind is a constant at each call. */
 INLINE void linear_few(hob_kind kind, const hob_panels *w, const hob_cpu_input *x,
                        const hob_cpu_output *out, uint32_t first_panel, uint32_t panel_count)
 {
@@ -417,7 +418,7 @@ INLINE void linear_few(hob_kind kind, const hob_panels *w, const hob_cpu_input *
             const int8_t *q = x->q + column * x->q_stride + b * 32;
             const hob_cpu_scale *s_x = x->scales + column * x->scale_stride + b;
             for (; ahead < (b + 1) * block_bytes; ahead += 64)
-                _mm_prefetch((const char *)data + w->panel_bytes + ahead, _MM_HINT_T0);
+                _mm_prefetch((const char *)data + w->panel_bytes + ahead, _MM_HINT_T1);
 #pragma GCC unroll 2
             for (int h = 0; h < 2; h++) {
                 const scales8 s = scales_at(t, w, data, b, h);
