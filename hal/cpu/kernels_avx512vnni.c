@@ -270,14 +270,14 @@ static const struct {
 } tiles[HOB_KINDS] = {
     [HOB_KIND_Q4_0] = {q4_0_packed, UINT32_MAX, NULL, 2},
     [HOB_KIND_Q4_1] = {q4_1_packed, UINT32_MAX, NULL, 2},
-    [HOB_KIND_Q5_0] = {q5_0_packed, 12, plain, 2},
+    [HOB_KIND_Q5_0] = {q5_0_packed, 20, plain, 2},
     [HOB_KIND_Q5_1] = {NULL, 0, minimum, 2},
     [HOB_KIND_Q8_0] = {q8_0_packed, UINT32_MAX, NULL, 2},
     [HOB_KIND_Q2_K] = {NULL, 0, sub_minimum, 1},
     [HOB_KIND_Q3_K] = {NULL, 0, sub, 1},
     [HOB_KIND_Q4_K] = {q4_k_packed, UINT32_MAX, NULL, 2},
     [HOB_KIND_Q5_K] = {NULL, 0, minimum, 2},
-    [HOB_KIND_Q6_K] = {q6_k_packed, 12, sub, 1},
+    [HOB_KIND_Q6_K] = {q6_k_packed, 20, sub, 1},
     [HOB_KIND_IQ4_NL] = {NULL, 0, plain, 2},
     [HOB_KIND_IQ4_XS] = {NULL, 0, plain, 2},
 };
