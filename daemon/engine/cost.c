@@ -7,7 +7,7 @@
 
 enum { LAST = HOB_COST_POINTS - 1 };
 
-static const double rate = 0.1, /* of an error that a step corrects */
+static const double far_rate = 0.5, rate = 0.1, /* of an error that a step corrects */
     most_wrong =
         1.0, /* an error beyond the prediction itself says more of the machine than of the model */
     forget = 0.02;
@@ -60,7 +60,9 @@ void hob_cost_learn(hob_cost *c, uint32_t rows, uint64_t attended, double us)
     c->error += forget * (fmin(fabs(wrong) / us, 1) - c->error);
     if (wrong > most_wrong * predicted)
         wrong = most_wrong * predicted;
-    const double step = rate * wrong / (x[0] * x[0] + x[1] * x[1] + x[2] * x[2]);
+    /* A step is seldom faster by chance: less than half of what was expected says that the model is wrong. */
+    const double share = wrong < -predicted / 2 ? far_rate : rate,
+                 step = share * wrong / (x[0] * x[0] + x[1] * x[1] + x[2] * x[2]);
     c->step_us[low] += step * x[0];
     c->step_us[low + 1] += step * x[1];
     c->attend_us += step * x[2];

@@ -92,6 +92,18 @@ static void test_one_hiccup_changes_little(void **state)
     assert_true(hob_cost_predict(&c, 64, 0) < before * 1.25);
 }
 
+static void test_a_wrong_beginning_is_soon_forgotten(void **state)
+{
+    (void)state;
+    static const uint32_t rows[] = {1, 4};
+    static const double us[] = {4000, 100000}; /* something else ran during the second */
+    hob_cost c;
+    hob_cost_begin(&c, rows, us, 2, 0);
+    for (int i = 0; i < 12; i++)
+        hob_cost_learn(&c, 16, 136, machine_us(16, 136, 1));
+    assert_true(hob_cost_predict(&c, 16, 136) < 2.5 * machine_us(16, 136, 1));
+}
+
 static void test_rows_fill_the_time(void **state)
 {
     (void)state;
@@ -171,6 +183,7 @@ int main(void)
         cmocka_unit_test(test_begins_with_what_was_measured),
         cmocka_unit_test(test_learns_and_follows),
         cmocka_unit_test(test_one_hiccup_changes_little),
+        cmocka_unit_test(test_a_wrong_beginning_is_soon_forgotten),
         cmocka_unit_test(test_rows_fill_the_time),
         cmocka_unit_test(test_budget_makes_smaller_what_nobody_asked_for),
         cmocka_unit_test(test_budget_refuses_with_the_arithmetic),
