@@ -172,7 +172,7 @@ static void start_waiting(hob_batcher *b, uint64_t now_us, hob_token_sink *sink,
 {
     for (hob_sequence *s; (s = hob_places_start(&b->places, now_us));) {
         hob_token_event e = {.token = HOB_TOKEN_NONE};
-        if (!s->began && hob_sequence_replay(s, b->model, &e)) {
+        if (!s->replayed && hob_sequence_replay(s, b->model, &e)) {
             fill_counts(s, &e);
             e.token = HOB_TOKEN_NONE;
             sink(user, &e);

@@ -86,6 +86,8 @@ static void stop_running(hob_places *p, hob_sequence *s)
 static void set_back(hob_places *p, hob_sequence *s, uint64_t now_us)
 {
     stop_running(p, s);
+    if (!s->began)
+        s->cached_count = 0;
     s->waits_since_us = now_us;
     if (s->credit == 0) {
         append(&p->parked, s);

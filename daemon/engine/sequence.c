@@ -155,6 +155,7 @@ void hob_sequence_take(hob_sequence *s, const hob_model *m, uint32_t token, hob_
 bool hob_sequence_replay(hob_sequence *s, const hob_model *m, hob_token_event *ret)
 {
     const uint32_t total = s->token_count;
+    s->replayed = true;
     for (uint32_t i = s->prompt_count; i < total; i++) {
         if (hob_sampler_accept(s->sampler, s->tokens[i], true) < 0) {
             *ret = (hob_token_event){.id = s->id,

@@ -20,8 +20,8 @@ typedef struct hob_sequence {
     uint32_t rank;           /* priority, made better by waiting: queue.h */
     struct hob_share *share; /* what its tenant was given: queue.h */
     uint64_t waits_since_us, started, stalled_since_us, protected_until_us;
-    bool
-        began; /* has run before: its resumed tokens are in the text chain, cached_count is known */
+    bool replayed;         /* its resumed tokens are in the sampler and the text chain */
+    bool began;            /* rows of it were computed: cached_count is known */
     uint32_t cached_count; /* of the prompt, found in the cache when it began */
     uint32_t *tokens;      /* [capacity] prompt, then answer */
     uint32_t token_count, capacity;
