@@ -396,21 +396,23 @@ static void test_a_higher_class_takes_a_place(void **state)
     hob_batcher_free(b);
 }
 
-/* Set back before a row of it was computed, a resumed answer takes its old tokens into account only once. */
+/* Set back before a row of it was computed, a resumed answer takes its old tokens into account only once: twice in a
+ * row their text would hold the stop string. */
 static void test_set_back_before_it_ran(void **state)
 {
     (void)state;
     static answer a[2][REQUESTS];
     memset(a, 0, sizeof a);
-    hob_ids ids = prompt(texts[1]);
+    hob_ids ids = prompt(texts[1]), colours = prompt(" red green blue");
+    const char *const stops[] = {" blue red"};
+    const uint32_t resumed = (uint32_t)colours.count;
     hob_sampling s;
     hob_sampling_default(&s);
-    s.frequency_penalty = -1.0f;
     s.temperature = 0.8f;
     s.seed = 5;
     s.ignore_eos = true;
-    for (uint32_t i = 0; i < 12; i++)
-        assert_int_equal(hob_ids_push(&ids, ids.data[i % 3]), 0);
+    for (uint32_t i = 0; i < resumed; i++)
+        assert_int_equal(hob_ids_push(&ids, colours.data[i]), 0);
     for (int disturbed = 0; disturbed < 2; disturbed++) {
         hob_batcher *b = NULL;
         const hob_batcher_options o = {.max_sequences = 3,
@@ -431,11 +433,13 @@ static void test_set_back_before_it_ran(void **state)
         const hob_request r = {.id = 1,
                                .tokens = ids.data,
                                .token_count = (uint32_t)ids.count,
-                               .resumed = 12,
+                               .resumed = resumed,
                                .max_tokens = 40,
                                .credit = 100,
                                .priority = HOB_PRIORITY_BATCH,
-                               .sampling = &s};
+                               .sampling = &s,
+                               .stops = stops,
+                               .stop_count = 1};
         assert_int_equal(hob_batcher_submit(b, &r, NULL), 0);
         if (disturbed) {
             const uint64_t before = stats_of(b).prefill_tokens;
@@ -449,9 +453,10 @@ static void test_set_back_before_it_ran(void **state)
         run_dry(b, a[disturbed]);
         hob_batcher_free(b);
     }
-    assert_int_equal(a[0][1].count, 28);
+    assert_int_equal(a[0][1].count, 40 - resumed);
     assert_memory_equal(a[0][1].ids, a[1][1].ids, sizeof a[0][1].ids);
     hob_ids_free(&ids);
+    hob_ids_free(&colours);
 }
 
 /* One place: the tenant that was served less goes first, whatever stands in front of it. */
