@@ -243,41 +243,34 @@ static hob_sequence *find_victim(const hob_places *p, const hob_sequence *w, uin
     return victim;
 }
 
-/* Blocks that must be free for w to start, beside those it finds in the cache. */
-static uint32_t blocks_to_start(hob_places *p, const hob_sequence *w)
+/* Blocks that stay free when w starts now, with one to spare for each that runs; negative: so many are missing. */
+static int64_t spare_blocks(hob_places *p, const hob_sequence *w)
 {
-    return hob_kv_blocks_for(w->token_count) - find_prefix(p, w) + p->running_count;
+    const uint32_t found = find_prefix(p, w);
+    hob_kv_prefix_hold(p->pool, p->prefix, found);
+    const int64_t left = hob_kv_pool_free_blocks(p->pool);
+    hob_kv_pool_give(p->pool, p->prefix, found);
+    return left - (hob_kv_blocks_for(w->token_count) - found) - p->running_count;
 }
 
-/* Blocks that would be free for w once what it finds is held. */
-static uint32_t blocks_for_start(hob_places *p, const hob_sequence *w)
+/* Alone it always fits: see submit. */
+static bool fits(hob_places *p, const hob_sequence *w)
 {
-    const uint32_t count = find_prefix(p, w);
-    hob_kv_prefix_hold(p->pool, p->prefix, count);
-    const uint32_t left = hob_kv_pool_free_blocks(p->pool);
-    hob_kv_pool_give(p->pool, p->prefix, count);
-    return left;
+    return p->running_count < p->most && spare_blocks(p, w) >= 0;
 }
 
-/* Whether w can start when all that may yield for it have: then it is worth setting them back. */
+/* Whether w fits when all that may yield for it have: then it is worth setting them back. */
 static bool can_start(hob_places *p, const hob_sequence *w, uint64_t now_us)
 {
-    uint32_t places = p->most - p->running_count, blocks = blocks_for_start(p, w),
-             others = p->running_count;
+    uint32_t places = p->most - p->running_count;
+    int64_t blocks = spare_blocks(p, w);
     for (const hob_sequence *s = p->running; s; s = s->next)
         if (may_yield(s, w, now_us)) {
             places++;
-            others--;
-            blocks += s->block_count; /* shared ones may be counted twice: then w waits after all */
+            blocks +=
+                s->block_count + 1; /* shared ones may be counted twice: then w waits after all */
         }
-    return places > 0 && blocks >= blocks_to_start(p, w) - p->running_count + others;
-}
-
-static bool fits(hob_places *p, const hob_sequence *w)
-{
-    return p->running_count < p->most &&
-           (blocks_for_start(p, w) >= blocks_to_start(p, w) ||
-            (p->running_count == 0)); /* alone it always fits: see submit */
+    return places > 0 && blocks >= 0;
 }
 
 /* A sequence that rose by waiting must not be set back at once; but most places stay open to higher classes. */
@@ -306,13 +299,13 @@ static void start(hob_places *p, hob_sequence *s, uint64_t now_us)
 bool hob_places_can_start(hob_places *p, uint64_t now_us)
 {
     const hob_sequence *w = hob_queue_first(&p->queue, now_us);
-    return w && (fits(p, w) || can_start(p, w, now_us));
+    return w && can_start(p, w, now_us);
 }
 
 hob_sequence *hob_places_start(hob_places *p, uint64_t now_us)
 {
     hob_sequence *w = hob_queue_first(&p->queue, now_us), *victim;
-    if (!w || (!fits(p, w) && !can_start(p, w, now_us)))
+    if (!w || !can_start(p, w, now_us))
         return NULL;
     while (!fits(p, w) && (victim = find_victim(p, w, now_us)))
         set_back(p, victim, now_us);
