@@ -371,8 +371,11 @@ int hob_batcher_step(hob_batcher *b, hob_token_sink *sink, void *user)
     return 0;
 }
 
-/* Time of a step of so many rows of one sequence, from position first on. The first of its kind may compile kernels, or touch
- * memory for the first time: the second counts. */
+enum {
+    CALIBRATION_US = 500000
+}; /* a step that takes longer ends the calibration, or has compiled its kernels */
+
+/* Time of a step of so many rows of one sequence, from position first on; of a second one if the first took long. */
 static int time_step(hob_batcher *b, uint32_t rows, uint32_t first, const uint32_t *blocks,
                      double *ret_us)
 {
@@ -387,7 +390,7 @@ static int time_step(hob_batcher *b, uint32_t rows, uint32_t first, const uint32
     for (uint32_t r = rows > LOGITS ? rows - LOGITS : 0;
          r < rows && batch.logit_count < b->options.max_sequences; r++)
         b->logit_rows[batch.logit_count++] = r;
-    for (int run = 0; rc >= 0 && run < RUNS; run++) {
+    for (int run = 0; rc >= 0 && run < RUNS && (run == 0 || *ret_us > CALIBRATION_US); run++) {
         const uint64_t start_us = hob_now_us();
         rc = hob_context_step(b->context, &batch);
         *ret_us = (double)(hob_now_us() - start_us);
@@ -398,7 +401,7 @@ static int time_step(hob_batcher *b, uint32_t rows, uint32_t first, const uint32
 int hob_batcher_calibrate(hob_batcher *b)
 {
     static const uint32_t rows[] = {1, 4, 16, 64};
-    enum { STEPS = sizeof rows / sizeof *rows, FAR_BLOCKS = 32, LONG_US = 500000 };
+    enum { STEPS = sizeof rows / sizeof *rows, FAR_BLOCKS = 32 };
     double us[STEPS], far_us = 0;
     uint32_t blocks[FAR_BLOCKS], count = 0;
     const uint32_t known = b->options.context / HOB_KV_BLOCK_TOKENS,
@@ -410,7 +413,8 @@ int hob_batcher_calibrate(hob_batcher *b)
     memset(b->tokens, 0, b->options.step_rows * sizeof *b->tokens);
     for (uint32_t i = 0; i < FAR_BLOCKS; i++) /* a long context, as far as time goes */
         blocks[i] = block;
-    for (; rc >= 0 && count < STEPS && (count < 2 || us[count - 1] < LONG_US); count++)
+    rc = time_step(b, rows[2], 0, blocks, &far_us); /* warms up */
+    for (; rc >= 0 && count < STEPS && (count < 2 || us[count - 1] < CALIBRATION_US); count++)
         rc = time_step(b, rows[count], 0, blocks, &us[count]);
     const bool far = rc >= 0 && count == STEPS && first;
     if (far)
