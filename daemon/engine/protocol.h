@@ -33,7 +33,7 @@
  *            {"token", "logprob", "bytes", "top_logprobs": [{"token", "logprob", "bytes"}]} when has_logprobs
  *   ERROR    JSON {"code": "HOB_E…", "message": "…"}, and "tokens" and "max_tokens" when a prompt is too long; the id is
  *            then unknown to the engine. With id 0: the model could not be loaded, and the engine exits.
- *   STATS    JSON, every second: the fields of hob_batcher_stats, and "resident_bytes".
+ *   STATS    JSON, every second: numbers by name, those of hob_batcher_stats, the cost model and the device.
  *   HEARTBEAT u64 steps finished; sent by `step` between steps, at least every quarter of a second while it is alive. */
 #ifndef HOB_DAEMON_ENGINE_PROTOCOL_H
 #define HOB_DAEMON_ENGINE_PROTOCOL_H

@@ -228,17 +228,16 @@ void hob_job_start(hob_job *j)
 {
     hob_link *l = j->link;
 
-    if (l->state == HOB_LINK_READY && !j->admitted && j->state != HOB_JOB_QUEUED &&
-        hob_link_load(l) >= l->max_sequences + l->model->max_waiting) {
+    /* One that waits here already is part of that load itself. */
+    const uint32_t load = j->state == HOB_JOB_QUEUED ? l->jobs : hob_link_load(l);
+
+    if (l->state == HOB_LINK_READY && !j->admitted &&
+        load >= l->max_sequences + l->model->max_waiting) {
         fail_busy(j);
         return;
     }
     if (hob_job_waits(j))
         return;
-    if (!j->admitted && l->jobs >= l->max_sequences + l->model->max_waiting) {
-        fail_busy(j);
-        return;
-    }
     j->state = HOB_JOB_PREPARING;
     if (!send_prepare(j)) {
         fail_busy(j); /* the queue to the engine is full */
