@@ -3,6 +3,9 @@
 import json
 import socket
 
+WORDS = ("harbour crane lifts red container above quiet water while gulls follow tide clerk writes weight crate long paper ledger "
+         "noon bright engine counts slow river seven lantern copper window market early signal north garden stone").split()
+
 
 class Connection:
     """A plain TCP connection that reads HTTP/1.1 responses one by one."""
@@ -95,6 +98,11 @@ def post(path, body, *headers, length=None):
 
 def get(path, *headers):
     return "\r\n".join([f"GET {path} HTTP/1.1", "Host: localhost", *headers]).encode() + b"\r\n\r\n"
+
+
+def prose(rng, words):
+    """A prompt of so many words, drawn with rng."""
+    return " ".join(rng.choice(WORDS) for _ in range(words))
 
 
 def chat(content, **fields):

@@ -18,22 +18,16 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/api"))
 from conftest import DEVICE, HOBD, dev_server, started  # noqa: E402
-from wire import Connection, events, post  # noqa: E402
+from wire import Connection, events, post, prose  # noqa: E402
 
 pytestmark = [pytest.mark.slow,
               pytest.mark.skipif(DEVICE not in (None, "cpu"), reason="the contract is the CPU's: a GPU sums in any order")]
 COUNT = int(os.environ.get("HOB_LOAD_REQUESTS", 200))
 SEED = int(os.environ.get("HOB_LOAD_SEED", 1))
 MOST_AT_ONCE, CANCELLERS = 24, 3
-WORDS = ("harbour crane lifts red container above quiet water while gulls follow tide clerk writes weight crate long paper ledger "
-         "noon bright engine counts slow river seven lantern copper window market early signal north garden stone").split()
 SAMPLINGS = [{"temperature": 0}, {"temperature": 0.8}, {"temperature": 1.2, "top_p": 0.9}, {"temperature": 0.7, "top_k": 20},
              {"temperature": 1.0, "min_p": 0.05}, {"temperature": 0, "repeat_penalty": 1.3},
              {"temperature": 0.9, "presence_penalty": 0.8}, {"temperature": 0.6, "frequency_penalty": 0.5, "top_p": 0.95}]
-
-
-def prose(rng, words):
-    return " ".join(rng.choice(WORDS) for _ in range(words))
 
 
 def make_requests(seed, count):

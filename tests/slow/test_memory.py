@@ -22,15 +22,13 @@ from websockets.sync.client import connect
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/api"))
 from conftest import HOBD, dev_server, started  # noqa: E402
-from wire import Connection, chat, get, post  # noqa: E402
+from wire import Connection, chat, get, post, prose  # noqa: E402
 
 pytestmark = [pytest.mark.slow,
               pytest.mark.skipif(bool(os.environ.get("HOB_SANITIZED")), reason="a sanitizer's shadow memory counts too")]
 MINUTES = float(os.environ.get("HOB_MEMORY_MINUTES", 10))
 LIMIT_MB, GROWTH_LIMIT_KB, WARM_UP, PERIOD_S = 400, 1024, 0.2, 0.1
 PAGE = os.sysconf("SC_PAGESIZE")
-WORDS = ("harbour crane lifts red container above quiet water while gulls follow tide clerk writes weight crate long paper ledger "
-         "noon bright engine counts slow river seven lantern copper window market early signal north garden stone").split()
 ENDS = ("response.completed", "response.incomplete", "response.failed", "response.cancelled", "error")
 CHAT = "/v1/chat/completions"
 
@@ -99,31 +97,28 @@ class Load:
                     self.errors.append(f"{kind.__name__}: {e!r}")
             self.ended.wait(rng.expovariate(5))
 
-    def prose(self, rng, least, most):
-        return " ".join(rng.choice(WORDS) for _ in range(rng.randint(least, most)))
-
     def exchange(self, data):
         with Connection(self.server, timeout=240) as c:
             c.send(data)
             return c.response()[0]
 
     def short(self, rng):
-        body = chat(self.prose(rng, 1, 30), max_tokens=rng.randint(1, 32), temperature=0.8, logprobs=True)
+        body = chat(prose(rng, rng.randint(1, 30)), max_tokens=rng.randint(1, 32), temperature=0.8, logprobs=True)
         return self.exchange(post(CHAT, body))
 
     def short_stream(self, rng):
-        return self.exchange(post(CHAT, chat(self.prose(rng, 1, 30), max_tokens=rng.randint(1, 64), stream=True)))
+        return self.exchange(post(CHAT, chat(prose(rng, rng.randint(1, 30)), max_tokens=rng.randint(1, 64), stream=True)))
 
     def long(self, rng):
-        return self.exchange(post(CHAT, chat(self.prose(rng, 300, 1100), max_tokens=8)))
+        return self.exchange(post(CHAT, chat(prose(rng, rng.randint(300, 1100)), max_tokens=8)))
 
     def long_stream(self, rng):
-        body = chat(self.prose(rng, 100, 600), max_tokens=rng.randint(16, 256), stream=True, ignore_eos=True)
+        body = chat(prose(rng, rng.randint(100, 600)), max_tokens=rng.randint(16, 256), stream=True, ignore_eos=True)
         return self.exchange(post(CHAT, body))
 
     def cancel(self, rng):
         with Connection(self.server, timeout=240) as c:
-            c.send(post(CHAT, chat(self.prose(rng, 1, 600), max_tokens=500, stream=rng.random() < 0.7, ignore_eos=True)))
+            c.send(post(CHAT, chat(prose(rng, rng.randint(1, 600)), max_tokens=500, stream=rng.random() < 0.7, ignore_eos=True)))
             self.ended.wait(rng.uniform(0, 2))
         return "left"
 
@@ -131,7 +126,7 @@ class Load:
         """A small window and a reader that dozes: its credit runs out and comes back."""
         with Connection(self.server, timeout=240) as c:
             c.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            body = chat(self.prose(rng, 1, 30), max_tokens=300, stream=True, ignore_eos=True)
+            body = chat(prose(rng, rng.randint(1, 30)), max_tokens=300, stream=True, ignore_eos=True)
             c.send(post(CHAT, body, "Connection: close"))
             status, _ = c.head()
             while not self.ended.is_set() and c.socket.recv(1024):
@@ -143,12 +138,12 @@ class Load:
             post(CHAT, b"{"), post(CHAT, b"\xff" * 1000), post(CHAT, b" " * 100000), post(CHAT, b"[" * 5000), get("/nothing"),
             post(CHAT, chat("x", no_such_field=1)), post(CHAT, chat("x", max_tokens=-1)), post(CHAT, b"{}", length=9 << 20),
             post(CHAT, {"model": "nothing", "messages": []}), post("/v1/completions", {"model": "default", "prompt": 7}),
-            post(CHAT, chat(self.prose(rng, 20000, 30000)))]))
+            post(CHAT, chat(prose(rng, rng.randint(20000, 30000))))]))
 
     def websocket(self, rng):
         with connect(f"ws://127.0.0.1:{self.server.port}/v1/responses", max_size=None, open_timeout=60, proxy=None) as ws:
             for _ in range(rng.randint(1, 4)):
-                ws.send(json.dumps({"type": "response.create", "model": "default", "input": self.prose(rng, 1, 100),
+                ws.send(json.dumps({"type": "response.create", "model": "default", "input": prose(rng, rng.randint(1, 100)),
                                     "temperature": 0, "max_output_tokens": rng.randint(16, 48)}))
                 while (event := json.loads(ws.recv(timeout=240)))["type"] not in ENDS:
                     pass
