@@ -174,7 +174,7 @@ static bool find_device(const char *name, hob_device_info *ret)
 int main(int argc, char **argv)
 {
     const check_case *groups[] = {kernel_cases, device_cases};
-    const char *op = NULL, *device = "cpu";
+    const char *op = NULL, *type = NULL, *device = "cpu";
     bool list = false, bench = false, brief = false;
     uint32_t seed = 1;
     int only_tier = -1;
@@ -192,6 +192,8 @@ int main(int argc, char **argv)
             seed = (uint32_t)strtoul(argv[++i], NULL, 10);
         } else if (strcmp(argv[i], "--op") == 0 && value) {
             op = argv[++i];
+        } else if (strcmp(argv[i], "--type") == 0 && value) {
+            type = argv[++i];
         } else if (strcmp(argv[i], "--device") == 0 && value) {
             device = argv[++i];
         } else if (strcmp(argv[i], "--isa") == 0 && value && (only_tier = tier_named(value)) >= 0) {
@@ -200,7 +202,7 @@ int main(int argc, char **argv)
             fprintf(
                 stderr,
                 "usage: kernels-check [--list] [--brief] [--seed N] [--device cpu|opencl:N] [--isa "
-                "scalar|neon|avx2|avx512vnni] [--op NAME] [--bench]\n");
+                "scalar|neon|avx2|avx512vnni] [--op NAME] [--type NAME] [--bench]\n");
             return 2;
         }
     }
@@ -214,7 +216,7 @@ int main(int argc, char **argv)
     for (size_t g = cpu ? 0 : 1; g < sizeof groups / sizeof groups[0];
          g++) /* kernels are the CPU's */
         for (const check_case *one = groups[g]; one->op; one++) {
-            if (op && strcmp(op, one->op) != 0)
+            if ((op && strcmp(op, one->op) != 0) || (type && strcmp(type, one->type) != 0))
                 continue;
             if (list) {
                 printf("%-14s %s\n", one->op, one->type);
