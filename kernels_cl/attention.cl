@@ -21,7 +21,7 @@
 kernel void attend(global const float *q, global float *out, global const uchar *cache, uint heads,
                    uint kv_heads, uint head_dim, ulong head_bytes, ulong k_bytes, uint width, float scale,
                    uint window, global const uint4 *tiles, global const uint *blocks, uint tile_heads,
-                   uint part_tokens, uint parts, global float *partial, local float *memory,
+                   uint part_tokens, uint parts, global float *partial, local float4 *memory,
                    uint queries_max)
 {
     const uint i = get_local_id(0), n = get_local_size(0);
@@ -31,19 +31,29 @@ kernel void attend(global const float *q, global float *out, global const uchar 
                first_head = kv_head * group + get_group_id(1) % head_tiles * tile_heads,
                head_count = min(tile_heads, (kv_head + 1) * group - first_head);
     const uint rows = tile.y, position = tile.z, queries = rows * head_count, part = get_group_id(2);
-    local float *qs = memory;                          /* [queries][head_dim] */
-    local float *o = qs + queries_max * head_dim;      /* [queries][head_dim] */
-    local float *s = o + queries_max * head_dim;       /* [queries][32] */
-    local float *state = s + queries_max * KV_TOKENS;  /* [queries][3]: largest, sum, factor */
+    const uint fours = (head_dim + 3) / 4;
+    local float4 *qs = memory, *s = qs + queries_max * fours; /* [queries][fours], [queries][8]: scores */
+    local float *o = (local float *)(s + queries_max * KV_TOKENS / 4); /* [queries][head_dim] */
+    local float *state = o + queries_max * head_dim;                   /* [queries][3]: largest, sum, factor */
 
     for (uint e = i; e < queries * head_dim; e += n) {
         const uint query = e / head_dim, d = e % head_dim;
-        qs[e] = q[((size_t)(tile.x + query / head_count) * heads + first_head + query % head_count) * head_dim + d] *
-                scale;
+        const float v =
+            q[((size_t)(tile.x + query / head_count) * heads + first_head + query % head_count) * head_dim + d] *
+            scale;
+#if KV_Q8
+        o[e] = v; /* turned, then moved */
+#else
+        ((local float *)(qs + query * fours))[d] = v;
         o[e] = 0;
+#endif
     }
 #if KV_Q8
-    turn(qs, queries * head_dim, head_dim);
+    turn(o, queries * head_dim, head_dim);
+    for (uint e = i; e < queries * head_dim; e += n) {
+        ((local float *)(qs + e / head_dim * fours))[e % head_dim] = o[e];
+        o[e] = 0;
+    }
 #endif
     for (uint e = i; e < queries; e += n) {
         state[e * 3] = -INFINITY;
@@ -61,44 +71,59 @@ kernel void attend(global const float *q, global float *out, global const uchar 
         const uint p = i % KV_TOKENS;
         for (uint query = i / KV_TOKENS * 4; query < queries; query += n / KV_TOKENS * 4) {
             float sum[4] = {0, 0, 0, 0};
-            for (uint d = 0; d < head_dim; d++) {
+#pragma unroll 8
+            for (uint d = 0; d < head_dim / 4; d++) {
+                const float4 k = (float4)(K_AT(4 * d, p), K_AT(4 * d + 1, p), K_AT(4 * d + 2, p), K_AT(4 * d + 3, p));
+                UNROLL for (uint e = 0; e < 4; e++)
+                    sum[e] += dot(k, qs[min(query + e, queries - 1) * fours + d]);
+            }
+            for (uint d = head_dim / 4 * 4; d < head_dim; d++) {
                 const float k = K_AT(d, p);
-                for (uint e = 0; e < 4; e++)
-                    sum[e] += k * qs[min(query + e, queries - 1) * head_dim + d];
+                UNROLL for (uint e = 0; e < 4; e++)
+                    sum[e] += k * ((local const float *)(qs + min(query + e, queries - 1) * fours))[d];
             }
-            for (uint e = 0; e < 4 && query + e < queries; e++) {
-                const uint own = position + (query + e) / head_count, other = start + p;
-                const bool seen = other <= own && (!window || other + window > own);
-                s[(query + e) * KV_TOKENS + p] = seen ? sum[e] : -INFINITY;
-            }
+            UNROLL for (uint e = 0; e < 4; e++)
+                if (query + e < queries) {
+                    const uint own = position + (query + e) / head_count, other = start + p;
+                    const bool seen = other <= own && (!window || other + window > own);
+                    ((local float *)(s + (query + e) * (KV_TOKENS / 4)))[p] = seen ? sum[e] : -INFINITY;
+                }
         }
         barrier(CLK_LOCAL_MEM_FENCE);
         for (uint query = i; query < queries; query += n) {
-            local float *row = s + query * KV_TOKENS;
-            float most = state[query * 3];
-            for (uint e = 0; e < KV_TOKENS; e++)
-                most = fmax(most, row[e]);
-            const float factor = most == -INFINITY ? 1 : exp(state[query * 3] - most);
-            float sum = state[query * 3 + 1] * factor;
-            for (uint e = 0; e < KV_TOKENS; e++) {
-                row[e] = row[e] == -INFINITY ? 0 : exp(row[e] - most);
-                sum += row[e];
-            }
+            local const float4 *row = s + query * (KV_TOKENS / 4);
+            float4 most4 = row[0];
+            UNROLL for (uint e = 1; e < KV_TOKENS / 4; e++)
+                most4 = fmax(most4, row[e]);
+            const float most = fmax(fmax(fmax(most4.x, most4.y), fmax(most4.z, most4.w)), state[query * 3]);
+            state[query * 3 + 2] = most == -INFINITY ? 1 : exp(state[query * 3] - most);
             state[query * 3] = most;
-            state[query * 3 + 1] = sum;
-            state[query * 3 + 2] = factor;
         }
         barrier(CLK_LOCAL_MEM_FENCE);
+        for (uint e = i; e < queries * KV_TOKENS; e += n) {
+            local float *score = (local float *)s + e;
+            *score = *score == -INFINITY ? 0 : exp(*score - state[e / KV_TOKENS * 3]);
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+        for (uint query = i; query < queries; query += n) {
+            float4 sum = (float4)(0);
+            UNROLL for (uint e = 0; e < KV_TOKENS / 4; e++)
+                sum += s[query * (KV_TOKENS / 4) + e];
+            state[query * 3 + 1] = state[query * 3 + 1] * state[query * 3 + 2] + (sum.x + sum.y) + (sum.z + sum.w);
+        }
         /* What lies behind the last position, or before a window, was perhaps never written: it is not read. */
         const uint low = seen_from > start ? seen_from - start : 0, high = min(seen_end - start, (uint)KV_TOKENS);
         for (uint d = i; d < head_dim; d += n) {
             float v[KV_TOKENS];
-            for (uint e = 0; e < KV_TOKENS; e++)
-                v[e] = e >= low && e < high ? V_AT(e, d) : 0;
+            UNROLL for (uint e = 0; e < KV_TOKENS; e++) { /* no branches: the reads are on their way together */
+                const float read = V_AT(min(max(e, low), high - 1), d);
+                v[e] = e >= low && e < high ? read : 0;
+            }
             for (uint query = 0; query < queries; query++) {
                 float sum = o[query * head_dim + d] * state[query * 3 + 2];
-                for (uint e = 0; e < KV_TOKENS; e++)
-                    sum += s[query * KV_TOKENS + e] * v[e];
+                UNROLL for (uint e = 0; e < KV_TOKENS / 4; e++)
+                    sum += dot(s[query * (KV_TOKENS / 4) + e],
+                               (float4)(v[4 * e], v[4 * e + 1], v[4 * e + 2], v[4 * e + 3]));
                 o[query * head_dim + d] = sum;
             }
         }
@@ -124,23 +149,29 @@ kernel void attend(global const float *q, global float *out, global const uchar 
 }
 
 /* One work-group for each row and head. */
-kernel void attend_join(global const float *partial, global float *out, uint head_dim, uint parts)
+kernel void attend_join(global const float *partial, global float *out, uint head_dim, uint parts, local float *factor)
 {
+    const uint i = get_local_id(0), n = get_local_size(0);
     const size_t at = get_group_id(0);
     partial += at * parts * (head_dim + 2);
     float most = -INFINITY, sum = 0;
+    for (uint p = i; p < parts; p += n)
+        factor[p] = partial[p * (head_dim + 2) + head_dim];
+    barrier(CLK_LOCAL_MEM_FENCE);
     for (uint p = 0; p < parts; p++)
-        most = fmax(most, partial[p * (head_dim + 2) + head_dim]);
-    for (uint p = 0; p < parts; p++) {
-        const float own = partial[p * (head_dim + 2) + head_dim];
-        sum += own == -INFINITY ? 0 : exp(own - most) * partial[p * (head_dim + 2) + head_dim + 1];
-    }
-    for (uint d = get_local_id(0); d < head_dim; d += get_local_size(0)) {
+        most = fmax(most, factor[p]);
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (uint p = i; p < parts; p += n)
+        factor[p] = factor[p] == -INFINITY ? 0 : exp(factor[p] - most);
+    barrier(CLK_LOCAL_MEM_FENCE);
+#pragma unroll 4
+    for (uint p = 0; p < parts; p++)
+        sum += factor[p] * partial[p * (head_dim + 2) + head_dim + 1];
+    for (uint d = i; d < head_dim; d += n) {
         float o = 0;
-        for (uint p = 0; p < parts; p++) {
-            const float own = partial[p * (head_dim + 2) + head_dim];
-            o += own == -INFINITY ? 0 : exp(own - most) * partial[p * (head_dim + 2) + d];
-        }
+#pragma unroll 8
+        for (uint p = 0; p < parts; p++)
+            o += factor[p] * partial[p * (head_dim + 2) + d];
         out[at * head_dim + d] = o / sum;
     }
 }

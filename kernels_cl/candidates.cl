@@ -5,6 +5,15 @@
  * logit and then by ascending id. NaN counts as -infinity. */
 #define CHUNK 1024
 
+#pragma OPENCL FP_CONTRACT OFF
+
+/* a / b as IEEE 754 rounds it, which OpenCL's division need not. */
+static inline float divided(float a, float b)
+{
+    const float q = a / b, left = fma(-q, b, a);
+    return isfinite(q) ? q + left / b : q;
+}
+
 /* edits [count]: request, token, and the bits of divide and add. rows [requests][vocab]: copies of the asked rows. */
 kernel void edit_logits(global const uint4 *edits, uint count, uint vocab, global float *rows)
 {
@@ -14,7 +23,7 @@ kernel void edit_logits(global const uint4 *edits, uint count, uint vocab, globa
     const uint4 e = edits[i];
     global float *at = rows + (size_t)e.x * vocab + e.y;
     const float logit = *at, divide = as_float(e.z);
-    *at = (logit > 0 ? logit / divide : logit * divide) + as_float(e.w);
+    *at = (logit > 0 ? divided(logit, divide) : logit * divide) + as_float(e.w);
 }
 
 /* rows[request] = logits[which[request]] */

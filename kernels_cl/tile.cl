@@ -14,7 +14,7 @@ typedef float tile_type;
 typedef float side_type;
 #endif
 
-typedef struct tile_memory {
+typedef struct __attribute__((aligned(16))) tile_memory {
     tile_type w[TILE_STEPS * TILE], x[TILE_STEPS * TILE];
 #if FLOAT_BITS == 0 && DOT
     float scale[HALVES][TILE], minimum[HALVES][TILE];
@@ -88,8 +88,8 @@ static inline void multiply_tile(global const uchar *panel, bool inside, uint co
                     sum[n][m] = 0;
             UNROLL for (uint s = h * STEPS; s < (h + 1) * STEPS; s++) {
                 uint a[4], c[4];
-                vstore4(vload4(i, at->w + s * TILE), 0, a);
-                vstore4(vload4(j, at->x + s * TILE), 0, c);
+                vstore4(((local const uint4 *)(at->w + s * TILE))[i], 0, a);
+                vstore4(((local const uint4 *)(at->x + s * TILE))[j], 0, c);
                 UNROLL for (uint n = 0; n < 4; n++)
                     UNROLL for (uint m = 0; m < 4; m++)
                         sum[n][m] = DOT4(a[n], c[m], sum[n][m]);
@@ -106,8 +106,8 @@ static inline void multiply_tile(global const uchar *panel, bool inside, uint co
 #else
         for (uint k = 0; k < 32; k++) {
             float a[4], c[4];
-            vstore4(vload4(i, at->w + k * TILE), 0, a);
-            vstore4(vload4(j, at->x + k * TILE), 0, c);
+            vstore4(((local const float4 *)(at->w + k * TILE))[i], 0, a);
+            vstore4(((local const float4 *)(at->x + k * TILE))[j], 0, c);
             UNROLL for (uint n = 0; n < 4; n++)
                 UNROLL for (uint m = 0; m < 4; m++)
                     acc[n][m] += a[n] * c[m];
@@ -116,21 +116,21 @@ static inline void multiply_tile(global const uchar *panel, bool inside, uint co
     }
 }
 
-/* The tile's panels are base + 4 * get_group_id(0) and the next three of W's part_panels, and no more than `panels` in all
+/* The tile's panels are base + 4 * tile and the next three of W's part_panels, and no more than `panels` in all
  * (base wraps: a matrix may begin before W). x_rows: of x, or the slots that `order` names. */
 static inline bool is_inside(uint panel, uint panels, uint base, uint part_panels)
 {
     return panel < panels && base + panel < part_panels;
 }
 
-static inline void make_tile(global const uchar *w, uint base, uint part_panels, uint panels, uint first_row,
-                             uint rows, uint cols, ulong panel_bytes, global const tile_type *x,
+static inline void make_tile(global const uchar *w, uint base, uint part_panels, uint panels, uint tile, uint4 shape,
+                             uint cols, ulong panel_bytes, global const tile_type *x,
                              global const side_type *side, uint x_first, uint x_rows,
                              global const uint *order, uint per_row, global const float *bias, int add,
-                             global float *y, uint y_cols, local tile_memory *memory)
+                             global float *y, local tile_memory *memory)
 {
     const uint i = get_local_id(0), j = get_local_id(1), lane = (j * 16 + i) % TILE;
-    const uint w_first = get_group_id(0) * TILE, panel = (w_first + lane) / PANEL_ROWS;
+    const uint w_first = tile * TILE, panel = (w_first + lane) / PANEL_ROWS;
     const bool inside = is_inside(panel, panels, base, part_panels);
     float acc[4][4];
     UNROLL for (uint n = 0; n < 4; n++)
@@ -144,25 +144,20 @@ static inline void make_tile(global const uchar *w, uint base, uint part_panels,
         const uint r = x_first + 4 * j + m;
         if (r >= x_rows)
             break;
-        global float *to = y + (size_t)slot_of(order, r) * y_cols + first_row;
-        UNROLL for (uint n = 0; n < 4; n++) {
-            const uint row = w_first + 4 * i + n;
-            if (row < rows) {
-                const float sum = bias ? acc[n][m] + bias[first_row + row] : acc[n][m];
-                to[row] = add ? to[row] + sum : sum;
-            }
-        }
+        UNROLL for (uint n = 0; n < 4; n++)
+            finish(acc[n][m], w_first + 4 * i + n, slot_of(order, r), shape, bias, add, y);
     }
 }
 
 kernel __attribute__((reqd_work_group_size(16, 16, 1))) void
-linear_tile(global const uchar *w, uint panels, uint first_row, uint rows, uint cols, ulong panel_bytes,
-            global const tile_type *x, global const side_type *side, uint x_rows, global const float *bias, int add,
-            global float *y, uint y_cols)
+linear_tile(MATRICES, uint cols, ulong panel_bytes, global const tile_type *x, global const side_type *side,
+            uint x_rows, int add)
 {
     local tile_memory memory;
-    make_tile(w, 0, panels, panels, first_row, rows, cols, panel_bytes, x, side, get_group_id(1) * TILE, x_rows, 0, 1,
-              bias, add, y, y_cols, &memory);
+    CHOOSE_MATRIX(get_group_id(0))
+    const uint panels = (shape.z + PANEL_ROWS - 1) / PANEL_ROWS;
+    make_tile(w, 0, panels, panels, p, shape, cols, panel_bytes, x, side, get_group_id(1) * TILE, x_rows, 0, 1, bias,
+              add, y, &memory);
 }
 
 /* Many slots of a mixture of experts: expert get_group_id(2) has the slots order[starts[e]] .. before order[starts[e + 1]].
@@ -176,6 +171,7 @@ tile_experts(global const uchar *w, uint first_panel, uint part_panels, uint pan
     const uint e = get_group_id(2), from = starts[e], slots = starts[e + 1] - from;
     if (get_group_id(1) * TILE >= slots)
         return;
-    make_tile(w, e * panels - first_panel, part_panels, panels, 0, panels * PANEL_ROWS, cols, panel_bytes, x, side,
-              get_group_id(1) * TILE, slots, order + from, per_row, 0, 0, y, y_cols, &memory);
+    make_tile(w, e * panels - first_panel, part_panels, panels, get_group_id(0),
+              (uint4)(0, 0, panels * PANEL_ROWS, y_cols), cols, panel_bytes, x, side, get_group_id(1) * TILE, slots,
+              order + from, per_row, 0, 0, y, &memory);
 }

@@ -199,6 +199,8 @@ static const int for_drivers[] = {
     SCMP_SYS(set_mempolicy),
     SCMP_SYS(mbind),
     SCMP_SYS(sched_setscheduler),
+    SCMP_SYS(sched_get_priority_min),
+    SCMP_SYS(sched_get_priority_max),
     SCMP_SYS(set_tid_address),
 };
 

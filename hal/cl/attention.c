@@ -5,9 +5,8 @@
 
 enum {
     GROUP = 64,
-    QUERIES_MAX = 16,   /* of a tile */
-    PART_TOKENS = 256,  /* positions of one part, when attention is split */
-    SPLIT_GROUPS = 256, /* fewer work-groups than this do not fill a device */
+    QUERIES_MAX = 16, /* of a tile */
+    PARTS_MAX = 64,   /* that attention is split into */
 };
 
 static int send_rope(hob_cl_device *dev, int table)
@@ -155,7 +154,9 @@ int hob_cl_attention(hob_device *base, const hob_attention *op)
         op->q->cols != op->heads * op->head_dim || op->out->cols != op->q->cols)
         return HOB_EINVAL;
     /* A tile's queries share local memory: their q and output, scores and states. */
-    const size_t each = (2 * (size_t)op->head_dim + HOB_KV_BLOCK_TOKENS + 3) * sizeof(float);
+    const size_t each =
+        ((op->head_dim + 3) / 4 * 4 + (size_t)op->head_dim + HOB_KV_BLOCK_TOKENS + 3) *
+        sizeof(float);
     const uint32_t room = (uint32_t)(dev->local_bytes / each),
                    queries = room < QUERIES_MAX ? room : QUERIES_MAX,
                    group = op->heads / op->kv_heads;
@@ -166,15 +167,18 @@ int hob_cl_attention(hob_device *base, const hob_attention *op)
     int rc = make_tiles(dev, tile_rows);
     if (rc < 0)
         return rc;
-    uint32_t parts = 1;
-    if (dev->tile_count * heads_y < SPLIT_GROUPS)
-        parts = (longest(dev->batch) + PART_TOKENS - 1) / PART_TOKENS;
+    const uint32_t blocks = (longest(dev->batch) + HOB_KV_BLOCK_TOKENS - 1) / HOB_KV_BLOCK_TOKENS,
+                   groups = dev->tile_count * heads_y;
+    uint32_t parts = groups < dev->wanted_groups ? dev->wanted_groups / groups : 1;
+    parts = parts < PARTS_MAX ? parts : PARTS_MAX;
+    const uint32_t part_blocks = (blocks + parts - 1) / parts,
+                   part_tokens = part_blocks * HOB_KV_BLOCK_TOKENS;
+    parts = (blocks + part_blocks - 1) / part_blocks;
     if (parts > 1 && (rc = hob_cl_buffer_ensure(dev, &dev->partial,
                                                 (size_t)dev->batch->row_count * op->heads * parts *
                                                     (op->head_dim + 2) * sizeof(float))) < 0)
         return rc;
     const cl_ulong head_bytes = kv->head_bytes, k_bytes = kv->k_bytes;
-    const uint32_t part_tokens = PART_TOKENS;
     const hob_cl_arg args[] = {HOB_CL_ARG(op->q->mem),
                                HOB_CL_ARG(op->out->mem),
                                HOB_CL_ARG(kv->layers[op->layer]),
@@ -199,8 +203,11 @@ int hob_cl_attention(hob_device *base, const hob_attention *op)
                     (size_t[]){GROUP, 1, 1}, args, sizeof args / sizeof *args);
     if (rc < 0 || parts == 1)
         return rc;
-    const hob_cl_arg join[] = {HOB_CL_ARG(dev->partial.mem), HOB_CL_ARG(op->out->mem),
-                               HOB_CL_ARG(op->head_dim), HOB_CL_ARG(parts)};
+    const hob_cl_arg join[] = {HOB_CL_ARG(dev->partial.mem),
+                               HOB_CL_ARG(op->out->mem),
+                               HOB_CL_ARG(op->head_dim),
+                               HOB_CL_ARG(parts),
+                               {parts * sizeof(float), NULL}};
     return hob_cl_run(dev, HOB_CL_ATTEND_JOIN, kind,
                       (size_t[]){(size_t)dev->batch->row_count * op->heads, 1, 1},
                       (size_t[]){GROUP, 1, 1}, join, sizeof join / sizeof *join);

@@ -6,7 +6,6 @@
 #include "hal/cl/cl.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "hal/half.h"
@@ -33,17 +32,18 @@ static int send_requests(hob_cl_device *dev, const hob_candidates_in *in, uint32
                          uint32_t *ret_edits)
 {
     uint32_t edits = 0, at = 0;
-    int rc = 0;
+    int rc;
 
     for (uint32_t i = 0; i < count; i++)
         edits += in[i].edit_count;
-    uint32_t *asked = malloc((2 * (size_t)count + 4 * (size_t)edits) * sizeof *asked), *e;
-    if (!asked)
-        return HOB_ENOMEM;
-    e = asked + 2 * (size_t)count;
+    uint32_t *asked = hob_cl_stage(dev, &dev->asked, count),
+             *inverse = hob_cl_stage(dev, &dev->inverse, count),
+             *e = hob_cl_stage(dev, &dev->edits, 4 * edits);
+    if (!asked || !inverse || !e)
+        return dev->base.failure.text[0] ? HOB_EDEVICE : HOB_ENOMEM;
     for (uint32_t i = 0; i < count; i++) {
         asked[i] = in[i].row;
-        asked[count + i] = hob_float_bits(in[i].inverse_temperature);
+        inverse[i] = hob_float_bits(in[i].inverse_temperature);
         for (uint32_t k = 0; k < in[i].edit_count; k++, at += 4) {
             e[at] = i;
             e[at + 1] = in[i].edits[k].token;
@@ -51,23 +51,17 @@ static int send_requests(hob_cl_device *dev, const hob_candidates_in *in, uint32
             e[at + 3] = hob_float_bits(in[i].edits[k].add);
         }
     }
-    const size_t bytes = count * sizeof *asked;
-    if ((rc = hob_cl_buffer_ensure(dev, &dev->asked, bytes)) == 0 &&
-        (rc = hob_cl_buffer_ensure(dev, &dev->inverse, bytes)) == 0 &&
-        (rc = hob_cl_write(dev, dev->asked.mem, 0, bytes, asked)) == 0)
-        rc = hob_cl_write(dev, dev->inverse.mem, 0, bytes, asked + count);
-    if (rc == 0 && edits && (rc = hob_cl_buffer_ensure(dev, &dev->edits, at * sizeof *e)) == 0)
-        rc = hob_cl_write(dev, dev->edits.mem, 0, at * sizeof *e, e);
-    free(asked);
     *ret_edits = edits;
-    return rc;
+    if ((rc = hob_cl_send(dev, &dev->asked)) < 0 || (rc = hob_cl_send(dev, &dev->inverse)) < 0)
+        return rc;
+    return hob_cl_send(dev, &dev->edits);
 }
 
 /* Copies of the asked rows, edited. */
 static int edit_rows(hob_cl_device *dev, const hob_tensor *logits, uint32_t count, uint32_t edits)
 {
     int rc = hob_cl_buffer_ensure(dev, &dev->rows, (size_t)count * logits->cols * sizeof(float));
-    const hob_cl_arg copy[] = {HOB_CL_ARG(logits->mem), HOB_CL_ARG(dev->asked.mem),
+    const hob_cl_arg copy[] = {HOB_CL_ARG(logits->mem), HOB_CL_ARG(dev->asked.buffer.mem),
                                HOB_CL_ARG(logits->cols), HOB_CL_ARG(dev->rows.mem)};
     if (rc < 0 || (rc = hob_cl_run(dev, HOB_CL_COPY_ROWS, 0,
                                    (size_t[]){(logits->cols + GROUP - 1) / GROUP, count, 1},
@@ -75,7 +69,7 @@ static int edit_rows(hob_cl_device *dev, const hob_tensor *logits, uint32_t coun
         return rc;
     if (edits == 0)
         return 0;
-    const hob_cl_arg edit[] = {HOB_CL_ARG(dev->edits.mem), HOB_CL_ARG(edits),
+    const hob_cl_arg edit[] = {HOB_CL_ARG(dev->edits.buffer.mem), HOB_CL_ARG(edits),
                                HOB_CL_ARG(logits->cols), HOB_CL_ARG(dev->rows.mem)};
     return hob_cl_run(dev, HOB_CL_EDIT_LOGITS, 0, (size_t[]){(edits + GROUP - 1) / GROUP, 1, 1},
                       (size_t[]){GROUP, 1, 1}, edit, sizeof edit / sizeof *edit);
@@ -95,7 +89,7 @@ static int best_keys(hob_cl_device *dev, uint32_t vocab, uint32_t count, uint32_
     const hob_cl_arg first[] = {HOB_CL_ARG(dev->rows.mem), HOB_CL_ARG(vocab), HOB_CL_ARG(chunks),
                                 HOB_CL_ARG(keep), HOB_CL_ARG(dev->keys[0].mem)};
     rc = hob_cl_run(dev, HOB_CL_BEST_LOGITS, 0, (size_t[]){chunks, count, 1},
-                    (size_t[]){GROUP, 1, 1}, first, sizeof first / sizeof *first);
+                    (size_t[]){dev->large_group, 1, 1}, first, sizeof first / sizeof *first);
     while (rc == 0 && chunks > 1) {
         const uint32_t keys = chunks * keep;
         chunks = (keys + HOB_CL_CHUNK - 1) / HOB_CL_CHUNK;
@@ -103,7 +97,7 @@ static int best_keys(hob_cl_device *dev, uint32_t vocab, uint32_t count, uint32_
                                    HOB_CL_ARG(chunks), HOB_CL_ARG(keep),
                                    HOB_CL_ARG(dev->keys[1 - at].mem)};
         rc = hob_cl_run(dev, HOB_CL_BEST_KEYS, 0, (size_t[]){chunks, count, 1},
-                        (size_t[]){GROUP, 1, 1}, next, sizeof next / sizeof *next);
+                        (size_t[]){dev->large_group, 1, 1}, next, sizeof next / sizeof *next);
         at = 1 - at;
     }
     *ret_keys = dev->keys[at].mem;
@@ -170,19 +164,20 @@ int hob_cl_candidates(hob_device *base, const hob_tensor *logits, const hob_cand
         return rc;
     const hob_cl_arg sums[] = {HOB_CL_ARG(dev->rows.mem),
                                HOB_CL_ARG(logits->mem),
-                               HOB_CL_ARG(dev->asked.mem),
-                               HOB_CL_ARG(dev->inverse.mem),
+                               HOB_CL_ARG(dev->asked.buffer.mem),
+                               HOB_CL_ARG(dev->inverse.buffer.mem),
                                HOB_CL_ARG(vocab),
                                HOB_CL_ARG(chunks),
                                HOB_CL_ARG(dev->results.mem),
-                               {GROUP * sizeof(float), NULL}};
+                               {dev->large_group * sizeof(float), NULL}};
     const cl_ulong to_keys = keys_at / sizeof(cl_ulong), to_raw = raw_at / sizeof(float);
     const hob_cl_arg raws[] = {HOB_CL_ARG(keys),        HOB_CL_ARG(keep),
-                               HOB_CL_ARG(logits->mem), HOB_CL_ARG(dev->asked.mem),
+                               HOB_CL_ARG(logits->mem), HOB_CL_ARG(dev->asked.buffer.mem),
                                HOB_CL_ARG(vocab),       HOB_CL_ARG(dev->results.mem),
                                HOB_CL_ARG(to_keys),     HOB_CL_ARG(to_raw)};
     if ((rc = hob_cl_run(dev, HOB_CL_LOG_SUM_PARTS, 0, (size_t[]){chunks, count, 1},
-                         (size_t[]){GROUP, 1, 1}, sums, sizeof sums / sizeof *sums)) < 0 ||
+                         (size_t[]){dev->large_group, 1, 1}, sums, sizeof sums / sizeof *sums)) <
+            0 ||
         (rc =
              hob_cl_run(dev, HOB_CL_RAW_LOGITS, 0, (size_t[]){(keep + GROUP - 1) / GROUP, count, 1},
                         (size_t[]){GROUP, 1, 1}, raws, sizeof raws / sizeof *raws)) < 0 ||

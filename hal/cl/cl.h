@@ -34,6 +34,7 @@
     X(ReleaseProgram)                                                                              \
     X(CreateKernel)                                                                                \
     X(ReleaseKernel)                                                                               \
+    X(GetKernelWorkGroupInfo)                                                                      \
     X(SetKernelArg)                                                                                \
     X(EnqueueNDRangeKernel)                                                                        \
     X(EnqueueWriteBuffer)                                                                          \
@@ -68,6 +69,8 @@ const char *hob_cl_error_name(cl_int error);
     X(LINEAR_8, linear, linear_rows_8, true)                                                       \
     X(LINEAR_EXPERTS, linear, linear_experts, true)                                                \
     X(LINEAR_TILE, tile, linear_tile, true)                                                        \
+    X(LINEAR_MMA_8, mma, linear_mma_8, true)                                                       \
+    X(LINEAR_MMA_32, mma, linear_mma_32, true)                                                     \
     X(TILE_EXPERTS, tile, tile_experts, true)                                                      \
     X(DEQUANTIZE, dequantize, dequantize, true)                                                    \
     X(ADD_BIAS, bias, add_bias, false)                                                             \
@@ -97,6 +100,7 @@ typedef enum hob_cl_kernel { HOB_CL_KERNELS(HOB_CL_IDENTIFIER) HOB_CL_KERNEL_COU
     X(embed)                                                                                       \
     X(linear)                                                                                      \
     X(tile)                                                                                        \
+    X(mma)                                                                                         \
     X(dequantize)                                                                                  \
     X(bias) X(pack_rows) X(norm) X(gate) X(rope_kv) X(attention) X(experts) X(candidates)
 #define HOB_CL_FILE(file) HOB_CL_FILE_##file,
@@ -110,19 +114,21 @@ enum {
 };
 
 /* How a device multiplies four pairs of bytes and adds them up: not at all (the kernels compute with floats), by
- * cl_khr_integer_dot_product, by cl_arm_integer_dot_product_accumulate_int8, by NVIDIA's dp4a, or one by one, which only a
- * test asks for. The numbers are the kernels' DOT. */
+ * cl_khr_integer_dot_product, by cl_arm_integer_dot_product_accumulate_int8, by NVIDIA's dp4a, one by one, which only a test
+ * asks for, or by NVIDIA's matrix units (mma.cl), and dp4a where those do not fit. The numbers are the kernels' DOT. */
 typedef enum hob_cl_dot {
     HOB_CL_DOT_NONE,
     HOB_CL_DOT_KHR,
     HOB_CL_DOT_ARM,
     HOB_CL_DOT_NVIDIA,
     HOB_CL_DOT_PLAIN,
+    HOB_CL_DOT_MMA,
 } hob_cl_dot;
 
 /* What is measured once on a device, see tune.c. */
 typedef struct hob_cl_tuning {
-    uint32_t splits;    /* of a matrix's columns, among the items of a work-group: 4, 8 or 16 */
+    uint32_t
+        splits; /* of a matrix's columns, among the items of a work-group: at least 4, 8 or 16 */
     uint32_t few_rows;  /* up to here rows go in passes of HOB_CL_ROWS_MAX, beyond it in tiles */
     uint32_t gemm_rows; /* from here on CLBlast multiplies; UINT32_MAX: never */
 } hob_cl_tuning;
@@ -181,6 +187,12 @@ typedef struct hob_cl_rope {
     hob_cl_buffer cosine, sine;
 } hob_cl_rope;
 
+typedef struct hob_cl_gate {
+    hob_gate_kind kind;
+    const hob_tensor *gate, *up;
+    hob_tensor *out; /* NULL: none */
+} hob_cl_gate;
+
 typedef struct hob_cl_device {
     hob_device base;
     const hob_cl_api *api;
@@ -189,9 +201,16 @@ typedef struct hob_cl_device {
     cl_command_queue queue;
     size_t allocation_max, local_bytes; /* of one allocation; of a work-group */
     size_t part_max;                    /* of a part of a matrix */
+    uint32_t group_max;                 /* items of a work-group, of any kernel */
+    uint32_t large_group; /* items that work together on much: 256, or 64 where that is too many */
+    uint32_t
+        wanted_splits; /* of all matrices of a launch together, so that the device is full; 0: any */
+    uint32_t wanted_groups; /* of attention, likewise */
     cl_program programs[HOB_CL_FILE_COUNT][HOB_KINDS];
     cl_kernel kernels[HOB_CL_KERNEL_COUNT][HOB_KINDS];
-    bool tested[HOB_KINDS]; /* types of weights */
+    uint32_t group_most[HOB_CL_KERNEL_COUNT]
+                       [HOB_KINDS]; /* items of a work-group, of a kernel that is built */
+    bool tested[HOB_KINDS];         /* types of weights */
     hob_cl_dot dot[HOB_KINDS];
     hob_cl_tuning tuning;
     char cache[4096];   /* folder, or empty */
@@ -204,16 +223,18 @@ typedef struct hob_cl_device {
     const hob_batch *batch;
     hob_batch narrowed; /* what `batch` is after narrow */
     bool waiting;       /* work was enqueued that the host has not waited for */
+    hob_cl_gate gate;   /* enqueued when it turns out not to be the next linear's input */
     /* uint32 arrays of the step, on the host until it has waited. */
     hob_cl_staged tokens, positions, block_starts, blocks, logit_rows, tiles;
-    uint32_t tile_rows, tile_count; /* 0: the step has no tiles yet */
-    hob_cl_buffer input, sums;      /* of the current linear, as floats */
-    hob_cl_buffer bytes, side;      /* and as bytes: see norm.cl */
-    hob_cl_buffer slice;            /* of a matrix, for CLBlast */
-    hob_cl_buffer partial;          /* attention's parts */
+    hob_cl_staged asked, inverse, edits; /* of candidates */
+    uint32_t tile_rows, tile_count;      /* 0: the step has no tiles yet */
+    hob_cl_buffer input, sums;           /* of the current linear, as floats */
+    hob_cl_buffer bytes, side;           /* and as bytes: see norm.cl */
+    hob_cl_buffer slice;                 /* of a matrix, for CLBlast */
+    hob_cl_buffer partial;               /* attention's parts */
     hob_cl_buffer experts, shares, starts, order;
-    hob_cl_buffer rows, keys[2], results, asked, inverse, edits; /* of candidates */
-    hob_cl_pinned pieces[2];                                     /* of weights on their way */
+    hob_cl_buffer rows, keys[2], results; /* of candidates */
+    hob_cl_pinned pieces[2];              /* of weights on their way */
     hob_cl_pinned host_results;
     hob_rope_table ropes[HOB_ROPE_TABLES];
     hob_cl_rope rope_buffers[HOB_ROPE_TABLES];
@@ -259,6 +280,9 @@ HOB_MUST_CHECK int hob_cl_send(hob_cl_device *dev, hob_cl_staged *s);
 /* Until the queue is empty. */
 HOB_MUST_CHECK int hob_cl_wait(hob_cl_device *dev);
 
+/* What gate() has put off. */
+HOB_MUST_CHECK int hob_cl_gate_now(hob_cl_device *dev);
+
 /* program.c */
 /* Enqueues a kernel, built first when it is new; kind: 0 for those that are not typed. */
 HOB_MUST_CHECK int hob_cl_run(hob_cl_device *dev, hob_cl_kernel kernel, uint32_t kind,
@@ -290,10 +314,22 @@ int hob_cl_weight_upload(hob_device *dev, hob_type type, uint32_t rows, uint32_t
 void hob_cl_weight_free(hob_device *dev, hob_weight *w);
 
 /* linear.c */
-/* Rows of activations in the forms that kernels read, in the device's memory until the next call: the first ones of x, or those
- * that `which` names, after RMSNorm where `norm` is there. */
-HOB_MUST_CHECK int hob_cl_prepare(hob_cl_device *dev, const hob_tensor *x, const hob_weight *norm,
-                                  float eps, uint32_t rows, cl_mem which, bool bytes, bool floats);
+/* Where rows of activations come from: the first ones of x, or those that `which` names; after RMSNorm where `norm` is there; or
+ * act(gate) * up, which goes to gate->out, that is x, as well. */
+typedef struct hob_cl_input {
+    const hob_tensor *x;
+    uint32_t rows;
+    cl_mem which;           /* NULL: none */
+    const hob_weight *norm; /* NULL: none */
+    float eps;
+    const hob_cl_gate *gate; /* NULL: none; then there is neither which nor norm */
+} hob_cl_input;
+/* Makes of rows the forms that kernels read, in the device's memory until the next call. */
+HOB_MUST_CHECK int hob_cl_prepare(hob_cl_device *dev, const hob_cl_input *from, bool bytes,
+                                  bool floats);
+/* How many items of a work-group share the columns of each of a matrix's rows, of so many panels in a launch. */
+uint32_t hob_cl_splits(hob_cl_device *dev, hob_cl_kernel kernel, uint32_t kind, uint32_t panels,
+                       uint32_t cols);
 
 /* linear.c, experts.c, attention.c, candidates.c: operations of hal.h's table */
 int hob_cl_embed(hob_device *dev, const hob_weight *table, float scale, hob_tensor *out);

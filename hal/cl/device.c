@@ -7,7 +7,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PLATFORMS_MAX = 8, DEVICES_MAX = 16, GROUP = 64, FAULT_BYTES = 4 << 20, FAULT_STEPS = 40 };
+enum {
+    PLATFORMS_MAX = 8,
+    DEVICES_MAX = 16,
+    GROUP = 64,
+    LARGE_GROUP = 256,
+    FAULT_BYTES = 4 << 20,
+    FAULT_STEPS = 40,
+    GROUPS_OF_PROCESSOR = 8,
+    GROUPS_AN_UNIT = 16,
+    SPLITS_AN_UNIT = 64, /* of 16 items: half of what a compute unit of 2,048 items holds */
+};
 
 bool hob_cl_fault(const char *name)
 {
@@ -344,6 +354,7 @@ static int step_begin(hob_device *base, hob_kv *kv, const hob_batch *batch)
         (rc = hob_cl_send(dev, &dev->logit_rows)) < 0 || (rc = hob_cl_send(dev, &dev->blocks)) < 0)
         return rc;
     dev->tile_rows = dev->tile_count = 0;
+    dev->gate.out = NULL;
     dev->kv = kv;
     dev->batch = batch;
     return 0;
@@ -352,9 +363,10 @@ static int step_begin(hob_device *base, hob_kv *kv, const hob_batch *batch)
 static int step_end(hob_device *base)
 {
     hob_cl_device *dev = (hob_cl_device *)base;
+    const int rc = hob_cl_gate_now(dev);
     dev->kv = NULL;
     dev->batch = NULL;
-    if (dev->base.failure.text[0])
+    if (rc < 0 || dev->base.failure.text[0])
         return HOB_EDEVICE;
     cl_int error = CL_SUCCESS;
     if (!dev->ended)
@@ -364,6 +376,22 @@ static int step_end(hob_device *base)
     return error == CL_SUCCESS ? 0 : hob_cl_failed(dev, error, "starting a step");
 }
 
+int hob_cl_gate_now(hob_cl_device *dev)
+{
+    const hob_cl_gate g = dev->gate;
+
+    if (!g.out)
+        return 0;
+    dev->gate.out = NULL;
+    const cl_ulong count = (cl_ulong)dev->batch->row_count * g.out->cols;
+    const cl_int gelu = g.kind == HOB_GATE_GELU_TANH;
+    const hob_cl_arg args[] = {HOB_CL_ARG(g.gate->mem), HOB_CL_ARG(g.up->mem),
+                               HOB_CL_ARG(g.out->mem), HOB_CL_ARG(count), HOB_CL_ARG(gelu)};
+    return hob_cl_run(dev, HOB_CL_GATE, 0, (size_t[]){(count + GROUP - 1) / GROUP, 1, 1},
+                      (size_t[]){GROUP, 1, 1}, args, sizeof args / sizeof *args);
+}
+
+/* Most gates are read by the next linear alone, whose preparation then does them. */
 static int gate(hob_device *base, hob_gate_kind kind, const hob_tensor *g, const hob_tensor *up,
                 hob_tensor *out)
 {
@@ -373,12 +401,9 @@ static int gate(hob_device *base, hob_gate_kind kind, const hob_tensor *g, const
     if (g->cols != up->cols || g->cols != out->cols || g->rows < rows || up->rows < rows ||
         out->rows < rows)
         return HOB_EINVAL;
-    const cl_ulong count = (cl_ulong)rows * g->cols;
-    const cl_int gelu = kind == HOB_GATE_GELU_TANH;
-    const hob_cl_arg args[] = {HOB_CL_ARG(g->mem), HOB_CL_ARG(up->mem), HOB_CL_ARG(out->mem),
-                               HOB_CL_ARG(count), HOB_CL_ARG(gelu)};
-    return hob_cl_run(dev, HOB_CL_GATE, 0, (size_t[]){(count + GROUP - 1) / GROUP, 1, 1},
-                      (size_t[]){GROUP, 1, 1}, args, sizeof args / sizeof *args);
+    const int rc = hob_cl_gate_now(dev);
+    dev->gate = (hob_cl_gate){.kind = kind, .gate = g, .up = up, .out = out};
+    return rc;
 }
 
 static int norm_add(hob_device *base, hob_tensor *y, const hob_weight *norm, float eps,
@@ -434,11 +459,12 @@ static void close_device(hob_device *base)
 {
     hob_cl_device *dev = (hob_cl_device *)base;
     hob_cl_staged *staged[] = {&dev->tokens, &dev->positions,  &dev->block_starts,
-                               &dev->blocks, &dev->logit_rows, &dev->tiles};
-    hob_cl_buffer *buffers[] = {
-        &dev->input,   &dev->sums,    &dev->bytes,  &dev->side,    &dev->slice, &dev->partial,
-        &dev->experts, &dev->shares,  &dev->starts, &dev->order,   &dev->rows,  &dev->keys[0],
-        &dev->keys[1], &dev->results, &dev->asked,  &dev->inverse, &dev->edits};
+                               &dev->blocks, &dev->logit_rows, &dev->tiles,
+                               &dev->asked,  &dev->inverse,    &dev->edits};
+    hob_cl_buffer *buffers[] = {&dev->input,   &dev->sums,    &dev->bytes,   &dev->side,
+                                &dev->slice,   &dev->partial, &dev->experts, &dev->shares,
+                                &dev->starts,  &dev->order,   &dev->rows,    &dev->keys[0],
+                                &dev->keys[1], &dev->results};
 
     if (dev->queue) {
         dev->api->Finish(dev->queue);
@@ -559,10 +585,17 @@ static int open_device(const hob_device_info *which, const hob_device_options *o
     size_t index = 0;
     cl_int error = CL_SUCCESS;
     cl_ulong allocation = 0, local_bytes = 0;
+    cl_uint units = 0;
+    size_t group_max = 0;
+    hob_device_info found;
 
     if (sscanf(which->name, "opencl:%zu", &index) != 1 || index >= count)
         return hob_fail(diag, HOB_ENOENT, "device: got \"%s\", there are %zu OpenCL devices",
                         which->name, count);
+    describe(api, ids[index], index, &found);
+    if (strcmp(found.description, which->description) != 0)
+        return hob_fail(diag, HOB_EDEVICE, "%s: got %.90s, expected %.90s", which->name,
+                        found.description, which->description);
     hob_cl_device *dev = calloc(1, sizeof *dev);
     if (!dev)
         return hob_fail(diag, HOB_ENOMEM, "OpenCL device: out of memory");
@@ -581,11 +614,17 @@ static int open_device(const hob_device_info *which, const hob_device_options *o
     }
     api->GetDeviceInfo(dev->id, CL_DEVICE_MAX_MEM_ALLOC_SIZE, sizeof allocation, &allocation, NULL);
     api->GetDeviceInfo(dev->id, CL_DEVICE_LOCAL_MEM_SIZE, sizeof local_bytes, &local_bytes, NULL);
+    api->GetDeviceInfo(dev->id, CL_DEVICE_MAX_COMPUTE_UNITS, sizeof units, &units, NULL);
+    api->GetDeviceInfo(dev->id, CL_DEVICE_MAX_WORK_GROUP_SIZE, sizeof group_max, &group_max, NULL);
     if (options && options->cache)
         snprintf(dev->cache, sizeof dev->cache, "%s", options->cache);
     identify(dev);
     dev->allocation_max = dev->part_max = allocation;
     dev->local_bytes = local_bytes;
+    dev->group_max = group_max < 1024 ? (uint32_t)group_max : 1024;
+    dev->large_group = group_max < LARGE_GROUP ? GROUP : LARGE_GROUP;
+    dev->wanted_splits = which->processor ? 0 : units * SPLITS_AN_UNIT;
+    dev->wanted_groups = which->processor ? GROUPS_OF_PROCESSOR : units * GROUPS_AN_UNIT;
     hob_cl_tune(dev);
     *ret = &dev->base;
     return 0;

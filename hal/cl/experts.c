@@ -45,15 +45,24 @@ static int multiply_slots(hob_cl_device *dev, const slots *s, const hob_weight *
                             (size_t[]){tiles, (s->count + TILE - 1) / TILE, experts},
                             (size_t[]){16, 16, 1}, args, sizeof args / sizeof *args);
         } else {
-            const hob_cl_arg args[] = {HOB_CL_ARG(p->mem),     HOB_CL_ARG(p->first),
-                                       HOB_CL_ARG(p->count),   HOB_CL_ARG(panels),
-                                       HOB_CL_ARG(m->cols),    HOB_CL_ARG(panel_bytes),
-                                       HOB_CL_ARG(x),          HOB_CL_ARG(side),
-                                       HOB_CL_ARG(s->per_row), HOB_CL_ARG(dev->experts.mem),
-                                       HOB_CL_ARG(y->mem),     HOB_CL_ARG(y->cols)};
-            rc = hob_cl_run(dev, HOB_CL_LINEAR_EXPERTS, m->kind, (size_t[]){panels, s->count, 1},
-                            (size_t[]){HOB_PANEL_ROWS, dev->tuning.splits, 1}, args,
-                            sizeof args / sizeof *args);
+            const uint32_t splits =
+                hob_cl_splits(dev, HOB_CL_LINEAR_EXPERTS, m->kind, panels * s->count, m->cols);
+            const hob_cl_arg args[] = {HOB_CL_ARG(p->mem),
+                                       HOB_CL_ARG(p->first),
+                                       HOB_CL_ARG(p->count),
+                                       HOB_CL_ARG(panels),
+                                       HOB_CL_ARG(m->cols),
+                                       HOB_CL_ARG(panel_bytes),
+                                       HOB_CL_ARG(x),
+                                       HOB_CL_ARG(side),
+                                       HOB_CL_ARG(s->per_row),
+                                       HOB_CL_ARG(dev->experts.mem),
+                                       HOB_CL_ARG(y->mem),
+                                       HOB_CL_ARG(y->cols),
+                                       {splits * HOB_PANEL_ROWS * sizeof(float), NULL}};
+            rc =
+                hob_cl_run(dev, HOB_CL_LINEAR_EXPERTS, m->kind, (size_t[]){panels, s->count, 1},
+                           (size_t[]){HOB_PANEL_ROWS, splits, 1}, args, sizeof args / sizeof *args);
         }
     }
     return rc;
@@ -121,20 +130,16 @@ int hob_cl_experts(hob_device *base, const hob_experts *op)
     const bool in_dot = dev->dot[op->gate->panels.kind] || dev->dot[op->up->panels.kind],
                in_float = !dev->dot[op->gate->panels.kind] || !dev->dot[op->up->panels.kind],
                down_dot = dev->dot[op->down->panels.kind] != HOB_CL_DOT_NONE;
-    if ((rc = route(dev, &s, rows)) < 0 ||
-        (rc = hob_cl_prepare(dev, op->x, op->norm, op->norm_eps, rows, NULL, in_dot, in_float)) <
-            0 ||
+    const hob_cl_input in = {.x = op->x, .rows = rows, .norm = op->norm, .eps = op->norm_eps};
+    if ((rc = route(dev, &s, rows)) < 0 || (rc = hob_cl_prepare(dev, &in, in_dot, in_float)) < 0 ||
         (rc = multiply_slots(dev, &s, op->gate, op->gated)) < 0 ||
         (rc = multiply_slots(dev, &s, op->up, op->up_out)) < 0)
         return rc;
-    const cl_ulong count = (cl_ulong)s.count * op->gated->cols;
-    const cl_int gelu = op->kind == HOB_GATE_GELU_TANH;
-    const hob_cl_arg gate[] = {HOB_CL_ARG(op->gated->mem), HOB_CL_ARG(op->up_out->mem),
-                               HOB_CL_ARG(op->gated->mem), HOB_CL_ARG(count), HOB_CL_ARG(gelu)};
+    const hob_cl_gate gate = {
+        .kind = op->kind, .gate = op->gated, .up = op->up_out, .out = op->gated};
+    const hob_cl_input between = {.x = op->gated, .rows = s.count, .gate = &gate};
     s.per_row = 1;
-    if ((rc = hob_cl_run(dev, HOB_CL_GATE, 0, (size_t[]){(count + GROUP - 1) / GROUP, 1, 1},
-                         (size_t[]){GROUP, 1, 1}, gate, sizeof gate / sizeof *gate)) < 0 ||
-        (rc = hob_cl_prepare(dev, op->gated, NULL, 0, s.count, NULL, down_dot, !down_dot)) < 0 ||
+    if ((rc = hob_cl_prepare(dev, &between, down_dot, !down_dot)) < 0 ||
         (rc = multiply_slots(dev, &s, op->down, op->down_out)) < 0)
         return rc;
     const hob_cl_arg sum[] = {HOB_CL_ARG(op->down_out->mem), HOB_CL_ARG(width),

@@ -42,8 +42,7 @@ static void write_options(const hob_cl_device *dev, hob_cl_file file, uint32_t k
 {
     const hob_type type = hob_kind_type((hob_kind)kind);
     const hob_type_info *t = hob_type_find(type);
-    size_t n = (size_t)snprintf(text, size, "-cl-std=CL1.2 -DSPLITS=%u -DDOT=%d",
-                                dev->tuning.splits, dev->dot[kind]);
+    size_t n = (size_t)snprintf(text, size, "-cl-std=CL1.2 -DDOT=%d", dev->dot[kind]);
 
     if (file == HOB_CL_FILE_rope_kv || file == HOB_CL_FILE_attention) {
         snprintf(text + n, size - n, " -DKV_Q8=%d", type == HOB_TYPE_Q8_0);
@@ -164,6 +163,13 @@ int hob_cl_build(hob_cl_device *dev, hob_cl_kernel kernel, uint32_t kind)
         dev->kernels[kernel][kind] = dev->api->CreateKernel(*program, row->function, &error);
         if (!dev->kernels[kernel][kind])
             return hob_cl_failed(dev, error, row->function);
+        size_t most = 0;
+        if (dev->api->GetKernelWorkGroupInfo(dev->kernels[kernel][kind], dev->id,
+                                             CL_KERNEL_WORK_GROUP_SIZE, sizeof most, &most,
+                                             NULL) != CL_SUCCESS)
+            most = 0;
+        dev->group_most[kernel][kind] =
+            most < dev->group_max ? (uint32_t)most : (uint32_t)dev->group_max;
     }
     return 0;
 }
@@ -172,9 +178,9 @@ int hob_cl_run(hob_cl_device *dev, hob_cl_kernel kernel, uint32_t kind, const si
                const size_t group_size[3], const hob_cl_arg *args, uint32_t arg_count)
 {
     size_t global[3];
-    const int rc = dev->base.failure.text[0] ? HOB_EDEVICE : hob_cl_build(dev, kernel, kind);
+    int rc = dev->base.failure.text[0] ? HOB_EDEVICE : hob_cl_build(dev, kernel, kind);
 
-    if (rc < 0)
+    if (rc < 0 || (rc = hob_cl_gate_now(dev)) < 0)
         return rc;
     const cl_kernel k = dev->kernels[kernel][kind];
     for (uint32_t i = 0; i < arg_count; i++) {

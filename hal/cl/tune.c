@@ -41,6 +41,8 @@ static hob_cl_dot find_dot(const hob_cl_device *dev)
     if (strstr(extensions, "cl_nv_device_attribute_query")) {
         dev->api->GetDeviceInfo(dev->id, COMPUTE_CAPABILITY_MAJOR, sizeof major, &major, NULL);
         dev->api->GetDeviceInfo(dev->id, COMPUTE_CAPABILITY_MINOR, sizeof minor, &minor, NULL);
+        if (major >= 8)
+            return HOB_CL_DOT_MMA;
         if (major * 10 + minor >= 61)
             return HOB_CL_DOT_NVIDIA;
     }
@@ -58,13 +60,18 @@ static void set_dot(hob_cl_device *dev, hob_cl_dot dot)
 static void choose_dot(hob_cl_device *dev)
 {
     set_dot(dev, find_dot(dev));
+    if (dev->dot[HOB_KIND_Q4_0] == HOB_CL_DOT_MMA &&
+        hob_cl_build(dev, HOB_CL_LINEAR_MMA_8, HOB_KIND_Q4_0) < 0) {
+        dev->base.failure.text[0] = 0;
+        set_dot(dev, HOB_CL_DOT_NVIDIA);
+    }
     if (dev->dot[HOB_KIND_Q4_0] && hob_cl_build(dev, HOB_CL_LINEAR_1, HOB_KIND_Q4_0) < 0) {
         dev->base.failure.text[0] = 0;
         set_dot(dev, HOB_CL_DOT_NONE);
     }
 }
 
-/* "splits=4,few_rows=16,gemm_rows=64,dot=plain,part_bytes=70000", each optional; "measure" is for measuring where it would not
+/* "splits=4,few_rows=16,gemm_rows=64,dot=plain (none, dp4a),part_bytes=70000", each optional; "measure" is for measuring where it would not
  * be. */
 static void override(hob_cl_device *dev, const char *text)
 {
@@ -86,6 +93,8 @@ static void override(hob_cl_device *dev, const char *text)
         set_dot(dev, HOB_CL_DOT_PLAIN);
     if (strstr(text, "dot=none"))
         set_dot(dev, HOB_CL_DOT_NONE);
+    if (strstr(text, "dot=dp4a"))
+        set_dot(dev, HOB_CL_DOT_NVIDIA);
     if (!hob_cl_blas_found())
         dev->tuning.gemm_rows = UINT32_MAX;
 }
@@ -158,7 +167,6 @@ static void tune_splits(trial *t)
 
     for (size_t i = 0; i < sizeof tried / sizeof *tried; i++) {
         t->dev->tuning.splits = tried[i];
-        hob_cl_programs_drop(t->dev, HOB_CL_FILE_linear, HOB_KIND_Q4_0);
         const double seconds = time_rows(t, 1);
         if (seconds > 0 && (best < 0 || seconds < best)) {
             best = seconds;
@@ -166,7 +174,6 @@ static void tune_splits(trial *t)
         }
     }
     t->dev->tuning.splits = chosen;
-    hob_cl_programs_drop(t->dev, HOB_CL_FILE_linear, HOB_KIND_Q4_0);
 }
 
 static void tune_few_rows(trial *t)
@@ -283,6 +290,7 @@ static void tune(hob_cl_device *dev)
     const char *const all[] = {"tuning",
                                hob_cl_source(HOB_CL_FILE_linear),
                                hob_cl_source(HOB_CL_FILE_tile),
+                               hob_cl_source(HOB_CL_FILE_mma),
                                hob_cl_source(HOB_CL_FILE_dequantize),
                                hob_cl_blas_found() ? "CLBlast" : "",
                                dev->identity};
@@ -299,7 +307,8 @@ static void tune(hob_cl_device *dev)
 
 void hob_cl_tune(hob_cl_device *dev)
 {
-    static const char *const dots[] = {"floats", "khr dot", "arm dot", "dp4a", "plain dot"};
+    static const char *const dots[] = {"floats", "khr dot",   "arm dot",
+                                       "dp4a",   "plain dot", "dp4a, mma"};
     char *isa = dev->base.info.isa;
     const size_t size = sizeof dev->base.info.isa;
 

@@ -148,6 +148,20 @@ static void test_programs_are_kept(void **state)
 }
 
 /* Measured once, then read back: on the processor only when a test asks for it. */
+/* The driver that was tried may be gone from the list afterwards: the next one in its place is not taken for it. */
+static void test_another_device_is_refused(void **state)
+{
+    hob_choice other = device;
+    hob_device *dev = NULL;
+    hob_diag diag = {""};
+    (void)state;
+    skip_without_device();
+    snprintf(other.info.description, sizeof other.info.description, "another device");
+    assert_int_equal(HOB_EDEVICE, hob_hal_open_chosen(&other, NULL, &dev, &diag));
+    assert_null(dev);
+    assert_non_null(strstr(diag.text, "expected another device"));
+}
+
 static void test_tuning_is_kept(void **state)
 {
     hob_diag diag;
@@ -180,6 +194,7 @@ int main(void)
         cmocka_unit_test(test_names), /* before any driver is loaded into this process */
         cmocka_unit_test(test_cache_files),
         cmocka_unit_test(test_programs_are_kept),
+        cmocka_unit_test(test_another_device_is_refused),
         cmocka_unit_test(test_tuning_is_kept),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
