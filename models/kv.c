@@ -4,6 +4,7 @@
 #include "models/kv.h"
 
 #include <assert.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,6 +25,7 @@ typedef struct block {
 } block;
 
 struct hob_kv_pool {
+    pthread_mutex_t lock; /* of everything: `step` changes it, others look prefixes up */
     uint32_t block_count, free_count, kept_count, kept_most;
     block *blocks;       /* [block_count] */
     uint32_t *free_list; /* [block_count], free_count valid; last in, first out keeps caches warm */
@@ -42,6 +44,7 @@ int hob_kv_pool_new(uint32_t block_count, uint32_t kept, hob_kv_pool **ret)
         buckets *= 2;
     if (!p)
         return HOB_ENOMEM;
+    pthread_mutex_init(&p->lock, NULL);
     p->blocks = calloc(count, sizeof *p->blocks);
     p->free_list = calloc(count, sizeof *p->free_list);
     p->buckets = malloc(buckets * sizeof *p->buckets);
@@ -67,6 +70,7 @@ void hob_kv_pool_free(hob_kv_pool *p)
     free(p->blocks);
     free(p->free_list);
     free(p->buckets);
+    pthread_mutex_destroy(&p->lock);
     free(p);
 }
 
@@ -159,40 +163,53 @@ static void keep(hob_kv_pool *p, uint32_t id)
 
 uint32_t hob_kv_pool_take(hob_kv_pool *p)
 {
+    uint32_t id = HOB_KV_NONE;
+    pthread_mutex_lock(&p->lock);
     if (p->free_count == 0 && p->kept_count > 0)
         drop_oldest(p);
-    if (p->free_count == 0)
-        return HOB_KV_NONE;
-    const uint32_t id = p->free_list[--p->free_count];
-    p->blocks[id].holders = 1;
+    if (p->free_count > 0) {
+        id = p->free_list[--p->free_count];
+        p->blocks[id].holders = 1;
+    }
+    pthread_mutex_unlock(&p->lock);
     return id;
+}
+
+static void give(hob_kv_pool *p, uint32_t id)
+{
+    block *b = &p->blocks[id];
+    assert(b->holders > 0);
+    if (--b->holders > 0)
+        return;
+    if (b->named)
+        keep(p, id);
+    else
+        p->free_list[p->free_count++] = id;
 }
 
 void hob_kv_pool_give(hob_kv_pool *p, const uint32_t *blocks, uint32_t count)
 {
-    while (count > 0) {
-        const uint32_t id = blocks[--count];
-        block *b = &p->blocks[id];
-        assert(b->holders > 0);
-        if (--b->holders > 0)
-            continue;
-        if (b->named)
-            keep(p, id);
-        else
-            p->free_list[p->free_count++] = id;
-    }
+    pthread_mutex_lock(&p->lock);
+    while (count > 0)
+        give(p, blocks[--count]);
+    pthread_mutex_unlock(&p->lock);
 }
 
-uint32_t hob_kv_prefix_find(const hob_kv_pool *p, uint32_t tenant, uint32_t parent,
+uint32_t hob_kv_prefix_find(hob_kv_pool *p, uint32_t tenant, uint32_t parent,
                             const uint32_t *tokens, uint32_t most, uint32_t *ret_blocks)
 {
     uint32_t count = 0;
+    pthread_mutex_lock(&p->lock);
     while (count < most) {
         const uint32_t id = find_named(p, tenant, parent, tokens + (size_t)count * TOKENS);
         if (id == HOB_KV_NONE)
             break;
-        ret_blocks[count++] = parent = id;
+        if (ret_blocks)
+            ret_blocks[count] = id;
+        parent = id;
+        count++;
     }
+    pthread_mutex_unlock(&p->lock);
     return count;
 }
 
@@ -215,22 +232,24 @@ uint32_t hob_kv_prefix_part(const hob_kv_pool *p, uint32_t tenant, uint32_t pare
     return best;
 }
 
-void hob_kv_prefix_hold(hob_kv_pool *p, const uint32_t *blocks, uint32_t count)
+static void hold(hob_kv_pool *p, uint32_t id)
 {
-    for (uint32_t i = 0; i < count; i++)
-        if (p->blocks[blocks[i]].holders++ == 0)
-            unlink_kept(p, blocks[i]);
+    if (p->blocks[id].holders++ == 0)
+        unlink_kept(p, id);
 }
 
-uint32_t hob_kv_prefix_name(hob_kv_pool *p, uint32_t tenant, uint32_t parent, uint32_t block_id,
-                            const uint32_t *tokens)
+void hob_kv_prefix_hold(hob_kv_pool *p, const uint32_t *blocks, uint32_t count)
 {
-    const uint32_t same = find_named(p, tenant, parent, tokens);
-    if (same != HOB_KV_NONE) {
-        hob_kv_prefix_hold(p, &same, 1);
-        hob_kv_pool_give(p, &block_id, 1);
-        return same;
-    }
+    pthread_mutex_lock(&p->lock);
+    for (uint32_t i = 0; i < count; i++)
+        hold(p, blocks[i]);
+    pthread_mutex_unlock(&p->lock);
+}
+
+/* Gives a block that has no name its name. */
+static void set_name(hob_kv_pool *p, uint32_t tenant, uint32_t parent, uint32_t block_id,
+                     const uint32_t *tokens)
+{
     block *b = &p->blocks[block_id];
     assert(b->holders > 0 && !b->named);
     b->tenant = tenant;
@@ -246,5 +265,19 @@ uint32_t hob_kv_prefix_name(hob_kv_pool *p, uint32_t tenant, uint32_t parent, ui
         p->blocks[b->after].before = block_id;
     *children = block_id;
     b->named = true;
-    return block_id;
+}
+
+uint32_t hob_kv_prefix_name(hob_kv_pool *p, uint32_t tenant, uint32_t parent, uint32_t block_id,
+                            const uint32_t *tokens)
+{
+    pthread_mutex_lock(&p->lock);
+    const uint32_t same = find_named(p, tenant, parent, tokens);
+    if (same == HOB_KV_NONE) {
+        set_name(p, tenant, parent, block_id, tokens);
+    } else {
+        hold(p, same);
+        give(p, block_id);
+    }
+    pthread_mutex_unlock(&p->lock);
+    return same == HOB_KV_NONE ? block_id : same;
 }

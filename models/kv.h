@@ -8,7 +8,7 @@
  * et al. 2023, PagedAttention; Zheng et al. 2024, RadixAttention). Names are compared whole, never by hash alone, and two
  * tenants share no block. A named block without holders stays until its place is needed, the one longest unused first; since
  * a sequence holds the blocks before a block too, and gives the last back first, that is always a leaf.
- * Thread: step. */
+ * Thread: step, and for hob_kv_prefix_find any. */
 #ifndef HOB_MODELS_KV_H
 #define HOB_MODELS_KV_H
 
@@ -34,8 +34,9 @@ uint32_t hob_kv_pool_take(hob_kv_pool *p);
 void hob_kv_pool_give(hob_kv_pool *p, const uint32_t *blocks, uint32_t count);
 
 /* The longest run of named blocks that hold the tokens, behind the named block `parent` (HOB_KV_NONE: from the beginning), at
- * most `most` blocks; their number. */
-uint32_t hob_kv_prefix_find(const hob_kv_pool *p, uint32_t tenant, uint32_t parent,
+ * most `most` blocks; their number. ret_blocks may be NULL; another thread than `step` learns no more than the number, since
+ * the blocks may have gone when it looks. */
+uint32_t hob_kv_prefix_find(hob_kv_pool *p, uint32_t tenant, uint32_t parent,
                             const uint32_t *tokens, uint32_t most, uint32_t *ret_blocks);
 /* The named block behind `parent` whose first tokens are most like these: how many are the same, at most `most`; 0 when
  * there is none. It may be copied at once; it is not held. */

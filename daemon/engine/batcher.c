@@ -426,6 +426,16 @@ int hob_batcher_calibrate(hob_batcher *b)
     return rc;
 }
 
+uint32_t hob_batcher_cached(const hob_batcher *b, uint32_t tenant, const uint32_t *tokens,
+                            uint32_t count)
+{
+    /* the last token is always computed */
+    return count == 0 ? 0
+                      : HOB_KV_BLOCK_TOKENS *
+                            hob_kv_prefix_find(b->places.pool, tenant, HOB_KV_NONE, tokens,
+                                               (count - 1) / HOB_KV_BLOCK_TOKENS, NULL);
+}
+
 void hob_batcher_get_stats(const hob_batcher *b, hob_batcher_stats *ret)
 {
     const hob_places *p = &b->places;

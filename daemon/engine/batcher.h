@@ -106,6 +106,9 @@ int hob_batcher_class(const hob_batcher *b);
 HOB_MUST_CHECK int hob_batcher_calibrate(hob_batcher *b);
 /* Runs one step and reports its tokens. HOB_EDEVICE: the device failed; sequences are untouched. */
 HOB_MUST_CHECK int hob_batcher_step(hob_batcher *b, hob_token_sink *sink, void *user);
+/* Tokens of a prompt whose K and V another request of the tenant has left in the cache. Thread: any. */
+uint32_t hob_batcher_cached(const hob_batcher *b, uint32_t tenant, const uint32_t *tokens,
+                            uint32_t count);
 void hob_batcher_get_stats(const hob_batcher *b, hob_batcher_stats *ret);
 
 #endif

@@ -200,13 +200,13 @@ static void send_too_long(hob_engine *e, uint64_t id, size_t tokens, size_t most
 }
 
 /* PREPARED's payload, from malloc; NULL on no memory. */
-static uint8_t *encode_prepared(const hob_ids *ids, size_t *ret_len)
+static uint8_t *encode_prepared(const hob_ids *ids, uint32_t cached, size_t *ret_len)
 {
     uint8_t *payload = malloc(8 + ids->count * 4);
     if (!payload)
         return NULL;
     hob_put_u32(payload, (uint32_t)ids->count);
-    hob_put_u32(payload + 4, 0);
+    hob_put_u32(payload + 4, cached);
     for (size_t i = 0; i < ids->count; i++)
         hob_put_u32(payload + 8 + 4 * i, ids->data[i]);
     *ret_len = 8 + ids->count * 4;
@@ -227,15 +227,20 @@ static void prepare(hob_engine *e, const hob_message *m)
     json_error_t error;
     json_t *request = json_loadb((const char *)m->payload, m->len, JSON_FLAGS, &error);
     int rc = json_is_object(request) ? tokenize_request(e, request, &ids, &diag) : HOB_EFORMAT;
+    const json_int_t tenant = json_integer_value(json_object_get(request, "tenant"));
     json_int_t most = json_integer_value(json_object_get(request, "max_prompt_tokens"));
     hob_engine_fault("prepare", &ids);
+    hob_engine_fault("hang", &ids);
     if (most <= 0 || most > e->context)
         most = e->context;
     if (rc == 0 && ids.count == 0)
         rc = hob_fail(&diag, HOB_EINVAL, "the prompt is empty");
     uint8_t *payload = NULL;
     size_t len = 0;
-    if (rc == 0 && ids.count <= (size_t)most && !(payload = encode_prepared(&ids, &len)))
+    if (rc == 0 && ids.count <= (size_t)most &&
+        !(payload = encode_prepared(
+              &ids, hob_batcher_cached(e->batcher, (uint32_t)tenant, ids.data, (uint32_t)ids.count),
+              &len)))
         rc = hob_fail(&diag, HOB_ENOMEM, "no memory for the prompt's %zu token ids", ids.count);
     if (rc < 0) {
         forget(e, m->id);
@@ -258,9 +263,11 @@ void *hob_engine_text_thread(void *engine)
     for (;;) {
         for (hob_mail *mail = hob_mailbox_take(&e->for_text, -1), *next; mail; mail = next) {
             next = mail->next;
-            if (is_wanted(e, mail->message.id))
+            if (is_wanted(e, mail->message.id)) {
+                atomic_store(&e->text_since_us, hob_now_us());
                 prepare(e, &mail->message);
-            else
+                atomic_store(&e->text_since_us, 0);
+            } else
                 forget(e, mail->message.id);
             free(mail);
         }

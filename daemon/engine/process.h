@@ -4,6 +4,8 @@
 #ifndef HOB_DAEMON_ENGINE_PROCESS_H
 #define HOB_DAEMON_ENGINE_PROCESS_H
 
+#include <stdatomic.h>
+
 #include "daemon/engine/arbiter.h"
 #include "daemon/engine/batcher.h"
 #include "daemon/engine/mailbox.h"
@@ -38,6 +40,8 @@ typedef struct hob_engine {
     uint32_t prepared_count;
     size_t prepare_bytes; /* under prepared_lock: their sum */
     hob_mailbox for_text, for_step;
+    _Atomic uint64_t
+        text_since_us; /* since when `text` has been at its present request; 0: it has none */
 } hob_engine;
 
 /* Queue a message for the gateway; on no memory the engine ends, since the gateway would wait for ever. */
@@ -61,7 +65,7 @@ void *hob_engine_step_thread(void *engine);
 uint64_t hob_resident_bytes(void); /* of this process */
 
 /* A test's switch: aborts when the environment's HOB_ENGINE_FAULT is "where:id" and id is among ids. where: prepare (the
- * tokenizer breaks), poison (the step breaks). */
+ * tokenizer breaks), hang (it never comes to an end), poison (the step breaks). */
 void hob_engine_fault(const char *where, const hob_ids *ids);
 
 #endif

@@ -12,7 +12,7 @@
  *
  * gateway -> engine
  *   PREPARE  JSON {"messages": [...], "tools": [...]?} or {"prompt": "text"} or {"ids": [...]}, with
- *            "max_prompt_tokens": n. Answered by PREPARED or ERROR.
+ *            "max_prompt_tokens": n and, optional, "tenant": n. Answered by PREPARED or ERROR.
  *   RUN      JSON sampling and limits for a prepared id: {"max_tokens": n, "credit": n, "seed": "decimal u64",
  *            "temperature": x, "top_k": n, "top_p": x, "min_p": x, "repeat_penalty": x, "presence_penalty": x,
  *            "frequency_penalty": x, "logit_bias": {"id": x}, "logprobs": n or -1 for none, "stop": ["…"],
@@ -27,14 +27,15 @@
  * engine -> gateway
  *   HELLO    JSON, once, after the model is loaded: {"model", "architecture", "context", "vocab", "device", "isa",
  *            "threads", "resident_bytes", "weight_bytes", "kv_tokens", "max_sequences", "load_ms"}.
- *   PREPARED u32 prompt tokens | u32 cached tokens | u32 id * prompt tokens
+ *   PREPARED u32 prompt tokens | u32 of them that the prefix cache holds for the tenant at present | u32 id * prompt tokens
  *   TOKENS   u8 finish (hob_finish) | u8 has_logprobs | u16 token count | u32 prompt tokens | u32 cached tokens |
  *            u32 answer tokens so far | u32 text bytes | u32 id * token count | text (UTF-8) | JSON array of
  *            {"token", "logprob", "bytes", "top_logprobs": [{"token", "logprob", "bytes"}]} when has_logprobs
  *   ERROR    JSON {"code": "HOB_E…", "message": "…"}, and "tokens" and "max_tokens" when a prompt is too long; the id is
  *            then unknown to the engine. With id 0: the model could not be loaded, and the engine exits.
  *   STATS    JSON, every second: numbers by name, those of hob_batcher_stats, the cost model and the device.
- *   HEARTBEAT u64 steps finished; sent by `step` between steps, at least every quarter of a second while it is alive. */
+ *   HEARTBEAT u64 steps finished | u32 milliseconds that `text` has been at its present request, 0 when it has none; sent by
+ *            `step` between steps, at least every quarter of a second while it is alive. */
 #ifndef HOB_DAEMON_ENGINE_PROTOCOL_H
 #define HOB_DAEMON_ENGINE_PROTOCOL_H
 

@@ -259,10 +259,13 @@ static void obey(hob_engine *e, const hob_message *m)
 static void beat(hob_engine *e)
 {
     hob_batcher_stats s;
-    uint8_t steps[8];
+    uint8_t beat[12];
+    const uint64_t since_us = atomic_load(&e->text_since_us), now_us = hob_now_us();
     hob_batcher_get_stats(e->batcher, &s);
-    hob_put_u64(steps, s.steps);
-    hob_engine_send(e, HOB_MSG_HEARTBEAT, 0, steps, sizeof steps);
+    hob_put_u64(beat, s.steps);
+    hob_put_u32(beat + 8,
+                since_us && now_us > since_us ? (uint32_t)((now_us - since_us) / 1000) : 0);
+    hob_engine_send(e, HOB_MSG_HEARTBEAT, 0, beat, sizeof beat);
 }
 
 static void report(hob_engine *e)

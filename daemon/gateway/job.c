@@ -175,7 +175,9 @@ static bool send_prepare(hob_job *j)
                         ? j->link->context * PROMPT_FACTOR
                         : PROMPT_LEAST;
     if (j->id_count == 0) {
-        if (json_object_set_new(j->request.prepare, "max_prompt_tokens", json_integer(most)) < 0)
+        if (json_object_set_new(j->request.prepare, "max_prompt_tokens", json_integer(most)) < 0 ||
+            json_object_set_new(j->request.prepare, "tenant",
+                                json_integer(j->key ? j->key->tenant_number : 0)) < 0)
             return false;
         return send_json(j, HOB_MSG_PREPARE, j->request.prepare);
     }

@@ -43,6 +43,7 @@ struct hob_link {
     hob_reader reader;
     hob_bytes out;
     uint64_t started_us, heard_us, restart_us; /* heard: the last heartbeat */
+    uint32_t text_ms;                          /* what it said of the request in its tokenizer */
     uint32_t failures;                         /* in a row; the backoff's exponent */
     uint64_t restarts;                         /* since the gateway started */
     bool ever_ready;

@@ -159,6 +159,7 @@ static void start(hob_link *l)
     l->reader = (hob_reader){0};
     l->state = HOB_LINK_STARTING;
     l->started_us = l->heard_us = hob_now_us();
+    l->text_ms = 0;
     l->wsi =
         lws_adopt_descriptor_vhost(l->g->inner, LWS_ADOPT_RAW_FILE_DESC, fd, "hob-inner", NULL);
     if (!l->wsi) { /* which has closed the descriptor */
@@ -305,6 +306,8 @@ void hob_links_tick(hob_gateway *g, uint64_t now_us)
             hob_link_fail(l, "it did not load its model in time");
         else if (is_silent(l))
             hob_link_fail(l, "its heartbeat has stopped");
+        else if (l->state == HOB_LINK_READY && l->text_ms > g->conf->hang_timeout_ms)
+            hob_link_fail(l, "its tokenizer does not come to an end");
         else if (l->state == HOB_LINK_DOWN && l->pid == 0 && now_us >= l->restart_us)
             start(l);
     }

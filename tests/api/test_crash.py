@@ -221,6 +221,20 @@ def test_only_the_poison_fails(deadly):
     assert answer(deadly)[0] == 200
 
 
+def test_tokenizer_that_hangs(tmp_path, model, hobctl, monkeypatch):
+    """The step thread's heartbeat goes on, and says how long the other one has been at its request."""
+    monkeypatch.setenv("HOB_ENGINE_FAULT", f"hang:{token_of(hobctl, model, ' zebra')}")
+    with started(dev_server(tmp_path, model, "--hang-timeout-ms", "700")) as server:
+        calm = at_once(server, 2)()
+        wait = at_once(server, 2)
+        server.wait_metric("hob_engine_jobs", lambda v: v == 2)
+        status, body = answer(server, messages=[{"role": "user", "content": "Draw a zebra."}])
+        assert status == 500 and body["error"]["code"] == "request_poisoned", body
+        check_same(wait(), calm)
+        assert server.metric("hob_requests_failed_total") == 1
+        assert answer(server)[0] == 200
+
+
 def test_two_poisons_fail_one_by_one(deadly):
     wait = at_once(deadly, 1, max_tokens=40)
     results = []
