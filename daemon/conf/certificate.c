@@ -8,6 +8,7 @@
 #include <mbedtls/ctr_drbg.h>
 #include <mbedtls/entropy.h>
 #include <mbedtls/error.h>
+#include <mbedtls/oid.h>
 #include <mbedtls/pk.h>
 #include <mbedtls/platform_util.h>
 #include <mbedtls/x509_crt.h>
@@ -154,4 +155,25 @@ bool hob_certificate_names(const hob_certificate *c, const char *name, size_t le
             return true;
     }
     return false;
+}
+
+bool hob_certificate_common_name(const uint8_t *der, size_t len, char *ret, size_t size)
+{
+    mbedtls_x509_crt crt;
+    int count = 0;
+
+    mbedtls_x509_crt_init(&crt);
+    if (mbedtls_x509_crt_parse_der(&crt, der, len) == 0)
+        for (const mbedtls_x509_name *n = &crt.subject; n; n = n->next) {
+            if (MBEDTLS_OID_CMP(MBEDTLS_OID_AT_CN, &n->oid) != 0)
+                continue;
+            count +=
+                n->val.len == 0 || n->val.len >= size || memchr(n->val.p, 0, n->val.len) ? 2 : 1;
+            if (count > 1)
+                break;
+            memcpy(ret, n->val.p, n->val.len);
+            ret[n->val.len] = '\0';
+        }
+    mbedtls_x509_crt_free(&crt);
+    return count == 1;
 }

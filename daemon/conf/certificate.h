@@ -29,5 +29,7 @@ HOB_MUST_CHECK int hob_certificate_load(const char *chain, const char *key, cons
 void hob_certificate_free(hob_certificate *c);
 /* Whether it was issued for this DNS name. */
 bool hob_certificate_names(const hob_certificate *c, const char *name, size_t len);
+/* The common name of a certificate's subject, in DER; false unless it has exactly one, of text that fits. */
+bool hob_certificate_common_name(const uint8_t *der, size_t len, char *ret, size_t size);
 
 #endif

@@ -142,16 +142,18 @@ void hob_fronts_free(hob_gateway *g)
 
 bool hob_front_client_name(const hob_conn *c, char *ret, size_t size)
 {
-    union lws_tls_cert_info_results info;
-    if (!c->tls || lws_tls_peer_cert_info(c->wsi, LWS_TLS_CERT_INFO_VERIFIED, &info, 0) != 0 ||
-        !info.verified)
+    enum { DER_MAX = 16384 };
+    union lws_tls_cert_info_results *info;
+    bool found = false;
+
+    if (!c->tls || !(info = malloc(sizeof *info + DER_MAX)))
         return false;
-    memset(&info, 0, sizeof info);
-    if (lws_tls_peer_cert_info(c->wsi, LWS_TLS_CERT_INFO_COMMON_NAME, &info, sizeof info.ns.name) !=
-            0 ||
-        info.ns.len <= 0 || (size_t)info.ns.len >= size)
-        return false;
-    memcpy(ret, info.ns.name, (size_t)info.ns.len);
-    ret[info.ns.len] = '\0';
-    return strlen(ret) == (size_t)info.ns.len;
+    /* libwebsockets' common name is all parts of the subject run together: the certificate is read here. */
+    if (lws_tls_peer_cert_info(c->wsi, LWS_TLS_CERT_INFO_VERIFIED, info, 0) == 0 &&
+        info->verified &&
+        lws_tls_peer_cert_info(c->wsi, LWS_TLS_CERT_INFO_DER_RAW, info, DER_MAX) == 0)
+        found = hob_certificate_common_name((const uint8_t *)info->ns.name, (size_t)info->ns.len,
+                                            ret, size);
+    free(info);
+    return found;
 }
