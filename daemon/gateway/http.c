@@ -329,7 +329,7 @@ static int on_head(hob_conn *c, const char *in, size_t len)
     else if (!c->early.status && post && c->g->draining && !c->admin) {
         hob_api_fail(&c->early, 503, "server_error", "draining", NULL,
                      "the server is shutting down");
-        c->early.retry_after_s = 5;
+        c->early.retry_after_s = HOB_DRAIN_RETRY_S;
     } else if (!c->early.status && post)
         (void)hob_buffers_admit(c->g, c->body_bytes, &c->early);
     if (!post && c->body_bytes > 0)
@@ -464,10 +464,10 @@ static void serve_post(hob_conn *c)
     }
     int rc = body ? hob_api_parse(c->g->conf, kind, false, body, &request, &e) : HOB_EINVAL;
     json_decref(body);
-    if (rc == 0 && c->g->draining) {
+    if (rc == 0 && c->g->draining) { /* since its head came */
         hob_api_request_free(&request);
         rc = hob_api_fail(&e, 503, "server_error", "draining", NULL, "the server is shutting down");
-        e.retry_after_s = 5;
+        e.retry_after_s = HOB_DRAIN_RETRY_S;
     }
     if (rc < 0)
         hob_http_error(c, &e);

@@ -287,6 +287,16 @@ void hob_job_stalled(hob_job *j)
     hob_job_fail(j, &e);
 }
 
+void hob_job_shut_down(hob_job *j)
+{
+    hob_api_error e;
+    hob_api_fail(&e, 503, "server_error", "draining", NULL,
+                 "the server is shutting down: the answer ends after %u tokens", j->answer_tokens);
+    e.retry_after_s = HOB_DRAIN_RETRY_S;
+    give_up(j);
+    hob_job_fail(j, &e);
+}
+
 void hob_job_cancel(hob_job *j)
 {
     if (j->cancelled)

@@ -30,6 +30,7 @@ enum {
     HOB_STALL_GRACE_MS = 5000,   /* for a stalled reader to find out why its stream has ended */
     HOB_HEAD_MAX = 2048,         /* bytes of a response's head */
     HOB_DOOR_SLOTS = 1024,       /* addresses whose handshakes are counted */
+    HOB_DRAIN_RETRY_S = 5,       /* what those who come while we drain are told to wait */
     HOB_LANES_MAX = 64,          /* responses waiting or running on one WebSocket */
     HOB_ENGINE_WAIT_MS = 20000,  /* a request's wait for an engine that is coming up */
     HOB_RECOVERY_WAIT_MS = 60000, /* a stream's wait for its engine's successor */
@@ -305,6 +306,8 @@ void hob_job_start(hob_job *j);
 void hob_job_abandon(hob_job *j);
 /* Nobody reads the answer: it ends with an error behind what waits to be read. */
 void hob_job_stalled(hob_job *j);
+/* The server ends before the answer does. */
+void hob_job_shut_down(hob_job *j);
 /* The client asked for an end: the answer so far is closed properly. */
 void hob_job_cancel(hob_job *j);
 void hob_job_drained(hob_gateway *g, uint64_t id, uint32_t tokens); /* the socket took them */

@@ -24,7 +24,7 @@ int hob_websocket_confirm(hob_conn *c)
                      "no WebSocket is served here");
     else if (!e.status && c->g->draining) {
         hob_api_fail(&e, 503, "server_error", "draining", NULL, "the server is shutting down");
-        e.retry_after_s = 5;
+        e.retry_after_s = HOB_DRAIN_RETRY_S;
     }
     if (!e.status)
         return 0;
