@@ -401,18 +401,23 @@ static void serve_get(hob_conn *c)
     hob_api_error e;
     const char *type = "application/json";
     int status = 200, found;
+    uint32_t loaded = 0;
     bool ready = !g->draining;
 
     switch (c->route) {
     case HOB_ROUTE_LIVEZ: hob_text_puts(&t, "{\"status\":\"ok\"}\n"); break;
     case HOB_ROUTE_READYZ:
-        for (uint32_t i = 0; i < g->link_count; i++)
-            ready = ready && g->links[i].state == HOB_LINK_READY;
+        for (uint32_t i = 0; i < g->link_count; i++) {
+            loaded += !g->links[i].unloading;
+            ready = ready && (g->links[i].unloading || g->links[i].state == HOB_LINK_READY);
+        }
+        ready = ready && loaded > 0;
         status = ready ? 200 : 503;
         hob_text_format(&t, "{\"status\":\"%s\"}\n",
                         ready         ? "ready"
                         : g->draining ? "draining"
-                                      : "starting");
+                        : loaded      ? "starting"
+                                      : "unloaded");
         break;
     case HOB_ROUTE_METRICS:
         type = "text/plain; version=0.0.4; charset=utf-8";

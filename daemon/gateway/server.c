@@ -192,7 +192,7 @@ static void on_tick(lws_sorted_usec_list_t *sul)
     hob_notify_tick(g, now);
     if (g->draining && now + drain_margin_us(g) > g->drain_until_us)
         while (g->jobs) /* told why, with time left to read it */
-            hob_job_shut_down(g->jobs);
+            hob_job_shut_down(g->jobs, false);
     if (g->draining && !g->ending && (!busy || now > g->drain_until_us)) {
         if (busy)
             hob_log(HOB_LOG_WARN, "drain timeout: %u connections are cut off", g->conn_count);
