@@ -5,6 +5,7 @@
  * requests are refused with a reason, and a second signal ends it at once. */
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,7 @@
 
 enum {
     TICK_US = 200000,
+    CROWD = 64,                /* connections */
     DRAIN_MARGIN_US = 2000000, /* before the deadline answers that still run are ended */
     FDS_BESIDE = 96, /* engines, signals, listeners, admin connections, files being read */
 };
@@ -174,6 +176,17 @@ static uint64_t drain_margin_us(const hob_gateway *g)
     return quarter_us < DRAIN_MARGIN_US ? quarter_us : DRAIN_MARGIN_US;
 }
 
+/* After a crowd has left, what its connections held lies scattered among the rest: the allocator gives it back when told. */
+static void return_memory(hob_gateway *g)
+{
+    if (g->conn_count > g->conn_peak)
+        g->conn_peak = g->conn_count;
+    if (g->conn_peak < CROWD || g->conn_count > g->conn_peak / 4)
+        return;
+    (void)malloc_trim(0);
+    g->conn_peak = g->conn_count;
+}
+
 static void on_tick(lws_sorted_usec_list_t *sul)
 {
     hob_gateway *g = lws_container_of(sul, hob_gateway, tick);
@@ -189,6 +202,7 @@ static void on_tick(lws_sorted_usec_list_t *sul)
     hob_links_tick(g, now);
     hob_listeners_tick(g);
     hob_fronts_tick(g);
+    return_memory(g);
     hob_notify_tick(g, now);
     if (g->draining && now + drain_margin_us(g) > g->drain_until_us)
         while (g->jobs) /* told why, with time left to read it */
@@ -204,10 +218,11 @@ static void on_tick(lws_sorted_usec_list_t *sul)
 
 /* ---- start and end ---- */
 
+/* Even its errors are for those who look for them: clients can cause most of them, as often as they like. */
 static void log_lws(int level, const char *line)
 {
-    size_t len = strcspn(line, "\n");
-    hob_log(level & LLL_ERR ? HOB_LOG_WARN : HOB_LOG_DEBUG, "libwebsockets: %.*s", (int)len, line);
+    (void)level;
+    hob_log(HOB_LOG_DEBUG, "libwebsockets: %.*s", (int)strcspn(line, "\n"), line);
 }
 
 static int raise_descriptor_limit(uint32_t need, hob_diag *diag)

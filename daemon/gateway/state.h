@@ -387,6 +387,7 @@ struct hob_gateway {
     bool notified;
     uint64_t watchdog_us, watchdog_fed_us; /* 0: nobody watches */
     hob_conn *conns;
+    uint32_t conn_peak;               /* since memory was last given back */
     uint32_t conn_count, admin_count; /* admin: of those, through the admin socket */
     hob_job *jobs;
     uint64_t next_id;

@@ -2,6 +2,7 @@
 """What hostile clients (hostile.py) do to the server and to its good clients: nothing crashes, memory is bounded and returns,
 bad requests are refused by name. The long form is marked slow; it prints how much longer good clients waited for their first
 token than beside a control that burns the same CPU, which is reported and not judged."""
+import hashlib
 import json
 import random
 import re
@@ -33,12 +34,15 @@ class Plain:
 def target(tmp_path, model, hobctl):
     var, port, plain = tmp_path / "var", free_port(), free_port()
     hobctl("setup", "--dir", var, "--model", model, "--port", port)
-    text = (var / "hob.conf").read_text().replace("path =", "threads = 2; path =", 1)
+    text = (var / "hob.conf").read_text().replace("path =", "threads = 2; max_waiting = 600; path =", 1)
+    foe = "hob_" + "x" * 43  # the others have a key, too, of another tenant
+    with open(var / "keys", "a") as keys:
+        keys.write(f"{hashlib.sha256(foe.encode()).hexdigest()} foe foes interactive\n")
     (var / "hob.conf").write_text(text + f'listeners = ( {{ listen = "127.0.0.1"; port = {plain}; protocol = "http"; }} );\n'
                                   "limits = { max_connections = 4000; max_connections_per_address = 150; };\n")
     server = Server([HOBD, "--config", var / "hob.conf"], port, tmp_path / "hobd.log", (var / "api_key").read_text().strip(),
                     var / "ca.pem", cwd=tmp_path)
-    server.plain = Plain(plain)
+    server.plain, server.foe = Plain(plain), foe
     with started(server):
         yield server
 
@@ -86,7 +90,7 @@ class Good:
 
 
 def start(kind, server, **options):
-    what = {"tls": server.port, "plain": server.plain.port, "key": server.key, **options}
+    what = {"tls": server.port, "plain": server.plain.port, "key": server.foe, **options}
     return subprocess.Popen([sys.executable, str(HOSTILE), kind, json.dumps(what)], stdout=subprocess.PIPE, text=True)
 
 
