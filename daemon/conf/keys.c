@@ -167,6 +167,14 @@ void hob_keys_free(hob_keys *k)
     *k = (hob_keys){0};
 }
 
+const hob_key *hob_keys_find_label(const hob_keys *k, const char *label)
+{
+    for (size_t i = 0; i < k->count; i++)
+        if (strcmp(k->list[i].label, label) == 0)
+            return &k->list[i];
+    return NULL;
+}
+
 const hob_key *hob_keys_find(const hob_keys *k, const char *text, size_t len)
 {
     uint8_t hash[32];

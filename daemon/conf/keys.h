@@ -28,6 +28,8 @@ HOB_MUST_CHECK int hob_keys_load(const char *path, hob_keys *ret, hob_diag *diag
 void hob_keys_free(hob_keys *k);
 /* NULL: no such key. Always compares against every entry. */
 const hob_key *hob_keys_find(const hob_keys *k, const char *text, size_t len);
+/* The first key with this label; NULL: none. */
+const hob_key *hob_keys_find_label(const hob_keys *k, const char *label);
 /* Makes a key, appends its hash to the file at path (created 0600), writes the text to ret. */
 HOB_MUST_CHECK int hob_keys_create(const char *path, const char *label, const char *tenant,
                                    const char *class_name, char ret[HOB_KEY_TEXT_MAX],

@@ -250,7 +250,10 @@ static int sign_certificate(const request *r, uint8_t *pem, size_t size)
 {
     mbedtls_x509write_cert w;
     mbedtls_x509_san_list san[NAMES_MAX];
-    mbedtls_asn1_sequence usage = {0};
+    /* Not critical, as the web's rules have it: some clients refuse a certificate where it is, which is what
+     * mbedtls_x509write_crt_set_ext_key_usage writes. */
+    static const uint8_t server_auth[] = {0x30, 0x0a, 0x06, 0x08, 0x2b, 0x06,
+                                          0x01, 0x05, 0x05, 0x07, 0x03, 0x01};
     uint8_t serial[16];
     char from[16], to[16];
     int error = MBEDTLS_ERR_X509_BAD_INPUT_DATA;
@@ -279,9 +282,6 @@ static int sign_certificate(const request *r, uint8_t *pem, size_t size)
         (error = mbedtls_x509write_crt_set_authority_key_identifier(&w)) != 0)
         goto end;
     if (!ca) {
-        usage.buf.tag = MBEDTLS_ASN1_OID;
-        usage.buf.p = (unsigned char *)(uintptr_t)MBEDTLS_OID_SERVER_AUTH;
-        usage.buf.len = MBEDTLS_OID_SIZE(MBEDTLS_OID_SERVER_AUTH);
         memset(san, 0, sizeof san);
         for (size_t i = 0; i < r->names->count; i++) {
             const name *n = &r->names->list[i];
@@ -291,7 +291,9 @@ static int sign_certificate(const request *r, uint8_t *pem, size_t size)
             san[i].node.san.unstructured_name.len = n->len;
             san[i].next = i + 1 < r->names->count ? &san[i + 1] : NULL;
         }
-        if ((error = mbedtls_x509write_crt_set_ext_key_usage(&w, &usage)) != 0 ||
+        if ((error = mbedtls_x509write_crt_set_extension(
+                 &w, MBEDTLS_OID_EXTENDED_KEY_USAGE, sizeof MBEDTLS_OID_EXTENDED_KEY_USAGE - 1, 0,
+                 server_auth, sizeof server_auth)) != 0 ||
             (error = mbedtls_x509write_crt_set_subject_alternative_name(&w, san)) != 0)
             goto end;
     }

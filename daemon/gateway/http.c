@@ -47,16 +47,17 @@ static const char *reason_of(int status)
 size_t hob_http_head(hob_conn *c, char *ret, size_t cap, int status, const char *type,
                      const char *extra, const size_t *body_len)
 {
-    char length[64] = "";
+    char length[64] = "", cors[400];
+    hob_site_headers(c, cors, sizeof cors);
     if (body_len)
         snprintf(length, sizeof length, "content-length: %zu\r\n", *body_len);
     else if (c->chunked)
         snprintf(length, sizeof length, "transfer-encoding: chunked\r\n");
     int n = snprintf(
         ret, cap,
-        "HTTP/1.1 %d %s\r\nserver: hob\r\ncontent-type: %s\r\n%s%scache-control: no-store\r\n"
+        "HTTP/1.1 %d %s\r\nserver: hob\r\ncontent-type: %s\r\n%s%s%scache-control: no-store\r\n"
         "x-content-type-options: nosniff\r\nx-request-id: %s\r\nconnection: %s\r\n\r\n",
-        status, reason_of(status), type, length, extra, c->request_id,
+        status, reason_of(status), type, length, extra, cors, c->request_id,
         c->close_after ? "close" : "keep-alive");
     hob_metrics_status(&c->g->metrics, status);
     return n > 0 && (size_t)n < cap ? (size_t)n : 0;
@@ -65,7 +66,7 @@ size_t hob_http_head(hob_conn *c, char *ret, size_t cap, int status, const char 
 void hob_http_respond(hob_conn *c, int status, const char *type, const char *extra,
                       const char *body, size_t len)
 {
-    char head[1024];
+    char head[HOB_HEAD_MAX];
     if (c->state == HOB_CONN_CLOSING)
         return;
     if (c->g->draining)
@@ -79,6 +80,17 @@ void hob_http_respond(hob_conn *c, int status, const char *type, const char *ext
         hob_conn_queue(c, body, len, 0, 0);
 }
 
+static const char *allowed_method(const hob_conn *c)
+{
+    switch (c->route) {
+    case HOB_ROUTE_CHAT:
+    case HOB_ROUTE_COMPLETION:
+    case HOB_ROUTE_RESPONSES: return "POST";
+    case HOB_ROUTE_ADMIN: return c->admin_route->method;
+    default: return "GET";
+    }
+}
+
 void hob_http_error(hob_conn *c, const hob_api_error *e)
 {
     char extra[128] = "";
@@ -89,11 +101,7 @@ void hob_http_error(hob_conn *c, const hob_api_error *e)
     if (e->status == 401)
         snprintf(extra, sizeof extra, "www-authenticate: Bearer realm=\"hob\"\r\n");
     if (e->status == 405)
-        snprintf(extra, sizeof extra, "allow: %s\r\n",
-                 c->route == HOB_ROUTE_CHAT || c->route == HOB_ROUTE_COMPLETION ||
-                         c->route == HOB_ROUTE_RESPONSES
-                     ? "POST"
-                     : "GET");
+        snprintf(extra, sizeof extra, "allow: %s\r\n", allowed_method(c));
     hob_log(HOB_LOG_DEBUG, "%s refused with %d %s", c->request_id, e->status,
             e->code ? e->code : e->type);
     hob_text_puts(&t, "{\"error\":");
@@ -109,7 +117,7 @@ void hob_http_error(hob_conn *c, const hob_api_error *e)
 
 void hob_http_stream_begin(hob_conn *c)
 {
-    char head[1024];
+    char head[HOB_HEAD_MAX];
     c->chunked = !c->version_1_0;
     if (c->version_1_0 || c->g->draining)
         c->close_after =
@@ -146,8 +154,7 @@ void hob_http_stream_end(hob_conn *c)
 
 /* ---- the head ---- */
 
-/* A header's value; "" when it is absent. False when it is longer than cap. */
-static bool header(struct lws *wsi, enum lws_token_indexes token, char *ret, size_t cap)
+bool hob_http_header(struct lws *wsi, enum lws_token_indexes token, char *ret, size_t cap)
 {
     ret[0] = '\0';
     if (lws_hdr_total_length(wsi, token) <= 0)
@@ -171,17 +178,19 @@ static bool has_word(const char *list, const char *word)
 
 int hob_http_authorize(hob_conn *c, hob_api_error *e)
 {
-    char value[512];
+    char value[512], label[sizeof c->key->label];
 
     c->key = NULL;
     if (c->g->conf->plain)
         return 0;
-    if (!header(c->wsi, WSI_TOKEN_HTTP_AUTHORIZATION, value, sizeof value))
+    if (!hob_http_header(c->wsi, WSI_TOKEN_HTTP_AUTHORIZATION, value, sizeof value))
         value[0] = '\0';
     if (strncasecmp(value, "Bearer ", 7) == 0) {
         const char *key = value + 7 + strspn(value + 7, " ");
         c->key = hob_keys_find(&c->g->keys, key, strlen(key));
-    }
+    } else if (!value[0] && c->g->conf->client_keys &&
+               hob_front_client_name(c, label, sizeof label))
+        c->key = hob_keys_find_label(&c->g->keys, label);
     lws_explicit_bzero(value, sizeof value);
     if (c->key)
         return 0;
@@ -189,36 +198,8 @@ int hob_http_authorize(hob_conn *c, hob_api_error *e)
                         "no valid API key was given; send it as 'Authorization: Bearer KEY'");
 }
 
-static bool is_loopback_name(const char *host)
-{
-    char name[64];
-    size_t len = host[0] == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":/");
-    if (len >= sizeof name)
-        return false;
-    memcpy(name, host, len);
-    name[len] = '\0';
-    return strcasecmp(name, "localhost") == 0 || strcmp(name, "[::1]") == 0 ||
-           strncmp(name, "127.", 4) == 0;
-}
-
-/* --dev has no keys, so a web page in the developer's browser must not reach it, by another site's origin or by a
- * name that resolves to this machine. */
-int hob_http_check_site(hob_conn *c, hob_api_error *e)
-{
-    char host[256], origin[256];
-    if (!c->g->conf->plain)
-        return 0;
-    bool fits = header(c->wsi, WSI_TOKEN_HOST, host, sizeof host) &&
-                header(c->wsi, WSI_TOKEN_ORIGIN, origin, sizeof origin);
-    const char *site = strstr(origin, "://");
-    if (fits && (!host[0] || is_loopback_name(host)) &&
-        (!origin[0] || (site && is_loopback_name(site + 3))))
-        return 0;
-    return hob_api_fail(e, 403, "invalid_request_error", "forbidden_host", NULL,
-                        "a server without keys answers only to localhost and 127.0.0.1");
-}
-
-static hob_route find_route(hob_conn *c, const char *path)
+/* The admin socket has routes of its own, and beside them only those that need no key. */
+static hob_route find_route(hob_conn *c, const char *method, const char *path)
 {
     static const struct {
         const char *path;
@@ -233,8 +214,15 @@ static hob_route find_route(hob_conn *c, const char *path)
         {"/v1/responses", HOB_ROUTE_RESPONSES},
     };
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
-        if (strcmp(routes[i].path, path) == 0)
+        if (strcmp(routes[i].path, path) == 0 &&
+            (!c->admin || routes[i].route <= HOB_ROUTE_METRICS))
             return routes[i].route;
+    if (c->admin) {
+        c->admin_route = hob_admin_find(method, path);
+        if (!c->admin_route)
+            c->admin_route = hob_admin_find(NULL, path);
+        return c->admin_route ? HOB_ROUTE_ADMIN : HOB_ROUTE_NONE;
+    }
     if (strncmp(path, "/v1/models/", 11) == 0 && path[11]) {
         if (strlen(path + 11) < sizeof c->model) {
             strcpy(c->model, path + 11);
@@ -244,17 +232,13 @@ static hob_route find_route(hob_conn *c, const char *path)
     return HOB_ROUTE_NONE;
 }
 
-static bool is_post_route(hob_route r)
-{
-    return r == HOB_ROUTE_CHAT || r == HOB_ROUTE_COMPLETION || r == HOB_ROUTE_RESPONSES;
-}
-
 /* How long the body is. Fills the error where that cannot be told. */
 static int check_length(hob_conn *c, bool post, hob_api_error *e)
 {
     char length[64], encoding[64];
-    bool fits = header(c->wsi, WSI_TOKEN_HTTP_CONTENT_LENGTH, length, sizeof length) &&
-                header(c->wsi, WSI_TOKEN_HTTP_TRANSFER_ENCODING, encoding, sizeof encoding);
+    bool fits =
+        hob_http_header(c->wsi, WSI_TOKEN_HTTP_CONTENT_LENGTH, length, sizeof length) &&
+        hob_http_header(c->wsi, WSI_TOKEN_HTTP_TRANSFER_ENCODING, encoding, sizeof encoding);
     size_t digits = strspn(length, "0123456789");
 
     c->body_bytes = 0;
@@ -280,22 +264,24 @@ static int check_length(hob_conn *c, bool post, hob_api_error *e)
 
 static int check_head(hob_conn *c, const char *path, bool get, bool post, hob_api_error *e)
 {
+    const char *method = get ? "GET" : post ? "POST" : "";
     char type[128];
 
-    c->route = find_route(c, path);
-    if (c->route != HOB_ROUTE_LIVEZ && c->route != HOB_ROUTE_READYZ &&
-        !(c->route == HOB_ROUTE_METRICS && c->local) && hob_http_authorize(c, e) < 0)
+    c->route = find_route(c, method, path);
+    if (hob_site_check(c, e) < 0)
         return HOB_EINVAL;
-    if (hob_http_check_site(c, e) < 0)
+    if (hob_site_is_preflight(c)) /* which carries no key */
+        return 0;
+    if (c->route != HOB_ROUTE_LIVEZ && c->route != HOB_ROUTE_READYZ &&
+        !(c->route == HOB_ROUTE_METRICS && c->local) && !c->admin && hob_http_authorize(c, e) < 0)
         return HOB_EINVAL;
     if (c->route == HOB_ROUTE_NONE)
         return hob_api_fail(e, 404, "invalid_request_error", "unknown_url", NULL,
                             "unknown URL: %.100s", path);
-    if (is_post_route(c->route) ? !post : !get)
+    if (strcmp(method, allowed_method(c)) != 0)
         return hob_api_fail(e, 405, "invalid_request_error", "method_not_allowed", NULL,
-                            "%.60s answers to %s only", path,
-                            is_post_route(c->route) ? "POST" : "GET");
-    if (post && (!header(c->wsi, WSI_TOKEN_HTTP_CONTENT_TYPE, type, sizeof type) ||
+                            "%.60s answers to %s only", path, allowed_method(c));
+    if (post && (!hob_http_header(c->wsi, WSI_TOKEN_HTTP_CONTENT_TYPE, type, sizeof type) ||
                  !has_word(type, "application/json")))
         return hob_api_fail(e, 415, "invalid_request_error", "unsupported_media_type", NULL,
                             "the body has to be sent with 'Content-Type: application/json'");
@@ -312,9 +298,9 @@ static void begin_request(hob_conn *c)
     c->chunked = c->response_done = c->body_ended = false;
     c->deadline_us = 0;
     hob_request_id(c->request_id, "req_");
-    c->version_1_0 =
-        !header(c->wsi, WSI_TOKEN_HTTP, value, sizeof value) || strcmp(value, "HTTP/1.1") != 0;
-    bool fits = header(c->wsi, WSI_TOKEN_CONNECTION, value, sizeof value);
+    c->version_1_0 = !hob_http_header(c->wsi, WSI_TOKEN_HTTP, value, sizeof value) ||
+                     strcmp(value, "HTTP/1.1") != 0;
+    bool fits = hob_http_header(c->wsi, WSI_TOKEN_CONNECTION, value, sizeof value);
     c->close_after =
         !fits || has_word(value, "close") || (c->version_1_0 && !has_word(value, "keep-alive"));
 }
@@ -340,10 +326,18 @@ static int on_head(hob_conn *c, const char *in, size_t len)
         c->early = length_error;
     else if (!c->early.status && !post && c->body_bytes > 0)
         hob_api_bad(&c->early, "invalid_length", NULL, "a body is allowed with POST only");
-    else if (!c->early.status && post)
+    else if (!c->early.status && post && c->g->draining && !c->admin) {
+        hob_api_fail(&c->early, 503, "server_error", "draining", NULL,
+                     "the server is shutting down");
+        c->early.retry_after_s = HOB_DRAIN_RETRY_S;
+    } else if (!c->early.status && post)
         (void)hob_buffers_admit(c->g, c->body_bytes, &c->early);
     if (!post && c->body_bytes > 0)
         c->close_after = true;
+    if (!c->early.status && hob_site_is_preflight(c) && !length_error.status) {
+        hob_site_preflight(c);
+        return on_writable(c);
+    }
     if (c->early.status &&
         (length_error.status || c->body_bytes > DROP_BODY_MAX || !(get || post))) {
         c->close_after =
@@ -354,7 +348,7 @@ static int on_head(hob_conn *c, const char *in, size_t len)
     if (post) {
         c->state = HOB_CONN_BODY;
         c->body_began_us = hob_now_us();
-        if (header(wsi, WSI_TOKEN_HTTP_EXPECT, expect, sizeof expect) &&
+        if (hob_http_header(wsi, WSI_TOKEN_HTTP_EXPECT, expect, sizeof expect) &&
             has_word(expect, "100-continue")) {
             static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
             memcpy(c->g->write_buffer + LWS_PRE, go_on, sizeof go_on - 1);
@@ -407,24 +401,33 @@ static void serve_get(hob_conn *c)
     hob_api_error e;
     const char *type = "application/json";
     int status = 200, found;
+    uint32_t loaded = 0;
     bool ready = !g->draining;
 
     switch (c->route) {
     case HOB_ROUTE_LIVEZ: hob_text_puts(&t, "{\"status\":\"ok\"}\n"); break;
     case HOB_ROUTE_READYZ:
-        for (uint32_t i = 0; i < g->link_count; i++)
-            ready = ready && g->links[i].state == HOB_LINK_READY;
+        for (uint32_t i = 0; i < g->link_count; i++) {
+            loaded += !g->links[i].unloading;
+            ready = ready && (g->links[i].unloading || g->links[i].state == HOB_LINK_READY);
+        }
+        ready = ready && loaded > 0;
         status = ready ? 200 : 503;
         hob_text_format(&t, "{\"status\":\"%s\"}\n",
                         ready         ? "ready"
                         : g->draining ? "draining"
-                                      : "starting");
+                        : loaded      ? "starting"
+                                      : "unloaded");
         break;
     case HOB_ROUTE_METRICS:
         type = "text/plain; version=0.0.4; charset=utf-8";
         hob_metrics_write(g, &t);
         break;
     case HOB_ROUTE_MODELS: serve_models(c, &t); break;
+    case HOB_ROUTE_ADMIN:
+        c->state = HOB_CONN_BUSY; /* the answer may come later */
+        c->admin_route->serve(c, NULL);
+        return;
     default:
         found = hob_api_find_model(g->conf, c->model);
         if (found < 0) {
@@ -456,12 +459,20 @@ static void serve_post(hob_conn *c)
                      hob_bytes_left(&c->body), &e);
     const size_t bytes = hob_bytes_left(&c->body);
     hob_bytes_free(&c->body);
+    if (c->route == HOB_ROUTE_ADMIN) {
+        if (body)
+            c->admin_route->serve(c, body);
+        else
+            hob_http_error(c, &e);
+        json_decref(body);
+        return;
+    }
     int rc = body ? hob_api_parse(c->g->conf, kind, false, body, &request, &e) : HOB_EINVAL;
     json_decref(body);
-    if (rc == 0 && c->g->draining) {
+    if (rc == 0 && c->g->draining) { /* since its head came */
         hob_api_request_free(&request);
         rc = hob_api_fail(&e, 503, "server_error", "draining", NULL, "the server is shutting down");
-        e.retry_after_s = 5;
+        e.retry_after_s = HOB_DRAIN_RETRY_S;
     }
     if (rc < 0)
         hob_http_error(c, &e);

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The libwebsockets context: one vhost that listens, one without a listener for engines and signals, and the way from
- * a callback to a connection or a link. A timer checks deadlines. SIGTERM drains: the listening socket goes away,
- * streams may finish, and a second signal ends it at once. */
+ * The libwebsockets context: vhosts for clients (front.c), one for engines, signals and listening sockets, and the way
+ * from a callback to a connection or a link. A timer checks deadlines. SIGTERM drains: running answers may finish, new
+ * requests are refused with a reason, and a second signal ends it at once. */
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <time.h>
@@ -18,8 +19,9 @@
 
 enum {
     TICK_US = 200000,
-    HEADERS_MAX = 8192, /* bytes of a request's head */
-    FDS_BESIDE = 64,    /* engines, signals, listener, standard streams, files being read */
+    CROWD = 64,                /* connections */
+    DRAIN_MARGIN_US = 2000000, /* before the deadline answers that still run are ended */
+    FDS_BESIDE = 96, /* engines, signals, listeners, admin connections, files being read */
 };
 
 void hob_gateway_end(hob_gateway *g, int status)
@@ -31,18 +33,6 @@ void hob_gateway_end(hob_gateway *g, int status)
 
 /* ---- signals ---- */
 
-static void stop_listening(hob_gateway *g)
-{
-    /* libwebsockets cannot close one listener. An eventfd that nobody writes to takes the descriptor's place, which
-     * closes the socket in the kernel: new clients are refused and the loop polls something that stays quiet. */
-    int quiet = g->listen_fd >= 0 ? eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : -1;
-    if (quiet < 0)
-        return; /* nobody ever connected: hob_conn_admits refuses the first */
-    if (dup3(quiet, g->listen_fd, O_CLOEXEC) < 0)
-        hob_log(HOB_LOG_WARN, "the listening socket stays open: %s", strerror(errno));
-    close(quiet);
-}
-
 static void on_stop_signal(hob_gateway *g, int number)
 {
     if (g->draining) {
@@ -53,7 +43,7 @@ static void on_stop_signal(hob_gateway *g, int number)
     g->draining = true;
     g->drain_until_us = hob_now_us() + g->conf->drain_timeout_ms * (uint64_t)1000;
     hob_log(HOB_LOG_INFO, "%s: draining %u connections", strsignal(number), g->conn_count);
-    stop_listening(g);
+    hob_notify(g, "STOPPING");
 }
 
 static void read_signals(hob_gateway *g)
@@ -62,6 +52,8 @@ static void read_signals(hob_gateway *g)
     while (read(g->signal_fd, &s, sizeof s) == (ssize_t)sizeof s) {
         if (s.ssi_signo == SIGCHLD)
             hob_links_reap(g);
+        else if (s.ssi_signo == SIGHUP)
+            hob_gateway_reload(g);
         else
             on_stop_signal(g, (int)s.ssi_signo);
     }
@@ -75,6 +67,7 @@ static int open_signals(hob_gateway *g, hob_diag *diag)
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
     sigaddset(&set, SIGCHLD);
     (void)signal(SIGPIPE, SIG_IGN);
     if (sigprocmask(SIG_BLOCK, &set, NULL) < 0 ||
@@ -118,18 +111,24 @@ static int inner_callback(struct lws *wsi, enum lws_callback_reasons reason, voi
     return 0;
 }
 
-static int client_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
+/* Listening sockets. */
+static int listen_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
                            size_t len)
 {
+    hob_listener *l = lws_get_opaque_user_data(wsi);
+    (void)user;
+    (void)in;
+    (void)len;
+    return l ? hob_listener_callback(l, reason) : 0;
+}
+
+int hob_client_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
+                        size_t len)
+{
     hob_conn *c;
-    hob_gateway *g;
 
     (void)user;
     switch (reason) {
-    case LWS_CALLBACK_FILTER_NETWORK_CONNECTION:
-        g = gateway_of(wsi);
-        g->listen_fd = (int)lws_get_socket_fd(wsi);
-        return hob_conn_admits(g, (int)(lws_intptr_t)in) ? 0 : 1;
     case LWS_CALLBACK_SERVER_NEW_CLIENT_INSTANTIATED:
         c = hob_conn_new(gateway_of(wsi), wsi, (int)lws_get_socket_fd(wsi));
         if (!c)
@@ -149,6 +148,7 @@ static int client_callback(struct lws *wsi, enum lws_callback_reasons reason, vo
         return in && strcasecmp(in, "websocket") == 0 ? hob_websocket_confirm(c) : 0;
     case LWS_CALLBACK_ESTABLISHED:
     case LWS_CALLBACK_RECEIVE:
+    case LWS_CALLBACK_RECEIVE_PONG:
     case LWS_CALLBACK_SERVER_WRITEABLE:
         c = lws_get_opaque_user_data(wsi);
         return c ? hob_websocket_callback(c, reason, in, len) : -1;
@@ -170,19 +170,45 @@ static int client_callback(struct lws *wsi, enum lws_callback_reasons reason, vo
     }
 }
 
+static uint64_t drain_margin_us(const hob_gateway *g)
+{
+    const uint64_t quarter_us = g->conf->drain_timeout_ms * (uint64_t)250;
+    return quarter_us < DRAIN_MARGIN_US ? quarter_us : DRAIN_MARGIN_US;
+}
+
+/* After a crowd has left, what its connections held lies scattered among the rest: the allocator gives it back when told. */
+static void return_memory(hob_gateway *g)
+{
+    if (g->conn_count > g->conn_peak)
+        g->conn_peak = g->conn_count;
+    if (g->conn_peak < CROWD || g->conn_count > g->conn_peak / 4)
+        return;
+    (void)malloc_trim(0);
+    g->conn_peak = g->conn_count;
+}
+
 static void on_tick(lws_sorted_usec_list_t *sul)
 {
     hob_gateway *g = lws_container_of(sul, hob_gateway, tick);
     uint64_t now = hob_now_us();
 
+    bool busy = g->jobs != NULL;
     for (hob_conn *c = g->conns, *next; c; c = next) {
         next = c->next;
         hob_conn_tick(c, now);
+        busy |= hob_conn_is_busy(c);
     }
     hob_jobs_tick(g, now);
     hob_links_tick(g, now);
-    if (g->draining && !g->ending && (!g->conns || now > g->drain_until_us)) {
-        if (g->conns)
+    hob_listeners_tick(g);
+    hob_fronts_tick(g);
+    return_memory(g);
+    hob_notify_tick(g, now);
+    if (g->draining && now + drain_margin_us(g) > g->drain_until_us)
+        while (g->jobs) /* told why, with time left to read it */
+            hob_job_shut_down(g->jobs, false);
+    if (g->draining && !g->ending && (!busy || now > g->drain_until_us)) {
+        if (busy)
             hob_log(HOB_LOG_WARN, "drain timeout: %u connections are cut off", g->conn_count);
         hob_gateway_end(g, 0);
     }
@@ -192,10 +218,11 @@ static void on_tick(lws_sorted_usec_list_t *sul)
 
 /* ---- start and end ---- */
 
+/* Even its errors are for those who look for them: clients can cause most of them, as often as they like. */
 static void log_lws(int level, const char *line)
 {
-    size_t len = strcspn(line, "\n");
-    hob_log(level & LLL_ERR ? HOB_LOG_WARN : HOB_LOG_DEBUG, "libwebsockets: %.*s", (int)len, line);
+    (void)level;
+    hob_log(HOB_LOG_DEBUG, "libwebsockets: %.*s", (int)strcspn(line, "\n"), line);
 }
 
 static int raise_descriptor_limit(uint32_t need, hob_diag *diag)
@@ -214,28 +241,22 @@ static int raise_descriptor_limit(uint32_t need, hob_diag *diag)
     return 0;
 }
 
-static uint32_t seconds(uint32_t ms)
-{
-    return ms < 1000 ? 1 : ms / 1000;
-}
-
 static int open_context(hob_gateway *g, hob_diag *diag)
 {
-    static const struct lws_protocols client_protocols[] = {
-        {.name = "hob", .callback = client_callback, .rx_buffer_size = HOB_WRITE_MAX},
-        {.name = NULL}};
     static const struct lws_protocols inner_protocols[] = {
-        {.name = "hob-inner", .callback = inner_callback}, {.name = NULL}};
+        {.name = "hob-inner", .callback = inner_callback},
+        {.name = "hob-listen", .callback = listen_callback},
+        {.name = NULL}};
     const hob_conf *conf = g->conf;
-    const bool any4 = strcmp(conf->listen, "0.0.0.0") == 0, any6 = strcmp(conf->listen, "::") == 0;
     struct lws_context_creation_info info = {
         .options = LWS_SERVER_OPTION_EXPLICIT_VHOSTS | LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT,
         .user = g,
         .fd_limit_per_thread = conf->max_connections + FDS_BESIDE,
-        .max_http_header_data = HEADERS_MAX,
-        .max_http_header_pool2 = conf->max_connections + 8,
+        .max_http_header_data = (unsigned short)conf->max_header_bytes,
+        .max_http_header_pool2 = conf->max_connections + HOB_ADMIN_CONNECTIONS + 8,
         .pt_serv_buf_size = HOB_WRITE_MAX,
-        .timeout_secs = seconds(conf->header_timeout_ms),
+        .timeout_secs =
+            (unsigned)(conf->header_timeout_ms < 1000 ? 1 : conf->header_timeout_ms / 1000),
         .gid = (gid_t)-1,
         .uid = (uid_t)-1,
     };
@@ -251,33 +272,10 @@ static int open_context(hob_gateway *g, hob_diag *diag)
     if (!g->inner)
         return hob_fail(diag, HOB_EIO, "libwebsockets cannot start");
 
-    struct lws_context_creation_info clients = {
-        .port = conf->port,
-        .iface = any4 || any6 ? NULL : conf->listen,
-        .protocols = client_protocols,
-        .vhost_name = "clients",
-        .options =
-            LWS_SERVER_OPTION_FAIL_UPON_UNABLE_TO_BIND |
-            (conf->plain
-                 ? 0
-                 : LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT) | /* without it a vhost is plain HTTP */
-            (strchr(conf->listen, ':') ? 0 : LWS_SERVER_OPTION_DISABLE_IPV6),
-        .keepalive_timeout = (int)seconds(conf->idle_timeout_ms),
-        .timeout_secs = seconds(conf->header_timeout_ms),
-        .timeout_secs_ah_idle = seconds(conf->header_timeout_ms),
-        .ssl_cert_filepath = conf->plain ? NULL : conf->tls_cert,
-        .ssl_private_key_filepath = conf->plain ? NULL : conf->tls_key,
-    };
-    struct lws_vhost *listener = lws_create_vhost(g->context, &clients);
-    if (!listener)
-        return hob_fail(diag, HOB_EIO,
-                        "cannot listen on %s port %u (address in use, or unusable certificate %s)",
-                        conf->listen, conf->port, conf->plain ? "-" : conf->tls_cert);
-    g->port = lws_get_vhost_listen_port(listener); /* port 0 took any */
     return 0;
 }
 
-int hob_gateway_run(const hob_conf *conf, bool give_up)
+int hob_gateway_run(hob_conf *conf, const char *path)
 {
     hob_gateway *g = calloc(1, sizeof *g);
     hob_diag diag = {"no memory"};
@@ -286,23 +284,26 @@ int hob_gateway_run(const hob_conf *conf, bool give_up)
     if (!g)
         goto fail;
     g->conf = conf;
-    g->give_up = give_up;
-    g->listen_fd = g->signal_fd = g->arbiter_fd = -1;
+    g->conf_path = path;
+    g->give_up = !path;
+    hob_notify_open(g);
+    if (getrandom(&g->door_seed, sizeof g->door_seed, 0) != (ssize_t)sizeof g->door_seed)
+        g->door_seed = hob_now_us(); /* only a little easier to guess */
+    g->signal_fd = g->arbiter_fd = -1;
     g->started_us = hob_now_us();
     g->started_s = (int64_t)time(NULL);
     if (raise_descriptor_limit(conf->max_connections + 2 * FDS_BESIDE, &diag) < 0)
         goto fail;
     if (!conf->plain && hob_keys_load(conf->keys, &g->keys, &diag) < 0)
         goto fail;
-    if (open_context(g, &diag) < 0 || open_signals(g, &diag) < 0)
+    if (open_context(g, &diag) < 0 || hob_front_open(g, conf, &diag) < 0 ||
+        open_signals(g, &diag) < 0 || hob_listeners_open(g, &diag) < 0)
         goto fail;
     if (conf->model_count > 1 && hob_arbiter_new(&g->arbiter, &g->arbiter_fd) < 0)
         hob_log(HOB_LOG_WARN, "engines compute without taking turns: no shared page: %s",
                 strerror(errno));
     for (uint32_t i = 0; i < conf->model_count; i++, g->link_count++)
         hob_link_open(&g->links[i], g, i);
-    hob_log(HOB_LOG_INFO, "hobd " HOB_VERSION " listens on %s://%s:%d",
-            conf->plain ? "http" : "https", conf->listen, g->port);
     lws_sul_schedule(g->context, 0, &g->tick, on_tick, TICK_US);
     while (!g->ending && lws_service(g->context, 0) >= 0)
         ;
@@ -318,6 +319,7 @@ done:
         return status;
     for (uint32_t i = 0; i < g->link_count; i++)
         hob_link_close(&g->links[i]);
+    hob_listeners_close(g);
     if (g->context) {
         lws_sul_cancel(&g->queue);
         lws_context_destroy(g->context);
@@ -327,6 +329,9 @@ done:
         close(g->arbiter_fd);
     hob_keys_free(&g->keys);
     hob_text_free(&g->scratch);
+    hob_fronts_free(g);
+    if (g->notify_fd >= 0)
+        close(g->notify_fd);
     free(g);
     hob_log(HOB_LOG_INFO, "ended with %d", status);
     return status;

@@ -7,6 +7,7 @@
 #include <libwebsockets.h>
 #include <sys/types.h>
 
+#include "daemon/conf/certificate.h"
 #include "daemon/conf/keys.h"
 #include "daemon/engine/arbiter.h"
 #include "daemon/engine/batcher.h"
@@ -18,11 +19,18 @@ typedef struct hob_gateway hob_gateway;
 typedef struct hob_conn hob_conn;
 typedef struct hob_job hob_job;
 typedef struct hob_link hob_link;
+typedef struct hob_listener hob_listener;
+typedef struct hob_front hob_front;
 
 enum {
     HOB_WRITE_MAX = 16384,       /* bytes of one lws_write */
     HOB_CREDIT_TOKENS = 32,      /* a stream's tokens between engine and socket */
     HOB_OUTBOX_SLACK = 16 << 20, /* what closing events and whole answers may add to outbox_bytes */
+    HOB_ADMIN_CONNECTIONS = 16,  /* at once, beside max_connections */
+    HOB_STALL_GRACE_MS = 5000,   /* for a stalled reader to find out why its stream has ended */
+    HOB_HEAD_MAX = 2048,         /* bytes of a response's head */
+    HOB_DOOR_SLOTS = 1024,       /* addresses whose handshakes are counted */
+    HOB_DRAIN_RETRY_S = 5,       /* what those who come while we drain are told to wait */
     HOB_LANES_MAX = 64,          /* responses waiting or running on one WebSocket */
     HOB_ENGINE_WAIT_MS = 20000,  /* a request's wait for an engine that is coming up */
     HOB_RECOVERY_WAIT_MS = 60000, /* a stream's wait for its engine's successor */
@@ -47,7 +55,9 @@ struct hob_link {
     uint32_t failures;                         /* in a row; the backoff's exponent */
     uint64_t restarts;                         /* since the gateway started */
     bool ever_ready;
-    bool benched;                    /* its device has failed: the engine runs on the CPU */
+    bool unloading, unloaded; /* by an administrator: no new requests; then no engine either */
+    uint64_t unload_by_us;    /* when those that still run are ended */
+    bool benched;             /* its device has failed: the engine runs on the CPU */
     uint32_t context, max_sequences; /* from HELLO */
     uint64_t kv_tokens;
     json_t *hello, *stats;
@@ -69,10 +79,63 @@ int hob_link_callback(hob_link *l, struct lws *wsi, enum lws_callback_reasons re
 void hob_link_fail(hob_link *l,
                    const char *why); /* kills the process; its jobs wait for the next one */
 void hob_link_ready(hob_link *l);    /* HELLO was read */
-int hob_link_read(hob_link *l);      /* frames from the socket; negative: broken or at its end */
+/* Takes no new requests; the engine ends with its last one, drain_timeout_ms from now at the latest. */
+void hob_link_unload(hob_link *l);
+void hob_link_reload(hob_link *l); /* the reverse, at any time */
+int hob_link_read(hob_link *l);    /* frames from the socket; negative: broken or at its end */
 int hob_link_write(hob_link *l);
 void hob_links_tick(hob_gateway *g, uint64_t now_us);
 void hob_links_reap(hob_gateway *g); /* SIGCHLD */
+
+/* ---- listener.c, door.c, front.c: from a listening socket to a connection ---- */
+
+struct hob_listener {
+    hob_gateway *g;
+    int fd; /* owned by wsi once there is one; -1: none */
+    struct lws *wsi;
+    bool tls, is_unix, admin;
+    bool paused;                    /* out of descriptors: looked at again at the next tick */
+    char path[HOB_CONF_SOCKET_MAX]; /* of a Unix socket that we made; "": none */
+    ino_t inode;
+    char name[160]; /* for the log */
+};
+/* HOB_EIO, HOB_EINVAL: a place that cannot be listened on. What was opened is closed by hob_listeners_close. */
+int hob_listeners_open(hob_gateway *g, hob_diag *diag);
+void hob_listeners_close(hob_gateway *g);
+void hob_listeners_tick(hob_gateway *g);
+int hob_listener_callback(hob_listener *l, enum lws_callback_reasons reason);
+
+/* Whether the connection may come in; also sets its socket's options. */
+bool hob_door_admits(const hob_listener *l, int fd);
+/* The peer's address, IPv4 mapped into IPv6; all zero when there is none. local: of this machine. */
+void hob_peer_address(int fd, uint8_t ret[16], bool *ret_local);
+
+typedef struct
+    hob_door_slot { /* of an address: when its handshakes so far would be due at the allowed rate */
+    uint8_t address[16];
+    uint64_t due_us;
+} hob_door_slot;
+
+struct hob_front {
+    hob_front *next;               /* older: gone with its last connection */
+    struct lws_vhost *tls, *plain; /* tls: NULL in --dev */
+    hob_certificate certificate;
+    uint32_t conns;
+};
+/* A front as conf has it becomes g->front; on failure nothing changes. HOB_EFORMAT, HOB_EIO, HOB_EINVAL. */
+int hob_front_open(hob_gateway *g, const hob_conf *conf, hob_diag *diag);
+void hob_fronts_tick(hob_gateway *g);
+void hob_fronts_free(hob_gateway *g); /* after the context is gone */
+/* The common name of a certificate of the client's that was verified. */
+bool hob_front_client_name(const hob_conn *c, char *ret, size_t size);
+
+/* ---- reload.c, notify.c: the service manager ---- */
+
+void hob_gateway_reload(hob_gateway *g);
+void hob_notify_open(hob_gateway *g);
+void hob_notify(hob_gateway *g,
+                const char *state); /* "READY", "RELOADING", "STOPPING"; NULL: status only */
+void hob_notify_tick(hob_gateway *g, uint64_t now_us);
 
 /* ---- connection.c, http.c, websocket.c ---- */
 
@@ -94,20 +157,36 @@ typedef enum hob_route {
     HOB_ROUTE_CHAT,
     HOB_ROUTE_COMPLETION,
     HOB_ROUTE_RESPONSES,
+    HOB_ROUTE_ADMIN, /* c->admin_route says which */
 } hob_route;
+
+/* admin.c: what the admin socket alone serves, under /hob/v1/admin/ */
+typedef struct hob_admin_route {
+    const char *method, *path; /* "GET" or "POST" */
+    /* Answers c with hob_http_respond or hob_http_error, at once or later. body: a POST's, an object; borrowed. */
+    void (*serve)(hob_conn *c, json_t *body);
+} hob_admin_route;
+/* NULL: there is no such route. method NULL: of any. */
+const hob_admin_route *hob_admin_find(const char *method, const char *path);
 
 struct hob_conn {
     hob_gateway *g;
     struct lws *wsi;
     hob_conn *next, *prev;
     uint8_t address[16]; /* IPv6, or IPv4 mapped into it; a /64 counts as one source */
-    bool local;          /* a loopback address */
+    bool local;          /* a loopback address, or a Unix socket */
+    bool is_unix;        /* has no address */
+    bool tls;
+    hob_front *front; /* that took it in */
+    bool admin;       /* came in through the admin socket: root, our user or the group hob */
     hob_conn_state state;
-    uint64_t deadline_us; /* of the state; 0: none */
+    uint64_t opened_us, deadline_us; /* deadline: of the state; 0: none */
     /* the request */
     hob_route route;
-    const hob_key *key; /* NULL in --dev */
-    char model[128];    /* of /v1/models/{model} */
+    const hob_admin_route *admin_route; /* of HOB_ROUTE_ADMIN */
+    char cors_origin[256];              /* of a page that may read the answer; "": none */
+    const hob_key *key;                 /* NULL in --dev */
+    char model[128];                    /* of /v1/models/{model} */
     char request_id[32];
     size_t body_bytes, body_seen; /* announced, come */
     uint64_t body_began_us;
@@ -123,6 +202,10 @@ struct hob_conn {
     uint32_t flight_tokens;
     bool in_flight, chunked, response_done;
     uint64_t progress_us; /* when bytes last drained */
+    uint64_t heard_us, pinged_us,
+        asked_us; /* WebSocket: last sign of life, ping in the air, last work */
+    bool ping_due;
+    const char *leave; /* WebSocket: why it is about to be closed from here; NULL: it is not */
     uint64_t
         close_by_us; /* its reader has stalled and was told so: what waits may still be read; 0: no */
     hob_job *jobs;   /* in order of arrival; HTTP has one at most */
@@ -135,8 +218,7 @@ void hob_conn_free(hob_conn *c);
 void hob_conn_kill(hob_conn *c, const char *why); /* soon: nothing of it is freed yet */
 void hob_conn_drop_jobs(hob_conn *c);
 void hob_conn_tick(hob_conn *c, uint64_t now_us);
-bool hob_conn_admits(hob_gateway *g,
-                     int fd); /* connection limits; also sets the socket's options */
+bool hob_conn_is_busy(const hob_conn *c); /* something is asked of it or to be sent to it */
 /* The outbox. job 0: no credit. The connection is killed when it runs over. */
 void hob_conn_queue(hob_conn *c, const void *data, size_t len, uint64_t job, uint32_t tokens);
 /* One lws_write from the outbox: 1 written, 0 empty, negative: close. */
@@ -152,11 +234,19 @@ void hob_http_stream_add(hob_conn *c, const hob_text *event, uint64_t job,
                          uint32_t tokens); /* chunk framing added */
 void hob_http_stream_end(hob_conn *c);
 int hob_http_callback(hob_conn *c, enum lws_callback_reasons reason, const char *in, size_t len);
-int hob_http_authorize(hob_conn *c, hob_api_error *e);  /* 0, or HOB_EINVAL with a 401 */
-int hob_http_check_site(hob_conn *c, hob_api_error *e); /* --dev: 0, or HOB_EINVAL with a 403 */
+int hob_http_authorize(hob_conn *c, hob_api_error *e); /* 0, or HOB_EINVAL with a 401 */
+/* A request header's value; "" when it is absent. False when it is longer than cap. */
+bool hob_http_header(struct lws *wsi, enum lws_token_indexes token, char *ret, size_t cap);
 size_t hob_http_head(hob_conn *c, char *ret, size_t cap, int status, const char *type,
                      const char *extra, const size_t *body_len); /* NULL: a stream */
 
+/* site.c: 0, or HOB_EINVAL with a 403. Remembers an origin that CORS headers are due to. */
+int hob_site_check(hob_conn *c, hob_api_error *e);
+bool hob_site_is_preflight(const hob_conn *c);
+void hob_site_preflight(hob_conn *c);
+void hob_site_headers(const hob_conn *c, char *ret, size_t size); /* whole lines, or "" */
+
+void hob_websocket_tick(hob_conn *c, uint64_t now_us);
 int hob_websocket_callback(hob_conn *c, enum lws_callback_reasons reason, const char *in,
                            size_t len);
 int hob_websocket_confirm(hob_conn *c); /* 0: go on; else the refusal is written: close */
@@ -222,6 +312,8 @@ void hob_job_start(hob_job *j);
 void hob_job_abandon(hob_job *j);
 /* Nobody reads the answer: it ends with an error behind what waits to be read. */
 void hob_job_stalled(hob_job *j);
+/* The server, or with unload its model, ends before the answer does. */
+void hob_job_shut_down(hob_job *j, bool unload);
 /* The client asked for an end: the answer so far is closed properly. */
 void hob_job_cancel(hob_job *j);
 void hob_job_drained(hob_gateway *g, uint64_t id, uint32_t tokens); /* the socket took them */
@@ -266,7 +358,7 @@ typedef struct hob_metrics {
         uint64_t count;
     } responses[HOB_STATUS_KINDS];
     uint64_t connections, refused_connections, websockets, jobs, finished, cancelled, failed,
-        recovered, poisoned;
+        recovered, poisoned, reloads, reloads_refused;
     uint64_t prompt_tokens, cached_tokens, answer_tokens, bytes_out, stalled_closes;
     uint64_t ttft[HOB_TTFT_BUCKETS + 1], ttft_us;
     uint64_t ttft_count;
@@ -278,14 +370,26 @@ void hob_metrics_write(hob_gateway *g, hob_text *t);
 /* ---- server.c ---- */
 
 struct hob_gateway {
-    const hob_conf *conf;
+    hob_conf *conf;        /* changed in place by a reload */
+    const char *conf_path; /* NULL in --dev */
     hob_keys keys;
     struct lws_context *context;
-    struct lws_vhost *inner; /* without a listener: engines and signals */
-    int listen_fd;           /* known after the first accept; -1 */
-    int signal_fd, port;
+    struct lws_vhost *inner; /* without clients: engines, signals, listening sockets */
+    hob_front *front;        /* takes in what is accepted now */
+    hob_listener listeners[HOB_CONF_LISTENERS_MAX + 2];
+    uint32_t listener_count;
+    const hob_listener *accepting; /* whose connection is being made */
+    bool has_group;                /* there is a group hob */
+    gid_t group;
+    int signal_fd;
+    hob_door_slot door[HOB_DOOR_SLOTS];
+    uint64_t door_seed;
+    int notify_fd; /* -1: none */
+    bool notified;
+    uint64_t watchdog_us, watchdog_fed_us; /* 0: nobody watches */
     hob_conn *conns;
-    uint32_t conn_count;
+    uint32_t conn_peak;               /* since memory was last given back */
+    uint32_t conn_count, admin_count; /* admin: of those, through the admin socket */
     hob_job *jobs;
     uint64_t next_id;
     hob_link links[HOB_CONF_MODELS_MAX];
@@ -303,5 +407,8 @@ struct hob_gateway {
     hob_metrics metrics;
 };
 void hob_gateway_end(hob_gateway *g, int status); /* leaves the loop */
+/* Of every connection. */
+int hob_client_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
+                        size_t len);
 
 #endif

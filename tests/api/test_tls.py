@@ -44,6 +44,22 @@ def test_old_versions_are_refused(tls):
             context.wrap_socket(raw).close()
 
 
+@pytest.mark.parametrize("cipher, good", [("ECDHE-ECDSA-AES128-GCM-SHA256", True), ("ECDHE-ECDSA-CHACHA20-POLY1305", True),
+                                          ("ECDHE-ECDSA-AES128-SHA256", False), ("ECDHE-ECDSA-AES256-SHA", False),
+                                          ("ECDHE-ECDSA-AES128-CCM", False), ("AES128-GCM-SHA256", False)])
+def test_suites_without_forward_secrecy_or_authentication_are_refused(tls, cipher, good):
+    context = tls.context
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(cipher)
+    with socket.create_connection(("127.0.0.1", tls.port), 20) as raw:
+        if good:
+            with context.wrap_socket(raw, server_hostname="localhost") as s:
+                assert s.cipher()[0] == cipher
+        else:
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                context.wrap_socket(raw, server_hostname="localhost").close()
+
+
 def test_another_ca_is_refused(tls, hobctl, model, tmp_path):
     other = tmp_path / "other"
     hobctl("setup", "--dir", other, "--model", model, "--port", 9)
