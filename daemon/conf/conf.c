@@ -40,17 +40,38 @@ typedef struct field {
         g, #m, KIND_U32, offsetof(s, m), sizeof((s *)0)->m, low, high, NULL                        \
     }
 
+#define LIMITS(X)                                                                                  \
+    X("key_limits", REQUESTS_PER_MINUTE, "requests_per_minute", 0, 1000000)                        \
+    X("key_limits", TOKENS_PER_MINUTE, "tokens_per_minute", 0, 1000000000)                         \
+    X("key_limits", TOKENS_PER_DAY, "tokens_per_day", 0, 4000000000)                               \
+    X("key_limits", CONCURRENT_REQUESTS, "concurrent_requests", 0, 65535)                          \
+    X("key_limits", MAX_PROMPT_TOKENS, "max_prompt_tokens", 0, 1 << 20)                            \
+    X("key_limits", MAX_OUTPUT_TOKENS, "max_output_tokens", 0, 1 << 20)                            \
+    X("key_limits", PATIENCE_MS, "patience_ms", 0, 3600000)                                        \
+    X("limits", DEFAULT_OUTPUT_TOKENS, "default_output_tokens", 1, 1 << 20)
+
+#define LIMIT(group, id, name, low, high)                                                          \
+    {group,                                                                                        \
+     name,                                                                                         \
+     KIND_U32,                                                                                     \
+     offsetof(hob_conf, key_limits) + HOB_LIMIT_##id * sizeof(uint32_t),                           \
+     sizeof(uint32_t),                                                                             \
+     low,                                                                                          \
+     high,                                                                                         \
+     NULL},
+
 static const field top_fields[] = {
     TEXT("", "listen", hob_conf, listen, NULL),
     {"", "port", KIND_U16, offsetof(hob_conf, port), sizeof(uint16_t), 0, 65535, NULL},
+    PATH("", "store", hob_conf, store),
     PATH("", "keys", hob_conf, keys),
     TEXT("", "log_level", hob_conf, log_level, " error warn info debug "),
     PATH("tls", "cert", hob_conf, tls_cert),
     PATH("tls", "key", hob_conf, tls_key),
-    NUMBER("limits", hob_conf, default_output_tokens, 1, 1 << 20),
     NUMBER("limits", hob_conf, max_body_bytes, 1024, 32 << 20),
     NUMBER("limits", hob_conf, max_connections, 1, 65535),
     NUMBER("limits", hob_conf, max_connections_per_address, 1, 65535),
+    NUMBER("limits", hob_conf, auth_failures_per_minute, 0, 1000000),
     NUMBER("limits", hob_conf, header_timeout_ms, 100, 600000),
     NUMBER("limits", hob_conf, body_timeout_ms, 100, 3600000),
     NUMBER("limits", hob_conf, body_min_bytes_per_s, 0, 1 << 30),
@@ -60,7 +81,7 @@ static const field top_fields[] = {
     NUMBER("limits", hob_conf, drain_timeout_ms, 0, 3600000),
     NUMBER("limits", hob_conf, hang_timeout_ms, 500, 3600000),
     NUMBER("limits", hob_conf, memory_mb, 0, 1 << 30),
-};
+    LIMITS(LIMIT)};
 
 static const field model_fields[] = {
     TEXT("", "name", hob_conf_model, name, NULL),
@@ -93,10 +114,11 @@ void hob_conf_default(hob_conf *c)
     *c = (hob_conf){
         .listen = "0.0.0.0",
         .port = 8443,
-        .default_output_tokens = 1024,
+        .key_limits[HOB_LIMIT_DEFAULT_OUTPUT_TOKENS] = 1024,
         .max_body_bytes = 8 << 20,
         .max_connections = 512,
         .max_connections_per_address = 128,
+        .auth_failures_per_minute = 10,
         .header_timeout_ms = 10000,
         .body_timeout_ms = 30000,
         .body_min_bytes_per_s = 1024,
@@ -107,6 +129,27 @@ void hob_conf_default(hob_conf *c)
         .hang_timeout_ms = 10000,
         .log_level = "info",
     };
+}
+
+static const struct {
+    const char *name;
+    uint32_t min, max;
+} limits[] = {
+#define DESCRIPTION(group, id, name, low, high) [HOB_LIMIT_##id] = {name, low, high},
+    LIMITS(DESCRIPTION)
+#undef DESCRIPTION
+};
+
+const char *hob_limit_name(hob_limit l)
+{
+    return limits[l].name;
+}
+
+bool hob_limit_ok(hob_limit l, int64_t value, uint32_t *ret_min, uint32_t *ret_max)
+{
+    *ret_min = limits[l].min;
+    *ret_max = limits[l].max;
+    return value >= limits[l].min && value <= limits[l].max;
 }
 
 /* Checks that do not depend on a file */
@@ -228,9 +271,6 @@ int hob_conf_check(const hob_conf *c, hob_diag *diag)
             return hob_fail(diag, HOB_EINVAL,
                             "tls.%s is missing: a PEM file (hobctl setup makes one)",
                             c->tls_cert[0] ? "key" : "cert");
-        if (!c->keys[0])
-            return hob_fail(diag, HOB_EINVAL,
-                            "keys is missing: the file of API key hashes (hobctl setup makes one)");
     }
     if (c->model_count == 0 || c->model_count > HOB_CONF_MODELS_MAX)
         return hob_fail(diag, HOB_EINVAL, "models has %u entries: 1 to %d are allowed",
@@ -444,6 +484,8 @@ int hob_conf_load(const char *path, hob_conf *ret, hob_diag *diag)
     }
     hob_conf_default(c);
     code = read_group(&r, config_root_setting(&file), "", top_fields, COUNT(top_fields), c);
+    if (code == 0 && !c->store[0])
+        code = hob_path_join(c->store, sizeof c->store, r.dir, "hob.db", diag);
     if (code == 0) {
         hob_diag why;
         code = hob_conf_check(c, &why);

@@ -9,6 +9,22 @@
 
 enum { HOB_CONF_MODELS_MAX = 8 };
 
+/* What a key may use. hob.conf sets the limits of all keys; a key may have its own. 0: no limit. */
+typedef enum hob_limit {
+    HOB_LIMIT_REQUESTS_PER_MINUTE,
+    HOB_LIMIT_TOKENS_PER_MINUTE,
+    HOB_LIMIT_TOKENS_PER_DAY,
+    HOB_LIMIT_CONCURRENT_REQUESTS,
+    HOB_LIMIT_MAX_PROMPT_TOKENS,
+    HOB_LIMIT_MAX_OUTPUT_TOKENS,
+    HOB_LIMIT_PATIENCE_MS,
+    HOB_LIMIT_DEFAULT_OUTPUT_TOKENS, /* when a request names none */
+    HOB_LIMITS,
+} hob_limit;
+const char *hob_limit_name(hob_limit l); /* "requests_per_minute" */
+/* Whether value is in its range, and what that is. */
+bool hob_limit_ok(hob_limit l, int64_t value, uint32_t *ret_min, uint32_t *ret_max);
+
 typedef struct hob_conf_model {
     char name[64];
     char path[4096];
@@ -32,13 +48,15 @@ typedef struct hob_conf {
     char
         tls_cert[4096]; /* PEM, full chain; relative paths are relative to the configuration file */
     char tls_key[4096];
-    char keys[4096]; /* file of key hashes */
+    char store[4096]; /* SQLite file: keys, usage; "hob.db" beside the configuration */
+    char keys[4096];  /* file of key hashes to take into the store once; "": none */
     uint32_t model_count;
     hob_conf_model models[HOB_CONF_MODELS_MAX]; /* the first is `default` */
-    uint32_t default_output_tokens;             /* when max_tokens is omitted; 1024 */
+    uint32_t key_limits[HOB_LIMITS];            /* of a key that has none of its own */
     uint32_t max_body_bytes;                    /* of a request; 8 MiB */
     uint32_t max_connections;                   /* 512 */
     uint32_t max_connections_per_address;       /* 128 */
+    uint32_t auth_failures_per_minute;          /* of an address, before it is slowed down; 10 */
     uint32_t header_timeout_ms;                 /* 10000 */
     uint32_t body_timeout_ms;                   /* whole body; 30000 */
     uint32_t body_min_bytes_per_s;              /* after the first second; 1024 */
