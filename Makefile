@@ -32,8 +32,8 @@ $(BUILD)/hal/cpu/%_avx512vnni.o: ISA_FLAGS = -mavx512f -mavx512bw -mavx512vl -ma
 $(BUILD)/hal/cpu/%_neon.o: ISA_FLAGS = -march=armv8.2-a+dotprod $(if $(findstring clang,$(CC)),,-fno-schedule-insns)
 
 # For a processor under an EMULATOR only kernels-check is built, of what needs no library of that processor.
-# The gateway's pure parts are in the library, where unit tests reach them.
-PURE_SRC := $(wildcard daemon/gateway/quota.c daemon/gateway/failures.c)
+# The pure parts of the gateway are in the library, where unit tests reach them.
+PURE_SRC := $(wildcard $(addprefix daemon/gateway/,quota.c failures.c keyring.c))
 LIB_SRC := $(filter-out $(SKIP),$(wildcard hal/*.c hal/cpu/*.c $(if $(EMULATOR),,hal/cl/*.c models/*.c daemon/engine/*.c daemon/conf/*.c daemon/store/*.c $(PURE_SRC))))
 HOBD_SRC := $(filter-out $(PURE_SRC),$(wildcard daemon/main.c daemon/gateway/*.c))
 HOBCTL_SRC := $(wildcard daemon/ctl/*.c)

@@ -115,6 +115,7 @@ void hob_conn_free(hob_conn *c)
     if (c->next)
         c->next->prev = c->prev;
     c->g->conn_count--;
+    hob_accounts_forget(c);
     hob_bytes_free(&c->body);
     hob_bytes_free(&c->out);
     free(c);

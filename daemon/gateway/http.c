@@ -47,16 +47,17 @@ static const char *reason_of(int status)
 size_t hob_http_head(hob_conn *c, char *ret, size_t cap, int status, const char *type,
                      const char *extra, const size_t *body_len)
 {
-    char length[64] = "";
+    char length[64] = "", limits[512];
+    hob_limits_headers(c, limits, sizeof limits);
     if (body_len)
         snprintf(length, sizeof length, "content-length: %zu\r\n", *body_len);
     else if (c->chunked)
         snprintf(length, sizeof length, "transfer-encoding: chunked\r\n");
     int n = snprintf(
         ret, cap,
-        "HTTP/1.1 %d %s\r\nserver: hob\r\ncontent-type: %s\r\n%s%scache-control: no-store\r\n"
+        "HTTP/1.1 %d %s\r\nserver: hob\r\ncontent-type: %s\r\n%s%s%scache-control: no-store\r\n"
         "x-content-type-options: nosniff\r\nx-request-id: %s\r\nconnection: %s\r\n\r\n",
-        status, reason_of(status), type, length, extra, c->request_id,
+        status, reason_of(status), type, length, extra, limits, c->request_id,
         c->close_after ? "close" : "keep-alive");
     hob_metrics_status(&c->g->metrics, status);
     return n > 0 && (size_t)n < cap ? (size_t)n : 0;
@@ -65,7 +66,7 @@ size_t hob_http_head(hob_conn *c, char *ret, size_t cap, int status, const char 
 void hob_http_respond(hob_conn *c, int status, const char *type, const char *extra,
                       const char *body, size_t len)
 {
-    char head[1024];
+    char head[2048];
     if (c->state == HOB_CONN_CLOSING)
         return;
     if (c->g->draining)
@@ -84,8 +85,13 @@ void hob_http_error(hob_conn *c, const hob_api_error *e)
     char extra[128] = "";
     hob_text t = {0};
 
-    if (e->retry_after_s)
+    if (e->retry_after_ms)
+        snprintf(extra, sizeof extra, "retry-after: %u\r\nretry-after-ms: %u\r\n",
+                 (e->retry_after_ms + 999) / 1000, e->retry_after_ms);
+    else if (e->retry_after_s)
         snprintf(extra, sizeof extra, "retry-after: %u\r\n", e->retry_after_s);
+    else if (e->final) /* OpenAI's clients ask for no more than this */
+        snprintf(extra, sizeof extra, "x-should-retry: false\r\n");
     if (e->status == 401)
         snprintf(extra, sizeof extra, "www-authenticate: Bearer realm=\"hob\"\r\n");
     if (e->status == 405)
@@ -109,7 +115,7 @@ void hob_http_error(hob_conn *c, const hob_api_error *e)
 
 void hob_http_stream_begin(hob_conn *c)
 {
-    char head[1024];
+    char head[2048];
     c->chunked = !c->version_1_0;
     if (c->version_1_0 || c->g->draining)
         c->close_after =
@@ -173,20 +179,14 @@ int hob_http_authorize(hob_conn *c, hob_api_error *e)
 {
     char value[512];
 
-    c->key = NULL;
+    hob_accounts_forget(c);
     if (c->g->conf->plain)
         return 0;
     if (!header(c->wsi, WSI_TOKEN_HTTP_AUTHORIZATION, value, sizeof value))
         value[0] = '\0';
-    if (strncasecmp(value, "Bearer ", 7) == 0) {
-        const char *key = value + 7 + strspn(value + 7, " ");
-        c->key = hob_keys_find(&c->g->keys, key, strlen(key));
-    }
+    const int code = hob_accounts_authenticate(c, value, e);
     lws_explicit_bzero(value, sizeof value);
-    if (c->key)
-        return 0;
-    return hob_api_fail(e, 401, "invalid_request_error", "invalid_api_key", NULL,
-                        "no valid API key was given; send it as 'Authorization: Bearer KEY'");
+    return code;
 }
 
 static bool is_loopback_name(const char *host)
@@ -244,7 +244,7 @@ static hob_route find_route(hob_conn *c, const char *path)
     return HOB_ROUTE_NONE;
 }
 
-static bool is_post_route(hob_route r)
+bool hob_route_infers(hob_route r)
 {
     return r == HOB_ROUTE_CHAT || r == HOB_ROUTE_COMPLETION || r == HOB_ROUTE_RESPONSES;
 }
@@ -291,10 +291,10 @@ static int check_head(hob_conn *c, const char *path, bool get, bool post, hob_ap
     if (c->route == HOB_ROUTE_NONE)
         return hob_api_fail(e, 404, "invalid_request_error", "unknown_url", NULL,
                             "unknown URL: %.100s", path);
-    if (is_post_route(c->route) ? !post : !get)
+    if (hob_route_infers(c->route) ? !post : !get)
         return hob_api_fail(e, 405, "invalid_request_error", "method_not_allowed", NULL,
                             "%.60s answers to %s only", path,
-                            is_post_route(c->route) ? "POST" : "GET");
+                            hob_route_infers(c->route) ? "POST" : "GET");
     if (post && (!header(c->wsi, WSI_TOKEN_HTTP_CONTENT_TYPE, type, sizeof type) ||
                  !has_word(type, "application/json")))
         return hob_api_fail(e, 415, "invalid_request_error", "unsupported_media_type", NULL,
@@ -306,8 +306,8 @@ static void begin_request(hob_conn *c)
 {
     char value[64];
 
-    c->key = NULL;
-    c->early.status = 0;
+    hob_accounts_forget(c);
+    c->early = (hob_api_error){0};
     c->body_seen = c->body.start = c->body.len = 0;
     c->chunked = c->response_done = c->body_ended = false;
     c->deadline_us = 0;
@@ -392,8 +392,10 @@ static void serve_models(hob_conn *c, hob_text *t)
 {
     hob_gateway *g = c->g;
     hob_text_puts(t, "{\"object\":\"list\",\"data\":[");
-    for (uint32_t i = 0; i < g->conf->model_count; i++) {
-        if (i > 0)
+    for (uint32_t i = 0, n = 0; i < g->conf->model_count; i++) {
+        if (c->key && !hob_key_allows_model(c->key, g->conf->models[i].name))
+            continue;
+        if (n++ > 0)
             hob_text_puts(t, ",");
         model_object(t, g, i);
     }
@@ -430,6 +432,10 @@ static void serve_get(hob_conn *c)
         if (found < 0) {
             hob_api_fail(&e, 404, "invalid_request_error", "model_not_found", "model",
                          "the model '%.100s' does not exist", c->model);
+            hob_http_error(c, &e);
+            return;
+        }
+        if (hob_limits_model(c->g, c->key, (uint32_t)found, &e) < 0) {
             hob_http_error(c, &e);
             return;
         }

@@ -7,11 +7,12 @@
 #include <libwebsockets.h>
 #include <sys/types.h>
 
-#include "daemon/conf/keys.h"
 #include "daemon/engine/arbiter.h"
 #include "daemon/engine/batcher.h"
 #include "daemon/gateway/api.h"
+#include "daemon/gateway/failures.h"
 #include "daemon/gateway/gateway.h"
+#include "daemon/gateway/keyring.h"
 #include "daemon/gateway/log.h"
 
 typedef struct hob_gateway hob_gateway;
@@ -105,8 +106,8 @@ struct hob_conn {
     uint64_t deadline_us; /* of the state; 0: none */
     /* the request */
     hob_route route;
-    const hob_key *key; /* NULL in --dev */
-    char model[128];    /* of /v1/models/{model} */
+    hob_key *key;    /* held; NULL in --dev */
+    char model[128]; /* of /v1/models/{model} */
     char request_id[32];
     size_t body_bytes, body_seen; /* announced, come */
     uint64_t body_began_us;
@@ -153,6 +154,7 @@ void hob_http_stream_end(hob_conn *c);
 int hob_http_callback(hob_conn *c, enum lws_callback_reasons reason, const char *in, size_t len);
 int hob_http_authorize(hob_conn *c, hob_api_error *e);  /* 0, or HOB_EINVAL with a 401 */
 int hob_http_check_site(hob_conn *c, hob_api_error *e); /* --dev: 0, or HOB_EINVAL with a 403 */
+bool hob_route_infers(hob_route r);                     /* it asks for inference */
 size_t hob_http_head(hob_conn *c, char *ret, size_t cap, int status, const char *type,
                      const char *extra, const size_t *body_len); /* NULL: a stream */
 
@@ -187,7 +189,7 @@ struct hob_job {
     hob_job *conn_next;   /* of the connection */
     hob_conn *conn;
     hob_link *link;
-    const hob_key *key; /* NULL in --dev */
+    hob_key *key; /* held; NULL in --dev */
     const hob_format *format;
     uint64_t id; /* towards the engine */
     hob_job_state state;
@@ -205,6 +207,13 @@ struct hob_job {
     uint32_t *ids; /* [id_count] prompt, then answer: what a new engine is given */
     uint32_t id_count, id_capacity, prompt_tokens, cached_tokens, answer_tokens;
     uint32_t max_tokens;
+    /* what it may use: limits.c */
+    bool begun;           /* the key's quota counts it */
+    bool prompt_spent;    /* the prompt is used, not only reserved */
+    uint8_t priority;     /* 0 interactive, 1 standard, 2 batch */
+    uint32_t patience_ms; /* how long it may wait for its first token; 0: no limit */
+    uint64_t begun_ms;
+    uint32_t reserved;    /* tokens, not used yet */
     size_t request_bytes; /* of the body, until the ids stand for it */
     size_t logprob_bytes; /* about what logprobs takes */
     uint32_t credit;      /* given to the engine and not yet used */
@@ -232,6 +241,36 @@ hob_job *hob_job_find(hob_gateway *g, uint64_t id);
 void hob_job_uncount(hob_job *j);                      /* the engine has it no more */
 void hob_job_fail(hob_job *j, const hob_api_error *e); /* frees it */
 void hob_job_finish_cancelled(hob_job *j);             /* frees it */
+
+/* ---- limits.c: what a key may do, asked at each step of a request ---- */
+
+/* The key's own limit, else the configuration's; 0: none. key may be NULL. */
+uint32_t hob_limit_of(const hob_gateway *g, const hob_key *key, hob_limit l);
+/* May the key use the model? 0, or HOB_EINVAL with a 403. */
+int hob_limits_model(const hob_gateway *g, const hob_key *key, uint32_t model, hob_api_error *e);
+/* Before the engine hears of it: rights, requests a minute and at once, and tokens where it is sure already that there are
+ * too few. 0, or HOB_EINVAL with the error. */
+int hob_limits_begin(hob_job *j, hob_api_error *e);
+/* Its prompt has so many tokens and max_tokens is set: reserves both. 0, or HOB_EINVAL with the error. */
+int hob_limits_reserve(hob_job *j, uint32_t prompt_tokens, hob_api_error *e);
+/* The engine has computed the prompt and so many more tokens of the answer. */
+void hob_limits_spend(hob_job *j, uint32_t answer_tokens);
+/* What is still reserved is given back. */
+void hob_limits_end(hob_job *j);
+/* The x-ratelimit-* lines of an answer to c; "" when its key has no such limit. */
+void hob_limits_headers(const hob_conn *c, char *ret, size_t cap);
+
+/* ---- accounts.c: keys and the store ---- */
+
+/* Opens the store, takes the key file over, fills the keyring; starts the store's thread. Blocks: before the loop runs. */
+int hob_accounts_open(hob_gateway *g, hob_diag *diag);
+/* Tells the store what was used, about once a second. */
+void hob_accounts_tick(hob_gateway *g, uint64_t now_us);
+/* Tells it the rest and closes it. Blocks: after the loop has ended. */
+void hob_accounts_close(hob_gateway *g);
+/* The key of an Authorization header's value into c->key; 0, or HOB_EINVAL with a 401 or 429. */
+int hob_accounts_authenticate(hob_conn *c, const char *authorization, hob_api_error *e);
+void hob_accounts_forget(hob_conn *c); /* c->key = NULL */
 
 /* ---- recovery.c: what becomes of jobs when engines come and go ---- */
 
@@ -278,7 +317,11 @@ void hob_metrics_write(hob_gateway *g, hob_text *t);
 
 struct hob_gateway {
     const hob_conf *conf;
-    hob_keys keys;
+    hob_store *store; /* NULL in --dev */
+    hob_keyring keys;
+    hob_failures failures;
+    bool usage_in_flight; /* the store is being told */
+    uint64_t usage_us;    /* when it was last told */
     struct lws_context *context;
     struct lws_vhost *inner; /* without a listener: engines and signals */
     int listen_fd;           /* known after the first accept; -1 */

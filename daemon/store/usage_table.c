@@ -3,7 +3,7 @@
  * The table of usage. See usage_table.h. */
 #include "daemon/store/usage_table.h"
 
-static int add_row(sqlite3 *db, const hob_usage *u, hob_diag *diag)
+static int add_row(sqlite3 *db, const hob_key_usage *u, hob_diag *diag)
 {
     sqlite3_stmt *s = NULL;
     int code = 0;
@@ -30,7 +30,7 @@ static int add_row(sqlite3 *db, const hob_usage *u, hob_diag *diag)
     return code;
 }
 
-static int note_use(sqlite3 *db, const hob_usage *u, hob_diag *diag)
+static int note_use(sqlite3 *db, const hob_key_usage *u, hob_diag *diag)
 {
     sqlite3_stmt *s = NULL;
     int code = 0;
@@ -45,7 +45,7 @@ static int note_use(sqlite3 *db, const hob_usage *u, hob_diag *diag)
     return code;
 }
 
-int hob_usage_table_add(sqlite3 *db, const hob_usage *u, hob_diag *diag)
+int hob_usage_table_add(sqlite3 *db, const hob_key_usage *u, hob_diag *diag)
 {
     int code = 0;
     if (u->requests > 0 || u->prompt_tokens > 0 || u->answer_tokens > 0)
@@ -70,7 +70,7 @@ int hob_usage_table_each(sqlite3 *db, int64_t key, int64_t from_day, hob_usage_v
     sqlite3_bind_int64(s, 1, from_day);
     sqlite3_bind_int64(s, 2, key);
     while (code >= 0 && (step = sqlite3_step(s)) == SQLITE_ROW) {
-        const hob_usage u = {.key = sqlite3_column_int64(s, 0),
+        const hob_key_usage u = {.key = sqlite3_column_int64(s, 0),
                              .day = sqlite3_column_int64(s, 1),
                              .requests = (uint64_t)sqlite3_column_int64(s, 2),
                              .prompt_tokens = (uint64_t)sqlite3_column_int64(s, 3),

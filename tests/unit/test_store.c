@@ -214,7 +214,7 @@ static int count_visit(void *user, const hob_key_record *r, hob_diag *diag)
     return 0;
 }
 
-static int sum_visit(void *user, const hob_usage *u, const char *label, hob_diag *diag)
+static int sum_visit(void *user, const hob_key_usage *u, const char *label, hob_diag *diag)
 {
     uint64_t *sums = user;
     (void)diag;
@@ -237,7 +237,7 @@ static void test_usage_adds_up(void **state)
     assert_int_equal(hob_key_table_add(db, &a, &diag), 0);
     for (int day = 10; day < 13; day++)
         for (int i = 0; i < 5; i++) {
-            const hob_usage u = {a.id, day, 1, 10, 4, 2, 500 + i};
+            const hob_key_usage u = {a.id, day, 1, 10, 4, 2, 500 + i};
             assert_int_equal(hob_usage_table_add(db, &u, &diag), 0);
         }
     assert_int_equal(hob_usage_table_each(db, 0, 11, sum_visit, sums, &diag), 0);
@@ -253,7 +253,7 @@ static void test_usage_adds_up(void **state)
     assert_int_equal(sums[0], 1);
     assert_int_equal(hob_usage_table_each(db, a.id + 1, 0, sum_visit, sums, &diag), 0);
     assert_int_equal(sums[0], 1);
-    const hob_usage stranger = {999, 12, 1, 1, 1, 1, 0};
+    const hob_key_usage stranger = {999, 12, 1, 1, 1, 1, 0};
     assert_int_equal(hob_usage_table_add(db, &stranger, &diag), HOB_EIO);
     hob_store_close(s);
 }
