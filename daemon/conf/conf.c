@@ -64,6 +64,7 @@ static const field top_fields[] = {
     TEXT("", "listen", hob_conf, listen, NULL),
     {"", "port", KIND_U16, offsetof(hob_conf, port), sizeof(uint16_t), 0, 65535, NULL},
     PATH("", "store", hob_conf, store),
+    PATH("", "admin_socket", hob_conf, admin_socket),
     PATH("", "keys", hob_conf, keys),
     TEXT("", "log_level", hob_conf, log_level, " error warn info debug "),
     PATH("tls", "cert", hob_conf, tls_cert),
@@ -96,6 +97,13 @@ static const field model_fields[] = {
     NUMBER("", hob_conf_model, itl_target_ms, 1, 10000),
     NUMBER("", hob_conf_model, max_sequences, 1, 256),
     NUMBER("", hob_conf_model, max_waiting, 0, 65536),
+};
+
+static const field listener_fields[] = {
+    TEXT("", "listen", hob_conf_listener, listen, NULL),
+    {"", "port", KIND_U16, offsetof(hob_conf_listener, port), sizeof(uint16_t), 0, 65535, NULL},
+    TEXT("", "protocol", hob_conf_listener, protocol, " https http "),
+    PATH("", "socket", hob_conf_listener, socket),
 };
 
 #define COUNT(a) (sizeof(a) / sizeof *(a))
@@ -183,7 +191,7 @@ static int check_fields(const field *fields, size_t count, const void *base, con
             if (v < f->min || v > f->max)
                 return hob_fail(diag, HOB_EINVAL, "%s%s is %u: %u to %u are allowed", where, f->key,
                                 v, f->min, f->max);
-        } else if (f->kind == KIND_TEXT && f->words) {
+        } else if (f->kind == KIND_TEXT && f->words && ((const char *)base)[f->offset]) {
             const char *s = (const char *)base + f->offset;
             if (!word_in(f->words, s))
                 return hob_fail(diag, HOB_EINVAL, "%s%s is \"%.20s\": one of%sis allowed", where,
@@ -249,24 +257,52 @@ static int check_model(const hob_conf *c, uint32_t index, hob_diag *diag)
     return 0;
 }
 
-int hob_conf_check(const hob_conf *c, hob_diag *diag)
+/* Without TLS an address has to be this machine's own. */
+static int check_address(const char *where, const char *address, bool plain, hob_diag *diag)
 {
     struct in_addr four;
     struct in6_addr six;
-    bool is_four = inet_pton(AF_INET, c->listen, &four) == 1,
-         is_six = inet_pton(AF_INET6, c->listen, &six) == 1;
-    int code = check_fields(top_fields, COUNT(top_fields), c, "", diag);
+    bool is_four = inet_pton(AF_INET, address, &four) == 1,
+         is_six = inet_pton(AF_INET6, address, &six) == 1;
+    if (!is_four && !is_six)
+        return hob_fail(diag, HOB_EINVAL, "%slisten is \"%s\": an IPv4 or IPv6 address is allowed",
+                        where, address);
+    if (plain && (is_four ? ntohl(four.s_addr) >> 24 != 127 : !IN6_IS_ADDR_LOOPBACK(&six)))
+        return hob_fail(diag, HOB_EINVAL,
+                        "%slisten is \"%s\": without TLS only a loopback address is allowed", where,
+                        address);
+    return 0;
+}
+
+static int check_listener(const hob_conf_listener *l, uint32_t index, hob_diag *diag)
+{
+    char where[32];
+    snprintf(where, sizeof where, "listeners[%u].", index);
+    const bool plain = strcmp(l->protocol, "http") == 0;
+    int code = check_fields(listener_fields, COUNT(listener_fields), l, where, diag);
     if (code < 0)
         return code;
-    if (!is_four && !is_six)
-        return hob_fail(diag, HOB_EINVAL, "listen is \"%s\": an IPv4 or IPv6 address is allowed",
-                        c->listen);
-    if (c->plain) {
-        if (is_four ? ntohl(four.s_addr) >> 24 != 127 : !IN6_IS_ADDR_LOOPBACK(&six))
-            return hob_fail(diag, HOB_EINVAL,
-                            "listen is \"%s\": without TLS only a loopback address is allowed",
-                            c->listen);
-    } else {
+    if (!l->socket[0] == !l->listen[0])
+        return hob_fail(diag, HOB_EINVAL, "%s%s: either listen, an address, or socket is needed",
+                        where,
+                        l->socket[0] ? "socket has a listen beside it" : "listen is missing");
+    if (l->listen[0])
+        return check_address(where, l->listen, plain, diag);
+    if (l->port || (l->protocol[0] && !plain))
+        return hob_fail(diag, HOB_EINVAL, "%s%s: a Unix socket has none", where,
+                        l->port ? "port is given" : "protocol is \"https\"");
+    return 0;
+}
+
+int hob_conf_check(const hob_conf *c, hob_diag *diag)
+{
+    int code = check_fields(top_fields, COUNT(top_fields), c, "", diag);
+    if (code < 0 || (code = check_address("", c->listen, c->plain, diag)) < 0)
+        return code;
+    for (uint32_t i = 0; i < c->listener_count; i++)
+        if ((code = check_listener(&c->listeners[i], i, diag)) < 0)
+            return code;
+    if (!c->plain) {
         if (!c->tls_cert[0] || !c->tls_key[0])
             return hob_fail(diag, HOB_EINVAL,
                             "tls.%s is missing: a PEM file (hobctl setup makes one)",
@@ -367,8 +403,9 @@ static int read_text(const reader *r, const field *f, const config_setting_t *s,
     if (!text[0])
         return fail_at(r, s, "is empty", "a text is needed");
     if (f->kind == KIND_PATH) {
+        snprintf(allowed, sizeof allowed, "%zu bytes with the folder are allowed", f->size - 1);
         if (hob_path_join((char *)base + f->offset, f->size, r->dir, text, NULL) < 0)
-            return fail_at(r, s, "is too long", "4095 bytes with the folder are allowed");
+            return fail_at(r, s, "is too long", allowed);
         return 0;
     }
     if (strlen(text) >= f->size) {
@@ -409,6 +446,30 @@ static int read_models(const reader *r, const config_setting_t *list, hob_conf *
     return 0;
 }
 
+static int read_listeners(const reader *r, const config_setting_t *list, hob_conf *c)
+{
+    int n = config_setting_length(list);
+    if (config_setting_type(list) != CONFIG_TYPE_LIST)
+        return fail_type(r, list, CONFIG_TYPE_LIST);
+    if (n > HOB_CONF_LISTENERS_MAX)
+        return fail_at(r, list, "too many entries", "8 are allowed");
+    for (int i = 0; i < n; i++) {
+        const config_setting_t *entry = config_setting_get_elem(list, (unsigned)i);
+        hob_conf_listener *l = &c->listeners[c->listener_count++];
+        hob_diag text;
+        if (config_setting_type(entry) != CONFIG_TYPE_GROUP)
+            return fail_type(r, entry, CONFIG_TYPE_GROUP);
+        int code = read_group(r, entry, "", listener_fields, COUNT(listener_fields), l);
+        if (code < 0)
+            return code;
+        code = check_listener(l, (uint32_t)i, &text);
+        if (code < 0)
+            return hob_fail(r->diag, HOB_EFORMAT, "%.100s:%u: %.150s", r->path,
+                            config_setting_source_line(entry), text.text);
+    }
+    return 0;
+}
+
 static bool is_group(const field *fields, size_t count, const char *name)
 {
     for (size_t i = 0; i < count; i++)
@@ -437,6 +498,8 @@ static int read_group(const reader *r, const config_setting_t *group, const char
                        : read_group(r, s, name, fields, count, base);
         } else if (!group_name[0] && fields == top_fields && strcmp(name, "models") == 0) {
             code = read_models(r, s, base);
+        } else if (!group_name[0] && fields == top_fields && strcmp(name, "listeners") == 0) {
+            code = read_listeners(r, s, base);
         } else {
             code = fail_at(r, s, "unknown key", "config/hob.conf lists those that are allowed");
         }
@@ -486,6 +549,14 @@ int hob_conf_load(const char *path, hob_conf *ret, hob_diag *diag)
     code = read_group(&r, config_root_setting(&file), "", top_fields, COUNT(top_fields), c);
     if (code == 0 && !c->store[0])
         code = hob_path_join(c->store, sizeof c->store, r.dir, "hob.db", diag);
+    if (code == 0 && !c->admin_socket[0])
+        code =
+            hob_path_join(c->admin_socket, sizeof c->admin_socket, r.dir, "hob.sock", NULL) < 0
+                ? hob_fail(diag, HOB_EFORMAT,
+                           "%.150s: admin_socket is missing, and hob.sock beside this file would "
+                           "have a path longer than %zu bytes",
+                           path, sizeof c->admin_socket - 1)
+                : 0;
     if (code == 0) {
         hob_diag why;
         code = hob_conf_check(c, &why);

@@ -7,7 +7,11 @@
 
 #include "hal/hal.h"
 
-enum { HOB_CONF_MODELS_MAX = 8 };
+enum {
+    HOB_CONF_MODELS_MAX = 8,
+    HOB_CONF_LISTENERS_MAX = 8,
+    HOB_CONF_SOCKET_MAX = 108, /* bytes of a Unix socket's path with its NUL: the kernel's bound */
+};
 
 /* What a key may use. hob.conf sets the limits of all keys; a key may have its own. 0: no limit. */
 typedef enum hob_limit {
@@ -41,10 +45,20 @@ typedef struct hob_conf_model {
     uint32_t max_waiting;   /* default 64 */
 } hob_conf_model;
 
+typedef struct hob_conf_listener { /* an address and a port, or a Unix socket */
+    char listen[64];
+    uint16_t port;
+    char protocol[8]; /* "https", or "http" on loopback; "": as it has to be */
+    char socket[HOB_CONF_SOCKET_MAX];
+} hob_conf_listener;
+
 typedef struct hob_conf {
     char listen[64]; /* address; "0.0.0.0" */
     uint16_t port;   /* 8443 */
     bool plain;      /* no TLS and no keys: --dev only, loopback only */
+    uint32_t listener_count;
+    hob_conf_listener listeners[HOB_CONF_LISTENERS_MAX]; /* beside listen and port */
+    char admin_socket[HOB_CONF_SOCKET_MAX]; /* hob.sock beside the file; "": none, --dev only */
     char
         tls_cert[4096]; /* PEM, full chain; relative paths are relative to the configuration file */
     char tls_key[4096];

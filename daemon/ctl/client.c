@@ -5,12 +5,16 @@
  * global. */
 #include "daemon/ctl/client.h"
 
+#include <errno.h>
 #include <jansson.h>
 #include <libwebsockets.h>
 #include <psa/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 enum {
     CONNECT_TIMEOUT_S = 10,
@@ -18,6 +22,7 @@ enum {
         3600, /* a long prompt may wait long for its first byte; Ctrl-C is the shorter limit */
     ERROR_BODY_MAX = 16384,
     CHUNK_BYTES = 4096,
+    JSON_MAX = 1024 * 1024, /* of hob_client_json */
 };
 
 typedef struct call_state {
@@ -189,13 +194,14 @@ static int fail_status(call_state *c, hob_diag *diag)
 static void connect_to(struct lws_context *context, const hob_server *s, const hob_call *call,
                        const char *path)
 {
-    char host[300];
-    bool usual = s->port == (s->tls ? 443 : 80);
+    char host[300], socket[sizeof s->socket + 1];
+    bool usual = s->socket[0] || s->port == (s->tls ? 443 : 80);
+    snprintf(socket, sizeof socket, "+%s", s->socket); /* the library's sign for a Unix socket */
     int n = snprintf(host, sizeof host, s->ipv6 ? "[%s]" : "%s", s->host);
     if (!usual)
         snprintf(host + n, sizeof host - (size_t)n, ":%u", s->port);
     struct lws_client_connect_info info = {.context = context,
-                                           .address = s->host,
+                                           .address = s->socket[0] ? socket : s->host,
                                            .port = s->port,
                                            .ssl_connection = LCCSCF_HTTP_NO_FOLLOW_REDIRECT |
                                                              (s->tls ? LCCSCF_USE_SSL : 0),
@@ -207,10 +213,31 @@ static void connect_to(struct lws_context *context, const hob_server *s, const h
     lws_client_connect_via_info(&info); /* a failure has been told to on_event */
 }
 
+/* The library waits for a Unix socket that is not there until it gives up: it is asked only after this. */
+static int try_socket(const char *path, hob_diag *diag)
+{
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    memcpy(to.sun_path, path, strlen(path)); /* fits: hob_server_find_socket */
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const bool good = fd >= 0 && connect(fd, (struct sockaddr *)&to, sizeof to) == 0;
+    const int why = errno;
+    if (fd >= 0)
+        close(fd);
+    return good ? 0
+                : hob_fail(diag, HOB_EIO,
+                           "no hobd answers at %.107s: %s (give --socket or set HOB_SOCKET)", path,
+                           strerror(why));
+}
+
 int hob_client_call(const hob_server *s, const hob_call *call, int *ret_status, hob_diag *diag)
 {
     if (ret_status)
         *ret_status = 0;
+    if (s->socket[0]) {
+        int r = try_socket(s->socket, diag);
+        if (r < 0)
+            return r;
+    }
     char path[600];
     snprintf(path, sizeof path, "%s%s", s->prefix, call->path);
     call_state *c = calloc(1, sizeof *c);
@@ -260,5 +287,39 @@ int hob_client_call(const hob_server *s, const hob_call *call, int *ret_status, 
     free(c);
     if (ret_status)
         *ret_status = status;
+    return r;
+}
+
+typedef struct buffer {
+    char *data; /* [JSON_MAX] */
+    size_t len;
+    hob_diag *diag;
+} buffer;
+
+static int keep(void *user, const char *data, size_t len)
+{
+    buffer *b = user;
+    if (len > JSON_MAX - b->len)
+        return hob_fail(b->diag, HOB_ELIMIT, "the server's answer is longer than %d bytes",
+                        (int)JSON_MAX);
+    memcpy(b->data + b->len, data, len);
+    b->len += len;
+    return 0;
+}
+
+int hob_client_json(const hob_server *s, hob_call *call, json_t **ret, hob_diag *diag)
+{
+    hob_diag late = {""};
+    buffer b = {.data = malloc(JSON_MAX), .diag = &late};
+    if (!b.data)
+        return hob_fail(diag, HOB_ENOMEM, "no memory for the answer");
+    call->sink = keep;
+    call->user = &b;
+    int r = hob_client_call(s, call, NULL, diag);
+    if (r == HOB_ELIMIT && late.text[0] && diag)
+        *diag = late;
+    if (r == 0 && !(*ret = json_loadb(b.data, b.len, 0, NULL)))
+        r = hob_fail(diag, HOB_EFORMAT, "the server's answer is not JSON");
+    free(b.data);
     return r;
 }

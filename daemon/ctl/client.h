@@ -6,6 +6,7 @@
 #ifndef HOB_DAEMON_CTL_CLIENT_H
 #define HOB_DAEMON_CTL_CLIENT_H
 
+#include <jansson.h>
 #include <signal.h>
 
 #include "daemon/ctl/server.h"
@@ -27,6 +28,9 @@ typedef struct hob_call {
  * short, or a status that is not 2xx (with the server's own message). *ret_status (may be NULL) is
  * the HTTP status, 0 when there was none; it is set on failure too. */
 HOB_MUST_CHECK int hob_client_call(const hob_server *s, const hob_call *call, int *ret_status,
+                                   hob_diag *diag);
+/* The same for a short JSON answer: sink and user of the call are set here. *ret is for the caller to release. */
+HOB_MUST_CHECK int hob_client_json(const hob_server *s, hob_call *call, json_t **ret,
                                    hob_diag *diag);
 
 #endif

@@ -31,6 +31,9 @@ int hob_ctl_doctor(int argc, char **argv);
 int hob_ctl_chat(int argc, char **argv);
 int hob_ctl_models(int argc, char **argv);
 
+/* Online, over hobd's admin socket. */
+int hob_ctl_status(int argc, char **argv);
+
 /* Certificates, first key and configuration of a new installation. */
 int hob_ctl_setup(int argc, char **argv);
 

@@ -16,6 +16,7 @@ typedef struct command {
 static const command commands[] = {
     {"chat", "talk to the server's model, interactively or with one question", hob_ctl_chat},
     {"models", "list the server's models", hob_ctl_models},
+    {"status", "how the running hobd is, over its admin socket", hob_ctl_status},
     {"inspect", "what a model file holds, whether hob can run it, and with how much memory",
      hob_ctl_inspect},
     {"generate", "continue a prompt on a model file, without a server", hob_ctl_generate},

@@ -1,32 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * hobctl models: what the server serves. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "daemon/ctl/client.h"
 #include "daemon/ctl/ctl.h"
 #include "daemon/ctl/offline.h"
 #include "daemon/ctl/options.h"
-
-enum { ANSWER_MAX = 1024 * 1024 };
-
-typedef struct buffer {
-    char *data; /* [ANSWER_MAX] */
-    size_t len;
-    hob_diag *diag;
-} buffer;
-
-static int keep(void *user, const char *data, size_t len)
-{
-    buffer *b = user;
-    if (len > ANSWER_MAX - b->len)
-        return hob_fail(b->diag, HOB_ELIMIT, "the server's answer is longer than %d bytes",
-                        (int)ANSWER_MAX);
-    memcpy(b->data + b->len, data, len);
-    b->len += len;
-    return 0;
-}
 
 int hob_ctl_models(int argc, char **argv)
 {
@@ -47,16 +27,12 @@ int hob_ctl_models(int argc, char **argv)
     hob_diag diag = {""};
     hob_server server;
     json_t *answer = NULL;
-    buffer b = {.data = malloc(ANSWER_MAX), .diag = &diag};
-    int r = b.data ? hob_server_find(&where, &server, &diag)
-                   : hob_fail(&diag, HOB_ENOMEM, "no memory for the answer");
+    hob_call call = {.method = "GET", .path = "/v1/models"};
+    int r = hob_server_find(&where, &server, &diag);
+    if (r == 0)
+        r = hob_client_json(&server, &call, &answer, &diag);
     if (r < 0)
         goto fail;
-    hob_call call = {.method = "GET", .path = "/v1/models", .sink = keep, .user = &b};
-    r = hob_client_call(&server, &call, NULL, &diag);
-    if (r < 0)
-        goto fail;
-    answer = json_loadb(b.data, b.len, 0, NULL);
     json_t *list = json_object_get(answer, "data");
     if (!json_is_array(list)) {
         r = hob_fail(&diag, HOB_EFORMAT, "the server's answer is not a list of models");
@@ -78,6 +54,5 @@ int hob_ctl_models(int argc, char **argv)
     }
 fail:
     json_decref(answer);
-    free(b.data);
     return r < 0 ? hob_ctl_failed("models", &diag) : HOB_EXIT_OK;
 }

@@ -130,3 +130,16 @@ int hob_server_find(const hob_server_options *o, hob_server *ret, hob_diag *diag
     *ret = s;
     return 0;
 }
+
+int hob_server_find_socket(const char *option, hob_server *ret, hob_diag *diag)
+{
+    const char *path = given(option, "HOB_SOCKET");
+    hob_server s = {.host = "localhost"};
+    if (!path)
+        path = "var/hob.sock";
+    if (!copy_text(s.socket, sizeof s.socket, path, strlen(path)))
+        return hob_fail(diag, HOB_EINVAL, "--socket: the path is longer than %zu bytes",
+                        sizeof s.socket - 1);
+    *ret = s;
+    return 0;
+}

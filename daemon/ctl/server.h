@@ -19,6 +19,9 @@ typedef struct hob_server_options {
         HOB_TEXT("--cacert", "FILE", &(s_)->cacert,                                                \
                  "CA to verify the server by (else HOB_CACERT, else var/ca.pem)")
 
+#define HOB_SOCKET_OPTION(s_)                                                                      \
+    HOB_TEXT("--socket", "FILE", s_, "hobd's admin socket (else HOB_SOCKET, else var/hob.sock)")
+
 typedef struct hob_server {
     bool tls;
     bool ipv6; /* host is an IPv6 address, without its brackets */
@@ -27,10 +30,13 @@ typedef struct hob_server {
     char prefix[256];  /* path in front of /v1/…, "" mostly */
     char key[256];     /* "" none */
     char cacert[4096]; /* "" with plain HTTP */
+    char socket[108];  /* a Unix socket, which takes the place of host and port; "": none */
 } hob_server;
 
 /* HOB_EINVAL (malformed URL), HOB_ENOENT (no server named anywhere, or no CA for https). */
 HOB_MUST_CHECK int hob_server_find(const hob_server_options *o, hob_server *ret, hob_diag *diag);
+/* The admin socket. HOB_EINVAL: longer than a socket's path may be. */
+HOB_MUST_CHECK int hob_server_find_socket(const char *option, hob_server *ret, hob_diag *diag);
 /* Splits a URL into tls, host, port and prefix; a path's trailing "/v1" is left out. */
 HOB_MUST_CHECK int hob_server_parse_url(const char *url, hob_server *ret, hob_diag *diag);
 

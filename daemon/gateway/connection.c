@@ -1,88 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A client's connection: limits at the door, the outbox, deadlines.
+ * A client's connection: the outbox, deadlines.
  *
  * The outbox is a queue of records, each some bytes of the response and the tokens that they stand for. One record, or
  * for HTTP as many as fit, goes into one lws_write, and the next write is made only when libwebsockets says that the
  * socket is writable again, with nothing of its own left over. That is the moment when the tokens of the write before
  * count as drained and their credit goes back to the engine: a reader that stops reading stops its sequence. */
-#include <arpa/inet.h>
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/socket.h>
 
 #include "daemon/gateway/state.h"
 
 enum {
-    SEND_BUFFER_BYTES = 32 * 1024,
-    NOT_SENT_BYTES = 16 * 1024,
     RECORD_HEADER = 16,
-    STALL_GRACE_MS = 5000, /* for a stalled reader to find out why its stream has ended */
+    DRAIN_GRACE_US = 1000000, /* for one that comes while we drain to ask, and be told so */
 };
-
-/* The peer's address, IPv4 mapped into IPv6; all zero when there is none. */
-static void peer_address(int fd, uint8_t ret[16], bool *ret_local)
-{
-    struct sockaddr_storage peer;
-    socklen_t len = sizeof peer;
-    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
-
-    memset(ret, 0, 16);
-    *ret_local = false;
-    if (getpeername(fd, (struct sockaddr *)&peer, &len) < 0)
-        return;
-    if (peer.ss_family == AF_INET) {
-        memcpy(ret, mapped, 12);
-        memcpy(ret + 12, &((struct sockaddr_in *)&peer)->sin_addr, 4);
-    } else if (peer.ss_family == AF_INET6)
-        memcpy(ret, &((struct sockaddr_in6 *)&peer)->sin6_addr, 16);
-    else
-        return;
-    static const uint8_t loopback[16] = {[15] = 1};
-    *ret_local = memcmp(ret, mapped, 12) == 0 ? ret[12] == 127 : memcmp(ret, loopback, 16) == 0;
-}
-
-static bool same_source(const uint8_t a[16], const uint8_t b[16])
-{
-    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
-    bool is_ipv4 = memcmp(a, mapped, 12) == 0 || memcmp(b, mapped, 12) == 0;
-    return memcmp(a, b, is_ipv4 ? 16 : 8) == 0;
-}
-
-bool hob_conn_admits(hob_gateway *g, int fd)
-{
-    const int one = 1, send_bytes = SEND_BUFFER_BYTES, unsent = NOT_SENT_BYTES;
-    /* A reader's stall is ours to notice: the kernel would end it without a word. */
-    const unsigned timeout_ms = g->conf->stall_timeout_ms + 2 * STALL_GRACE_MS;
-    uint8_t address[16];
-    uint32_t same = 0;
-    bool local;
-
-    if (g->draining || g->conn_count >= g->conf->max_connections) {
-        g->metrics.refused_connections++;
-        return false;
-    }
-    peer_address(fd, address, &local);
-    for (const hob_conn *c = g->conns; c; c = c->next)
-        same += same_source(c->address, address);
-    if (same >= g->conf->max_connections_per_address) {
-        g->metrics.refused_connections++;
-        return false;
-    }
-    /* Options that fail leave a socket that works, only with the kernel's own bounds. */
-    (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_bytes, sizeof send_bytes);
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent);
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof timeout_ms);
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
-    (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
-    return true;
-}
 
 hob_conn *hob_conn_new(hob_gateway *g, struct lws *wsi, int fd)
 {
@@ -91,14 +25,18 @@ hob_conn *hob_conn_new(hob_gateway *g, struct lws *wsi, int fd)
         return NULL;
     c->g = g;
     c->wsi = wsi;
-    peer_address(fd, c->address, &c->local);
+    hob_peer_address(fd, c->address, &c->local);
+    c->is_unix = g->accepting->is_unix;
+    c->admin = g->accepting->admin;
     c->state = HOB_CONN_IDLE;
-    c->deadline_us = hob_now_us() + g->conf->header_timeout_ms * (uint64_t)1000;
+    c->opened_us = hob_now_us();
+    c->deadline_us = c->opened_us + g->conf->header_timeout_ms * (uint64_t)1000;
     c->next = g->conns;
     if (g->conns)
         g->conns->prev = c;
     g->conns = c;
     g->conn_count++;
+    g->admin_count += c->admin;
     g->metrics.connections++;
     return c;
 }
@@ -116,6 +54,7 @@ void hob_conn_free(hob_conn *c)
         c->next->prev = c->prev;
     c->g->conn_count--;
     hob_accounts_forget(c);
+    c->g->admin_count -= c->admin;
     hob_bytes_free(&c->body);
     hob_bytes_free(&c->out);
     free(c);
@@ -269,7 +208,7 @@ static void end_stalled(hob_conn *c, uint64_t now_us)
         hob_conn_kill(c, "its reader has stalled");
         return;
     }
-    c->close_by_us = now_us + STALL_GRACE_MS * (uint64_t)1000;
+    c->close_by_us = now_us + HOB_STALL_GRACE_MS * (uint64_t)1000;
     c->close_after = true;
     while (c->jobs)
         hob_job_stalled(c->jobs);
@@ -299,7 +238,12 @@ void hob_conn_tick(hob_conn *c, uint64_t now_us)
         end_stalled(c, now_us);
     else if (c->deadline_us && now_us > c->deadline_us)
         hob_conn_kill(c, "idle");
-    else if (c->g->draining && !c->jobs && !c->in_flight && c->out_bytes == 0 &&
-             (c->state == HOB_CONN_IDLE || c->state == HOB_CONN_SOCKET))
+    else if (c->g->draining && !hob_conn_is_busy(c) && now_us - c->opened_us > DRAIN_GRACE_US)
         hob_conn_kill(c, "draining");
+}
+
+bool hob_conn_is_busy(const hob_conn *c)
+{
+    return c->jobs || c->in_flight || c->out_bytes > 0 || c->state == HOB_CONN_BODY ||
+           c->state == HOB_CONN_BUSY;
 }

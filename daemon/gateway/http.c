@@ -80,6 +80,17 @@ void hob_http_respond(hob_conn *c, int status, const char *type, const char *ext
         hob_conn_queue(c, body, len, 0, 0);
 }
 
+static const char *allowed_method(const hob_conn *c)
+{
+    switch (c->route) {
+    case HOB_ROUTE_CHAT:
+    case HOB_ROUTE_COMPLETION:
+    case HOB_ROUTE_RESPONSES: return "POST";
+    case HOB_ROUTE_ADMIN: return c->admin_route->method;
+    default: return "GET";
+    }
+}
+
 void hob_http_error(hob_conn *c, const hob_api_error *e)
 {
     char extra[128] = "";
@@ -95,11 +106,7 @@ void hob_http_error(hob_conn *c, const hob_api_error *e)
     if (e->status == 401)
         snprintf(extra, sizeof extra, "www-authenticate: Bearer realm=\"hob\"\r\n");
     if (e->status == 405)
-        snprintf(extra, sizeof extra, "allow: %s\r\n",
-                 c->route == HOB_ROUTE_CHAT || c->route == HOB_ROUTE_COMPLETION ||
-                         c->route == HOB_ROUTE_RESPONSES
-                     ? "POST"
-                     : "GET");
+        snprintf(extra, sizeof extra, "allow: %s\r\n", allowed_method(c));
     hob_log(HOB_LOG_DEBUG, "%s refused with %d %s", c->request_id, e->status,
             e->code ? e->code : e->type);
     hob_text_puts(&t, "{\"error\":");
@@ -218,7 +225,8 @@ int hob_http_check_site(hob_conn *c, hob_api_error *e)
                         "a server without keys answers only to localhost and 127.0.0.1");
 }
 
-static hob_route find_route(hob_conn *c, const char *path)
+/* The admin socket has routes of its own, and beside them only those that need no key. */
+static hob_route find_route(hob_conn *c, const char *method, const char *path)
 {
     static const struct {
         const char *path;
@@ -233,8 +241,15 @@ static hob_route find_route(hob_conn *c, const char *path)
         {"/v1/responses", HOB_ROUTE_RESPONSES},
     };
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
-        if (strcmp(routes[i].path, path) == 0)
+        if (strcmp(routes[i].path, path) == 0 &&
+            (!c->admin || routes[i].route <= HOB_ROUTE_METRICS))
             return routes[i].route;
+    if (c->admin) {
+        c->admin_route = hob_admin_find(method, path);
+        if (!c->admin_route)
+            c->admin_route = hob_admin_find(NULL, path);
+        return c->admin_route ? HOB_ROUTE_ADMIN : HOB_ROUTE_NONE;
+    }
     if (strncmp(path, "/v1/models/", 11) == 0 && path[11]) {
         if (strlen(path + 11) < sizeof c->model) {
             strcpy(c->model, path + 11);
@@ -280,21 +295,21 @@ static int check_length(hob_conn *c, bool post, hob_api_error *e)
 
 static int check_head(hob_conn *c, const char *path, bool get, bool post, hob_api_error *e)
 {
+    const char *method = get ? "GET" : post ? "POST" : "";
     char type[128];
 
-    c->route = find_route(c, path);
+    c->route = find_route(c, method, path);
     if (c->route != HOB_ROUTE_LIVEZ && c->route != HOB_ROUTE_READYZ &&
-        !(c->route == HOB_ROUTE_METRICS && c->local) && hob_http_authorize(c, e) < 0)
+        !(c->route == HOB_ROUTE_METRICS && c->local) && !c->admin && hob_http_authorize(c, e) < 0)
         return HOB_EINVAL;
-    if (hob_http_check_site(c, e) < 0)
+    if (!c->admin && hob_http_check_site(c, e) < 0)
         return HOB_EINVAL;
     if (c->route == HOB_ROUTE_NONE)
         return hob_api_fail(e, 404, "invalid_request_error", "unknown_url", NULL,
                             "unknown URL: %.100s", path);
-    if (hob_route_infers(c->route) ? !post : !get)
+    if (strcmp(method, allowed_method(c)) != 0)
         return hob_api_fail(e, 405, "invalid_request_error", "method_not_allowed", NULL,
-                            "%.60s answers to %s only", path,
-                            hob_route_infers(c->route) ? "POST" : "GET");
+                            "%.60s answers to %s only", path, allowed_method(c));
     if (post && (!header(c->wsi, WSI_TOKEN_HTTP_CONTENT_TYPE, type, sizeof type) ||
                  !has_word(type, "application/json")))
         return hob_api_fail(e, 415, "invalid_request_error", "unsupported_media_type", NULL,
@@ -340,7 +355,11 @@ static int on_head(hob_conn *c, const char *in, size_t len)
         c->early = length_error;
     else if (!c->early.status && !post && c->body_bytes > 0)
         hob_api_bad(&c->early, "invalid_length", NULL, "a body is allowed with POST only");
-    else if (!c->early.status && post)
+    else if (!c->early.status && post && c->g->draining && !c->admin) {
+        hob_api_fail(&c->early, 503, "server_error", "draining", NULL,
+                     "the server is shutting down");
+        c->early.retry_after_s = 5;
+    } else if (!c->early.status && post)
         (void)hob_buffers_admit(c->g, c->body_bytes, &c->early);
     if (!post && c->body_bytes > 0)
         c->close_after = true;
@@ -427,6 +446,10 @@ static void serve_get(hob_conn *c)
         hob_metrics_write(g, &t);
         break;
     case HOB_ROUTE_MODELS: serve_models(c, &t); break;
+    case HOB_ROUTE_ADMIN:
+        c->state = HOB_CONN_BUSY; /* the answer may come later */
+        c->admin_route->serve(c, NULL);
+        return;
     default:
         found = hob_api_find_model(g->conf, c->model);
         if (found < 0) {
@@ -462,6 +485,14 @@ static void serve_post(hob_conn *c)
                      hob_bytes_left(&c->body), &e);
     const size_t bytes = hob_bytes_left(&c->body);
     hob_bytes_free(&c->body);
+    if (c->route == HOB_ROUTE_ADMIN) {
+        if (body)
+            c->admin_route->serve(c, body);
+        else
+            hob_http_error(c, &e);
+        json_decref(body);
+        return;
+    }
     int rc = body ? hob_api_parse(c->g->conf, kind, false, body, &request, &e) : HOB_EINVAL;
     json_decref(body);
     if (rc == 0 && c->g->draining) {

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The libwebsockets context: one vhost that listens, one without a listener for engines and signals, and the way from
- * a callback to a connection or a link. A timer checks deadlines. SIGTERM drains: the listening socket goes away,
- * streams may finish, and a second signal ends it at once. */
+ * The libwebsockets context: vhosts for clients (front.c), one for engines, signals and listening sockets, and the way
+ * from a callback to a connection or a link. A timer checks deadlines. SIGTERM drains: running answers may finish, new
+ * requests are refused with a reason, and a second signal ends it at once. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <time.h>
@@ -19,7 +18,7 @@
 enum {
     TICK_US = 200000,
     HEADERS_MAX = 8192, /* bytes of a request's head */
-    FDS_BESIDE = 64,    /* engines, signals, listener, standard streams, files being read */
+    FDS_BESIDE = 96,    /* engines, signals, listeners, admin connections, files being read */
 };
 
 void hob_gateway_end(hob_gateway *g, int status)
@@ -31,18 +30,6 @@ void hob_gateway_end(hob_gateway *g, int status)
 
 /* ---- signals ---- */
 
-static void stop_listening(hob_gateway *g)
-{
-    /* libwebsockets cannot close one listener. An eventfd that nobody writes to takes the descriptor's place, which
-     * closes the socket in the kernel: new clients are refused and the loop polls something that stays quiet. */
-    int quiet = g->listen_fd >= 0 ? eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : -1;
-    if (quiet < 0)
-        return; /* nobody ever connected: hob_conn_admits refuses the first */
-    if (dup3(quiet, g->listen_fd, O_CLOEXEC) < 0)
-        hob_log(HOB_LOG_WARN, "the listening socket stays open: %s", strerror(errno));
-    close(quiet);
-}
-
 static void on_stop_signal(hob_gateway *g, int number)
 {
     if (g->draining) {
@@ -53,7 +40,6 @@ static void on_stop_signal(hob_gateway *g, int number)
     g->draining = true;
     g->drain_until_us = hob_now_us() + g->conf->drain_timeout_ms * (uint64_t)1000;
     hob_log(HOB_LOG_INFO, "%s: draining %u connections", strsignal(number), g->conn_count);
-    stop_listening(g);
 }
 
 static void read_signals(hob_gateway *g)
@@ -123,18 +109,24 @@ static int inner_callback(struct lws *wsi, enum lws_callback_reasons reason, voi
     return 0;
 }
 
-static int client_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
+/* Listening sockets. */
+static int listen_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
                            size_t len)
 {
+    hob_listener *l = lws_get_opaque_user_data(wsi);
+    (void)user;
+    (void)in;
+    (void)len;
+    return l ? hob_listener_callback(l, reason) : 0;
+}
+
+int hob_client_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
+                        size_t len)
+{
     hob_conn *c;
-    hob_gateway *g;
 
     (void)user;
     switch (reason) {
-    case LWS_CALLBACK_FILTER_NETWORK_CONNECTION:
-        g = gateway_of(wsi);
-        g->listen_fd = (int)lws_get_socket_fd(wsi);
-        return hob_conn_admits(g, (int)(lws_intptr_t)in) ? 0 : 1;
     case LWS_CALLBACK_SERVER_NEW_CLIENT_INSTANTIATED:
         c = hob_conn_new(gateway_of(wsi), wsi, (int)lws_get_socket_fd(wsi));
         if (!c)
@@ -180,15 +172,18 @@ static void on_tick(lws_sorted_usec_list_t *sul)
     hob_gateway *g = lws_container_of(sul, hob_gateway, tick);
     uint64_t now = hob_now_us();
 
+    bool busy = g->jobs != NULL;
     for (hob_conn *c = g->conns, *next; c; c = next) {
         next = c->next;
         hob_conn_tick(c, now);
+        busy |= hob_conn_is_busy(c);
     }
     hob_jobs_tick(g, now);
     hob_links_tick(g, now);
     hob_accounts_tick(g, now);
-    if (g->draining && !g->ending && (!g->conns || now > g->drain_until_us)) {
-        if (g->conns)
+    hob_listeners_tick(g);
+    if (g->draining && !g->ending && (!busy || now > g->drain_until_us)) {
+        if (busy)
             hob_log(HOB_LOG_WARN, "drain timeout: %u connections are cut off", g->conn_count);
         hob_gateway_end(g, 0);
     }
@@ -220,28 +215,22 @@ static int raise_descriptor_limit(uint32_t need, hob_diag *diag)
     return 0;
 }
 
-static uint32_t seconds(uint32_t ms)
-{
-    return ms < 1000 ? 1 : ms / 1000;
-}
-
 static int open_context(hob_gateway *g, hob_diag *diag)
 {
-    static const struct lws_protocols client_protocols[] = {
-        {.name = "hob", .callback = client_callback, .rx_buffer_size = HOB_WRITE_MAX},
-        {.name = NULL}};
     static const struct lws_protocols inner_protocols[] = {
-        {.name = "hob-inner", .callback = inner_callback}, {.name = NULL}};
+        {.name = "hob-inner", .callback = inner_callback},
+        {.name = "hob-listen", .callback = listen_callback},
+        {.name = NULL}};
     const hob_conf *conf = g->conf;
-    const bool any4 = strcmp(conf->listen, "0.0.0.0") == 0, any6 = strcmp(conf->listen, "::") == 0;
     struct lws_context_creation_info info = {
         .options = LWS_SERVER_OPTION_EXPLICIT_VHOSTS | LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT,
         .user = g,
         .fd_limit_per_thread = conf->max_connections + FDS_BESIDE,
         .max_http_header_data = HEADERS_MAX,
-        .max_http_header_pool2 = conf->max_connections + 8,
+        .max_http_header_pool2 = conf->max_connections + HOB_ADMIN_CONNECTIONS + 8,
         .pt_serv_buf_size = HOB_WRITE_MAX,
-        .timeout_secs = seconds(conf->header_timeout_ms),
+        .timeout_secs =
+            (unsigned)(conf->header_timeout_ms < 1000 ? 1 : conf->header_timeout_ms / 1000),
         .gid = (gid_t)-1,
         .uid = (uid_t)-1,
     };
@@ -257,29 +246,6 @@ static int open_context(hob_gateway *g, hob_diag *diag)
     if (!g->inner)
         return hob_fail(diag, HOB_EIO, "libwebsockets cannot start");
 
-    struct lws_context_creation_info clients = {
-        .port = conf->port,
-        .iface = any4 || any6 ? NULL : conf->listen,
-        .protocols = client_protocols,
-        .vhost_name = "clients",
-        .options =
-            LWS_SERVER_OPTION_FAIL_UPON_UNABLE_TO_BIND |
-            (conf->plain
-                 ? 0
-                 : LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT) | /* without it a vhost is plain HTTP */
-            (strchr(conf->listen, ':') ? 0 : LWS_SERVER_OPTION_DISABLE_IPV6),
-        .keepalive_timeout = (int)seconds(conf->idle_timeout_ms),
-        .timeout_secs = seconds(conf->header_timeout_ms),
-        .timeout_secs_ah_idle = seconds(conf->header_timeout_ms),
-        .ssl_cert_filepath = conf->plain ? NULL : conf->tls_cert,
-        .ssl_private_key_filepath = conf->plain ? NULL : conf->tls_key,
-    };
-    struct lws_vhost *listener = lws_create_vhost(g->context, &clients);
-    if (!listener)
-        return hob_fail(diag, HOB_EIO,
-                        "cannot listen on %s port %u (address in use, or unusable certificate %s)",
-                        conf->listen, conf->port, conf->plain ? "-" : conf->tls_cert);
-    g->port = lws_get_vhost_listen_port(listener); /* port 0 took any */
     return 0;
 }
 
@@ -293,20 +259,19 @@ int hob_gateway_run(const hob_conf *conf, bool give_up)
         goto fail;
     g->conf = conf;
     g->give_up = give_up;
-    g->listen_fd = g->signal_fd = g->arbiter_fd = -1;
+    g->signal_fd = g->arbiter_fd = -1;
     g->started_us = hob_now_us();
     g->started_s = (int64_t)time(NULL);
     if (raise_descriptor_limit(conf->max_connections + 2 * FDS_BESIDE, &diag) < 0)
         goto fail;
-    if (open_context(g, &diag) < 0 || open_signals(g, &diag) < 0 || hob_accounts_open(g, &diag) < 0)
+    if (open_context(g, &diag) < 0 || hob_front_open(g, &diag) < 0 || open_signals(g, &diag) < 0 ||
+        hob_listeners_open(g, &diag) < 0 || hob_accounts_open(g, &diag) < 0)
         goto fail;
     if (conf->model_count > 1 && hob_arbiter_new(&g->arbiter, &g->arbiter_fd) < 0)
         hob_log(HOB_LOG_WARN, "engines compute without taking turns: no shared page: %s",
                 strerror(errno));
     for (uint32_t i = 0; i < conf->model_count; i++, g->link_count++)
         hob_link_open(&g->links[i], g, i);
-    hob_log(HOB_LOG_INFO, "hobd " HOB_VERSION " listens on %s://%s:%d",
-            conf->plain ? "http" : "https", conf->listen, g->port);
     lws_sul_schedule(g->context, 0, &g->tick, on_tick, TICK_US);
     while (!g->ending && lws_service(g->context, 0) >= 0)
         ;
@@ -325,6 +290,7 @@ done:
     hob_accounts_close(g); /* the store's thread wakes the context */
     for (uint32_t i = 0; i < g->link_count; i++)
         hob_link_close(&g->links[i]);
+    hob_listeners_close(g);
     if (g->context) {
         lws_sul_cancel(&g->queue);
         lws_context_destroy(g->context);
@@ -334,6 +300,10 @@ done:
         close(g->arbiter_fd);
     hob_keyring_free(&g->keys); /* connections held keys until the context went */
     hob_text_free(&g->scratch);
+    for (hob_front *f = g->front, *next; f; f = next) {
+        next = f->next;
+        free(f);
+    }
     free(g);
     hob_log(HOB_LOG_INFO, "ended with %d", status);
     return status;

@@ -19,11 +19,15 @@ typedef struct hob_gateway hob_gateway;
 typedef struct hob_conn hob_conn;
 typedef struct hob_job hob_job;
 typedef struct hob_link hob_link;
+typedef struct hob_listener hob_listener;
+typedef struct hob_front hob_front;
 
 enum {
     HOB_WRITE_MAX = 16384,       /* bytes of one lws_write */
     HOB_CREDIT_TOKENS = 32,      /* a stream's tokens between engine and socket */
     HOB_OUTBOX_SLACK = 16 << 20, /* what closing events and whole answers may add to outbox_bytes */
+    HOB_ADMIN_CONNECTIONS = 16,  /* at once, beside max_connections */
+    HOB_STALL_GRACE_MS = 5000,   /* for a stalled reader to find out why its stream has ended */
     HOB_LANES_MAX = 64,          /* responses waiting or running on one WebSocket */
     HOB_ENGINE_WAIT_MS = 20000,  /* a request's wait for an engine that is coming up */
     HOB_RECOVERY_WAIT_MS = 60000, /* a stream's wait for its engine's successor */
@@ -74,6 +78,36 @@ int hob_link_write(hob_link *l);
 void hob_links_tick(hob_gateway *g, uint64_t now_us);
 void hob_links_reap(hob_gateway *g); /* SIGCHLD */
 
+/* ---- listener.c, door.c, front.c: from a listening socket to a connection ---- */
+
+struct hob_listener {
+    hob_gateway *g;
+    int fd; /* owned by wsi once there is one; -1: none */
+    struct lws *wsi;
+    bool tls, is_unix, admin;
+    bool paused;                    /* out of descriptors: looked at again at the next tick */
+    char path[HOB_CONF_SOCKET_MAX]; /* of a Unix socket that we made; "": none */
+    ino_t inode;
+    char name[160]; /* for the log */
+};
+/* HOB_EIO, HOB_EINVAL: a place that cannot be listened on. What was opened is closed by hob_listeners_close. */
+int hob_listeners_open(hob_gateway *g, hob_diag *diag);
+void hob_listeners_close(hob_gateway *g);
+void hob_listeners_tick(hob_gateway *g);
+int hob_listener_callback(hob_listener *l, enum lws_callback_reasons reason);
+
+/* Whether the connection may come in; also sets its socket's options. */
+bool hob_door_admits(const hob_listener *l, int fd);
+/* The peer's address, IPv4 mapped into IPv6; all zero when there is none. local: of this machine. */
+void hob_peer_address(int fd, uint8_t ret[16], bool *ret_local);
+
+struct hob_front { /* of the vhosts that connections are taken into */
+    hob_front *next;
+    struct lws_vhost *tls, *plain; /* tls: NULL in --dev */
+};
+/* Becomes g->front. */
+int hob_front_open(hob_gateway *g, hob_diag *diag);
+
 /* ---- connection.c, http.c, websocket.c ---- */
 
 typedef enum hob_conn_state {
@@ -94,20 +128,33 @@ typedef enum hob_route {
     HOB_ROUTE_CHAT,
     HOB_ROUTE_COMPLETION,
     HOB_ROUTE_RESPONSES,
+    HOB_ROUTE_ADMIN, /* c->admin_route says which */
 } hob_route;
+
+/* admin.c: what the admin socket alone serves, under /hob/v1/admin/ */
+typedef struct hob_admin_route {
+    const char *method, *path; /* "GET" or "POST" */
+    /* Answers c with hob_http_respond or hob_http_error, at once or later. body: a POST's, an object; borrowed. */
+    void (*serve)(hob_conn *c, json_t *body);
+} hob_admin_route;
+/* NULL: there is no such route. method NULL: of any. */
+const hob_admin_route *hob_admin_find(const char *method, const char *path);
 
 struct hob_conn {
     hob_gateway *g;
     struct lws *wsi;
     hob_conn *next, *prev;
     uint8_t address[16]; /* IPv6, or IPv4 mapped into it; a /64 counts as one source */
-    bool local;          /* a loopback address */
+    bool local;          /* a loopback address, or a Unix socket */
+    bool is_unix;        /* has no address */
+    bool admin;          /* came in through the admin socket: root, our user or the group hob */
     hob_conn_state state;
-    uint64_t deadline_us; /* of the state; 0: none */
+    uint64_t opened_us, deadline_us; /* deadline: of the state; 0: none */
     /* the request */
     hob_route route;
-    hob_key *key;    /* held; NULL in --dev */
-    char model[128]; /* of /v1/models/{model} */
+    const hob_admin_route *admin_route; /* of HOB_ROUTE_ADMIN */
+    hob_key *key;                       /* held; NULL in --dev */
+    char model[128];                    /* of /v1/models/{model} */
     char request_id[32];
     size_t body_bytes, body_seen; /* announced, come */
     uint64_t body_began_us;
@@ -135,8 +182,7 @@ void hob_conn_free(hob_conn *c);
 void hob_conn_kill(hob_conn *c, const char *why); /* soon: nothing of it is freed yet */
 void hob_conn_drop_jobs(hob_conn *c);
 void hob_conn_tick(hob_conn *c, uint64_t now_us);
-bool hob_conn_admits(hob_gateway *g,
-                     int fd); /* connection limits; also sets the socket's options */
+bool hob_conn_is_busy(const hob_conn *c); /* something is asked of it or to be sent to it */
 /* The outbox. job 0: no credit. The connection is killed when it runs over. */
 void hob_conn_queue(hob_conn *c, const void *data, size_t len, uint64_t job, uint32_t tokens);
 /* One lws_write from the outbox: 1 written, 0 empty, negative: close. */
@@ -323,11 +369,16 @@ struct hob_gateway {
     bool usage_in_flight; /* the store is being told */
     uint64_t usage_us;    /* when it was last told */
     struct lws_context *context;
-    struct lws_vhost *inner; /* without a listener: engines and signals */
-    int listen_fd;           /* known after the first accept; -1 */
-    int signal_fd, port;
+    struct lws_vhost *inner; /* without clients: engines, signals, listening sockets */
+    hob_front *front;        /* takes in what is accepted now */
+    hob_listener listeners[HOB_CONF_LISTENERS_MAX + 2];
+    uint32_t listener_count;
+    const hob_listener *accepting; /* whose connection is being made */
+    bool has_group;                /* there is a group hob */
+    gid_t group;
+    int signal_fd;
     hob_conn *conns;
-    uint32_t conn_count;
+    uint32_t conn_count, admin_count; /* admin: of those, through the admin socket */
     hob_job *jobs;
     uint64_t next_id;
     hob_link links[HOB_CONF_MODELS_MAX];
@@ -345,5 +396,8 @@ struct hob_gateway {
     hob_metrics metrics;
 };
 void hob_gateway_end(hob_gateway *g, int status); /* leaves the loop */
+/* Of every connection. */
+int hob_client_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
+                        size_t len);
 
 #endif

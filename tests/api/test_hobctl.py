@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import HOBCTL
 
-COMMANDS = ["chat", "models", "inspect", "generate", "tokenize", "template", "perplexity", "bench", "doctor"]
+COMMANDS = ["chat", "models", "status", "inspect", "generate", "tokenize", "template", "perplexity", "bench", "doctor"]
 
 
 def test_generate(hobctl, model):

@@ -79,7 +79,9 @@ static void test_values_are_taken(void **state)
                     "kv_tokens = 64; },\n"
                     "{ name = \"b/c:1\"; path = \"b\"; device = \"opencl:1\"; threads = 3; "
                     "max_waiting = 0; } );\n"
-                    "limits = { max_body_bytes = 1024; }; log_level = \"debug\";",
+                    "limits = { max_body_bytes = 1024; }; log_level = \"debug\";\n"
+                    "listeners = ( { listen = \"127.0.0.1\"; port = 2; protocol = \"http\"; },\n"
+                    "{ socket = \"api.sock\"; } );",
                     &c, &diag);
     assert_string_equal(diag.text, "");
     assert_int_equal(code, 0);
@@ -99,6 +101,12 @@ static void test_values_are_taken(void **state)
     assert_int_equal(c.models[1].max_waiting, 0);
     assert_int_equal(c.max_body_bytes, 1024);
     assert_string_equal(c.log_level, "debug");
+    assert_int_equal(c.listener_count, 2);
+    assert_string_equal(c.listeners[0].listen, "127.0.0.1");
+    assert_int_equal(c.listeners[0].port, 2);
+    assert_string_equal(c.listeners[0].protocol, "http");
+    assert_string_equal(c.listeners[1].socket, "/tmp/api.sock");
+    assert_string_equal(c.admin_socket, "/tmp/hob.sock");
 }
 
 static void test_mistakes_are_refused_with_their_line(void **state)
@@ -152,6 +160,17 @@ static void test_mistakes_are_refused_with_their_line(void **state)
         {"tls = { cert = \"c\"; key = \"k\"; };\n" MODEL, "", "keys is missing"},
         {BASE, "", "models has 0 entries"},
         {"listen = \"localhost\";\n" BASE MODEL, "", "IPv4 or IPv6"},
+        {BASE MODEL "listeners = ( { port = 1; } );", ":4:", "listen is missing"},
+        {BASE MODEL "listeners = ( { listen = \"x\"; } );", ":4:", "IPv4 or IPv6"},
+        {BASE MODEL "listeners = ( { listen = \"::1\"; socket = \"s\"; } );", ":4:", "either"},
+        {BASE MODEL "listeners = ( { socket = \"s\"; port = 1; } );", ":4:", "port is given"},
+        {BASE MODEL "listeners = ( { socket = \"s\"; protocol = \"https\"; } );",
+         ":4:", "has none"},
+        {BASE MODEL "listeners = ( { listen = \"0.0.0.0\"; protocol = \"http\"; } );",
+         ":4:", "loopback"},
+        {BASE MODEL "listeners = ( { listen = \"::1\"; protocol = \"tcp\"; } );",
+         ":4:", "https http"},
+        {BASE MODEL "listeners = { };", ":4:", "a list ( ) is allowed"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         static hob_conf c, untouched;

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the admin socket serves. Who may connect is decided when a connection is accepted (listener.c), by user and group;
+ * there is no key. These routes exist nowhere else. */
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/gateway/state.h"
+
+static const char *state_name(const hob_link *l)
+{
+    static const char *const names[] = {"down", "starting", "ready"};
+    return names[l->state];
+}
+
+static void add_models(const hob_gateway *g, hob_text *t)
+{
+    hob_text_puts(t, "\"models\":[");
+    for (uint32_t i = 0; i < g->link_count; i++) {
+        const hob_link *l = &g->links[i];
+        hob_text_puts(t, i ? ",{\"name\":" : "{\"name\":");
+        hob_text_string(t, l->model->name, strlen(l->model->name));
+        hob_text_format(t,
+                        ",\"state\":\"%s\",\"pid\":%d,\"requests\":%u,\"restarts\":%llu,"
+                        "\"context_tokens\":%u}",
+                        state_name(l), (int)l->pid, hob_link_load(l),
+                        (unsigned long long)l->restarts, l->context);
+    }
+    hob_text_puts(t, "]");
+}
+
+static void serve_status(hob_conn *c, json_t *body)
+{
+    const hob_gateway *g = c->g;
+    hob_text t = {0};
+
+    (void)body;
+    hob_text_format(&t,
+                    "{\"version\":\"" HOB_VERSION "\",\"pid\":%d,\"uptime_s\":%llu,"
+                    "\"state\":\"%s\",\"connections\":%u,\"listeners\":[",
+                    (int)getpid(), (unsigned long long)((hob_now_us() - g->started_us) / 1000000),
+                    g->draining ? "draining" : "running", g->conn_count - g->admin_count);
+    for (uint32_t i = 0; i < g->listener_count; i++) {
+        hob_text_puts(&t, i ? "," : "");
+        hob_text_string(&t, g->listeners[i].name, strlen(g->listeners[i].name));
+    }
+    hob_text_puts(&t, "],");
+    add_models(g, &t);
+    hob_text_puts(&t, "}\n");
+    if (t.failed)
+        hob_conn_kill(c, "no memory for a response");
+    else
+        hob_http_respond(c, 200, "application/json", "", hob_text_data(&t), hob_text_len(&t));
+    hob_text_free(&t);
+}
+
+static const hob_admin_route routes[] = {
+    {"GET", "/hob/v1/admin/status", serve_status},
+};
+
+const hob_admin_route *hob_admin_find(const char *method, const char *path)
+{
+    for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
+        if (strcmp(routes[i].path, path) == 0 && (!method || strcmp(routes[i].method, method) == 0))
+            return &routes[i];
+    return NULL;
+}

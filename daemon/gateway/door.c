@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The door: which connections are let in, before a byte of theirs is read. Connections in all and an address; handshakes
+ * an address and second, from a token bucket. An IPv6 address counts with its /64. Unix sockets have no address: only
+ * connections in all count there, and the admin socket has places of its own, so that a full house can be administrated. */
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "daemon/gateway/state.h"
+
+enum {
+    SEND_BUFFER_BYTES = 32 * 1024,
+    NOT_SENT_BYTES = 16 * 1024,
+};
+
+/* The peer's address, IPv4 mapped into IPv6; all zero when there is none. */
+void hob_peer_address(int fd, uint8_t ret[16], bool *ret_local)
+{
+    struct sockaddr_storage peer;
+    socklen_t len = sizeof peer;
+    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+    static const uint8_t loopback[16] = {[15] = 1};
+
+    memset(ret, 0, 16);
+    *ret_local = false;
+    if (getpeername(fd, (struct sockaddr *)&peer, &len) < 0)
+        return;
+    if (peer.ss_family == AF_INET) {
+        memcpy(ret, mapped, 12);
+        memcpy(ret + 12, &((struct sockaddr_in *)&peer)->sin_addr, 4);
+    } else if (peer.ss_family == AF_INET6)
+        memcpy(ret, &((struct sockaddr_in6 *)&peer)->sin6_addr, 16);
+    else {
+        *ret_local = peer.ss_family == AF_UNIX;
+        return;
+    }
+    *ret_local = memcmp(ret, mapped, 12) == 0 ? ret[12] == 127 : memcmp(ret, loopback, 16) == 0;
+}
+
+static bool same_source(const uint8_t a[16], const uint8_t b[16])
+{
+    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+    bool is_ipv4 = memcmp(a, mapped, 12) == 0 || memcmp(b, mapped, 12) == 0;
+    return memcmp(a, b, is_ipv4 ? 16 : 8) == 0;
+}
+
+static void set_socket_options(const hob_gateway *g, int fd, bool is_unix)
+{
+    const int one = 1, send_bytes = SEND_BUFFER_BYTES, unsent = NOT_SENT_BYTES;
+    /* A reader's stall is ours to notice: the kernel would end it without a word. */
+    const unsigned timeout_ms = g->conf->stall_timeout_ms + 2 * HOB_STALL_GRACE_MS;
+
+    /* Options that fail leave a socket that works, only with the kernel's own bounds. */
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_bytes, sizeof send_bytes);
+    if (is_unix)
+        return;
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof timeout_ms);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
+}
+
+bool hob_door_admits(const hob_listener *l, int fd)
+{
+    hob_gateway *g = l->g;
+    const hob_conf *conf = g->conf;
+    uint8_t address[16];
+    uint32_t same = 0;
+    bool local;
+
+    if (l->admin ? g->admin_count >= HOB_ADMIN_CONNECTIONS
+                 : g->conn_count - g->admin_count >= conf->max_connections)
+        return false;
+    if (!l->is_unix) {
+        hob_peer_address(fd, address, &local);
+        for (const hob_conn *c = g->conns; c; c = c->next)
+            same += !c->is_unix && same_source(c->address, address);
+        if (same >= conf->max_connections_per_address)
+            return false;
+    }
+    set_socket_options(g, fd, l->is_unix);
+    return true;
+}
