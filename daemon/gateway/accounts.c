@@ -91,8 +91,10 @@ int hob_accounts_authenticate(hob_conn *c, const char *authorization, hob_api_er
         hob_key_note(key, now_s, &(hob_key_usage){0});
         return 0;
     }
-    const uint32_t wait_ms = hob_failures_count(
-        &g->failures, c->address, g->conf->auth_failures_per_minute, hob_now_us() / 1000);
+    const uint32_t wait_ms =
+        c->is_unix ? 0
+                   : hob_failures_count(&g->failures, c->address, g->conf->auth_failures_per_minute,
+                                        hob_now_us() / 1000);
     if (wait_ms > 0) {
         hob_api_fail(e, 429, "invalid_request_error", "rate_limit_exceeded", NULL,
                      "too many requests without a valid API key came from this address: limit %u a "
@@ -141,7 +143,7 @@ static void tell_done(hob_store_job *j)
 }
 
 /* True when there may be more. */
-static bool tell(hob_gateway *g)
+static bool tell_some(hob_gateway *g)
 {
     const size_t most = g->keys.count < ROWS_MAX ? g->keys.count : ROWS_MAX;
     usage_job *u = malloc(sizeof *u + most * sizeof *u->rows);
@@ -159,19 +161,24 @@ static bool tell(hob_gateway *g)
     return full;
 }
 
+void hob_accounts_tell(hob_gateway *g)
+{
+    while (tell_some(g))
+        ;
+}
+
 void hob_accounts_tick(hob_gateway *g, uint64_t now_us)
 {
     if (!g->store || g->usage_in_flight || now_us - g->usage_us < TELL_US)
         return;
     g->usage_us = now_us;
-    (void)tell(g);
+    hob_accounts_tell(g);
 }
 
 void hob_accounts_close(hob_gateway *g)
 {
     if (g->store)
-        while (tell(g))
-            ;
+        hob_accounts_tell(g);
     hob_store_close(g->store);
     g->store = NULL;
 }

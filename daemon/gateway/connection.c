@@ -54,6 +54,8 @@ void hob_conn_free(hob_conn *c)
         c->next->prev = c->prev;
     c->g->conn_count--;
     hob_accounts_forget(c);
+    if (c->asked)
+        *c->asked = NULL;
     c->g->admin_count -= c->admin;
     hob_bytes_free(&c->body);
     hob_bytes_free(&c->out);

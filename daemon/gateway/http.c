@@ -226,6 +226,14 @@ int hob_http_check_site(hob_conn *c, hob_api_error *e)
 }
 
 /* The admin socket has routes of its own, and beside them only those that need no key. */
+static hob_route find_admin_route(hob_conn *c, const char *method, const char *path)
+{
+    c->admin_route = hob_admin_find(method, path);
+    if (!c->admin_route)
+        c->admin_route = hob_admin_find(NULL, path);
+    return c->admin_route ? HOB_ROUTE_ADMIN : HOB_ROUTE_NONE;
+}
+
 static hob_route find_route(hob_conn *c, const char *method, const char *path)
 {
     static const struct {
@@ -244,12 +252,8 @@ static hob_route find_route(hob_conn *c, const char *method, const char *path)
         if (strcmp(routes[i].path, path) == 0 &&
             (!c->admin || routes[i].route <= HOB_ROUTE_METRICS))
             return routes[i].route;
-    if (c->admin) {
-        c->admin_route = hob_admin_find(method, path);
-        if (!c->admin_route)
-            c->admin_route = hob_admin_find(NULL, path);
-        return c->admin_route ? HOB_ROUTE_ADMIN : HOB_ROUTE_NONE;
-    }
+    if (c->admin)
+        return find_admin_route(c, method, path);
     if (strncmp(path, "/v1/models/", 11) == 0 && path[11]) {
         if (strlen(path + 11) < sizeof c->model) {
             strcpy(c->model, path + 11);
@@ -304,6 +308,8 @@ static int check_head(hob_conn *c, const char *path, bool get, bool post, hob_ap
         return HOB_EINVAL;
     if (!c->admin && hob_http_check_site(c, e) < 0)
         return HOB_EINVAL;
+    if (c->route == HOB_ROUTE_NONE && c->key && c->key->record.admin)
+        c->route = find_admin_route(c, method, path);
     if (c->route == HOB_ROUTE_NONE)
         return hob_api_fail(e, 404, "invalid_request_error", "unknown_url", NULL,
                             "unknown URL: %.100s", path);

@@ -131,12 +131,15 @@ typedef enum hob_route {
     HOB_ROUTE_ADMIN, /* c->admin_route says which */
 } hob_route;
 
-/* admin.c: what the admin socket alone serves, under /hob/v1/admin/ */
+/* admin.c: what the admin socket, and elsewhere a key of the role admin, may ask for, under /hob/v1/admin/ */
 typedef struct hob_admin_route {
     const char *method, *path; /* "GET" or "POST" */
     /* Answers c with hob_http_respond or hob_http_error, at once or later. body: a POST's, an object; borrowed. */
     void (*serve)(hob_conn *c, json_t *body);
 } hob_admin_route;
+/* admin_keys.c */
+enum { HOB_ADMIN_KEY_ROUTES = 6 };
+extern const hob_admin_route hob_admin_key_routes[HOB_ADMIN_KEY_ROUTES];
 /* NULL: there is no such route. method NULL: of any. */
 const hob_admin_route *hob_admin_find(const char *method, const char *path);
 
@@ -174,6 +177,8 @@ struct hob_conn {
         close_by_us; /* its reader has stalled and was told so: what waits may still be read; 0: no */
     hob_job *jobs;   /* in order of arrival; HTTP has one at most */
     uint32_t job_count;
+    hob_conn *
+        *asked; /* where the one that will answer it, the store, knows it; cleared when it goes */
 };
 
 hob_conn *hob_conn_new(hob_gateway *g, struct lws *wsi,
@@ -310,7 +315,8 @@ void hob_limits_headers(const hob_conn *c, char *ret, size_t cap);
 
 /* Opens the store, takes the key file over, fills the keyring; starts the store's thread. Blocks: before the loop runs. */
 int hob_accounts_open(hob_gateway *g, hob_diag *diag);
-/* Tells the store what was used, about once a second. */
+/* Tells the store what was used: now; about once a second. */
+void hob_accounts_tell(hob_gateway *g);
 void hob_accounts_tick(hob_gateway *g, uint64_t now_us);
 /* Tells it the rest and closes it. Blocks: after the loop has ended. */
 void hob_accounts_close(hob_gateway *g);
