@@ -10,15 +10,12 @@ import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import openai
 import pytest
 from conftest import HOBD, Server, free_port, started
 from websockets.sync.client import connect
 from wire import chat, error_of, post
-
-MINUTE_S = 60
 
 
 class Office:
@@ -310,7 +307,7 @@ def test_a_websocket_outlives_its_key_but_asks_for_nothing_new(office):
         assert event["type"] == "error" and event["status"] == 401 and "revoked" in event["error"]["message"]
 
 
-def hammer(office, key, limit, seconds, clients):
+def hammer(office, key, seconds, clients):
     """Many clients that ask as soon as they may. Returns (begin, end, tokens) of each answer, and the refusals' delays."""
     begin = time.monotonic()
     answers, refusals, lock = [], [], threading.Lock()
@@ -339,15 +336,34 @@ def hammer(office, key, limit, seconds, clients):
 
 
 def test_a_budget_is_exact(office):
-    """The short form of tests/slow/test_budget.py: one minute's budget, used up by many at once."""
+    """One minute's budget, used up by many at once."""
     limit = 2500
     key = office.add("exact", "--tokens-per-minute", str(limit))
-    answers, refusals = hammer(office, key, limit, 4, 32)
+    answers, refusals = hammer(office, key, 4, 32)
     used = sum(tokens for _, _, tokens in answers)
     assert 0.95 * limit <= used <= limit and refusals
     assert remaining(office, key) == limit - used
     row, = office.usage("--key", "exact")
     assert row["prompt_tokens"] + row["answer_tokens"] == used and row["requests"] == len(answers)
+
+
+@pytest.mark.slow
+def test_a_budget_is_served_minute_after_minute(office):
+    """64 clients that always want more of 10,000 tokens a minute, for two minutes and a half."""
+    limit = 10000
+    key = office.add("minutes", "--tokens-per-minute", str(limit))
+    answers, refusals = hammer(office, key, 150, 64)
+    used = sum(tokens for _, _, tokens in answers)
+    row, = office.usage("--key", "minutes")
+    assert row["prompt_tokens"] + row["answer_tokens"] == used and row["requests"] == len(answers)
+    # An answer's tokens are used between its request and its end: one that lies within 60 s was used within them.
+    most = max(sum(t for begin, end, t in answers if begin >= start and end < start + 60) for start, _, _ in answers)
+    first = min(begin for begin, _, _ in answers)
+    served = [sum(t for _, end, t in answers if end < first + s) for s in (60, 120, 150)]
+    print(f"served after 60, 120, 150 s: {served}; most in 60 s: {most}; {len(answers)} answers, {len(refusals)} refusals, "
+          f"the slowest in {1000 * max(refusals):.0f} ms")
+    assert most <= limit and served[0] <= limit and served[1] <= 2 * limit
+    assert served[0] >= 0.95 * limit and served[1] >= 0.95 * 2 * limit
 
 
 # ---- over a restart ----
