@@ -20,7 +20,9 @@ static const char usage_text[] =
     "            [--stall-timeout-ms N] [--log LEVEL]\n"
     "       hobd --help | --version\n"
     "\n"
-    "--config serves what FILE says, over TLS, to those with a key.\n"
+    "--config serves what FILE says, over TLS, to those with a key. SIGHUP reads FILE and the "
+    "certificates\n"
+    "again; SIGTERM lets running answers finish.\n"
     "--dev serves one GGUF file on 127.0.0.1 over plain HTTP without a key, and writes no files:\n"
     "for developers and benchmarks.\n";
 
@@ -125,7 +127,7 @@ static int run_dev(int argc, char **argv)
         fprintf(stderr, "hobd: %s\n", diag.text);
         return 1;
     }
-    return hob_gateway_run(&conf, true);
+    return hob_gateway_run(&conf, NULL);
 }
 
 static int run_config(const char *path)
@@ -141,7 +143,7 @@ static int run_config(const char *path)
         fprintf(stderr, "hobd: %s: unknown log level '%s'\n", path, conf.log_level);
         return 1;
     }
-    return hob_gateway_run(&conf, false);
+    return hob_gateway_run(&conf, path);
 }
 
 int main(int argc, char **argv)

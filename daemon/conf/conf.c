@@ -1,44 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * hob.conf. One table describes every key: where it lies in the file and in the struct, its type and range. The reader,
- * the refusal of unknown keys and hob_conf_check all walk that table, so that they cannot disagree. See conf.h. */
+ * What hob.conf may say: one table describes every key, where it lies in the file and in the struct, its type and range.
+ * See conf.h. */
 #include "daemon/conf/conf.h"
 
-#include "daemon/conf/file.h"
+#include "daemon/conf/fields.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
-#include <libconfig.h>
-#include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-enum { CONF_FILE_MAX = 1024 * 1024 };
-
-typedef enum kind { KIND_TEXT, KIND_PATH, KIND_U16, KIND_U32, KIND_KV } kind;
-
-typedef struct field {
-    const char *group; /* "" at top level */
-    const char *key;
-    kind kind;
-    size_t offset, size;
-    uint32_t min, max; /* of a number */
-    const char *words; /* the values allowed of a text, between spaces; NULL: any */
-} field;
-
-#define TEXT(g, k, s, m, w)                                                                        \
+#define FIELD(g, k, how, s, m, low, high, w, at_start)                                             \
     {                                                                                              \
-        g, k, KIND_TEXT, offsetof(s, m), sizeof((s *)0)->m, 0, 0, w                                \
+        g, k, how, offsetof(s, m), sizeof((s *)0)->m, low, high, w, at_start                       \
     }
-#define PATH(g, k, s, m)                                                                           \
-    {                                                                                              \
-        g, k, KIND_PATH, offsetof(s, m), sizeof((s *)0)->m, 0, 0, NULL                             \
-    }
-#define NUMBER(g, s, m, low, high)                                                                 \
-    {                                                                                              \
-        g, #m, KIND_U32, offsetof(s, m), sizeof((s *)0)->m, low, high, NULL                        \
-    }
+#define TEXT(g, k, s, m, w) FIELD(g, k, HOB_FIELD_TEXT, s, m, 0, 0, w, false)
+#define PATH(g, k, s, m) FIELD(g, k, HOB_FIELD_PATH, s, m, 0, 0, NULL, false)
+#define NUMBER(g, s, m, low, high) FIELD(g, #m, HOB_FIELD_U32, s, m, low, high, NULL, false)
+#define LIST(g, s, m) FIELD(g, #m, HOB_FIELD_LIST, s, m, 0, 0, NULL, false)
 
 #define LIMITS(X)                                                                                  \
     X("key_limits", REQUESTS_PER_MINUTE, "requests_per_minute", 0, 1000000)                        \
@@ -51,62 +30,73 @@ typedef struct field {
     X("limits", DEFAULT_OUTPUT_TOKENS, "default_output_tokens", 1, 1 << 20)
 
 #define LIMIT(group, id, name, low, high)                                                          \
-    {group,                                                                                        \
-     name,                                                                                         \
-     KIND_U32,                                                                                     \
-     offsetof(hob_conf, key_limits) + HOB_LIMIT_##id * sizeof(uint32_t),                           \
-     sizeof(uint32_t),                                                                             \
-     low,                                                                                          \
-     high,                                                                                         \
-     NULL},
+    FIELD(group, name, HOB_FIELD_U32, hob_conf, key_limits[HOB_LIMIT_##id], low, high, NULL, false),
 
-static const field top_fields[] = {
-    TEXT("", "listen", hob_conf, listen, NULL),
-    {"", "port", KIND_U16, offsetof(hob_conf, port), sizeof(uint16_t), 0, 65535, NULL},
-    PATH("", "store", hob_conf, store),
-    PATH("", "admin_socket", hob_conf, admin_socket),
-    PATH("", "keys", hob_conf, keys),
+static const hob_field top_fields[] = {
+    FIELD("", "listen", HOB_FIELD_TEXT, hob_conf, listen, 0, 0, NULL, true),
+    FIELD("", "port", HOB_FIELD_U16, hob_conf, port, 0, 65535, NULL, true),
+    FIELD("", "admin_socket", HOB_FIELD_PATH, hob_conf, admin_socket, 0, 0, NULL, true),
+    FIELD("", "store", HOB_FIELD_PATH, hob_conf, store, 0, 0, NULL, true),
+    FIELD("", "keys", HOB_FIELD_PATH, hob_conf, keys, 0, 0, NULL, true),
+    LIST("", hob_conf, hosts),
+    LIST("", hob_conf, cors_origins),
     TEXT("", "log_level", hob_conf, log_level, " error warn info debug "),
     PATH("tls", "cert", hob_conf, tls_cert),
     PATH("tls", "key", hob_conf, tls_key),
+    PATH("tls", "client_ca", hob_conf, client_ca),
+    TEXT("tls", "client_auth", hob_conf, client_auth, " none optional required "),
+    FIELD("tls", "client_keys", HOB_FIELD_BOOL, hob_conf, client_keys, 0, 1, NULL, false),
     NUMBER("limits", hob_conf, max_body_bytes, 1024, 32 << 20),
-    NUMBER("limits", hob_conf, max_connections, 1, 65535),
+    FIELD("limits", "max_connections", HOB_FIELD_U32, hob_conf, max_connections, 1, 65535, NULL,
+          true),
     NUMBER("limits", hob_conf, max_connections_per_address, 1, 65535),
     NUMBER("limits", hob_conf, auth_failures_per_minute, 0, 1000000),
+    NUMBER("limits", hob_conf, handshakes_per_s, 0, 1 << 20),
+    FIELD("limits", "max_header_bytes", HOB_FIELD_U32, hob_conf, max_header_bytes, 1024, 65536,
+          NULL, true),
     NUMBER("limits", hob_conf, header_timeout_ms, 100, 600000),
     NUMBER("limits", hob_conf, body_timeout_ms, 100, 3600000),
     NUMBER("limits", hob_conf, body_min_bytes_per_s, 0, 1 << 30),
     NUMBER("limits", hob_conf, idle_timeout_ms, 100, 86400000),
     NUMBER("limits", hob_conf, stall_timeout_ms, 100, 86400000),
+    NUMBER("limits", hob_conf, websocket_idle_ms, 100, 86400000),
+    NUMBER("limits", hob_conf, websocket_ping_ms, 100, 3600000),
+    NUMBER("limits", hob_conf, websocket_pong_ms, 100, 3600000),
+    NUMBER("limits", hob_conf, websocket_fragments, 1, 1 << 20),
     NUMBER("limits", hob_conf, outbox_bytes, 4096, 64 << 20),
     NUMBER("limits", hob_conf, drain_timeout_ms, 0, 3600000),
     NUMBER("limits", hob_conf, hang_timeout_ms, 500, 3600000),
-    NUMBER("limits", hob_conf, memory_mb, 0, 1 << 30),
+    FIELD("limits", "memory_mb", HOB_FIELD_U32, hob_conf, memory_mb, 0, 1 << 30, NULL, true),
     LIMITS(LIMIT)};
 
-static const field model_fields[] = {
+static const hob_field model_fields[] = {
     TEXT("", "name", hob_conf_model, name, NULL),
     PATH("", "path", hob_conf_model, path),
     TEXT("", "device", hob_conf_model, device, NULL),
     NUMBER("", hob_conf_model, threads, 0, 256),
     NUMBER("", hob_conf_model, context, 0, 1 << 20),
     NUMBER("", hob_conf_model, kv_tokens, 0, 1 << 26),
-    {"", "kv_type", KIND_KV, offsetof(hob_conf_model, kv_type), sizeof(hob_type), 0, 0,
-     " f16 q8_0 "},
+    FIELD("", "kv_type", HOB_FIELD_KV, hob_conf_model, kv_type, 0, 0, " f16 q8_0 ", false),
     NUMBER("", hob_conf_model, prefix_tokens, 0, 1 << 26),
     NUMBER("", hob_conf_model, itl_target_ms, 1, 10000),
     NUMBER("", hob_conf_model, max_sequences, 1, 256),
     NUMBER("", hob_conf_model, max_waiting, 0, 65536),
 };
 
-static const field listener_fields[] = {
+static const hob_field listener_fields[] = {
     TEXT("", "listen", hob_conf_listener, listen, NULL),
-    {"", "port", KIND_U16, offsetof(hob_conf_listener, port), sizeof(uint16_t), 0, 65535, NULL},
+    FIELD("", "port", HOB_FIELD_U16, hob_conf_listener, port, 0, 65535, NULL, false),
     TEXT("", "protocol", hob_conf_listener, protocol, " https http "),
     PATH("", "socket", hob_conf_listener, socket),
 };
 
-#define COUNT(a) (sizeof(a) / sizeof *(a))
+#define TABLE(a)                                                                                   \
+    {                                                                                              \
+        a, sizeof(a) / sizeof *(a)                                                                 \
+    }
+const hob_field_table hob_top_fields = TABLE(top_fields);
+const hob_field_table hob_model_fields = TABLE(model_fields);
+const hob_field_table hob_listener_fields = TABLE(listener_fields);
 
 const hob_conf_model hob_conf_model_default = {
     .device = "auto",
@@ -127,11 +117,18 @@ void hob_conf_default(hob_conf *c)
         .max_connections = 512,
         .max_connections_per_address = 128,
         .auth_failures_per_minute = 10,
+        .handshakes_per_s = 64,
+        .max_header_bytes = 8192,
+        .client_auth = "none",
         .header_timeout_ms = 10000,
         .body_timeout_ms = 30000,
         .body_min_bytes_per_s = 1024,
         .idle_timeout_ms = 60000,
         .stall_timeout_ms = 60000,
+        .websocket_idle_ms = 3600000,
+        .websocket_ping_ms = 30000,
+        .websocket_pong_ms = 20000,
+        .websocket_fragments = 4096,
         .outbox_bytes = 256 << 10,
         .drain_timeout_ms = 30000,
         .hang_timeout_ms = 10000,
@@ -162,18 +159,18 @@ bool hob_limit_ok(hob_limit l, int64_t value, uint32_t *ret_min, uint32_t *ret_m
 
 /* Checks that do not depend on a file */
 
-static bool word_in(const char *words, const char *s)
+bool hob_field_word(const char *words, const char *s)
 {
     char spaced[64];
     int n = snprintf(spaced, sizeof spaced, " %s ", s);
     return n > 2 && (size_t)n < sizeof spaced && !strchr(s, ' ') && strstr(words, spaced);
 }
 
-static uint32_t number_at(const field *f, const void *base)
+static uint32_t number_at(const hob_field *f, const void *base)
 {
     uint16_t small;
     uint32_t value;
-    if (f->kind == KIND_U16) {
+    if (f->kind == HOB_FIELD_U16) {
         memcpy(&small, (const char *)base + f->offset, sizeof small);
         return small;
     }
@@ -181,19 +178,19 @@ static uint32_t number_at(const field *f, const void *base)
     return value;
 }
 
-static int check_fields(const field *fields, size_t count, const void *base, const char *where,
+static int check_fields(const hob_field_table *table, const void *base, const char *where,
                         hob_diag *diag)
 {
-    for (size_t i = 0; i < count; i++) {
-        const field *f = &fields[i];
-        if (f->kind == KIND_U16 || f->kind == KIND_U32) {
+    for (size_t i = 0; i < table->count; i++) {
+        const hob_field *f = &table->list[i];
+        if (f->kind == HOB_FIELD_U16 || f->kind == HOB_FIELD_U32) {
             uint32_t v = number_at(f, base);
             if (v < f->min || v > f->max)
                 return hob_fail(diag, HOB_EINVAL, "%s%s is %u: %u to %u are allowed", where, f->key,
                                 v, f->min, f->max);
-        } else if (f->kind == KIND_TEXT && f->words && ((const char *)base)[f->offset]) {
+        } else if (f->kind == HOB_FIELD_TEXT && f->words && ((const char *)base)[f->offset]) {
             const char *s = (const char *)base + f->offset;
-            if (!word_in(f->words, s))
+            if (!hob_field_word(f->words, s))
                 return hob_fail(diag, HOB_EINVAL, "%s%s is \"%.20s\": one of%sis allowed", where,
                                 f->key, s, f->words);
         }
@@ -219,7 +216,7 @@ static bool name_ok(const char *s)
                len;
 }
 
-static int check_model(const hob_conf *c, uint32_t index, hob_diag *diag)
+int hob_conf_check_model(const hob_conf *c, uint32_t index, hob_diag *diag)
 {
     const hob_conf_model *m = &c->models[index];
     char where[96];
@@ -238,7 +235,7 @@ static int check_model(const hob_conf *c, uint32_t index, hob_diag *diag)
             return hob_fail(diag, HOB_EINVAL, "models[%u].name is \"%s\": models[%u] has that name",
                             index, m->name, i);
     snprintf(where, sizeof where, "model %s: ", m->name);
-    code = check_fields(model_fields, COUNT(model_fields), m, where, diag);
+    code = check_fields(&hob_model_fields, m, where, diag);
     if (code < 0)
         return code;
     if (!m->path[0])
@@ -274,12 +271,12 @@ static int check_address(const char *where, const char *address, bool plain, hob
     return 0;
 }
 
-static int check_listener(const hob_conf_listener *l, uint32_t index, hob_diag *diag)
+int hob_conf_check_listener(const hob_conf_listener *l, uint32_t index, hob_diag *diag)
 {
     char where[32];
     snprintf(where, sizeof where, "listeners[%u].", index);
     const bool plain = strcmp(l->protocol, "http") == 0;
-    int code = check_fields(listener_fields, COUNT(listener_fields), l, where, diag);
+    int code = check_fields(&hob_listener_fields, l, where, diag);
     if (code < 0)
         return code;
     if (!l->socket[0] == !l->listen[0])
@@ -294,13 +291,21 @@ static int check_listener(const hob_conf_listener *l, uint32_t index, hob_diag *
     return 0;
 }
 
+/* scheme://host[:port], as a browser writes it. */
+static bool origin_ok(const char *s)
+{
+    const char *host = strstr(s, "://");
+    return host && host != s && host[3] && !strpbrk(host + 3, "/?#@ ") &&
+           strspn(s, "abcdefghijklmnopqrstuvwxyz") == (size_t)(host - s);
+}
+
 int hob_conf_check(const hob_conf *c, hob_diag *diag)
 {
-    int code = check_fields(top_fields, COUNT(top_fields), c, "", diag);
+    int code = check_fields(&hob_top_fields, c, "", diag);
     if (code < 0 || (code = check_address("", c->listen, c->plain, diag)) < 0)
         return code;
     for (uint32_t i = 0; i < c->listener_count; i++)
-        if ((code = check_listener(&c->listeners[i], i, diag)) < 0)
+        if ((code = hob_conf_check_listener(&c->listeners[i], i, diag)) < 0)
             return code;
     if (!c->plain) {
         if (!c->tls_cert[0] || !c->tls_key[0])
@@ -308,266 +313,92 @@ int hob_conf_check(const hob_conf *c, hob_diag *diag)
                             "tls.%s is missing: a PEM file (hobctl setup makes one)",
                             c->tls_cert[0] ? "key" : "cert");
     }
+    if (strcmp(c->client_auth, "none") != 0 && !c->client_ca[0])
+        return hob_fail(diag, HOB_EINVAL,
+                        "tls.client_auth is \"%s\": tls.client_ca is needed, a PEM file of the "
+                        "authorities that sign clients' certificates",
+                        c->client_auth);
+    if (c->client_keys && strcmp(c->client_auth, "none") == 0)
+        return hob_fail(diag, HOB_EINVAL,
+                        "tls.client_keys is true: tls.client_auth has to be \"optional\" or "
+                        "\"required\"");
+    for (uint32_t i = 0; i < c->cors_origins.count; i++)
+        if (!origin_ok(c->cors_origins.text[i]))
+            return hob_fail(diag, HOB_EINVAL,
+                            "cors_origins has \"%.80s\": an origin is allowed, such as "
+                            "https://app.example:8443, without a path",
+                            c->cors_origins.text[i]);
     if (c->model_count == 0 || c->model_count > HOB_CONF_MODELS_MAX)
         return hob_fail(diag, HOB_EINVAL, "models has %u entries: 1 to %d are allowed",
                         c->model_count, HOB_CONF_MODELS_MAX);
     for (uint32_t i = 0; i < c->model_count; i++) {
-        code = check_model(c, i, diag);
+        code = hob_conf_check_model(c, i, diag);
         if (code < 0)
             return code;
     }
     return 0;
 }
 
-/* The file */
+/* What a reload leaves as it is */
 
-typedef struct reader {
-    const char *path;
-    char dir[PATH_MAX];
-    hob_diag *diag;
-} reader;
-
-static const char *type_name(int type)
+static bool same_field(const hob_field *f, const void *a, const void *b)
 {
-    switch (type) {
-    case CONFIG_TYPE_GROUP: return "a group { }";
-    case CONFIG_TYPE_INT:
-    case CONFIG_TYPE_INT64: return "an integer";
-    case CONFIG_TYPE_FLOAT: return "a fraction";
-    case CONFIG_TYPE_STRING: return "a string";
-    case CONFIG_TYPE_BOOL: return "true or false";
-    case CONFIG_TYPE_ARRAY: return "an array [ ]";
-    case CONFIG_TYPE_LIST: return "a list ( )";
-    default: return "nothing";
-    }
+    const char *left = (const char *)a + f->offset, *right = (const char *)b + f->offset;
+    return f->kind == HOB_FIELD_TEXT || f->kind == HOB_FIELD_PATH
+               ? strcmp(left, right) == 0
+               : memcmp(left, right, f->size) == 0;
 }
 
-static int fail_at(const reader *r, const config_setting_t *s, const char *what,
-                   const char *allowed)
+static bool same_fields(const hob_field_table *table, const void *a, const void *b)
 {
-    const char *file = config_setting_source_file(s);
-    const char *name = config_setting_name(s);
-    return hob_fail(r->diag, HOB_EFORMAT, "%.100s:%u: %s: %s: %s", file ? file : r->path,
-                    config_setting_source_line(s), name ? name : "(entry)", what, allowed);
+    for (size_t i = 0; i < table->count; i++)
+        if (!same_field(&table->list[i], a, b))
+            return false;
+    return true;
 }
 
-static int fail_type(const reader *r, const config_setting_t *s, int wanted)
+static void add_name(char *names, size_t size, const char *name)
 {
-    char what[48];
-    snprintf(what, sizeof what, "is %s", type_name(config_setting_type(s)));
-    char allowed[48];
-    snprintf(allowed, sizeof allowed, "%s is allowed", type_name(wanted));
-    return fail_at(r, s, what, allowed);
+    const size_t len = strlen(names);
+    snprintf(names + len, size - len, len ? ", %s" : "%s", name);
 }
 
-static int read_number(const reader *r, const field *f, const config_setting_t *s, void *base)
+void hob_conf_keep(hob_conf *next, const hob_conf *now, char *ret_names, size_t size)
 {
-    int type = config_setting_type(s);
-    char what[48], allowed[64];
-    long long v;
-    if (type != CONFIG_TYPE_INT && type != CONFIG_TYPE_INT64)
-        return fail_type(r, s, CONFIG_TYPE_INT);
-    v = config_setting_get_int64(s);
-    if (v < (long long)f->min || v > (long long)f->max) {
-        snprintf(what, sizeof what, "is %lld", v);
-        snprintf(allowed, sizeof allowed, "%u to %u are allowed", f->min, f->max);
-        return fail_at(r, s, what, allowed);
+    bool same = next->listener_count == now->listener_count;
+    ret_names[0] = '\0';
+    for (size_t i = 0; i < hob_top_fields.count; i++) {
+        const hob_field *f = &hob_top_fields.list[i];
+        if (!f->fixed || same_field(f, next, now))
+            continue;
+        add_name(ret_names, size, f->key);
+        memcpy((char *)next + f->offset, (const char *)now + f->offset, f->size);
     }
-    if (f->kind == KIND_U16) {
-        uint16_t small = (uint16_t)v;
-        memcpy((char *)base + f->offset, &small, sizeof small);
-    } else {
-        uint32_t value = (uint32_t)v;
-        memcpy((char *)base + f->offset, &value, sizeof value);
-    }
-    return 0;
+    for (uint32_t i = 0; i < now->listener_count && same; i++)
+        same = same_fields(&hob_listener_fields, &next->listeners[i], &now->listeners[i]);
+    if (!same)
+        add_name(ret_names, size, "listeners");
+    same = next->model_count == now->model_count;
+    for (uint32_t i = 0; i < now->model_count && same; i++)
+        same = same_fields(&hob_model_fields, &next->models[i], &now->models[i]);
+    if (!same)
+        add_name(ret_names, size, "models");
+    next->listener_count = now->listener_count;
+    next->model_count = now->model_count;
+    memcpy(next->listeners, now->listeners, sizeof next->listeners);
+    memcpy(next->models, now->models, sizeof next->models);
 }
 
-static int read_text(const reader *r, const field *f, const config_setting_t *s, void *base)
+void hob_conf_each_key(void (*each)(void *user, const char *group, const char *key), void *user)
 {
-    char what[80], allowed[64];
-    const char *text;
-    if (config_setting_type(s) != CONFIG_TYPE_STRING)
-        return fail_type(r, s, CONFIG_TYPE_STRING);
-    text = config_setting_get_string(s);
-    if (f->words && !word_in(f->words, text)) {
-        snprintf(what, sizeof what, "is \"%.40s\"", text);
-        snprintf(allowed, sizeof allowed, "one of%sis allowed", f->words);
-        return fail_at(r, s, what, allowed);
-    }
-    if (f->kind == KIND_KV) {
-        hob_type type = strcmp(text, "q8_0") == 0 ? HOB_TYPE_Q8_0 : HOB_TYPE_F16;
-        memcpy((char *)base + f->offset, &type, sizeof type);
-        return 0;
-    }
-    if (!text[0])
-        return fail_at(r, s, "is empty", "a text is needed");
-    if (f->kind == KIND_PATH) {
-        snprintf(allowed, sizeof allowed, "%zu bytes with the folder are allowed", f->size - 1);
-        if (hob_path_join((char *)base + f->offset, f->size, r->dir, text, NULL) < 0)
-            return fail_at(r, s, "is too long", allowed);
-        return 0;
-    }
-    if (strlen(text) >= f->size) {
-        snprintf(what, sizeof what, "has %zu bytes", strlen(text));
-        snprintf(allowed, sizeof allowed, "%zu are allowed", f->size - 1);
-        return fail_at(r, s, what, allowed);
-    }
-    memcpy((char *)base + f->offset, text, strlen(text) + 1);
-    return 0;
-}
-
-static int read_group(const reader *r, const config_setting_t *group, const char *group_name,
-                      const field *fields, size_t count, void *base);
-
-static int read_models(const reader *r, const config_setting_t *list, hob_conf *c)
-{
-    int n = config_setting_length(list);
-    if (config_setting_type(list) != CONFIG_TYPE_LIST)
-        return fail_type(r, list, CONFIG_TYPE_LIST);
-    if (n < 1 || n > HOB_CONF_MODELS_MAX)
-        return fail_at(r, list, n ? "too many entries" : "is empty", "1 to 8 models are allowed");
-    for (int i = 0; i < n; i++) {
-        const config_setting_t *entry = config_setting_get_elem(list, (unsigned)i);
-        hob_diag text;
-        int code;
-        if (config_setting_type(entry) != CONFIG_TYPE_GROUP)
-            return fail_type(r, entry, CONFIG_TYPE_GROUP);
-        c->models[i] = hob_conf_model_default;
-        code = read_group(r, entry, "", model_fields, COUNT(model_fields), &c->models[i]);
-        if (code < 0)
-            return code;
-        c->model_count = (uint32_t)i + 1;
-        code = check_model(c, (uint32_t)i, &text);
-        if (code < 0)
-            return hob_fail(r->diag, HOB_EFORMAT, "%.100s:%u: %.150s", r->path,
-                            config_setting_source_line(entry), text.text);
-    }
-    return 0;
-}
-
-static int read_listeners(const reader *r, const config_setting_t *list, hob_conf *c)
-{
-    int n = config_setting_length(list);
-    if (config_setting_type(list) != CONFIG_TYPE_LIST)
-        return fail_type(r, list, CONFIG_TYPE_LIST);
-    if (n > HOB_CONF_LISTENERS_MAX)
-        return fail_at(r, list, "too many entries", "8 are allowed");
-    for (int i = 0; i < n; i++) {
-        const config_setting_t *entry = config_setting_get_elem(list, (unsigned)i);
-        hob_conf_listener *l = &c->listeners[c->listener_count++];
-        hob_diag text;
-        if (config_setting_type(entry) != CONFIG_TYPE_GROUP)
-            return fail_type(r, entry, CONFIG_TYPE_GROUP);
-        int code = read_group(r, entry, "", listener_fields, COUNT(listener_fields), l);
-        if (code < 0)
-            return code;
-        code = check_listener(l, (uint32_t)i, &text);
-        if (code < 0)
-            return hob_fail(r->diag, HOB_EFORMAT, "%.100s:%u: %.150s", r->path,
-                            config_setting_source_line(entry), text.text);
-    }
-    return 0;
-}
-
-static bool is_group(const field *fields, size_t count, const char *name)
-{
-    for (size_t i = 0; i < count; i++)
-        if (name[0] && strcmp(fields[i].group, name) == 0)
-            return true;
-    return false;
-}
-
-static int read_group(const reader *r, const config_setting_t *group, const char *group_name,
-                      const field *fields, size_t count, void *base)
-{
-    int n = config_setting_length(group), code = 0;
-    for (int i = 0; i < n && code == 0; i++) {
-        const config_setting_t *s = config_setting_get_elem(group, (unsigned)i);
-        const char *name = config_setting_name(s);
-        const field *f = NULL;
-        for (size_t j = 0; j < count; j++)
-            if (strcmp(fields[j].group, group_name) == 0 && strcmp(fields[j].key, name) == 0)
-                f = &fields[j];
-        if (f) {
-            code = f->kind == KIND_U16 || f->kind == KIND_U32 ? read_number(r, f, s, base)
-                                                              : read_text(r, f, s, base);
-        } else if (!group_name[0] && fields == top_fields && is_group(fields, count, name)) {
-            code = config_setting_type(s) != CONFIG_TYPE_GROUP
-                       ? fail_type(r, s, CONFIG_TYPE_GROUP)
-                       : read_group(r, s, name, fields, count, base);
-        } else if (!group_name[0] && fields == top_fields && strcmp(name, "models") == 0) {
-            code = read_models(r, s, base);
-        } else if (!group_name[0] && fields == top_fields && strcmp(name, "listeners") == 0) {
-            code = read_listeners(r, s, base);
-        } else {
-            code = fail_at(r, s, "unknown key", "config/hob.conf lists those that are allowed");
+    static const struct {
+        const char *group;
+        const hob_field_table *table;
+    } tables[] = {
+        {"", &hob_top_fields}, {"models", &hob_model_fields}, {"listeners", &hob_listener_fields}};
+    for (size_t t = 0; t < sizeof tables / sizeof *tables; t++)
+        for (size_t i = 0; i < tables[t].table->count; i++) {
+            const hob_field *f = &tables[t].table->list[i];
+            each(user, f->group[0] ? f->group : tables[t].group, f->key);
         }
-    }
-    return code;
-}
-
-static void directory_of(const char *path, char *ret, size_t size)
-{
-    const char *slash = strrchr(path, '/');
-    size_t len = !slash ? 0 : slash == path ? 1 : (size_t)(slash - path);
-    if (len >= size)
-        len = 0;
-    memcpy(ret, path, len);
-    ret[len] = 0;
-}
-
-int hob_conf_load(const char *path, hob_conf *ret, hob_diag *diag)
-{
-    reader r = {.path = path, .diag = diag};
-    config_t file;
-    char *text = NULL;
-    size_t len;
-    hob_conf *c = NULL;
-    int code = hob_file_read(path, CONF_FILE_MAX, &text, &len, diag);
-    if (code < 0)
-        return code;
-    directory_of(path, r.dir, sizeof r.dir);
-    config_init(&file);
-    config_set_include_dir(&file, r.dir);
-    if (strlen(text) != len) {
-        code = hob_fail(diag, HOB_EFORMAT, "%s: has a NUL byte: not a text file", path);
-        goto fail;
-    }
-    if (!config_read_string(&file, text)) {
-        const char *name = config_error_file(&file);
-        code = hob_fail(diag, HOB_EFORMAT, "%.150s:%d: %s", name ? name : path,
-                        config_error_line(&file), config_error_text(&file));
-        goto fail;
-    }
-    c = malloc(sizeof *c); /* it holds paths of 4 KiB: too much for a thread's stack */
-    if (!c) {
-        code = hob_fail(diag, HOB_ENOMEM, "%s: out of memory", path);
-        goto fail;
-    }
-    hob_conf_default(c);
-    code = read_group(&r, config_root_setting(&file), "", top_fields, COUNT(top_fields), c);
-    if (code == 0 && !c->store[0])
-        code = hob_path_join(c->store, sizeof c->store, r.dir, "hob.db", diag);
-    if (code == 0 && !c->admin_socket[0])
-        code =
-            hob_path_join(c->admin_socket, sizeof c->admin_socket, r.dir, "hob.sock", NULL) < 0
-                ? hob_fail(diag, HOB_EFORMAT,
-                           "%.150s: admin_socket is missing, and hob.sock beside this file would "
-                           "have a path longer than %zu bytes",
-                           path, sizeof c->admin_socket - 1)
-                : 0;
-    if (code == 0) {
-        hob_diag why;
-        code = hob_conf_check(c, &why);
-        if (code < 0)
-            hob_fail(diag, code, "%.100s: %.150s", path, why.text);
-    }
-    if (code == 0)
-        *ret = *c;
-fail:
-    free(c);
-    free(text);
-    config_destroy(&file);
-    return code;
 }

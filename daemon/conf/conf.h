@@ -10,6 +10,7 @@
 enum {
     HOB_CONF_MODELS_MAX = 8,
     HOB_CONF_LISTENERS_MAX = 8,
+    HOB_CONF_TEXTS_MAX = 16,   /* in a list */
     HOB_CONF_SOCKET_MAX = 108, /* bytes of a Unix socket's path with its NUL: the kernel's bound */
 };
 
@@ -52,6 +53,11 @@ typedef struct hob_conf_listener { /* an address and a port, or a Unix socket */
     char socket[HOB_CONF_SOCKET_MAX];
 } hob_conf_listener;
 
+typedef struct hob_conf_list {
+    uint32_t count;
+    char text[HOB_CONF_TEXTS_MAX][256];
+} hob_conf_list;
+
 typedef struct hob_conf {
     char listen[64]; /* address; "0.0.0.0" */
     uint16_t port;   /* 8443 */
@@ -62,8 +68,13 @@ typedef struct hob_conf {
     char
         tls_cert[4096]; /* PEM, full chain; relative paths are relative to the configuration file */
     char tls_key[4096];
-    char store[4096]; /* SQLite file: keys, usage; "hob.db" beside the configuration */
-    char keys[4096];  /* file of key hashes to take into the store once; "": none */
+    char client_ca[4096]; /* PEM, one or more authorities of clients' certificates; "": none */
+    char client_auth[16]; /* "none" "optional" "required" */
+    bool client_keys;     /* a certificate's common name is a key's label */
+    hob_conf_list hosts;  /* beside the certificate's names, localhost and addresses */
+    hob_conf_list cors_origins; /* pages of which may use the interface */
+    char store[4096];           /* SQLite file: keys, usage; "hob.db" beside the configuration */
+    char keys[4096];            /* file of key hashes to take into the store once; "": none */
     uint32_t model_count;
     hob_conf_model models[HOB_CONF_MODELS_MAX]; /* the first is `default` */
     uint32_t key_limits[HOB_LIMITS];            /* of a key that has none of its own */
@@ -71,11 +82,17 @@ typedef struct hob_conf {
     uint32_t max_connections;                   /* 512 */
     uint32_t max_connections_per_address;       /* 128 */
     uint32_t auth_failures_per_minute;          /* of an address, before it is slowed down; 10 */
+    uint32_t handshakes_per_s;                  /* of an address; 64; 0: any */
+    uint32_t max_header_bytes;                  /* of a request's head; 8192 */
     uint32_t header_timeout_ms;                 /* 10000 */
     uint32_t body_timeout_ms;                   /* whole body; 30000 */
     uint32_t body_min_bytes_per_s;              /* after the first second; 1024 */
     uint32_t idle_timeout_ms;                   /* keep-alive; 60000 */
     uint32_t stall_timeout_ms;                  /* a reader that takes nothing; 60000 */
+    uint32_t websocket_idle_ms;                 /* without a response; 3600000 */
+    uint32_t websocket_ping_ms;                 /* of silence before a ping; 30000 */
+    uint32_t websocket_pong_ms;                 /* for its answer; 20000 */
+    uint32_t websocket_fragments;               /* of one message; 4096 */
     uint32_t outbox_bytes;                      /* per connection; 256 KiB */
     uint32_t drain_timeout_ms;                  /* after SIGTERM; 30000 */
     uint32_t hang_timeout_ms; /* an engine without a heartbeat is taken for dead; 10000 */
@@ -88,5 +105,9 @@ extern const hob_conf_model hob_conf_model_default; /* no name, no path */
 HOB_MUST_CHECK int hob_conf_load(const char *path, hob_conf *ret, hob_diag *diag);
 /* Ranges and combinations; hob_conf_load calls it, --dev calls it after its flags. */
 HOB_MUST_CHECK int hob_conf_check(const hob_conf *c, hob_diag *diag);
+/* Puts what takes effect at a start only back from `now` into `next`; ret_names lists, by name, what differed. */
+void hob_conf_keep(hob_conf *next, const hob_conf *now, char *ret_names, size_t size);
+/* Every key that there is; group is "" at top level, "models" and "listeners" for what stands in their lists. */
+void hob_conf_each_key(void (*each)(void *user, const char *group, const char *key), void *user);
 
 #endif

@@ -76,7 +76,8 @@ void hob_accounts_forget(hob_conn *c)
     c->key = NULL;
 }
 
-int hob_accounts_authenticate(hob_conn *c, const char *authorization, hob_api_error *e)
+int hob_accounts_authenticate(hob_conn *c, const char *authorization, const char *label,
+                              hob_api_error *e)
 {
     const int64_t now_s = (int64_t)time(NULL);
     hob_gateway *g = c->g;
@@ -85,7 +86,8 @@ int hob_accounts_authenticate(hob_conn *c, const char *authorization, hob_api_er
     if (strncasecmp(authorization, "Bearer ", 7) == 0) {
         const char *text = authorization + 7 + strspn(authorization + 7, " ");
         key = hob_keyring_find(&g->keys, text, strlen(text), now_s);
-    }
+    } else if (!authorization[0] && label[0])
+        key = hob_keyring_find_label(&g->keys, label);
     if (key && hob_key_valid(key, now_s)) {
         c->key = hob_key_ref(key);
         hob_key_note(key, now_s, &(hob_key_usage){0});

@@ -28,6 +28,9 @@ hob_conn *hob_conn_new(hob_gateway *g, struct lws *wsi, int fd)
     hob_peer_address(fd, c->address, &c->local);
     c->is_unix = g->accepting->is_unix;
     c->admin = g->accepting->admin;
+    c->tls = g->accepting->tls;
+    c->front = g->front;
+    c->front->conns++;
     c->state = HOB_CONN_IDLE;
     c->opened_us = hob_now_us();
     c->deadline_us = c->opened_us + g->conf->header_timeout_ms * (uint64_t)1000;
@@ -57,6 +60,7 @@ void hob_conn_free(hob_conn *c)
     if (c->asked)
         *c->asked = NULL;
     c->g->admin_count -= c->admin;
+    c->front->conns--;
     hob_bytes_free(&c->body);
     hob_bytes_free(&c->out);
     free(c);
@@ -240,6 +244,8 @@ void hob_conn_tick(hob_conn *c, uint64_t now_us)
         end_stalled(c, now_us);
     else if (c->deadline_us && now_us > c->deadline_us)
         hob_conn_kill(c, "idle");
+    else if (c->state == HOB_CONN_SOCKET)
+        hob_websocket_tick(c, now_us);
     else if (c->g->draining && !hob_conn_is_busy(c) && now_us - c->opened_us > DRAIN_GRACE_US)
         hob_conn_kill(c, "draining");
 }

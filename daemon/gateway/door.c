@@ -13,6 +13,8 @@
 enum {
     SEND_BUFFER_BYTES = 32 * 1024,
     NOT_SENT_BYTES = 16 * 1024,
+    WAYS = 4,
+    BURST_US = 1000000,
 };
 
 /* The peer's address, IPv4 mapped into IPv6; all zero when there is none. */
@@ -62,6 +64,40 @@ static void set_socket_options(const hob_gateway *g, int fd, bool is_unix)
     (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
 }
 
+/* A bucket that fills at the allowed rate and holds a second's worth. The table is bounded: of four places that an address
+ * may have, the one longest unused goes. */
+static bool takes_token(hob_gateway *g, const uint8_t address[16])
+{
+    const uint32_t rate = g->conf->handshakes_per_s;
+    const uint64_t now = hob_now_us();
+    uint64_t hash = g->door_seed;
+
+    if (rate == 0)
+        return true;
+    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+    uint8_t source[16] = {0};
+    memcpy(source, address, memcmp(address, mapped, 12) == 0 ? 16 : 8);
+    for (size_t i = 0; i < sizeof source; i++)
+        hash = (hash ^ source[i]) * 0x100000001b3u;
+    hob_door_slot *set = &g->door[(hash >> 32) % (HOB_DOOR_SLOTS / WAYS) * WAYS], *slot = set;
+    for (size_t i = 0; i < WAYS; i++) {
+        if (memcmp(set[i].address, source, sizeof source) == 0) {
+            slot = &set[i];
+            break;
+        }
+        if (set[i].due_us < slot->due_us)
+            slot = &set[i];
+    }
+    if (memcmp(slot->address, source, sizeof source) != 0 || slot->due_us < now) {
+        memcpy(slot->address, source, sizeof source);
+        slot->due_us = now;
+    }
+    if (slot->due_us - now > BURST_US)
+        return false;
+    slot->due_us += 1000000 / rate;
+    return true;
+}
+
 bool hob_door_admits(const hob_listener *l, int fd)
 {
     hob_gateway *g = l->g;
@@ -77,7 +113,7 @@ bool hob_door_admits(const hob_listener *l, int fd)
         hob_peer_address(fd, address, &local);
         for (const hob_conn *c = g->conns; c; c = c->next)
             same += !c->is_unix && same_source(c->address, address);
-        if (same >= conf->max_connections_per_address)
+        if (same >= conf->max_connections_per_address || (l->tls && !takes_token(g, address)))
             return false;
     }
     set_socket_options(g, fd, l->is_unix);

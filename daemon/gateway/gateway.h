@@ -14,8 +14,9 @@
 
 #define HOB_VERSION "0.1.0"
 
-/* Runs until SIGTERM or SIGINT has drained it; returns the exit status. give_up: end, with an error, when an engine
- * cannot be started at all, instead of trying for ever. */
-int hob_gateway_run(const hob_conf *conf, bool give_up);
+/* Runs until SIGTERM or SIGINT has drained it; returns the exit status. path: what SIGHUP reads conf from again, into the
+ * same place; NULL for --dev, which also ends, with an error, when its engine cannot be started at all, instead of trying
+ * for ever. */
+int hob_gateway_run(hob_conf *conf, const char *path);
 
 #endif

@@ -47,17 +47,18 @@ static const char *reason_of(int status)
 size_t hob_http_head(hob_conn *c, char *ret, size_t cap, int status, const char *type,
                      const char *extra, const size_t *body_len)
 {
-    char length[64] = "", limits[512];
+    char length[64] = "", limits[512], cors[400];
     hob_limits_headers(c, limits, sizeof limits);
+    hob_site_headers(c, cors, sizeof cors);
     if (body_len)
         snprintf(length, sizeof length, "content-length: %zu\r\n", *body_len);
     else if (c->chunked)
         snprintf(length, sizeof length, "transfer-encoding: chunked\r\n");
     int n = snprintf(
         ret, cap,
-        "HTTP/1.1 %d %s\r\nserver: hob\r\ncontent-type: %s\r\n%s%s%scache-control: no-store\r\n"
+        "HTTP/1.1 %d %s\r\nserver: hob\r\ncontent-type: %s\r\n%s%s%s%scache-control: no-store\r\n"
         "x-content-type-options: nosniff\r\nx-request-id: %s\r\nconnection: %s\r\n\r\n",
-        status, reason_of(status), type, length, extra, limits, c->request_id,
+        status, reason_of(status), type, length, extra, limits, cors, c->request_id,
         c->close_after ? "close" : "keep-alive");
     hob_metrics_status(&c->g->metrics, status);
     return n > 0 && (size_t)n < cap ? (size_t)n : 0;
@@ -66,7 +67,7 @@ size_t hob_http_head(hob_conn *c, char *ret, size_t cap, int status, const char 
 void hob_http_respond(hob_conn *c, int status, const char *type, const char *extra,
                       const char *body, size_t len)
 {
-    char head[2048];
+    char head[HOB_HEAD_MAX];
     if (c->state == HOB_CONN_CLOSING)
         return;
     if (c->g->draining)
@@ -122,7 +123,7 @@ void hob_http_error(hob_conn *c, const hob_api_error *e)
 
 void hob_http_stream_begin(hob_conn *c)
 {
-    char head[2048];
+    char head[HOB_HEAD_MAX];
     c->chunked = !c->version_1_0;
     if (c->version_1_0 || c->g->draining)
         c->close_after =
@@ -159,8 +160,7 @@ void hob_http_stream_end(hob_conn *c)
 
 /* ---- the head ---- */
 
-/* A header's value; "" when it is absent. False when it is longer than cap. */
-static bool header(struct lws *wsi, enum lws_token_indexes token, char *ret, size_t cap)
+bool hob_http_header(struct lws *wsi, enum lws_token_indexes token, char *ret, size_t cap)
 {
     ret[0] = '\0';
     if (lws_hdr_total_length(wsi, token) <= 0)
@@ -184,45 +184,19 @@ static bool has_word(const char *list, const char *word)
 
 int hob_http_authorize(hob_conn *c, hob_api_error *e)
 {
-    char value[512];
+    char value[512], label[HOB_KEY_WORD_MAX];
 
     hob_accounts_forget(c);
     if (c->g->conf->plain)
         return 0;
-    if (!header(c->wsi, WSI_TOKEN_HTTP_AUTHORIZATION, value, sizeof value))
+    if (!hob_http_header(c->wsi, WSI_TOKEN_HTTP_AUTHORIZATION, value, sizeof value))
         value[0] = '\0';
-    const int code = hob_accounts_authenticate(c, value, e);
+    label[0] = '\0';
+    if (!value[0] && c->g->conf->client_keys)
+        (void)hob_front_client_name(c, label, sizeof label);
+    const int code = hob_accounts_authenticate(c, value, label, e);
     lws_explicit_bzero(value, sizeof value);
     return code;
-}
-
-static bool is_loopback_name(const char *host)
-{
-    char name[64];
-    size_t len = host[0] == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":/");
-    if (len >= sizeof name)
-        return false;
-    memcpy(name, host, len);
-    name[len] = '\0';
-    return strcasecmp(name, "localhost") == 0 || strcmp(name, "[::1]") == 0 ||
-           strncmp(name, "127.", 4) == 0;
-}
-
-/* --dev has no keys, so a web page in the developer's browser must not reach it, by another site's origin or by a
- * name that resolves to this machine. */
-int hob_http_check_site(hob_conn *c, hob_api_error *e)
-{
-    char host[256], origin[256];
-    if (!c->g->conf->plain)
-        return 0;
-    bool fits = header(c->wsi, WSI_TOKEN_HOST, host, sizeof host) &&
-                header(c->wsi, WSI_TOKEN_ORIGIN, origin, sizeof origin);
-    const char *site = strstr(origin, "://");
-    if (fits && (!host[0] || is_loopback_name(host)) &&
-        (!origin[0] || (site && is_loopback_name(site + 3))))
-        return 0;
-    return hob_api_fail(e, 403, "invalid_request_error", "forbidden_host", NULL,
-                        "a server without keys answers only to localhost and 127.0.0.1");
 }
 
 /* The admin socket has routes of its own, and beside them only those that need no key. */
@@ -272,8 +246,9 @@ bool hob_route_infers(hob_route r)
 static int check_length(hob_conn *c, bool post, hob_api_error *e)
 {
     char length[64], encoding[64];
-    bool fits = header(c->wsi, WSI_TOKEN_HTTP_CONTENT_LENGTH, length, sizeof length) &&
-                header(c->wsi, WSI_TOKEN_HTTP_TRANSFER_ENCODING, encoding, sizeof encoding);
+    bool fits =
+        hob_http_header(c->wsi, WSI_TOKEN_HTTP_CONTENT_LENGTH, length, sizeof length) &&
+        hob_http_header(c->wsi, WSI_TOKEN_HTTP_TRANSFER_ENCODING, encoding, sizeof encoding);
     size_t digits = strspn(length, "0123456789");
 
     c->body_bytes = 0;
@@ -303,10 +278,12 @@ static int check_head(hob_conn *c, const char *path, bool get, bool post, hob_ap
     char type[128];
 
     c->route = find_route(c, method, path);
+    if (hob_site_check(c, e) < 0)
+        return HOB_EINVAL;
+    if (hob_site_is_preflight(c)) /* which carries no key */
+        return 0;
     if (c->route != HOB_ROUTE_LIVEZ && c->route != HOB_ROUTE_READYZ &&
         !(c->route == HOB_ROUTE_METRICS && c->local) && !c->admin && hob_http_authorize(c, e) < 0)
-        return HOB_EINVAL;
-    if (!c->admin && hob_http_check_site(c, e) < 0)
         return HOB_EINVAL;
     if (c->route == HOB_ROUTE_NONE && c->key && c->key->record.admin)
         c->route = find_admin_route(c, method, path);
@@ -316,7 +293,7 @@ static int check_head(hob_conn *c, const char *path, bool get, bool post, hob_ap
     if (strcmp(method, allowed_method(c)) != 0)
         return hob_api_fail(e, 405, "invalid_request_error", "method_not_allowed", NULL,
                             "%.60s answers to %s only", path, allowed_method(c));
-    if (post && (!header(c->wsi, WSI_TOKEN_HTTP_CONTENT_TYPE, type, sizeof type) ||
+    if (post && (!hob_http_header(c->wsi, WSI_TOKEN_HTTP_CONTENT_TYPE, type, sizeof type) ||
                  !has_word(type, "application/json")))
         return hob_api_fail(e, 415, "invalid_request_error", "unsupported_media_type", NULL,
                             "the body has to be sent with 'Content-Type: application/json'");
@@ -333,9 +310,9 @@ static void begin_request(hob_conn *c)
     c->chunked = c->response_done = c->body_ended = false;
     c->deadline_us = 0;
     hob_request_id(c->request_id, "req_");
-    c->version_1_0 =
-        !header(c->wsi, WSI_TOKEN_HTTP, value, sizeof value) || strcmp(value, "HTTP/1.1") != 0;
-    bool fits = header(c->wsi, WSI_TOKEN_CONNECTION, value, sizeof value);
+    c->version_1_0 = !hob_http_header(c->wsi, WSI_TOKEN_HTTP, value, sizeof value) ||
+                     strcmp(value, "HTTP/1.1") != 0;
+    bool fits = hob_http_header(c->wsi, WSI_TOKEN_CONNECTION, value, sizeof value);
     c->close_after =
         !fits || has_word(value, "close") || (c->version_1_0 && !has_word(value, "keep-alive"));
 }
@@ -369,6 +346,10 @@ static int on_head(hob_conn *c, const char *in, size_t len)
         (void)hob_buffers_admit(c->g, c->body_bytes, &c->early);
     if (!post && c->body_bytes > 0)
         c->close_after = true;
+    if (!c->early.status && hob_site_is_preflight(c) && !length_error.status) {
+        hob_site_preflight(c);
+        return on_writable(c);
+    }
     if (c->early.status &&
         (length_error.status || c->body_bytes > DROP_BODY_MAX || !(get || post))) {
         c->close_after =
@@ -379,7 +360,7 @@ static int on_head(hob_conn *c, const char *in, size_t len)
     if (post) {
         c->state = HOB_CONN_BODY;
         c->body_began_us = hob_now_us();
-        if (header(wsi, WSI_TOKEN_HTTP_EXPECT, expect, sizeof expect) &&
+        if (hob_http_header(wsi, WSI_TOKEN_HTTP_EXPECT, expect, sizeof expect) &&
             has_word(expect, "100-continue")) {
             static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
             memcpy(c->g->write_buffer + LWS_PRE, go_on, sizeof go_on - 1);

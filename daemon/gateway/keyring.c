@@ -65,6 +65,14 @@ hob_key *hob_keyring_find(const hob_keyring *r, const char *text, size_t len, in
     return found ? r->list[found - 1] : NULL;
 }
 
+hob_key *hob_keyring_find_label(const hob_keyring *r, const char *label)
+{
+    for (size_t i = 0; i < r->count; i++)
+        if (!r->list[i]->gone && strcmp(r->list[i]->record.label, label) == 0)
+            return r->list[i];
+    return NULL;
+}
+
 hob_key *hob_key_ref(hob_key *k)
 {
     if (k)

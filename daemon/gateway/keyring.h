@@ -34,6 +34,8 @@ hob_key *hob_keyring_get(const hob_keyring *r, int64_t id);
 /* The key with this text, or whose text it was until it was rotated, expired or not; NULL. Compares with every key and
  * takes the same time whatever it finds. */
 hob_key *hob_keyring_find(const hob_keyring *r, const char *text, size_t len, int64_t now_s);
+/* The one with this label that is not revoked; NULL. */
+hob_key *hob_keyring_find_label(const hob_keyring *r, const char *label);
 hob_key *hob_key_ref(hob_key *k); /* NULL is fine, below too */
 void hob_key_unref(hob_key *k);
 /* Whether it may begin something new. */

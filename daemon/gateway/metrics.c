@@ -141,6 +141,10 @@ void hob_metrics_write(hob_gateway *g, hob_text *t)
         (double)m->refused_connections);
     one(t, "hob_connections_stalled_total", "counter", "Connections closed because nobody read.",
         (double)m->stalled_closes);
+    one(t, "hob_reloads_total", "counter", "Configurations taken over from hob.conf by SIGHUP.",
+        (double)m->reloads);
+    one(t, "hob_reloads_refused_total", "counter", "Configurations that were wrong.",
+        (double)m->reloads_refused);
     one(t, "hob_websockets_total", "counter", "WebSocket connections.", (double)m->websockets);
     hob_text_puts(t, "# HELP hob_responses_total Responses and error events by status.\n# TYPE "
                      "hob_responses_total counter\n");

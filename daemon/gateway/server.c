@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <time.h>
@@ -17,8 +18,7 @@
 
 enum {
     TICK_US = 200000,
-    HEADERS_MAX = 8192, /* bytes of a request's head */
-    FDS_BESIDE = 96,    /* engines, signals, listeners, admin connections, files being read */
+    FDS_BESIDE = 96, /* engines, signals, listeners, admin connections, files being read */
 };
 
 void hob_gateway_end(hob_gateway *g, int status)
@@ -40,6 +40,7 @@ static void on_stop_signal(hob_gateway *g, int number)
     g->draining = true;
     g->drain_until_us = hob_now_us() + g->conf->drain_timeout_ms * (uint64_t)1000;
     hob_log(HOB_LOG_INFO, "%s: draining %u connections", strsignal(number), g->conn_count);
+    hob_notify(g, "STOPPING");
 }
 
 static void read_signals(hob_gateway *g)
@@ -48,6 +49,8 @@ static void read_signals(hob_gateway *g)
     while (read(g->signal_fd, &s, sizeof s) == (ssize_t)sizeof s) {
         if (s.ssi_signo == SIGCHLD)
             hob_links_reap(g);
+        else if (s.ssi_signo == SIGHUP)
+            hob_gateway_reload(g);
         else
             on_stop_signal(g, (int)s.ssi_signo);
     }
@@ -61,6 +64,7 @@ static int open_signals(hob_gateway *g, hob_diag *diag)
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
     sigaddset(&set, SIGCHLD);
     (void)signal(SIGPIPE, SIG_IGN);
     if (sigprocmask(SIG_BLOCK, &set, NULL) < 0 ||
@@ -146,6 +150,7 @@ int hob_client_callback(struct lws *wsi, enum lws_callback_reasons reason, void 
         return in && strcasecmp(in, "websocket") == 0 ? hob_websocket_confirm(c) : 0;
     case LWS_CALLBACK_ESTABLISHED:
     case LWS_CALLBACK_RECEIVE:
+    case LWS_CALLBACK_RECEIVE_PONG:
     case LWS_CALLBACK_SERVER_WRITEABLE:
         c = lws_get_opaque_user_data(wsi);
         return c ? hob_websocket_callback(c, reason, in, len) : -1;
@@ -182,6 +187,8 @@ static void on_tick(lws_sorted_usec_list_t *sul)
     hob_links_tick(g, now);
     hob_accounts_tick(g, now);
     hob_listeners_tick(g);
+    hob_fronts_tick(g);
+    hob_notify_tick(g, now);
     if (g->draining && !g->ending && (!busy || now > g->drain_until_us)) {
         if (busy)
             hob_log(HOB_LOG_WARN, "drain timeout: %u connections are cut off", g->conn_count);
@@ -226,7 +233,7 @@ static int open_context(hob_gateway *g, hob_diag *diag)
         .options = LWS_SERVER_OPTION_EXPLICIT_VHOSTS | LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT,
         .user = g,
         .fd_limit_per_thread = conf->max_connections + FDS_BESIDE,
-        .max_http_header_data = HEADERS_MAX,
+        .max_http_header_data = (unsigned short)conf->max_header_bytes,
         .max_http_header_pool2 = conf->max_connections + HOB_ADMIN_CONNECTIONS + 8,
         .pt_serv_buf_size = HOB_WRITE_MAX,
         .timeout_secs =
@@ -249,7 +256,7 @@ static int open_context(hob_gateway *g, hob_diag *diag)
     return 0;
 }
 
-int hob_gateway_run(const hob_conf *conf, bool give_up)
+int hob_gateway_run(hob_conf *conf, const char *path)
 {
     hob_gateway *g = calloc(1, sizeof *g);
     hob_diag diag = {"no memory"};
@@ -258,14 +265,19 @@ int hob_gateway_run(const hob_conf *conf, bool give_up)
     if (!g)
         goto fail;
     g->conf = conf;
-    g->give_up = give_up;
+    g->conf_path = path;
+    g->give_up = !path;
+    hob_notify_open(g);
+    if (getrandom(&g->door_seed, sizeof g->door_seed, 0) != (ssize_t)sizeof g->door_seed)
+        g->door_seed = hob_now_us(); /* only a little easier to guess */
     g->signal_fd = g->arbiter_fd = -1;
     g->started_us = hob_now_us();
     g->started_s = (int64_t)time(NULL);
     if (raise_descriptor_limit(conf->max_connections + 2 * FDS_BESIDE, &diag) < 0)
         goto fail;
-    if (open_context(g, &diag) < 0 || hob_front_open(g, &diag) < 0 || open_signals(g, &diag) < 0 ||
-        hob_listeners_open(g, &diag) < 0 || hob_accounts_open(g, &diag) < 0)
+    if (open_context(g, &diag) < 0 || hob_front_open(g, conf, &diag) < 0 ||
+        open_signals(g, &diag) < 0 || hob_listeners_open(g, &diag) < 0 ||
+        hob_accounts_open(g, &diag) < 0)
         goto fail;
     if (conf->model_count > 1 && hob_arbiter_new(&g->arbiter, &g->arbiter_fd) < 0)
         hob_log(HOB_LOG_WARN, "engines compute without taking turns: no shared page: %s",
@@ -300,10 +312,9 @@ done:
         close(g->arbiter_fd);
     hob_keyring_free(&g->keys); /* connections held keys until the context went */
     hob_text_free(&g->scratch);
-    for (hob_front *f = g->front, *next; f; f = next) {
-        next = f->next;
-        free(f);
-    }
+    hob_fronts_free(g);
+    if (g->notify_fd >= 0)
+        close(g->notify_fd);
     free(g);
     hob_log(HOB_LOG_INFO, "ended with %d", status);
     return status;

@@ -7,6 +7,7 @@
 #include <libwebsockets.h>
 #include <sys/types.h>
 
+#include "daemon/conf/certificate.h"
 #include "daemon/engine/arbiter.h"
 #include "daemon/engine/batcher.h"
 #include "daemon/gateway/api.h"
@@ -28,6 +29,8 @@ enum {
     HOB_OUTBOX_SLACK = 16 << 20, /* what closing events and whole answers may add to outbox_bytes */
     HOB_ADMIN_CONNECTIONS = 16,  /* at once, beside max_connections */
     HOB_STALL_GRACE_MS = 5000,   /* for a stalled reader to find out why its stream has ended */
+    HOB_HEAD_MAX = 2048,         /* bytes of a response's head */
+    HOB_DOOR_SLOTS = 1024,       /* addresses whose handshakes are counted */
     HOB_LANES_MAX = 64,          /* responses waiting or running on one WebSocket */
     HOB_ENGINE_WAIT_MS = 20000,  /* a request's wait for an engine that is coming up */
     HOB_RECOVERY_WAIT_MS = 60000, /* a stream's wait for its engine's successor */
@@ -101,12 +104,32 @@ bool hob_door_admits(const hob_listener *l, int fd);
 /* The peer's address, IPv4 mapped into IPv6; all zero when there is none. local: of this machine. */
 void hob_peer_address(int fd, uint8_t ret[16], bool *ret_local);
 
-struct hob_front { /* of the vhosts that connections are taken into */
-    hob_front *next;
+typedef struct
+    hob_door_slot { /* of an address: when its handshakes so far would be due at the allowed rate */
+    uint8_t address[16];
+    uint64_t due_us;
+} hob_door_slot;
+
+struct hob_front {
+    hob_front *next;               /* older: gone with its last connection */
     struct lws_vhost *tls, *plain; /* tls: NULL in --dev */
+    hob_certificate certificate;
+    uint32_t conns;
 };
-/* Becomes g->front. */
-int hob_front_open(hob_gateway *g, hob_diag *diag);
+/* A front as conf has it becomes g->front; on failure nothing changes. HOB_EFORMAT, HOB_EIO, HOB_EINVAL. */
+int hob_front_open(hob_gateway *g, const hob_conf *conf, hob_diag *diag);
+void hob_fronts_tick(hob_gateway *g);
+void hob_fronts_free(hob_gateway *g); /* after the context is gone */
+/* The common name of a certificate of the client's that was verified. */
+bool hob_front_client_name(const hob_conn *c, char *ret, size_t size);
+
+/* ---- reload.c, notify.c: the service manager ---- */
+
+void hob_gateway_reload(hob_gateway *g);
+void hob_notify_open(hob_gateway *g);
+void hob_notify(hob_gateway *g,
+                const char *state); /* "READY", "RELOADING", "STOPPING"; NULL: status only */
+void hob_notify_tick(hob_gateway *g, uint64_t now_us);
 
 /* ---- connection.c, http.c, websocket.c ---- */
 
@@ -150,12 +173,15 @@ struct hob_conn {
     uint8_t address[16]; /* IPv6, or IPv4 mapped into it; a /64 counts as one source */
     bool local;          /* a loopback address, or a Unix socket */
     bool is_unix;        /* has no address */
-    bool admin;          /* came in through the admin socket: root, our user or the group hob */
+    bool tls;
+    hob_front *front; /* that took it in */
+    bool admin;       /* came in through the admin socket: root, our user or the group hob */
     hob_conn_state state;
     uint64_t opened_us, deadline_us; /* deadline: of the state; 0: none */
     /* the request */
     hob_route route;
     const hob_admin_route *admin_route; /* of HOB_ROUTE_ADMIN */
+    char cors_origin[256];              /* of a page that may read the answer; "": none */
     hob_key *key;                       /* held; NULL in --dev */
     char model[128];                    /* of /v1/models/{model} */
     char request_id[32];
@@ -173,6 +199,10 @@ struct hob_conn {
     uint32_t flight_tokens;
     bool in_flight, chunked, response_done;
     uint64_t progress_us; /* when bytes last drained */
+    uint64_t heard_us, pinged_us,
+        asked_us; /* WebSocket: last sign of life, ping in the air, last work */
+    bool ping_due;
+    const char *leave; /* WebSocket: why it is about to be closed from here; NULL: it is not */
     uint64_t
         close_by_us; /* its reader has stalled and was told so: what waits may still be read; 0: no */
     hob_job *jobs;   /* in order of arrival; HTTP has one at most */
@@ -203,12 +233,20 @@ void hob_http_stream_add(hob_conn *c, const hob_text *event, uint64_t job,
                          uint32_t tokens); /* chunk framing added */
 void hob_http_stream_end(hob_conn *c);
 int hob_http_callback(hob_conn *c, enum lws_callback_reasons reason, const char *in, size_t len);
-int hob_http_authorize(hob_conn *c, hob_api_error *e);  /* 0, or HOB_EINVAL with a 401 */
-int hob_http_check_site(hob_conn *c, hob_api_error *e); /* --dev: 0, or HOB_EINVAL with a 403 */
-bool hob_route_infers(hob_route r);                     /* it asks for inference */
+int hob_http_authorize(hob_conn *c, hob_api_error *e); /* 0, or HOB_EINVAL with a 401 */
+bool hob_route_infers(hob_route r);                    /* it asks for inference */
+/* A request header's value; "" when it is absent. False when it is longer than cap. */
+bool hob_http_header(struct lws *wsi, enum lws_token_indexes token, char *ret, size_t cap);
 size_t hob_http_head(hob_conn *c, char *ret, size_t cap, int status, const char *type,
                      const char *extra, const size_t *body_len); /* NULL: a stream */
 
+/* site.c: 0, or HOB_EINVAL with a 403. Remembers an origin that CORS headers are due to. */
+int hob_site_check(hob_conn *c, hob_api_error *e);
+bool hob_site_is_preflight(const hob_conn *c);
+void hob_site_preflight(hob_conn *c);
+void hob_site_headers(const hob_conn *c, char *ret, size_t size); /* whole lines, or "" */
+
+void hob_websocket_tick(hob_conn *c, uint64_t now_us);
 int hob_websocket_callback(hob_conn *c, enum lws_callback_reasons reason, const char *in,
                            size_t len);
 int hob_websocket_confirm(hob_conn *c); /* 0: go on; else the refusal is written: close */
@@ -320,8 +358,10 @@ void hob_accounts_tell(hob_gateway *g);
 void hob_accounts_tick(hob_gateway *g, uint64_t now_us);
 /* Tells it the rest and closes it. Blocks: after the loop has ended. */
 void hob_accounts_close(hob_gateway *g);
-/* The key of an Authorization header's value into c->key; 0, or HOB_EINVAL with a 401 or 429. */
-int hob_accounts_authenticate(hob_conn *c, const char *authorization, hob_api_error *e);
+/* The key of an Authorization header's value, or without one that of a certificate's label (both may be ""), into c->key; 0,
+ * or HOB_EINVAL with a 401 or 429. */
+int hob_accounts_authenticate(hob_conn *c, const char *authorization, const char *label,
+                              hob_api_error *e);
 void hob_accounts_forget(hob_conn *c); /* c->key = NULL */
 
 /* ---- recovery.c: what becomes of jobs when engines come and go ---- */
@@ -356,7 +396,7 @@ typedef struct hob_metrics {
         uint64_t count;
     } responses[HOB_STATUS_KINDS];
     uint64_t connections, refused_connections, websockets, jobs, finished, cancelled, failed,
-        recovered, poisoned;
+        recovered, poisoned, reloads, reloads_refused;
     uint64_t prompt_tokens, cached_tokens, answer_tokens, bytes_out, stalled_closes;
     uint64_t ttft[HOB_TTFT_BUCKETS + 1], ttft_us;
     uint64_t ttft_count;
@@ -368,8 +408,9 @@ void hob_metrics_write(hob_gateway *g, hob_text *t);
 /* ---- server.c ---- */
 
 struct hob_gateway {
-    const hob_conf *conf;
-    hob_store *store; /* NULL in --dev */
+    hob_conf *conf;        /* changed in place by a reload */
+    const char *conf_path; /* NULL in --dev */
+    hob_store *store;      /* NULL in --dev */
     hob_keyring keys;
     hob_failures failures;
     bool usage_in_flight; /* the store is being told */
@@ -383,6 +424,11 @@ struct hob_gateway {
     bool has_group;                /* there is a group hob */
     gid_t group;
     int signal_fd;
+    hob_door_slot door[HOB_DOOR_SLOTS];
+    uint64_t door_seed;
+    int notify_fd; /* -1: none */
+    bool notified;
+    uint64_t watchdog_us, watchdog_fed_us; /* 0: nobody watches */
     hob_conn *conns;
     uint32_t conn_count, admin_count; /* admin: of those, through the admin socket */
     hob_job *jobs;

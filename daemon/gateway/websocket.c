@@ -9,26 +9,23 @@
 
 #include "daemon/gateway/state.h"
 
-enum { FRAGMENTS_MAX = 4096 };
-
 int hob_websocket_confirm(hob_conn *c)
 {
     hob_api_error e = {0};
-    char path[64], head[2048], extra[64] = "";
+    char path[64], head[HOB_HEAD_MAX], extra[64] = "";
     hob_text body = {0};
     int n = lws_hdr_copy(c->wsi, path, sizeof path, WSI_TOKEN_GET_URI);
 
     if (!c->request_id[0])
         hob_request_id(c->request_id, "req_");
-    if ((c->admin || hob_http_authorize(c, &e) == 0) &&
+    if (hob_site_check(c, &e) == 0 && (c->admin || hob_http_authorize(c, &e) == 0) &&
         (c->admin || n < 0 || strcmp(path, "/v1/responses") != 0))
         hob_api_fail(&e, 404, "invalid_request_error", "unknown_url", NULL,
                      "no WebSocket is served here");
     else if (!e.status && c->g->draining) {
         hob_api_fail(&e, 503, "server_error", "draining", NULL, "the server is shutting down");
         e.retry_after_s = 5;
-    } else if (!e.status)
-        (void)hob_http_check_site(c, &e);
+    }
     if (!e.status)
         return 0;
     c->close_after = true;
@@ -174,6 +171,7 @@ static int on_receive(hob_conn *c, const char *in, size_t len)
 
     if (c->state != HOB_CONN_SOCKET)
         return -1;
+    c->asked_us = hob_now_us();
     if (c->close_by_us)
         return 0; /* too late for more */
     if (lws_frame_is_binary(c->wsi))
@@ -181,7 +179,8 @@ static int on_receive(hob_conn *c, const char *in, size_t len)
                           "only text messages are understood");
     /* One fragment may come in many pieces: its last one counts. */
     c->fragments += lws_remaining_packet_payload(c->wsi) == 0;
-    if (hob_bytes_left(&c->body) + len > c->g->conf->max_body_bytes || c->fragments > FRAGMENTS_MAX)
+    if (hob_bytes_left(&c->body) + len > c->g->conf->max_body_bytes ||
+        c->fragments > c->g->conf->websocket_fragments)
         return close_with(c, LWS_CLOSE_STATUS_MESSAGE_TOO_LARGE, "the message is too large");
     /* Answers to small events are bounded too: a client that sends and never reads is cut off. */
     if (c->out_bytes > c->g->conf->outbox_bytes)
@@ -198,19 +197,58 @@ static int on_receive(hob_conn *c, const char *in, size_t len)
     return c->state == HOB_CONN_CLOSING ? -1 : 0;
 }
 
+/* A ping takes the place of one write. */
+static int write_ping(hob_conn *c)
+{
+    c->ping_due = false;
+    c->pinged_us = hob_now_us();
+    lws_callback_on_writable(c->wsi);
+    return lws_write(c->wsi, c->g->write_buffer + LWS_PRE, 0, LWS_WRITE_PING) < 0 ? -1 : 0;
+}
+
+void hob_websocket_tick(hob_conn *c, uint64_t now_us)
+{
+    const hob_conf *conf = c->g->conf;
+
+    if (hob_conn_is_busy(c)) /* then its reader is watched */
+        c->asked_us = now_us;
+    else if (c->g->draining)
+        c->leave = "the server is shutting down";
+    else if (now_us - c->asked_us > conf->websocket_idle_ms * (uint64_t)1000)
+        c->leave = "nothing was asked for too long";
+    if (c->heard_us > c->pinged_us)
+        c->pinged_us = 0;
+    if (c->pinged_us && now_us - c->pinged_us > conf->websocket_pong_ms * (uint64_t)1000) {
+        hob_conn_kill(c, "no answer to a ping");
+        return;
+    }
+    if (!c->pinged_us && !hob_conn_is_busy(c) &&
+        now_us - c->heard_us > conf->websocket_ping_ms * (uint64_t)1000)
+        c->ping_due = true;
+    if (c->leave || c->ping_due)
+        lws_callback_on_writable(c->wsi);
+}
+
 int hob_websocket_callback(hob_conn *c, enum lws_callback_reasons reason, const char *in,
                            size_t len)
 {
     int written;
+    c->heard_us = reason == LWS_CALLBACK_SERVER_WRITEABLE ? c->heard_us : hob_now_us();
     switch (reason) {
     case LWS_CALLBACK_ESTABLISHED:
+        c->asked_us = c->heard_us;
         c->state = HOB_CONN_SOCKET;
         c->deadline_us = c->body_began_us = 0; /* an earlier POST's */
         c->route = HOB_ROUTE_RESPONSES;
         c->g->metrics.websockets++;
         return 0;
     case LWS_CALLBACK_RECEIVE: return on_receive(c, in, len);
+    case LWS_CALLBACK_RECEIVE_PONG: c->pinged_us = 0; return 0;
     case LWS_CALLBACK_SERVER_WRITEABLE:
+        if (c->leave && !hob_conn_is_busy(c))
+            return close_with(c, LWS_CLOSE_STATUS_GOINGAWAY, c->leave);
+        if (c->ping_due)
+            return write_ping(c);
         written = hob_conn_write(c);
         if (written == 0 && c->close_by_us)
             return close_with(c, LWS_CLOSE_STATUS_POLICY_VIOLATION,

@@ -76,6 +76,85 @@ static void test_annotated_file_is_the_default(void **state)
                         sizeof(hob_conf_model) - offsetof(hob_conf_model, device));
 }
 
+/* config/hob.conf with its commented examples made real: what it explains must exist. */
+static void test_every_documented_key_exists(void **state)
+{
+    (void)state;
+    static hob_conf c;
+    static char out[65536];
+    hob_diag diag = {""};
+    char *text = NULL;
+    size_t len = 0, n = 0;
+    assert_int_equal(hob_file_read("config/hob.conf", sizeof out, &text, &len, &diag), 0);
+    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+        const bool example = line[0] == '#' && strpbrk(line, "={}") &&
+                             strchr(" {abcdefghijklmnopqrstuvwxyz", line[1]) && line[1] != '\0' &&
+                             (line[1] != ' ' || strncmp(line, "#    ", 5) == 0);
+        if (example &&
+            strncmp(line, "#cors_origins", 13) == 0) /* it is there with its default, too */
+            continue;
+        n += (size_t)snprintf(out + n, sizeof out - n, "%s\n", line + example);
+    }
+    free(text);
+    int code = load(out, &c, &diag);
+    assert_string_equal(diag.text, "");
+    assert_int_equal(code, 0);
+    assert_int_equal(c.listener_count, 3);
+    assert_string_equal(c.client_ca, "/tmp/clients.pem");
+}
+
+static void find_key(void *user, const char *group, const char *key)
+{
+    const char *text = user, *at = text, *end = text + strlen(text);
+    char line[80];
+    if (group[0]) { /* its part of the file */
+        snprintf(line, sizeof line, "\n%s =", group);
+        at = strstr(text, line);
+        assert_non_null(at);
+        end = strstr(at, group[0] == 'm' || strcmp(group, "listeners") == 0 ? "\n);" : "\n};");
+        assert_non_null(end);
+    }
+    snprintf(line, sizeof line, "%s = ", key);
+    for (const char *p = at; (p = strstr(p, line)) && p < end; p++)
+        if (p[-1] == ' ' || p[-1] == '\n' || p[-1] == '#')
+            return;
+    fail_msg("config/hob.conf does not document %s%s%s", group, group[0] ? "." : "", key);
+}
+
+static void test_every_key_is_documented(void **state)
+{
+    (void)state;
+    char *text = NULL;
+    size_t len = 0;
+    assert_int_equal(hob_file_read("config/hob.conf", 65536, &text, &len, NULL), 0);
+    hob_conf_each_key(find_key, text);
+    free(text);
+}
+
+static void test_what_a_reload_keeps(void **state)
+{
+    (void)state;
+    static hob_conf now, next;
+    hob_diag diag;
+    char names[256];
+    assert_int_equal(load(BASE MODEL, &now, &diag), 0);
+    assert_int_equal(load("limits = { max_body_bytes = 4096; };\n" BASE MODEL, &next, &diag), 0);
+    hob_conf_keep(&next, &now, names, sizeof names);
+    assert_string_equal(names, "");
+    assert_int_equal(next.max_body_bytes, 4096);
+    assert_int_equal(load("port = 9; limits = { max_connections = 7; };\n" BASE
+                          "models = ( { name = \"m\"; path = \"other.gguf\"; } );\n"
+                          "listeners = ( { socket = \"s\"; } );",
+                          &next, &diag),
+                     0);
+    hob_conf_keep(&next, &now, names, sizeof names);
+    assert_string_equal(names, "port, max_connections, listeners, models");
+    assert_int_equal(next.port, now.port);
+    assert_int_equal(next.max_connections, now.max_connections);
+    assert_int_equal(next.listener_count, 0);
+    assert_string_equal(next.models[0].path, now.models[0].path);
+}
+
 static void test_values_are_taken(void **state)
 {
     (void)state;
@@ -179,6 +258,13 @@ static void test_mistakes_are_refused_with_their_line(void **state)
          ":4:", "loopback"},
         {BASE MODEL "listeners = ( { listen = \"::1\"; protocol = \"tcp\"; } );",
          ":4:", "https http"},
+        {"tls = { cert = \"c\"; key = \"k\"; client_auth = \"required\"; };\nkeys = \"k\";\n" MODEL,
+         "", "tls.client_ca is needed"},
+        {"tls = { cert = \"c\"; key = \"k\"; client_keys = true; };\nkeys = \"k\";\n" MODEL, "",
+         "tls.client_auth has to be"},
+        {BASE MODEL "hosts = \"a\";", ":4:", "a list ( ) is allowed"},
+        {BASE MODEL "hosts = ( 1 );", ":4:", "no text"},
+        {BASE MODEL "cors_origins = ( \"https://a/b\" );", "", "without a path"},
         {BASE MODEL "listeners = { };", ":4:", "a list ( ) is allowed"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -231,6 +317,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_annotated_file_is_the_default),
+        cmocka_unit_test(test_every_documented_key_exists),
+        cmocka_unit_test(test_every_key_is_documented),
+        cmocka_unit_test(test_what_a_reload_keeps),
         cmocka_unit_test(test_values_are_taken),
         cmocka_unit_test(test_mistakes_are_refused_with_their_line),
         cmocka_unit_test(test_files_that_are_none),

@@ -87,9 +87,11 @@ static void test_revoked_keys_leave_when_nobody_holds_them(void **state)
     hob_key_record r = record(1, "a");
     assert_int_equal(hob_keyring_put(&ring, &r), 0);
     hob_key *k = hob_key_ref(find(&ring, "a"));
+    assert_ptr_equal(hob_keyring_find_label(&ring, "k1"), k);
     r.revoked_s = NOW;
     assert_int_equal(hob_keyring_put(&ring, &r), 0);
     assert_null(find(&ring, "a"));
+    assert_null(hob_keyring_find_label(&ring, "k1"));
     hob_key_note(k, NOW, &(hob_key_usage){.requests = 1, .answer_tokens = 5});
     assert_int_equal(hob_keyring_take_usage(&ring, rows, 4), 1);
     assert_ptr_equal(hob_keyring_get(&ring, 1), k);
