@@ -25,8 +25,8 @@ class Office:
         self.folder, self.run = folder, hobctl
         port = free_port()
         hobctl("setup", "--dir", folder, "--model", model, "--port", port)
-        with open(folder / "hob.conf", "a") as conf:
-            conf.write(more)
+        conf = folder / "hob.conf"
+        conf.write_text(conf.read_text().split("\n", 1)[1] + more)  # without its first line it counts as edited
         self.server = Server([HOBD, "--config", folder / "hob.conf"], port, folder.parent / "hobd.log",
                              (folder / "api_key").read_text().strip(), folder / "ca.pem", cwd=folder.parent)
 
@@ -67,7 +67,7 @@ class Office:
 @pytest.fixture(scope="module")
 def office(tmp_path_factory, model, hobctl):
     office = Office(tmp_path_factory.mktemp("office") / "var", model, hobctl,
-                    "limits = { auth_failures_per_minute = 100000; };\n")
+                    "limits = { auth_failures_per_minute = 0; handshakes_per_s = 0; };\n")
     with started(office.server):
         yield office
 
@@ -307,14 +307,18 @@ def test_a_websocket_outlives_its_key_but_asks_for_nothing_new(office):
         assert event["type"] == "error" and event["status"] == 401 and "revoked" in event["error"]["message"]
 
 
-def hammer(office, key, seconds, clients):
-    """Many clients that ask as soon as they may. Returns (begin, end, tokens) of each answer, and the refusals' delays."""
+def hammer(office, key, seconds, clients, enough=None):
+    """Many clients that ask as soon as they may, until the time is over or so many tokens are used and more were refused.
+    Returns (begin, end, tokens) of each answer, and the refusals' delays."""
     begin = time.monotonic()
+    end = begin + seconds
     answers, refusals, lock = [], [], threading.Lock()
 
     def one(i):
         n = 0
-        while time.monotonic() - begin < seconds:
+        while time.monotonic() < end:
+            if enough and refusals and sum(t for _, _, t in answers) >= enough:
+                return
             n += 1
             asked = time.monotonic()
             status, headers, body = office.chat(key, f"Client {i} asks question {n}.", max_tokens=4 + (i + n) % 13,
@@ -328,7 +332,7 @@ def hammer(office, key, seconds, clients):
                     refusals.append(now - asked)
             if status != 200:
                 wait = int(headers["retry-after-ms"]) / 1000
-                time.sleep(max(0, min(wait, begin + seconds - time.monotonic())))
+                time.sleep(max(0, min(wait, 0.5 if enough else wait, end - time.monotonic())))
 
     with ThreadPoolExecutor(clients) as pool:
         list(pool.map(one, range(clients)))
@@ -337,9 +341,9 @@ def hammer(office, key, seconds, clients):
 
 def test_a_budget_is_exact(office):
     """One minute's budget, used up by many at once."""
-    limit = 2500
+    limit = 2000
     key = office.add("exact", "--tokens-per-minute", str(limit))
-    answers, refusals = hammer(office, key, 4, 32)
+    answers, refusals = hammer(office, key, 55, 32, enough=0.95 * limit)
     used = sum(tokens for _, _, tokens in answers)
     assert 0.95 * limit <= used <= limit and refusals
     assert remaining(office, key) == limit - used
@@ -364,6 +368,77 @@ def test_a_budget_is_served_minute_after_minute(office):
           f"the slowest in {1000 * max(refusals):.0f} ms")
     assert most <= limit and served[0] <= limit and served[1] <= 2 * limit
     assert served[0] >= 0.95 * limit and served[1] >= 0.95 * 2 * limit
+
+
+def test_limits_of_the_configuration_are_reloaded(office):
+    key, conf = office.add("reloaded"), office.folder / "hob.conf"
+    text = conf.read_text()
+
+    def reload(more):
+        count = office.server.log_tail(1000).count("reloaded ")
+        conf.write_text(text + more)
+        office.server.process.send_signal(signal.SIGHUP)
+        end = time.monotonic() + 20
+        while office.server.log_tail(1000).count("reloaded ") == count:
+            assert time.monotonic() < end, office.server.log_tail()
+            time.sleep(0.02)
+
+    reload("key_limits = { max_output_tokens = 5; };\n")
+    refused(office.chat(key, max_tokens=6), 400, "invalid_value", "max_output_tokens")
+    office.hobctl("keys", "set", "reloaded", "--max-output-tokens", "0")  # its own comes first
+    assert office.chat(key, max_tokens=6)[0] == 200
+    reload("")
+    office.hobctl("keys", "set", "reloaded", "--max-output-tokens", "default")
+    assert office.chat(key, max_tokens=6)[0] == 200
+
+
+def rotate_under_streams(office, rotations, streams):
+    """Rotates a key again and again while streams of the first text run and new ones keep asking with the newest."""
+    texts, done, results = [office.add("turning")], threading.Event(), []
+
+    def stream(i):
+        with office.client(texts[0]) as client:
+            parts = client.chat.completions.create(**chat(f"Story {i}.", max_tokens=200, stream=True, seed=i,
+                                                          stream_options={"include_usage": True}, extra_body={"ignore_eos": True}))
+            started_streams.release()
+            return list(parts)[-1].usage.completion_tokens
+
+    def ask_again():
+        while not done.is_set():
+            text = texts[-1]
+            status = office.ask("/v1/models", text)[0]
+            end = time.monotonic() + 10
+            while status == 401 and text == texts[-1] and time.monotonic() < end:
+                time.sleep(0.01)  # it was rotated, and who did that has not heard of it yet
+            results.append(status == 200 or text != texts[-1])
+
+    started_streams = threading.Semaphore(0)
+    with ThreadPoolExecutor(streams + 4) as pool:
+        running = [pool.submit(stream, i) for i in range(streams)]
+        for _ in running:
+            started_streams.acquire()
+        asking = [pool.submit(ask_again) for _ in range(4)]
+        for _ in range(rotations):
+            status, _, answer = office.ask("/hob/v1/admin/keys/rotate", office.server.key, {"key": "turning", "grace_s": 0})
+            assert status == 200
+            texts.append(answer["key"])
+            assert office.ask("/v1/models", texts[-1])[0] == 200
+            refused(office.ask("/v1/models", texts[-2]), 401, "invalid_api_key")
+        done.set()
+        for a in asking:
+            a.result()
+        assert [r.result() for r in running] == [200] * streams
+    assert all(results) and len(results) > rotations / 4
+    office.hobctl("keys", "revoke", "turning")
+
+
+def test_rotations_drop_no_stream(office):
+    rotate_under_streams(office, 20, 8)
+
+
+@pytest.mark.slow
+def test_many_rotations_drop_no_stream(office):
+    rotate_under_streams(office, 200, 32)
 
 
 # ---- over a restart ----
