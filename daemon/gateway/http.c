@@ -97,13 +97,15 @@ void hob_http_error(hob_conn *c, const hob_api_error *e)
     char extra[128] = "";
     hob_text t = {0};
 
+    /* OpenAI's clients obey x-should-retry, before they look at a time. */
+    const char *should = e->final ? "x-should-retry: false\r\n" : "";
     if (e->retry_after_ms)
-        snprintf(extra, sizeof extra, "retry-after: %u\r\nretry-after-ms: %u\r\n",
-                 (e->retry_after_ms + 999) / 1000, e->retry_after_ms);
+        snprintf(extra, sizeof extra, "retry-after: %u\r\nretry-after-ms: %u\r\n%s",
+                 (e->retry_after_ms + 999) / 1000, e->retry_after_ms, should);
     else if (e->retry_after_s)
         snprintf(extra, sizeof extra, "retry-after: %u\r\n", e->retry_after_s);
-    else if (e->final) /* OpenAI's clients ask for no more than this */
-        snprintf(extra, sizeof extra, "x-should-retry: false\r\n");
+    else
+        snprintf(extra, sizeof extra, "%s", should);
     if (e->status == 401)
         snprintf(extra, sizeof extra, "www-authenticate: Bearer realm=\"hob\"\r\n");
     if (e->status == 405)

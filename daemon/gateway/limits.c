@@ -6,6 +6,7 @@
  *
  * Errors are OpenAI's: 429 with "rate_limit_exceeded", or "insufficient_quota" for the day. error.hob_reason is the name
  * of the limit in hob.conf. */
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -184,8 +185,9 @@ void hob_limits_spend(hob_job *j, uint32_t answer_tokens)
         used.cached_tokens = j->cached_tokens;
     }
     const uint32_t tokens = (uint32_t)(used.prompt_tokens + used.answer_tokens);
-    if (tokens == 0 || tokens > j->reserved)
-        return; /* more than max_tokens is refused before it comes here */
+    if (tokens == 0)
+        return;
+    assert(tokens <= j->reserved); /* an engine that sends more than max_tokens is stopped before */
     const hob_quota_time t = now();
     hob_quota_spend(&j->key->quota, t, tokens);
     j->reserved -= tokens;
