@@ -11,7 +11,9 @@
 static const char *state_name(const hob_link *l)
 {
     static const char *const names[] = {"down", "starting", "ready"};
-    return names[l->state];
+    if (l->unloading)
+        return l->unloaded ? "unloaded" : "unloading";
+    return l->state == HOB_LINK_DOWN && l->failures > 0 ? "failed" : names[l->state];
 }
 
 static void add_models(const hob_gateway *g, hob_text *t)
@@ -55,8 +57,46 @@ static void serve_status(hob_conn *c, json_t *body)
     hob_text_free(&t);
 }
 
+/* {"model": name} */
+static hob_link *named_model(hob_conn *c, json_t *body)
+{
+    const char *name = json_string_value(json_object_get(body, "model"));
+    hob_api_error e;
+
+    for (uint32_t i = 0; name && i < c->g->link_count; i++)
+        if (strcmp(c->g->links[i].model->name, name) == 0)
+            return &c->g->links[i];
+    if (name)
+        hob_api_fail(&e, 404, "invalid_request_error", "model_not_found", "model",
+                     "the model '%.100s' does not exist", name);
+    else
+        hob_api_bad(&e, "missing_required_parameter", "model", "model is needed: its name");
+    hob_http_error(c, &e);
+    return NULL;
+}
+
+static void serve_load(hob_conn *c, json_t *body)
+{
+    hob_link *l = named_model(c, body);
+    if (!l)
+        return;
+    hob_link_reload(l);
+    serve_status(c, NULL);
+}
+
+static void serve_unload(hob_conn *c, json_t *body)
+{
+    hob_link *l = named_model(c, body);
+    if (!l)
+        return;
+    hob_link_unload(l);
+    serve_status(c, NULL);
+}
+
 static const hob_admin_route routes[] = {
     {"GET", "/hob/v1/admin/status", serve_status},
+    {"POST", "/hob/v1/admin/models/load", serve_load},
+    {"POST", "/hob/v1/admin/models/unload", serve_unload},
 };
 
 static const hob_admin_route *find(const hob_admin_route *list, size_t count, const char *method,

@@ -343,7 +343,7 @@ static int on_head(hob_conn *c, const char *in, size_t len)
     else if (!c->early.status && post && c->g->draining && !c->admin) {
         hob_api_fail(&c->early, 503, "server_error", "draining", NULL,
                      "the server is shutting down");
-        c->early.retry_after_s = 5;
+        c->early.retry_after_s = HOB_DRAIN_RETRY_S;
     } else if (!c->early.status && post)
         (void)hob_buffers_admit(c->g, c->body_bytes, &c->early);
     if (!post && c->body_bytes > 0)
@@ -417,18 +417,23 @@ static void serve_get(hob_conn *c)
     hob_api_error e;
     const char *type = "application/json";
     int status = 200, found;
+    uint32_t loaded = 0;
     bool ready = !g->draining;
 
     switch (c->route) {
     case HOB_ROUTE_LIVEZ: hob_text_puts(&t, "{\"status\":\"ok\"}\n"); break;
     case HOB_ROUTE_READYZ:
-        for (uint32_t i = 0; i < g->link_count; i++)
-            ready = ready && g->links[i].state == HOB_LINK_READY;
+        for (uint32_t i = 0; i < g->link_count; i++) {
+            loaded += !g->links[i].unloading;
+            ready = ready && (g->links[i].unloading || g->links[i].state == HOB_LINK_READY);
+        }
+        ready = ready && loaded > 0;
         status = ready ? 200 : 503;
         hob_text_format(&t, "{\"status\":\"%s\"}\n",
                         ready         ? "ready"
                         : g->draining ? "draining"
-                                      : "starting");
+                        : loaded      ? "starting"
+                                      : "unloaded");
         break;
     case HOB_ROUTE_METRICS:
         type = "text/plain; version=0.0.4; charset=utf-8";
@@ -484,10 +489,10 @@ static void serve_post(hob_conn *c)
     }
     int rc = body ? hob_api_parse(c->g->conf, kind, false, body, &request, &e) : HOB_EINVAL;
     json_decref(body);
-    if (rc == 0 && c->g->draining) {
+    if (rc == 0 && c->g->draining) { /* since its head came */
         hob_api_request_free(&request);
         rc = hob_api_fail(&e, 503, "server_error", "draining", NULL, "the server is shutting down");
-        e.retry_after_s = 5;
+        e.retry_after_s = HOB_DRAIN_RETRY_S;
     }
     if (rc < 0)
         hob_http_error(c, &e);

@@ -228,7 +228,14 @@ static bool send_run(hob_job *j)
 void hob_job_start(hob_job *j)
 {
     hob_link *l = j->link;
+    hob_api_error e;
 
+    if (l->unloading && j->state != HOB_JOB_QUEUED) {
+        hob_api_fail(&e, 503, "server_error", "model_unloaded", "model",
+                     "the model '%.63s' has been unloaded by an administrator", l->model->name);
+        hob_job_fail(j, &e);
+        return;
+    }
     /* One that waits here already is part of that load itself. */
     const uint32_t load = j->state == HOB_JOB_QUEUED ? l->jobs : hob_link_load(l);
     hob_api_error e = {0};
@@ -291,6 +298,17 @@ void hob_job_stalled(hob_job *j)
     hob_api_fail(&e, 408, "invalid_request_error", "reader_stalled", NULL,
                  "nothing of the answer was read for %u ms: it ends after %u tokens", ms,
                  j->answer_tokens);
+    give_up(j);
+    hob_job_fail(j, &e);
+}
+
+void hob_job_shut_down(hob_job *j, bool unload)
+{
+    hob_api_error e;
+    hob_api_fail(&e, 503, "server_error", unload ? "model_unloaded" : "draining", NULL,
+                 "the %s is shut down: the answer ends after %u tokens",
+                 unload ? "model" : "server", j->answer_tokens);
+    e.retry_after_s = unload ? 0 : HOB_DRAIN_RETRY_S;
     give_up(j);
     hob_job_fail(j, &e);
 }

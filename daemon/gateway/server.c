@@ -18,6 +18,7 @@
 
 enum {
     TICK_US = 200000,
+    DRAIN_MARGIN_US = 2000000, /* before the deadline answers that still run are ended */
     FDS_BESIDE = 96, /* engines, signals, listeners, admin connections, files being read */
 };
 
@@ -172,6 +173,12 @@ int hob_client_callback(struct lws *wsi, enum lws_callback_reasons reason, void 
     }
 }
 
+static uint64_t drain_margin_us(const hob_gateway *g)
+{
+    const uint64_t quarter_us = g->conf->drain_timeout_ms * (uint64_t)250;
+    return quarter_us < DRAIN_MARGIN_US ? quarter_us : DRAIN_MARGIN_US;
+}
+
 static void on_tick(lws_sorted_usec_list_t *sul)
 {
     hob_gateway *g = lws_container_of(sul, hob_gateway, tick);
@@ -189,6 +196,9 @@ static void on_tick(lws_sorted_usec_list_t *sul)
     hob_listeners_tick(g);
     hob_fronts_tick(g);
     hob_notify_tick(g, now);
+    if (g->draining && now + drain_margin_us(g) > g->drain_until_us)
+        while (g->jobs) /* told why, with time left to read it */
+            hob_job_shut_down(g->jobs, false);
     if (g->draining && !g->ending && (!busy || now > g->drain_until_us)) {
         if (busy)
             hob_log(HOB_LOG_WARN, "drain timeout: %u connections are cut off", g->conn_count);

@@ -22,14 +22,6 @@ static const char *host_name(const char *host, size_t *ret_len)
     return host;
 }
 
-static bool is_loopback_name(const char *host)
-{
-    size_t len;
-    const char *name = host_name(host, &len);
-    return (len == 9 && strncasecmp(name, "localhost", 9) == 0) ||
-           (len == 3 && memcmp(name, "::1", 3) == 0) || strncmp(name, "127.", 4) == 0;
-}
-
 static bool is_address(const char *name, size_t len)
 {
     char text[INET6_ADDRSTRLEN];
@@ -40,6 +32,15 @@ static bool is_address(const char *name, size_t len)
     memcpy(text, name, len);
     text[len] = '\0';
     return inet_pton(AF_INET, text, &four) == 1 || inet_pton(AF_INET6, text, &six) == 1;
+}
+
+static bool is_loopback_name(const char *host)
+{
+    size_t len;
+    const char *name = host_name(host, &len);
+    return (len == 9 && strncasecmp(name, "localhost", 9) == 0) ||
+           (is_address(name, len) &&
+            ((len == 3 && memcmp(name, "::1", 3) == 0) || strncmp(name, "127.", 4) == 0));
 }
 
 /* An address cannot be another's name: it is always ours. */

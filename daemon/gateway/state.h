@@ -31,6 +31,7 @@ enum {
     HOB_STALL_GRACE_MS = 5000,   /* for a stalled reader to find out why its stream has ended */
     HOB_HEAD_MAX = 2048,         /* bytes of a response's head */
     HOB_DOOR_SLOTS = 1024,       /* addresses whose handshakes are counted */
+    HOB_DRAIN_RETRY_S = 5,       /* what those who come while we drain are told to wait */
     HOB_LANES_MAX = 64,          /* responses waiting or running on one WebSocket */
     HOB_ENGINE_WAIT_MS = 20000,  /* a request's wait for an engine that is coming up */
     HOB_RECOVERY_WAIT_MS = 60000, /* a stream's wait for its engine's successor */
@@ -54,7 +55,9 @@ struct hob_link {
     uint32_t failures;                         /* in a row; the backoff's exponent */
     uint64_t restarts;                         /* since the gateway started */
     bool ever_ready;
-    bool benched;                    /* its device has failed: the engine runs on the CPU */
+    bool unloading, unloaded; /* by an administrator: no new requests; then no engine either */
+    uint64_t unload_by_us;    /* when those that still run are ended */
+    bool benched;             /* its device has failed: the engine runs on the CPU */
     uint32_t context, max_sequences; /* from HELLO */
     uint64_t kv_tokens;
     json_t *hello, *stats;
@@ -76,7 +79,10 @@ int hob_link_callback(hob_link *l, struct lws *wsi, enum lws_callback_reasons re
 void hob_link_fail(hob_link *l,
                    const char *why); /* kills the process; its jobs wait for the next one */
 void hob_link_ready(hob_link *l);    /* HELLO was read */
-int hob_link_read(hob_link *l);      /* frames from the socket; negative: broken or at its end */
+/* Takes no new requests; the engine ends with its last one, drain_timeout_ms from now at the latest. */
+void hob_link_unload(hob_link *l);
+void hob_link_reload(hob_link *l); /* the reverse, at any time */
+int hob_link_read(hob_link *l);    /* frames from the socket; negative: broken or at its end */
 int hob_link_write(hob_link *l);
 void hob_links_tick(hob_gateway *g, uint64_t now_us);
 void hob_links_reap(hob_gateway *g); /* SIGCHLD */
@@ -319,6 +325,8 @@ void hob_job_start(hob_job *j);
 void hob_job_abandon(hob_job *j);
 /* Nobody reads the answer: it ends with an error behind what waits to be read. */
 void hob_job_stalled(hob_job *j);
+/* The server, or with unload its model, ends before the answer does. */
+void hob_job_shut_down(hob_job *j, bool unload);
 /* The client asked for an end: the answer so far is closed properly. */
 void hob_job_cancel(hob_job *j);
 void hob_job_drained(hob_gateway *g, uint64_t id, uint32_t tokens); /* the socket took them */

@@ -251,7 +251,9 @@ void hob_links_reap(hob_gateway *g)
         int status;
         if (l->pid <= 0 || waitpid(l->pid, &status, WNOHANG) != l->pid)
             continue;
-        if (!g->ending && WIFEXITED(status))
+        if (l->unloaded)
+            hob_log(HOB_LOG_INFO, "%s: unloaded", l->model->name);
+        else if (!g->ending && WIFEXITED(status))
             hob_log(HOB_LOG_WARN, "%s: engine %d exited with %d", l->model->name, (int)l->pid,
                     WEXITSTATUS(status));
         else if (!g->ending)
@@ -276,7 +278,8 @@ void hob_links_reap(hob_gateway *g)
             hob_log(HOB_LOG_ERROR, "%s: the engine cannot load this model", l->model->name);
             hob_gateway_end(g, 1);
         }
-        if (l->state == HOB_LINK_DOWN && !g->ending && hob_now_us() >= l->restart_us)
+        if (l->state == HOB_LINK_DOWN && !l->unloaded && !g->ending &&
+            hob_now_us() >= l->restart_us)
             start(l);
     }
 }
@@ -288,6 +291,53 @@ static bool is_silent(hob_link *l)
         return false;
     /* When it was the gateway that was held up, the heartbeats wait in the socket. */
     return hob_link_read(l) == 0 && hob_now_us() - l->heard_us > most_us;
+}
+
+/* ---- on an administrator's word ---- */
+
+void hob_link_unload(hob_link *l)
+{
+    if (l->unloading)
+        return;
+    hob_log(HOB_LOG_INFO, "%s: is being unloaded", l->model->name);
+    l->unloading = true;
+    l->unload_by_us = hob_now_us() + l->g->conf->drain_timeout_ms * (uint64_t)1000;
+}
+
+void hob_link_reload(hob_link *l)
+{
+    if (!l->unloading)
+        return;
+    hob_log(HOB_LOG_INFO, "%s: is loaded again", l->model->name);
+    l->unloading = l->unloaded = false;
+    l->failures = 0;
+    l->restart_us = hob_now_us(); /* if it is down, the next tick starts it */
+}
+
+static hob_job *job_of(const hob_link *l)
+{
+    hob_job *j = l->g->jobs;
+    while (j && j->link != l)
+        j = j->next;
+    return j;
+}
+
+/* Where an engine dies meanwhile it is restarted as ever: what was accepted is answered. */
+static void finish_unload(hob_link *l, uint64_t now_us)
+{
+    if (now_us > l->unload_by_us)
+        for (hob_job *j; (j = job_of(l));)
+            hob_job_shut_down(j, true);
+    if (job_of(l)) {
+        if (l->state == HOB_LINK_DOWN && l->pid == 0 && now_us >= l->restart_us)
+            start(l);
+        return;
+    }
+    l->unloaded = true;
+    l->state = HOB_LINK_DOWN;
+    json_decref(l->stats);
+    l->stats = NULL;
+    let_go(l);
 }
 
 void hob_links_tick(hob_gateway *g, uint64_t now_us)
@@ -305,7 +355,10 @@ void hob_links_tick(hob_gateway *g, uint64_t now_us)
             hob_link_fail(l, "it did not load its model in time");
         else if (is_silent(l))
             hob_link_fail(l, "its heartbeat has stopped");
-        else if (l->state == HOB_LINK_DOWN && l->pid == 0 && now_us >= l->restart_us)
+        else if (l->unloading && !l->unloaded)
+            finish_unload(l, now_us);
+        else if (l->state == HOB_LINK_DOWN && !l->unloaded && l->pid == 0 &&
+                 now_us >= l->restart_us)
             start(l);
     }
 }

@@ -24,7 +24,7 @@ int hob_websocket_confirm(hob_conn *c)
                      "no WebSocket is served here");
     else if (!e.status && c->g->draining) {
         hob_api_fail(&e, 503, "server_error", "draining", NULL, "the server is shutting down");
-        e.retry_after_s = 5;
+        e.retry_after_s = HOB_DRAIN_RETRY_S;
     }
     if (!e.status)
         return 0;
@@ -200,10 +200,14 @@ static int on_receive(hob_conn *c, const char *in, size_t len)
 /* A ping takes the place of one write. */
 static int write_ping(hob_conn *c)
 {
+    static const char payload[] = {'h', 'o', 'b'}; /* libwebsockets says nothing of an empty pong */
+
     c->ping_due = false;
     c->pinged_us = hob_now_us();
     lws_callback_on_writable(c->wsi);
-    return lws_write(c->wsi, c->g->write_buffer + LWS_PRE, 0, LWS_WRITE_PING) < 0 ? -1 : 0;
+    memcpy(c->g->write_buffer + LWS_PRE, payload, sizeof payload);
+    return lws_write(c->wsi, c->g->write_buffer + LWS_PRE, sizeof payload, LWS_WRITE_PING) < 0 ? -1
+                                                                                               : 0;
 }
 
 void hob_websocket_tick(hob_conn *c, uint64_t now_us)
