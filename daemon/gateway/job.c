@@ -228,7 +228,7 @@ static bool send_run(hob_job *j)
 void hob_job_start(hob_job *j)
 {
     hob_link *l = j->link;
-    hob_api_error e;
+    hob_api_error e = {0};
 
     if (l->unloading && j->state != HOB_JOB_QUEUED) {
         hob_api_fail(&e, 503, "server_error", "model_unloaded", "model",
@@ -238,8 +238,6 @@ void hob_job_start(hob_job *j)
     }
     /* One that waits here already is part of that load itself. */
     const uint32_t load = j->state == HOB_JOB_QUEUED ? l->jobs : hob_link_load(l);
-    hob_api_error e = {0};
-
     if (!j->begun && hob_limits_begin(j, &e) < 0) {
         hob_job_fail(j, &e);
         return;

@@ -71,11 +71,11 @@ int hob_usage_table_each(sqlite3 *db, int64_t key, int64_t from_day, hob_usage_v
     sqlite3_bind_int64(s, 2, key);
     while (code >= 0 && (step = sqlite3_step(s)) == SQLITE_ROW) {
         const hob_key_usage u = {.key = sqlite3_column_int64(s, 0),
-                             .day = sqlite3_column_int64(s, 1),
-                             .requests = (uint64_t)sqlite3_column_int64(s, 2),
-                             .prompt_tokens = (uint64_t)sqlite3_column_int64(s, 3),
-                             .cached_tokens = (uint64_t)sqlite3_column_int64(s, 4),
-                             .answer_tokens = (uint64_t)sqlite3_column_int64(s, 5)};
+                                 .day = sqlite3_column_int64(s, 1),
+                                 .requests = (uint64_t)sqlite3_column_int64(s, 2),
+                                 .prompt_tokens = (uint64_t)sqlite3_column_int64(s, 3),
+                                 .cached_tokens = (uint64_t)sqlite3_column_int64(s, 4),
+                                 .answer_tokens = (uint64_t)sqlite3_column_int64(s, 5)};
         const char *label = (const char *)sqlite3_column_text(s, 6);
         code = label ? visit(user, &u, label, diag) : hob_store_fail(db, diag);
     }
