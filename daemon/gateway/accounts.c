@@ -29,7 +29,7 @@ static int take_usage(void *user, const hob_key_usage *u, const char *label, hob
     hob_key *k = hob_keyring_get(&g->keys, u->key);
     (void)label;
     (void)diag;
-    if (k && u->day >= k->quota.day) {
+    if (k && u->day == (int64_t)time(NULL) / DAY_S) {
         k->quota.day = u->day;
         k->quota.day_spent = u->prompt_tokens + u->answer_tokens;
     }

@@ -39,6 +39,17 @@ static hob_quota_limits limits_of(const hob_gateway *g, const hob_key *key)
 
 /* ---- refusals ---- */
 
+const char *hob_limits_reason(hob_quota_bound bound)
+{
+    switch (bound) {
+    case HOB_QUOTA_CONCURRENT: return hob_limit_name(HOB_LIMIT_CONCURRENT_REQUESTS);
+    case HOB_QUOTA_REQUESTS: return hob_limit_name(HOB_LIMIT_REQUESTS_PER_MINUTE);
+    case HOB_QUOTA_TOKENS: return hob_limit_name(HOB_LIMIT_TOKENS_PER_MINUTE);
+    case HOB_QUOTA_DAY: return hob_limit_name(HOB_LIMIT_TOKENS_PER_DAY);
+    default: return "request_too_large";
+    }
+}
+
 static int refuse(const hob_job *j, const hob_quota_refusal *r, hob_api_error *e)
 {
     const unsigned long long limit = r->limit, spent = r->spent, reserved = r->reserved,
@@ -49,19 +60,16 @@ static int refuse(const hob_job *j, const hob_quota_refusal *r, hob_api_error *e
     case HOB_QUOTA_CONCURRENT:
         hob_api_fail(e, 429, "requests", "rate_limit_exceeded", NULL,
                      "concurrent requests of this key: limit %llu, running %llu", limit, spent);
-        e->reason = hob_limit_name(HOB_LIMIT_CONCURRENT_REQUESTS);
         break;
     case HOB_QUOTA_REQUESTS:
         hob_api_fail(e, 429, "requests", "rate_limit_exceeded", NULL,
                      "requests a minute of this key: limit %llu, used %llu", limit, spent);
-        e->reason = hob_limit_name(HOB_LIMIT_REQUESTS_PER_MINUTE);
         break;
     case HOB_QUOTA_TOKENS:
         hob_api_fail(e, 429, "tokens", "rate_limit_exceeded", NULL,
                      "tokens a minute of this key: limit %llu, used %llu, reserved by running "
                      "requests %llu, wanted %llu",
                      limit, spent, reserved, wanted);
-        e->reason = hob_limit_name(HOB_LIMIT_TOKENS_PER_MINUTE);
         break;
     case HOB_QUOTA_DAY:
         hob_api_fail(
@@ -69,14 +77,17 @@ static int refuse(const hob_job *j, const hob_quota_refusal *r, hob_api_error *e
             "tokens a day of this key: limit %llu, used %llu, reserved by running requests "
             "%llu, wanted %llu; the day ends at midnight UTC",
             limit, spent, reserved, wanted);
-        e->reason = hob_limit_name(HOB_LIMIT_TOKENS_PER_DAY);
         break;
     default:
         hob_api_fail(e, 429, "tokens", "rate_limit_exceeded", NULL,
                      "this request is too large for its key at any time: limit %llu tokens, wanted "
                      "%llu for the prompt and max_tokens",
                      limit, wanted);
-        e->reason = "request_too_large";
+        break;
+    }
+    e->reason = hob_limits_reason(r->bound);
+    j->g->metrics.limited[r->bound]++;
+    if (r->bound == HOB_QUOTA_TOO_LARGE) {
         e->final = true;
         return HOB_EINVAL;
     }

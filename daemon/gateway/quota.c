@@ -109,8 +109,8 @@ void hob_quota_end(hob_quota *q, bool unused, uint64_t began_ms)
 static void turn_day(hob_quota *q, int64_t now_s)
 {
     const int64_t day = now_s / DAY_S;
-    if (day <= q->day)
-        return; /* a clock that was set back gives nobody a second day */
+    if (day == q->day || day == q->day - 1)
+        return; /* a clock that is set back over midnight gives nobody a second day */
     q->day = day;
     q->day_spent = 0;
 }

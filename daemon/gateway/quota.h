@@ -28,7 +28,7 @@ typedef struct hob_window { /* zero-initialize */
 typedef struct hob_quota { /* zero-initialize */
     hob_window requests, tokens;
     uint64_t reserved; /* tokens */
-    int64_t day;       /* since 1970; only moves on */
+    int64_t day;       /* since 1970 */
     uint64_t day_spent;
     uint32_t running; /* requests */
 } hob_quota;
@@ -49,6 +49,7 @@ typedef enum hob_quota_bound {
     HOB_QUOTA_TOKENS,
     HOB_QUOTA_DAY,
     HOB_QUOTA_TOO_LARGE, /* could not be granted even to a key that has used nothing */
+    HOB_QUOTA_BOUNDS,
 } hob_quota_bound;
 
 typedef struct hob_quota_refusal {

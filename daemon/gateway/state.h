@@ -341,6 +341,8 @@ void hob_job_finish_cancelled(hob_job *j);             /* frees it */
 
 /* ---- limits.c: what a key may do, asked at each step of a request ---- */
 
+/* "tokens_per_minute", … : error.hob_reason */
+const char *hob_limits_reason(hob_quota_bound bound);
 /* The key's own limit, else the configuration's; 0: none. key may be NULL. */
 uint32_t hob_limit_of(const hob_gateway *g, const hob_key *key, hob_limit l);
 /* May the key use the model? 0, or HOB_EINVAL with a 403. */
@@ -406,6 +408,7 @@ typedef struct hob_metrics {
     uint64_t connections, refused_connections, websockets, jobs, finished, cancelled, failed,
         recovered, poisoned, reloads, reloads_refused;
     uint64_t prompt_tokens, cached_tokens, answer_tokens, bytes_out, stalled_closes;
+    uint64_t limited[HOB_QUOTA_BOUNDS]; /* requests refused by their key's limits */
     uint64_t ttft[HOB_TTFT_BUCKETS + 1], ttft_us;
     uint64_t ttft_count;
 } hob_metrics;

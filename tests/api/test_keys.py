@@ -213,6 +213,7 @@ def test_sizes(office):
 
 def test_requests_a_minute(office):
     key = office.add("rpm", "--requests-per-minute", "2")
+    limited = office.server.metric('hob_requests_limited_total{reason="requests_per_minute"}')
     refused(office.chat(key, temperature=9), 400, "invalid_value")  # what is refused does not count
     refused(office.chat(key, "word " * 20000), 400, "context_length_exceeded")
     _, headers, _ = office.chat(key, max_tokens=1)
@@ -228,6 +229,7 @@ def test_requests_a_minute(office):
     with office.client(key) as client, pytest.raises(openai.RateLimitError) as caught:
         client.chat.completions.create(**chat("x"))
     assert caught.value.code == "rate_limit_exceeded"
+    assert office.server.metric('hob_requests_limited_total{reason="requests_per_minute"}') == limited + 2
     office.hobctl("keys", "set", "rpm", "--requests-per-minute", "0")
     status, headers, _ = office.chat(key, max_tokens=1)
     assert status == 200 and "x-ratelimit-limit-requests" not in headers

@@ -226,6 +226,9 @@ static void test_days(void **state)
     t.now_s = midnight - 3600; /* a clock set back */
     assert_int_equal(hob_quota_ask(&q, &limits, t, 61, &r), HOB_QUOTA_DAY);
     assert_int_equal(q.day, 20000);
+    t.now_s = midnight - 2 * 86400; /* one that was wrong by days */
+    assert_int_equal(hob_quota_ask(&q, &limits, t, 61, &r), HOB_QUOTA_OK);
+    assert_int_equal(q.day, 19998);
 }
 
 static void test_no_limits(void **state)
