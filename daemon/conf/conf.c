@@ -19,10 +19,24 @@
 #define NUMBER(g, s, m, low, high) FIELD(g, #m, HOB_FIELD_U32, s, m, low, high, NULL, false)
 #define LIST(g, s, m) FIELD(g, #m, HOB_FIELD_LIST, s, m, 0, 0, NULL, false)
 
+#define LIMITS(X)                                                                                  \
+    X("key_limits", REQUESTS_PER_MINUTE, "requests_per_minute", 0, 1000000)                        \
+    X("key_limits", TOKENS_PER_MINUTE, "tokens_per_minute", 0, 1000000000)                         \
+    X("key_limits", TOKENS_PER_DAY, "tokens_per_day", 0, 4000000000)                               \
+    X("key_limits", CONCURRENT_REQUESTS, "concurrent_requests", 0, 65535)                          \
+    X("key_limits", MAX_PROMPT_TOKENS, "max_prompt_tokens", 0, 1 << 20)                            \
+    X("key_limits", MAX_OUTPUT_TOKENS, "max_output_tokens", 0, 1 << 20)                            \
+    X("key_limits", PATIENCE_MS, "patience_ms", 0, 3600000)                                        \
+    X("limits", DEFAULT_OUTPUT_TOKENS, "default_output_tokens", 1, 1 << 20)
+
+#define LIMIT(group, id, name, low, high)                                                          \
+    FIELD(group, name, HOB_FIELD_U32, hob_conf, key_limits[HOB_LIMIT_##id], low, high, NULL, false),
+
 static const hob_field top_fields[] = {
     FIELD("", "listen", HOB_FIELD_TEXT, hob_conf, listen, 0, 0, NULL, true),
     FIELD("", "port", HOB_FIELD_U16, hob_conf, port, 0, 65535, NULL, true),
     FIELD("", "admin_socket", HOB_FIELD_PATH, hob_conf, admin_socket, 0, 0, NULL, true),
+    FIELD("", "store", HOB_FIELD_PATH, hob_conf, store, 0, 0, NULL, true),
     FIELD("", "keys", HOB_FIELD_PATH, hob_conf, keys, 0, 0, NULL, true),
     LIST("", hob_conf, hosts),
     LIST("", hob_conf, cors_origins),
@@ -32,11 +46,11 @@ static const hob_field top_fields[] = {
     PATH("tls", "client_ca", hob_conf, client_ca),
     TEXT("tls", "client_auth", hob_conf, client_auth, " none optional required "),
     FIELD("tls", "client_keys", HOB_FIELD_BOOL, hob_conf, client_keys, 0, 1, NULL, false),
-    NUMBER("limits", hob_conf, default_output_tokens, 1, 1 << 20),
     NUMBER("limits", hob_conf, max_body_bytes, 1024, 32 << 20),
     FIELD("limits", "max_connections", HOB_FIELD_U32, hob_conf, max_connections, 1, 65535, NULL,
           true),
     NUMBER("limits", hob_conf, max_connections_per_address, 1, 65535),
+    NUMBER("limits", hob_conf, auth_failures_per_minute, 0, 1000000),
     NUMBER("limits", hob_conf, handshakes_per_s, 0, 1 << 20),
     FIELD("limits", "max_header_bytes", HOB_FIELD_U32, hob_conf, max_header_bytes, 1024, 65536,
           NULL, true),
@@ -53,7 +67,7 @@ static const hob_field top_fields[] = {
     NUMBER("limits", hob_conf, drain_timeout_ms, 0, 3600000),
     NUMBER("limits", hob_conf, hang_timeout_ms, 500, 3600000),
     FIELD("limits", "memory_mb", HOB_FIELD_U32, hob_conf, memory_mb, 0, 1 << 30, NULL, true),
-};
+    LIMITS(LIMIT)};
 
 static const hob_field model_fields[] = {
     TEXT("", "name", hob_conf_model, name, NULL),
@@ -98,10 +112,11 @@ void hob_conf_default(hob_conf *c)
     *c = (hob_conf){
         .listen = "0.0.0.0",
         .port = 8443,
-        .default_output_tokens = 1024,
+        .key_limits[HOB_LIMIT_DEFAULT_OUTPUT_TOKENS] = 1024,
         .max_body_bytes = 8 << 20,
         .max_connections = 512,
         .max_connections_per_address = 128,
+        .auth_failures_per_minute = 10,
         .handshakes_per_s = 64,
         .max_header_bytes = 8192,
         .client_auth = "none",
@@ -119,6 +134,27 @@ void hob_conf_default(hob_conf *c)
         .hang_timeout_ms = 10000,
         .log_level = "info",
     };
+}
+
+static const struct {
+    const char *name;
+    uint32_t min, max;
+} limits[] = {
+#define DESCRIPTION(group, id, name, low, high) [HOB_LIMIT_##id] = {name, low, high},
+    LIMITS(DESCRIPTION)
+#undef DESCRIPTION
+};
+
+const char *hob_limit_name(hob_limit l)
+{
+    return limits[l].name;
+}
+
+bool hob_limit_ok(hob_limit l, int64_t value, uint32_t *ret_min, uint32_t *ret_max)
+{
+    *ret_min = limits[l].min;
+    *ret_max = limits[l].max;
+    return value >= limits[l].min && value <= limits[l].max;
 }
 
 /* Checks that do not depend on a file */
@@ -276,9 +312,6 @@ int hob_conf_check(const hob_conf *c, hob_diag *diag)
             return hob_fail(diag, HOB_EINVAL,
                             "tls.%s is missing: a PEM file (hobctl setup makes one)",
                             c->tls_cert[0] ? "key" : "cert");
-        if (!c->keys[0])
-            return hob_fail(diag, HOB_EINVAL,
-                            "keys is missing: the file of API key hashes (hobctl setup makes one)");
     }
     if (strcmp(c->client_auth, "none") != 0 && !c->client_ca[0])
         return hob_fail(diag, HOB_EINVAL,

@@ -14,6 +14,22 @@ enum {
     HOB_CONF_SOCKET_MAX = 108, /* bytes of a Unix socket's path with its NUL: the kernel's bound */
 };
 
+/* What a key may use. hob.conf sets the limits of all keys; a key may have its own. 0: no limit. */
+typedef enum hob_limit {
+    HOB_LIMIT_REQUESTS_PER_MINUTE,
+    HOB_LIMIT_TOKENS_PER_MINUTE,
+    HOB_LIMIT_TOKENS_PER_DAY,
+    HOB_LIMIT_CONCURRENT_REQUESTS,
+    HOB_LIMIT_MAX_PROMPT_TOKENS,
+    HOB_LIMIT_MAX_OUTPUT_TOKENS,
+    HOB_LIMIT_PATIENCE_MS,
+    HOB_LIMIT_DEFAULT_OUTPUT_TOKENS, /* when a request names none */
+    HOB_LIMITS,
+} hob_limit;
+const char *hob_limit_name(hob_limit l); /* "requests_per_minute" */
+/* Whether value is in its range, and what that is. */
+bool hob_limit_ok(hob_limit l, int64_t value, uint32_t *ret_min, uint32_t *ret_max);
+
 typedef struct hob_conf_model {
     char name[64];
     char path[4096];
@@ -57,13 +73,15 @@ typedef struct hob_conf {
     bool client_keys;     /* a certificate's common name is a key's label */
     hob_conf_list hosts;  /* beside the certificate's names, localhost and addresses */
     hob_conf_list cors_origins; /* pages of which may use the interface */
-    char keys[4096];            /* file of key hashes */
+    char store[4096];           /* SQLite file: keys, usage; "hob.db" beside the configuration */
+    char keys[4096];            /* file of key hashes to take into the store once; "": none */
     uint32_t model_count;
     hob_conf_model models[HOB_CONF_MODELS_MAX]; /* the first is `default` */
-    uint32_t default_output_tokens;             /* when max_tokens is omitted; 1024 */
+    uint32_t key_limits[HOB_LIMITS];            /* of a key that has none of its own */
     uint32_t max_body_bytes;                    /* of a request; 8 MiB */
     uint32_t max_connections;                   /* 512 */
     uint32_t max_connections_per_address;       /* 128 */
+    uint32_t auth_failures_per_minute;          /* of an address, before it is slowed down; 10 */
     uint32_t handshakes_per_s;                  /* of an address; 64; 0: any */
     uint32_t max_header_bytes;                  /* of a request's head; 8192 */
     uint32_t header_timeout_ms;                 /* 10000 */

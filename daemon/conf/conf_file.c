@@ -279,6 +279,8 @@ int hob_conf_load(const char *path, hob_conf *ret, hob_diag *diag)
     }
     hob_conf_default(c);
     code = read_group(&r, config_root_setting(&file), "", &hob_top_fields, c);
+    if (code == 0 && !c->store[0])
+        code = hob_path_join(c->store, sizeof c->store, r.dir, "hob.db", diag);
     if (code == 0 && !c->admin_socket[0])
         code =
             hob_path_join(c->admin_socket, sizeof c->admin_socket, r.dir, "hob.sock", NULL) < 0

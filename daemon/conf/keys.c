@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * API keys: the file of hashes, the table, the search in constant time. A plain SHA-256 is enough because a key has 256
- * random bits: there is nothing to guess that a slow hash would protect. See keys.h. */
+ * API keys: their text, their hashes, the file of hashes. See keys.h. */
 #include "daemon/conf/keys.h"
 
 #include "daemon/conf/file.h"
@@ -26,21 +25,25 @@ enum {
 
 static const char *const classes[] = {"interactive", "standard", "batch"};
 
-static bool word_ok(const char *s, size_t size)
+bool hob_key_word_ok(const char *s)
 {
     size_t len = strlen(s);
-    if (len == 0 || len >= size)
+    if (len == 0 || len >= HOB_KEY_WORD_MAX)
         return false;
     return strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._@+-") == len;
 }
 
-/* Priority of a class, or -1. */
-static int find_class(const char *s)
+int hob_class_find(const char *name)
 {
     for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
-        if (strcmp(s, classes[i]) == 0)
+        if (strcmp(name, classes[i]) == 0)
             return (int)i;
     return -1;
+}
+
+const char *hob_class_name(unsigned priority)
+{
+    return classes[priority < 3 ? priority : 2];
 }
 
 static int hex_digit(char c)
@@ -64,79 +67,78 @@ static bool hash_from_hex(const char *s, uint8_t hash[32])
 }
 
 /* One line without its newline. Returns 1 for a key, 0 for an empty line or a comment. */
-static int parse_line(char *line, const char *path, size_t number, hob_key *ret, hob_diag *diag)
+static int parse_line(char *line, const char *path, size_t number, hob_key_line *ret,
+                      hob_diag *diag)
 {
-    char *fields[5], *save = NULL;
+    char *fields[6], *save = NULL;
     size_t count = 0;
-    hob_key key = {0};
+    hob_key_line key = {0};
     line[strcspn(line, "#\r")] = 0;
-    for (char *f = strtok_r(line, " \t", &save); f && count < 5; f = strtok_r(NULL, " \t", &save))
+    for (char *f = strtok_r(line, " \t", &save); f && count < 6; f = strtok_r(NULL, " \t", &save))
         fields[count++] = f;
     if (count == 0)
         return 0;
-    if (count != 4)
+    if (count != 4 && count != 5)
         return hob_fail(diag, HOB_EFORMAT,
-                        "%s:%zu: %s than the four fields: sha256-hex label tenant class", path,
+                        "%s:%zu: %s than the fields: sha256-hex label tenant class [admin]", path,
                         number, count < 4 ? "fewer" : "more");
     if (!hash_from_hex(fields[0], key.hash))
         return hob_fail(diag, HOB_EFORMAT,
                         "%s:%zu: the hash is not 64 lower-case hexadecimal digits", path, number);
-    if (!word_ok(fields[1], sizeof key.label))
+    if (!hob_key_word_ok(fields[1]))
         return hob_fail(diag, HOB_EFORMAT,
                         "%s:%zu: label: 1 to 63 letters, digits or . _ @ + - are allowed", path,
                         number);
-    if (!word_ok(fields[2], sizeof key.tenant))
+    if (!hob_key_word_ok(fields[2]))
         return hob_fail(diag, HOB_EFORMAT,
                         "%s:%zu: tenant: 1 to 63 letters, digits or . _ @ + - are allowed", path,
                         number);
-    const int priority = find_class(fields[3]);
+    const int priority = hob_class_find(fields[3]);
     if (priority < 0)
         return hob_fail(diag, HOB_EFORMAT,
                         "%s:%zu: class is \"%.20s\": interactive, standard or batch are allowed",
                         path, number, fields[3]);
+    if (count == 5 && strcmp(fields[4], "admin") != 0)
+        return hob_fail(diag, HOB_EFORMAT,
+                        "%s:%zu: role is \"%.20s\": admin is allowed, or nothing", path, number,
+                        fields[4]);
     memcpy(key.label, fields[1], strlen(fields[1]) + 1);
     memcpy(key.tenant, fields[2], strlen(fields[2]) + 1);
-    memcpy(key.class_name, fields[3], strlen(fields[3]) + 1);
     key.priority = (uint8_t)priority;
+    key.admin = count == 5;
     *ret = key;
     return 1;
 }
 
-int hob_keys_load(const char *path, hob_keys *ret, hob_diag *diag)
+int hob_key_file_load(const char *path, hob_key_file *ret, hob_diag *diag)
 {
-    hob_keys keys = {0};
+    hob_key_file keys = {0};
     char *text = NULL, *line;
     size_t len, capacity = 0, number = 1;
-    uint32_t tenants = 0;
     int code = hob_file_read(path, FILE_MAX, &text, &len, diag);
     if (code < 0)
-        return code == HOB_ENOENT ? HOB_EIO : code;
+        return code;
     if (memchr(text, 0, len)) {
         code = hob_fail(diag, HOB_EFORMAT, "%s: has a NUL byte: not a text file", path);
         goto fail;
     }
     for (line = text; line < text + len; number++) {
         char *end = line + strcspn(line, "\n");
-        hob_key key;
+        hob_key_line key;
         *end = 0;
         code = parse_line(line, path, number, &key, diag);
         if (code < 0)
             goto fail;
         if (code > 0) {
-            for (size_t i = 0; i < keys.count; i++) {
+            for (size_t i = 0; i < keys.count; i++)
                 if (memcmp(keys.list[i].hash, key.hash, sizeof key.hash) == 0) {
                     code = hob_fail(diag, HOB_EFORMAT,
                                     "%s:%zu: this key is already in the file, labelled %s", path,
                                     number, keys.list[i].label);
                     goto fail;
                 }
-                if (strcmp(keys.list[i].tenant, key.tenant) == 0)
-                    key.tenant_number = keys.list[i].tenant_number;
-            }
-            if (key.tenant_number == 0)
-                key.tenant_number = ++tenants;
             if (keys.count == capacity) {
-                hob_key *grown;
+                hob_key_line *grown;
                 capacity = capacity ? capacity * 2 : 16; /* bounded by the file's size */
                 grown = realloc(keys.list, capacity * sizeof *grown);
                 if (!grown) {
@@ -155,42 +157,42 @@ int hob_keys_load(const char *path, hob_keys *ret, hob_diag *diag)
     return 0;
 fail:
     free(text);
-    hob_keys_free(&keys);
+    hob_key_file_free(&keys);
     return code;
 }
 
-void hob_keys_free(hob_keys *k)
+void hob_key_file_free(hob_key_file *f)
 {
-    if (!k)
+    if (!f)
         return;
-    free(k->list);
-    *k = (hob_keys){0};
+    free(f->list);
+    *f = (hob_key_file){0};
 }
 
-const hob_key *hob_keys_find_label(const hob_keys *k, const char *label)
-{
-    for (size_t i = 0; i < k->count; i++)
-        if (strcmp(k->list[i].label, label) == 0)
-            return &k->list[i];
-    return NULL;
-}
-
-const hob_key *hob_keys_find(const hob_keys *k, const char *text, size_t len)
+bool hob_key_file_has(const hob_key_file *f, const char *text, size_t len)
 {
     uint8_t hash[32];
-    size_t found = 0; /* index + 1 */
-    if (mbedtls_sha256((const uint8_t *)text, len, hash, 0) != 0)
-        return NULL;
-    for (size_t i = 0; i < k->count; i++) {
-        uint32_t difference = 0;
-        for (size_t j = 0; j < sizeof hash; j++)
-            difference |= (uint32_t)(k->list[i].hash[j] ^ hash[j]);
-        /* All ones when equal, without a branch: the time tells nothing about where, or whether, it matched. */
-        size_t equal = (size_t)0 - (size_t)((difference - 1u) >> 31);
-        found |= equal & (i + 1);
-    }
-    mbedtls_platform_zeroize(hash, sizeof hash);
-    return found ? &k->list[found - 1] : NULL;
+    size_t found = 0;
+    if (hob_key_hash(text, len, hash) < 0)
+        return false;
+    for (size_t i = 0; i < f->count; i++)
+        found |= hob_key_equal(f->list[i].hash, hash);
+    return found != 0;
+}
+
+/* ---- hashes ---- */
+
+int hob_key_hash(const char *text, size_t len, uint8_t ret[32])
+{
+    return mbedtls_sha256((const uint8_t *)text, len, ret, 0) == 0 ? 0 : HOB_EDEVICE;
+}
+
+size_t hob_key_equal(const uint8_t a[32], const uint8_t b[32])
+{
+    uint32_t difference = 0;
+    for (size_t i = 0; i < 32; i++)
+        difference |= (uint32_t)(a[i] ^ b[i]);
+    return (size_t)0 - (size_t)((difference - 1u) >> 31);
 }
 
 static void key_text(const uint8_t random[KEY_BYTES], char ret[HOB_KEY_TEXT_MAX])
@@ -206,6 +208,19 @@ static void key_text(const uint8_t random[KEY_BYTES], char ret[HOB_KEY_TEXT_MAX]
     }
     ret[n++] = digits[bits << (6 - have) & 63];
     ret[n] = 0;
+}
+
+int hob_key_make(char ret_text[HOB_KEY_TEXT_MAX], uint8_t ret_hash[32], hob_diag *diag)
+{
+    uint8_t random[KEY_BYTES];
+    _Static_assert(4 + KEY_DIGITS < HOB_KEY_TEXT_MAX, "a key's text and its NUL fit");
+    if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
+        return hob_fail(diag, HOB_EIO, "no random numbers from the system: %s", strerror(errno));
+    key_text(random, ret_text);
+    mbedtls_platform_zeroize(random, sizeof random);
+    if (hob_key_hash(ret_text, strlen(ret_text), ret_hash) < 0)
+        return hob_fail(diag, HOB_EDEVICE, "SHA-256 failed");
+    return 0;
 }
 
 static int append_line(const char *path, const char *line, size_t len, hob_diag *diag)
@@ -242,37 +257,31 @@ fail:
     return HOB_EIO;
 }
 
-int hob_keys_create(const char *path, const char *label, const char *tenant, const char *class_name,
-                    char ret[HOB_KEY_TEXT_MAX], hob_diag *diag)
+int hob_key_file_add(const char *path, const char *label, const char *tenant,
+                     const char *class_name, bool admin, char ret[HOB_KEY_TEXT_MAX], hob_diag *diag)
 {
-    uint8_t random[KEY_BYTES], hash[32];
+    uint8_t hash[32];
     char text[HOB_KEY_TEXT_MAX], line[256];
-    hob_key limits;
     int code, n;
-    _Static_assert(4 + KEY_DIGITS < HOB_KEY_TEXT_MAX, "a key's text and its NUL fit");
-    if (!word_ok(label, sizeof limits.label) || !word_ok(tenant, sizeof limits.tenant))
+    if (!hob_key_word_ok(label) || !hob_key_word_ok(tenant))
         return hob_fail(diag, HOB_EINVAL,
                         "label and tenant: 1 to 63 letters, digits or . _ @ + - are allowed");
-    if (find_class(class_name) < 0)
+    if (hob_class_find(class_name) < 0)
         return hob_fail(diag, HOB_EINVAL,
                         "class is \"%.20s\": interactive, standard or batch are allowed",
                         class_name);
-    if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
-        return hob_fail(diag, HOB_EIO, "no random numbers from the system: %s", strerror(errno));
-    key_text(random, text);
-    if (mbedtls_sha256((const uint8_t *)text, strlen(text), hash, 0) != 0) {
-        code = hob_fail(diag, HOB_EDEVICE, "SHA-256 failed");
+    code = hob_key_make(text, hash, diag);
+    if (code < 0)
         goto end;
-    }
     line[0] = '\n';
     for (size_t i = 0; i < sizeof hash; i++)
         snprintf(line + 1 + 2 * i, 3, "%02x", (unsigned)hash[i]);
-    n = snprintf(line + 65, sizeof line - 65, " %s %s %s\n", label, tenant, class_name);
+    n = snprintf(line + 65, sizeof line - 65, " %s %s %s%s\n", label, tenant, class_name,
+                 admin ? " admin" : "");
     code = append_line(path, line, 65 + (size_t)n, diag);
     if (code == 0)
         memcpy(ret, text, sizeof text);
 end:
-    mbedtls_platform_zeroize(random, sizeof random);
     mbedtls_platform_zeroize(text, sizeof text);
-    return code < 0 ? code : 0;
+    return code;
 }

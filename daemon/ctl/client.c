@@ -22,7 +22,7 @@ enum {
         3600, /* a long prompt may wait long for its first byte; Ctrl-C is the shorter limit */
     ERROR_BODY_MAX = 16384,
     CHUNK_BYTES = 4096,
-    JSON_MAX = 1024 * 1024, /* of hob_client_json */
+    JSON_MAX = 16 * 1024 * 1024, /* of hob_client_json */
 };
 
 typedef struct call_state {

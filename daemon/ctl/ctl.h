@@ -34,6 +34,9 @@ int hob_ctl_models(int argc, char **argv);
 /* Online, over hobd's admin socket. */
 int hob_ctl_status(int argc, char **argv);
 
+int hob_ctl_keys(int argc, char **argv);
+int hob_ctl_usage(int argc, char **argv);
+
 /* Certificates, first key and configuration of a new installation. */
 int hob_ctl_setup(int argc, char **argv);
 

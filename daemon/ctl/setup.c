@@ -5,7 +5,7 @@
  * while its first line says that nobody has edited it.
  *
  *     ca.pem ca.key cert.pem key.pem   see daemon/conf/pki.h
- *     keys, api_key                    the hashes that hobd reads; the first key itself, for its owner alone
+ *     keys, api_key                    the hash that hobd takes into its store; the key itself, for its owner alone
  *     hob.conf, url                    what hobd reads; where hobctl finds it */
 #include "daemon/conf/conf.h"
 #include "daemon/conf/file.h"
@@ -113,37 +113,39 @@ static int write_url(const char *path, const char *listen, unsigned port, hob_di
     return hob_file_write(path, text, strlen(text), 0644, diag);
 }
 
-/* A key whose hash is gone is useless: then there is a new one. Returns 1 when one was made. */
+/* Whether the file of hashes knows the key; one that is not there knows none. */
+static int knows(const char *keys_path, const char *text, hob_diag *diag)
+{
+    hob_key_file keys = {0};
+    const int code = hob_key_file_load(keys_path, &keys, diag);
+    const bool known = hob_key_file_has(&keys, text, strcspn(text, "\r\n"));
+    hob_key_file_free(&keys);
+    return code == HOB_ENOENT ? 0 : code < 0 ? code : known;
+}
+
+/* The first key reaches the store by way of the key file, which hobd takes over when it starts. One whose hash is gone is
+ * useless: then there is a new one. Returns 1 when one was made. */
 static int first_key(const char *key_path, const char *keys_path, hob_diag *diag)
 {
-    char text[HOB_KEY_TEXT_MAX], line[HOB_KEY_TEXT_MAX + 1], *old = NULL;
+    char text[HOB_KEY_TEXT_MAX], line[HOB_KEY_TEXT_MAX + 1], taken[PATH_MAX + 16], *old = NULL;
     size_t len;
-    hob_keys keys = {0};
-    int code;
-    if (access(keys_path, F_OK) == 0) {
-        code = hob_keys_load(keys_path, &keys, diag);
-        if (code < 0)
-            return code;
-    }
-    code = hob_file_read(key_path, 4096, &old, &len, diag);
+    int code = hob_file_read(key_path, 4096, &old, &len, diag);
     if (code == 0) {
-        bool known = hob_keys_find(&keys, old, strcspn(old, "\r\n")) != NULL;
+        snprintf(taken, sizeof taken, "%s" HOB_KEY_FILE_TAKEN, keys_path);
+        code = knows(keys_path, old, diag);
+        if (code == 0)
+            code = knows(taken, old, diag);
         free(old);
-        if (known)
-            goto end;
-    } else if (code != HOB_ENOENT) {
-        goto end;
-    }
-    code = hob_keys_create(keys_path, "first", "local", "interactive", text, diag);
+        if (code != 0)
+            return code < 0 ? code : 0;
+    } else if (code != HOB_ENOENT)
+        return code;
+    code = hob_key_file_add(keys_path, "first", "local", "interactive", true, text, diag);
     if (code < 0)
-        goto end;
+        return code;
     snprintf(line, sizeof line, "%s\n", text);
     code = hob_file_write(key_path, line, strlen(line), 0600, diag);
-    if (code == 0)
-        code = 1;
-end:
-    hob_keys_free(&keys);
-    return code;
+    return code < 0 ? code : 1;
 }
 
 int hob_ctl_setup(int argc, char **argv)

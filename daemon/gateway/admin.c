@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the admin socket serves. Who may connect is decided when a connection is accepted (listener.c), by user and group;
- * there is no key. These routes exist nowhere else. */
+ * What administrators are served: on the admin socket, where who may connect is decided when a connection is accepted
+ * (listener.c), by user and group, and there is no key; elsewhere to a key of the role admin. For others these routes do
+ * not exist. */
 #include <string.h>
 #include <unistd.h>
 
@@ -98,10 +99,17 @@ static const hob_admin_route routes[] = {
     {"POST", "/hob/v1/admin/models/unload", serve_unload},
 };
 
+static const hob_admin_route *find(const hob_admin_route *list, size_t count, const char *method,
+                                   const char *path)
+{
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(list[i].path, path) == 0 && (!method || strcmp(list[i].method, method) == 0))
+            return &list[i];
+    return NULL;
+}
+
 const hob_admin_route *hob_admin_find(const char *method, const char *path)
 {
-    for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
-        if (strcmp(routes[i].path, path) == 0 && (!method || strcmp(routes[i].method, method) == 0))
-            return &routes[i];
-    return NULL;
+    const hob_admin_route *r = find(routes, sizeof routes / sizeof *routes, method, path);
+    return r ? r : find(hob_admin_key_routes, HOB_ADMIN_KEY_ROUTES, method, path);
 }

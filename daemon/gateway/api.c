@@ -50,9 +50,14 @@ void hob_api_error_object(hob_text *t, const hob_api_error *e)
     else
         hob_text_puts(t, "null");
     if (e->code)
-        hob_text_format(t, ",\"code\":\"%s\"}", e->code);
+        hob_text_format(t, ",\"code\":\"%s\"", e->code);
     else
-        hob_text_puts(t, ",\"code\":null}");
+        hob_text_puts(t, ",\"code\":null");
+    if (e->reason)
+        hob_text_format(t, ",\"hob_reason\":\"%s\"", e->reason);
+    if (e->retry_after_ms)
+        hob_text_format(t, ",\"hob_retry_after_ms\":%u", e->retry_after_ms);
+    hob_text_puts(t, "}");
 }
 
 void hob_api_request_free(hob_api_request *r)

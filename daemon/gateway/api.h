@@ -16,7 +16,9 @@ typedef struct hob_api_error { /* status 0: none */
     const char *type, *code;   /* code may be NULL */
     char param[96];            /* "": null */
     char message[400];
-    uint32_t retry_after_s; /* 0: no header */
+    uint32_t retry_after_s, retry_after_ms; /* one of them, or 0: no header */
+    const char *reason;                     /* error.hob_reason, a literal; NULL: none */
+    bool final;                             /* trying again is useless */
 } hob_api_error;
 
 /* Fills the error and returns HOB_EINVAL, so that a parser may `return hob_api_fail(...)`. type and code are literals. */
@@ -25,7 +27,7 @@ int hob_api_fail(hob_api_error *e, int status, const char *type, const char *cod
 /* A 400 invalid_request_error. */
 #define hob_api_bad(e, code, param, ...)                                                           \
     hob_api_fail(e, 400, "invalid_request_error", code, param, __VA_ARGS__)
-/* {"message": …, "type": …, "param": …, "code": …} */
+/* {"message": …, "type": …, "param": …, "code": …}, and what hob adds: "hob_reason", "hob_retry_after_ms" */
 void hob_api_error_object(hob_text *t, const hob_api_error *e);
 
 typedef enum hob_api_kind { HOB_API_CHAT, HOB_API_COMPLETION, HOB_API_RESPONSES } hob_api_kind;
@@ -36,7 +38,8 @@ typedef struct hob_api_request { /* zero-initialize; released by hob_api_request
     json_t *prepare; /* what PREPARE takes, without max_prompt_tokens */
     json_t *run;     /* the sampling fields that RUN takes and the client gave */
     json_t *echo;    /* responses: fields that the response object repeats */
-    bool stream, include_usage, logprobs, seed_given, max_tokens_given;
+    bool stream, include_usage, logprobs, seed_given, max_tokens_given, class_given;
+    uint8_t priority; /* of the class; meaningful with class_given */
     int top_logprobs; /* alternatives; meaningful with logprobs */
     uint32_t max_tokens;
     uint64_t seed;

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/conf/keys.h"
 #include "daemon/gateway/api.h"
 #include "models/sampler.h"
 
@@ -261,6 +262,20 @@ static int take_ignore_eos(parser *p, const char *name, json_t *v)
 {
     bool flag = false;
     return is_bool(p, name, v, &flag) < 0 ? HOB_EINVAL : pass_on(p, name, v);
+}
+
+static int take_class(parser *p, const char *name, json_t *v)
+{
+    const char *text = NULL;
+    if (is_string(p, name, v, &text) < 0)
+        return HOB_EINVAL;
+    const int priority = hob_class_find(text);
+    if (priority < 0)
+        return hob_api_bad(p->e, "invalid_value", name,
+                           "%s: got '%.40s', allowed interactive, standard, batch", name, text);
+    p->r->priority = (uint8_t)priority;
+    p->r->class_given = true;
+    return 0;
 }
 
 static int take_seed(parser *p, const char *name, json_t *v)
@@ -519,6 +534,7 @@ static const struct field {
     {"repeat_penalty", take_repetition, ANY, false},
     {"repetition_penalty", take_repetition, ANY, false},
     {"ignore_eos", take_ignore_eos, ANY, false},
+    {"hob_class", take_class, ANY, false},
     {"seed", take_seed, ANY, false},
     {"logit_bias", take_logit_bias, ANY, false},
     {"stop", take_stop, ANY, false},

@@ -56,6 +56,9 @@ void hob_conn_free(hob_conn *c)
     if (c->next)
         c->next->prev = c->prev;
     c->g->conn_count--;
+    hob_accounts_forget(c);
+    if (c->asked)
+        *c->asked = NULL;
     c->g->admin_count -= c->admin;
     c->front->conns--;
     hob_bytes_free(&c->body);

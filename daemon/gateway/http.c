@@ -47,7 +47,8 @@ static const char *reason_of(int status)
 size_t hob_http_head(hob_conn *c, char *ret, size_t cap, int status, const char *type,
                      const char *extra, const size_t *body_len)
 {
-    char length[64] = "", cors[400];
+    char length[64] = "", limits[512], cors[400];
+    hob_limits_headers(c, limits, sizeof limits);
     hob_site_headers(c, cors, sizeof cors);
     if (body_len)
         snprintf(length, sizeof length, "content-length: %zu\r\n", *body_len);
@@ -55,9 +56,9 @@ size_t hob_http_head(hob_conn *c, char *ret, size_t cap, int status, const char 
         snprintf(length, sizeof length, "transfer-encoding: chunked\r\n");
     int n = snprintf(
         ret, cap,
-        "HTTP/1.1 %d %s\r\nserver: hob\r\ncontent-type: %s\r\n%s%s%scache-control: no-store\r\n"
+        "HTTP/1.1 %d %s\r\nserver: hob\r\ncontent-type: %s\r\n%s%s%s%scache-control: no-store\r\n"
         "x-content-type-options: nosniff\r\nx-request-id: %s\r\nconnection: %s\r\n\r\n",
-        status, reason_of(status), type, length, extra, cors, c->request_id,
+        status, reason_of(status), type, length, extra, limits, cors, c->request_id,
         c->close_after ? "close" : "keep-alive");
     hob_metrics_status(&c->g->metrics, status);
     return n > 0 && (size_t)n < cap ? (size_t)n : 0;
@@ -96,8 +97,15 @@ void hob_http_error(hob_conn *c, const hob_api_error *e)
     char extra[128] = "";
     hob_text t = {0};
 
-    if (e->retry_after_s)
+    /* OpenAI's clients obey x-should-retry, before they look at a time. */
+    const char *should = e->final ? "x-should-retry: false\r\n" : "";
+    if (e->retry_after_ms)
+        snprintf(extra, sizeof extra, "retry-after: %u\r\nretry-after-ms: %u\r\n%s",
+                 (e->retry_after_ms + 999) / 1000, e->retry_after_ms, should);
+    else if (e->retry_after_s)
         snprintf(extra, sizeof extra, "retry-after: %u\r\n", e->retry_after_s);
+    else
+        snprintf(extra, sizeof extra, "%s", should);
     if (e->status == 401)
         snprintf(extra, sizeof extra, "www-authenticate: Bearer realm=\"hob\"\r\n");
     if (e->status == 405)
@@ -178,27 +186,30 @@ static bool has_word(const char *list, const char *word)
 
 int hob_http_authorize(hob_conn *c, hob_api_error *e)
 {
-    char value[512], label[sizeof c->key->label];
+    char value[512], label[HOB_KEY_WORD_MAX];
 
-    c->key = NULL;
+    hob_accounts_forget(c);
     if (c->g->conf->plain)
         return 0;
     if (!hob_http_header(c->wsi, WSI_TOKEN_HTTP_AUTHORIZATION, value, sizeof value))
         value[0] = '\0';
-    if (strncasecmp(value, "Bearer ", 7) == 0) {
-        const char *key = value + 7 + strspn(value + 7, " ");
-        c->key = hob_keys_find(&c->g->keys, key, strlen(key));
-    } else if (!value[0] && c->g->conf->client_keys &&
-               hob_front_client_name(c, label, sizeof label))
-        c->key = hob_keys_find_label(&c->g->keys, label);
+    label[0] = '\0';
+    if (!value[0] && c->g->conf->client_keys)
+        (void)hob_front_client_name(c, label, sizeof label);
+    const int code = hob_accounts_authenticate(c, value, label, e);
     lws_explicit_bzero(value, sizeof value);
-    if (c->key)
-        return 0;
-    return hob_api_fail(e, 401, "invalid_request_error", "invalid_api_key", NULL,
-                        "no valid API key was given; send it as 'Authorization: Bearer KEY'");
+    return code;
 }
 
 /* The admin socket has routes of its own, and beside them only those that need no key. */
+static hob_route find_admin_route(hob_conn *c, const char *method, const char *path)
+{
+    c->admin_route = hob_admin_find(method, path);
+    if (!c->admin_route)
+        c->admin_route = hob_admin_find(NULL, path);
+    return c->admin_route ? HOB_ROUTE_ADMIN : HOB_ROUTE_NONE;
+}
+
 static hob_route find_route(hob_conn *c, const char *method, const char *path)
 {
     static const struct {
@@ -217,12 +228,8 @@ static hob_route find_route(hob_conn *c, const char *method, const char *path)
         if (strcmp(routes[i].path, path) == 0 &&
             (!c->admin || routes[i].route <= HOB_ROUTE_METRICS))
             return routes[i].route;
-    if (c->admin) {
-        c->admin_route = hob_admin_find(method, path);
-        if (!c->admin_route)
-            c->admin_route = hob_admin_find(NULL, path);
-        return c->admin_route ? HOB_ROUTE_ADMIN : HOB_ROUTE_NONE;
-    }
+    if (c->admin)
+        return find_admin_route(c, method, path);
     if (strncmp(path, "/v1/models/", 11) == 0 && path[11]) {
         if (strlen(path + 11) < sizeof c->model) {
             strcpy(c->model, path + 11);
@@ -230,6 +237,11 @@ static hob_route find_route(hob_conn *c, const char *method, const char *path)
         }
     }
     return HOB_ROUTE_NONE;
+}
+
+bool hob_route_infers(hob_route r)
+{
+    return r == HOB_ROUTE_CHAT || r == HOB_ROUTE_COMPLETION || r == HOB_ROUTE_RESPONSES;
 }
 
 /* How long the body is. Fills the error where that cannot be told. */
@@ -275,6 +287,8 @@ static int check_head(hob_conn *c, const char *path, bool get, bool post, hob_ap
     if (c->route != HOB_ROUTE_LIVEZ && c->route != HOB_ROUTE_READYZ &&
         !(c->route == HOB_ROUTE_METRICS && c->local) && !c->admin && hob_http_authorize(c, e) < 0)
         return HOB_EINVAL;
+    if (c->route == HOB_ROUTE_NONE && c->key && c->key->record.admin)
+        c->route = find_admin_route(c, method, path);
     if (c->route == HOB_ROUTE_NONE)
         return hob_api_fail(e, 404, "invalid_request_error", "unknown_url", NULL,
                             "unknown URL: %.100s", path);
@@ -292,8 +306,8 @@ static void begin_request(hob_conn *c)
 {
     char value[64];
 
-    c->key = NULL;
-    c->early.status = 0;
+    hob_accounts_forget(c);
+    c->early = (hob_api_error){0};
     c->body_seen = c->body.start = c->body.len = 0;
     c->chunked = c->response_done = c->body_ended = false;
     c->deadline_us = 0;
@@ -386,8 +400,10 @@ static void serve_models(hob_conn *c, hob_text *t)
 {
     hob_gateway *g = c->g;
     hob_text_puts(t, "{\"object\":\"list\",\"data\":[");
-    for (uint32_t i = 0; i < g->conf->model_count; i++) {
-        if (i > 0)
+    for (uint32_t i = 0, n = 0; i < g->conf->model_count; i++) {
+        if (c->key && !hob_key_allows_model(c->key, g->conf->models[i].name))
+            continue;
+        if (n++ > 0)
             hob_text_puts(t, ",");
         model_object(t, g, i);
     }
@@ -433,6 +449,10 @@ static void serve_get(hob_conn *c)
         if (found < 0) {
             hob_api_fail(&e, 404, "invalid_request_error", "model_not_found", "model",
                          "the model '%.100s' does not exist", c->model);
+            hob_http_error(c, &e);
+            return;
+        }
+        if (hob_limits_model(c->g, c->key, (uint32_t)found, &e) < 0) {
             hob_http_error(c, &e);
             return;
         }

@@ -32,6 +32,8 @@ static void job_free(hob_job *j)
 
     hob_job_uncount(j);
     hob_job_absolve(j);
+    hob_limits_end(j);
+    hob_key_unref(j->key);
     if (j->prev)
         j->prev->next = j->next;
     else
@@ -109,7 +111,7 @@ void hob_job_open(hob_conn *c, hob_api_request *request, size_t bytes, bool webs
     j->request_bytes = bytes;
     j->id = ++g->next_id;
     j->link = &g->links[j->request.model];
-    j->key = c->key;
+    j->key = hob_key_ref(c->key);
     j->arrived_us = hob_now_us();
     j->created_s = (int64_t)time(NULL);
     hob_request_id(j->response_id, prefixes[j->request.kind]);
@@ -213,9 +215,8 @@ static bool send_run(hob_job *j)
                     j->request.logprobs ? j->request.top_logprobs : -1);
     if (j->id_count > j->prompt_tokens)
         hob_text_format(t, ",\"resumed\":%u", j->id_count - j->prompt_tokens);
-    if (j->key)
-        hob_text_format(t, ",\"tenant\":%u,\"priority\":%u", j->key->tenant_number,
-                        (unsigned)j->key->priority);
+    hob_text_format(t, ",\"tenant\":%u,\"priority\":%u", j->key ? j->key->record.tenant_number : 0,
+                    j->priority);
     json_object_foreach(j->request.run, key, value)
     {
         hob_text_format(t, ",\"%s\":", key);
@@ -229,7 +230,7 @@ static bool send_run(hob_job *j)
 void hob_job_start(hob_job *j)
 {
     hob_link *l = j->link;
-    hob_api_error e;
+    hob_api_error e = {0};
 
     if (l->unloading && j->state != HOB_JOB_QUEUED) {
         hob_api_fail(&e, 503, "server_error", "model_unloaded", "model",
@@ -239,7 +240,10 @@ void hob_job_start(hob_job *j)
     }
     /* One that waits here already is part of that load itself. */
     const uint32_t load = j->state == HOB_JOB_QUEUED ? l->jobs : hob_link_load(l);
-
+    if (!j->begun && hob_limits_begin(j, &e) < 0) {
+        hob_job_fail(j, &e);
+        return;
+    }
     if (l->state == HOB_LINK_READY && !j->admitted &&
         load >= l->max_sequences + l->model->max_waiting) {
         fail_busy(j);
@@ -256,9 +260,11 @@ void hob_job_start(hob_job *j)
     l->jobs++;
 }
 
-/* The job is about to go without waiting for the engine's word. */
+/* The job is about to go without waiting for the engine's word. Its client pays for what the engine may have begun. */
 static void give_up(hob_job *j)
 {
+    if (j->admitted)
+        hob_limits_spend(j, 0);
     if (!j->counted || j->link->state != HOB_LINK_READY)
         return;
     (void)hob_link_send(j->link, HOB_MSG_CANCEL, j->id, NULL, 0);
@@ -366,6 +372,8 @@ static int check_size(hob_job *j, uint32_t prompt, hob_api_error *e)
     const hob_link *l = j->link;
     const hob_api_request *r = &j->request;
     uint32_t most = l->context;
+    const uint32_t most_prompt = hob_limit_of(j->g, j->key, HOB_LIMIT_MAX_PROMPT_TOKENS),
+                   most_output = hob_limit_of(j->g, j->key, HOB_LIMIT_MAX_OUTPUT_TOKENS);
 
     if (l->kv_tokens && l->kv_tokens < most)
         most = (uint32_t)l->kv_tokens;
@@ -378,7 +386,18 @@ static int check_size(hob_job *j, uint32_t prompt, hob_api_error *e)
         return hob_api_bad(e, "context_length_exceeded", names[r->kind],
                            "this model's context is %u tokens; the prompt has %u", most, prompt);
     }
-    j->max_tokens = r->max_tokens_given ? r->max_tokens : j->g->conf->default_output_tokens;
+    if (most_prompt && prompt > most_prompt) {
+        hob_api_bad(e, "prompt_too_long", names[r->kind],
+                    "this key allows prompts of up to %u tokens; the prompt has %u", most_prompt,
+                    prompt);
+        e->reason = hob_limit_name(HOB_LIMIT_MAX_PROMPT_TOKENS);
+        return HOB_EINVAL;
+    }
+    j->max_tokens = r->max_tokens_given
+                        ? r->max_tokens
+                        : hob_limit_of(j->g, j->key, HOB_LIMIT_DEFAULT_OUTPUT_TOKENS);
+    if (most_output && j->max_tokens > most_output)
+        j->max_tokens = most_output;
     if (j->max_tokens > most - prompt)
         j->max_tokens = most - prompt;
     return 0;
@@ -407,6 +426,8 @@ void hob_job_prepared(hob_gateway *g, hob_link *l, uint64_t id, const uint8_t *p
         if (rc == 0 && keep_ids(j, payload + 8, prompt) < 0)
             hob_api_fail(&e, 503, "server_error", "out_of_memory", NULL,
                          "no memory for the prompt");
+        if (e.status == 0)
+            (void)hob_limits_reserve(j, prompt, &e);
         if (e.status) {
             (void)hob_link_send(l, HOB_MSG_ABORT, id, NULL, 0);
             hob_job_fail(j, &e);
@@ -483,6 +504,7 @@ void hob_job_tokens(hob_gateway *g, hob_link *l, uint64_t id, const hob_tokens_m
     if (first) /* a later engine finds part of the answer in its cache, too */
         j->cached_tokens = t->cached_tokens;
     j->answer_tokens = j->id_count - j->prompt_tokens;
+    hob_limits_spend(j, t->token_count);
     j->credit -= t->token_count;
     j->undrained += t->token_count;
     g->metrics.answer_tokens += t->token_count;

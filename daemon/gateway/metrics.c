@@ -158,6 +158,12 @@ void hob_metrics_write(hob_gateway *g, hob_text *t)
         "Inference requests whose client left or cancelled.", (double)m->cancelled);
     one(t, "hob_requests_failed_total", "counter",
         "Inference requests refused or ended by an error.", (double)m->failed);
+    hob_text_puts(t,
+                  "# HELP hob_requests_limited_total Inference requests refused by the limits of "
+                  "their keys.\n# TYPE hob_requests_limited_total counter\n");
+    for (int i = HOB_QUOTA_OK + 1; i < HOB_QUOTA_BOUNDS; i++)
+        hob_text_format(t, "hob_requests_limited_total{reason=\"%s\"} %llu\n",
+                        hob_limits_reason((hob_quota_bound)i), (unsigned long long)m->limited[i]);
     one(t, "hob_requests_recovered_total", "counter",
         "Inference requests handed to a restarted engine.", (double)m->recovered);
     one(t, "hob_requests_poisoned_total", "counter",

@@ -99,6 +99,11 @@ static int inner_callback(struct lws *wsi, enum lws_callback_reasons reason, voi
     (void)user;
     (void)in;
     (void)len;
+    if (reason == LWS_CALLBACK_EVENT_WAIT_CANCELLED) { /* the store has woken us */
+        if (g->store)
+            hob_store_collect(g->store);
+        return 0;
+    }
     if (reason != LWS_CALLBACK_RAW_RX_FILE && reason != LWS_CALLBACK_RAW_WRITEABLE_FILE &&
         reason != LWS_CALLBACK_RAW_CLOSE_FILE)
         return 0;
@@ -200,6 +205,7 @@ static void on_tick(lws_sorted_usec_list_t *sul)
     }
     hob_jobs_tick(g, now);
     hob_links_tick(g, now);
+    hob_accounts_tick(g, now);
     hob_listeners_tick(g);
     hob_fronts_tick(g);
     return_memory(g);
@@ -294,10 +300,9 @@ int hob_gateway_run(hob_conf *conf, const char *path)
     g->started_s = (int64_t)time(NULL);
     if (raise_descriptor_limit(conf->max_connections + 2 * FDS_BESIDE, &diag) < 0)
         goto fail;
-    if (!conf->plain && hob_keys_load(conf->keys, &g->keys, &diag) < 0)
-        goto fail;
     if (open_context(g, &diag) < 0 || hob_front_open(g, conf, &diag) < 0 ||
-        open_signals(g, &diag) < 0 || hob_listeners_open(g, &diag) < 0)
+        open_signals(g, &diag) < 0 || hob_listeners_open(g, &diag) < 0 ||
+        hob_accounts_open(g, &diag) < 0)
         goto fail;
     if (conf->model_count > 1 && hob_arbiter_new(&g->arbiter, &g->arbiter_fd) < 0)
         hob_log(HOB_LOG_WARN, "engines compute without taking turns: no shared page: %s",
@@ -317,6 +322,9 @@ fail:
 done:
     if (!g)
         return status;
+    while (g->jobs)
+        hob_job_abandon(g->jobs);
+    hob_accounts_close(g); /* the store's thread wakes the context */
     for (uint32_t i = 0; i < g->link_count; i++)
         hob_link_close(&g->links[i]);
     hob_listeners_close(g);
@@ -327,7 +335,7 @@ done:
     hob_arbiter_free(g->arbiter);
     if (g->arbiter_fd >= 0)
         close(g->arbiter_fd);
-    hob_keys_free(&g->keys);
+    hob_keyring_free(&g->keys); /* connections held keys until the context went */
     hob_text_free(&g->scratch);
     hob_fronts_free(g);
     if (g->notify_fd >= 0)

@@ -8,11 +8,12 @@
 #include <sys/types.h>
 
 #include "daemon/conf/certificate.h"
-#include "daemon/conf/keys.h"
 #include "daemon/engine/arbiter.h"
 #include "daemon/engine/batcher.h"
 #include "daemon/gateway/api.h"
+#include "daemon/gateway/failures.h"
 #include "daemon/gateway/gateway.h"
+#include "daemon/gateway/keyring.h"
 #include "daemon/gateway/log.h"
 
 typedef struct hob_gateway hob_gateway;
@@ -160,12 +161,15 @@ typedef enum hob_route {
     HOB_ROUTE_ADMIN, /* c->admin_route says which */
 } hob_route;
 
-/* admin.c: what the admin socket alone serves, under /hob/v1/admin/ */
+/* admin.c: what the admin socket, and elsewhere a key of the role admin, may ask for, under /hob/v1/admin/ */
 typedef struct hob_admin_route {
     const char *method, *path; /* "GET" or "POST" */
     /* Answers c with hob_http_respond or hob_http_error, at once or later. body: a POST's, an object; borrowed. */
     void (*serve)(hob_conn *c, json_t *body);
 } hob_admin_route;
+/* admin_keys.c */
+enum { HOB_ADMIN_KEY_ROUTES = 6 };
+extern const hob_admin_route hob_admin_key_routes[HOB_ADMIN_KEY_ROUTES];
 /* NULL: there is no such route. method NULL: of any. */
 const hob_admin_route *hob_admin_find(const char *method, const char *path);
 
@@ -185,7 +189,7 @@ struct hob_conn {
     hob_route route;
     const hob_admin_route *admin_route; /* of HOB_ROUTE_ADMIN */
     char cors_origin[256];              /* of a page that may read the answer; "": none */
-    const hob_key *key;                 /* NULL in --dev */
+    hob_key *key;                       /* held; NULL in --dev */
     char model[128];                    /* of /v1/models/{model} */
     char request_id[32];
     size_t body_bytes, body_seen; /* announced, come */
@@ -210,6 +214,8 @@ struct hob_conn {
         close_by_us; /* its reader has stalled and was told so: what waits may still be read; 0: no */
     hob_job *jobs;   /* in order of arrival; HTTP has one at most */
     uint32_t job_count;
+    hob_conn *
+        *asked; /* where the one that will answer it, the store, knows it; cleared when it goes */
 };
 
 hob_conn *hob_conn_new(hob_gateway *g, struct lws *wsi,
@@ -235,6 +241,7 @@ void hob_http_stream_add(hob_conn *c, const hob_text *event, uint64_t job,
 void hob_http_stream_end(hob_conn *c);
 int hob_http_callback(hob_conn *c, enum lws_callback_reasons reason, const char *in, size_t len);
 int hob_http_authorize(hob_conn *c, hob_api_error *e); /* 0, or HOB_EINVAL with a 401 */
+bool hob_route_infers(hob_route r);                    /* it asks for inference */
 /* A request header's value; "" when it is absent. False when it is longer than cap. */
 bool hob_http_header(struct lws *wsi, enum lws_token_indexes token, char *ret, size_t cap);
 size_t hob_http_head(hob_conn *c, char *ret, size_t cap, int status, const char *type,
@@ -278,7 +285,7 @@ struct hob_job {
     hob_job *conn_next;   /* of the connection */
     hob_conn *conn;
     hob_link *link;
-    const hob_key *key; /* NULL in --dev */
+    hob_key *key; /* held; NULL in --dev */
     const hob_format *format;
     uint64_t id; /* towards the engine */
     hob_job_state state;
@@ -296,6 +303,13 @@ struct hob_job {
     uint32_t *ids; /* [id_count] prompt, then answer: what a new engine is given */
     uint32_t id_count, id_capacity, prompt_tokens, cached_tokens, answer_tokens;
     uint32_t max_tokens;
+    /* what it may use: limits.c */
+    bool begun;           /* the key's quota counts it */
+    bool prompt_spent;    /* the prompt is used, not only reserved */
+    uint8_t priority;     /* 0 interactive, 1 standard, 2 batch */
+    uint32_t patience_ms; /* how long it may wait for its first token; 0: no limit */
+    uint64_t begun_ms;
+    uint32_t reserved;    /* tokens, not used yet */
     size_t request_bytes; /* of the body, until the ids stand for it */
     size_t logprob_bytes; /* about what logprobs takes */
     uint32_t credit;      /* given to the engine and not yet used */
@@ -325,6 +339,41 @@ hob_job *hob_job_find(hob_gateway *g, uint64_t id);
 void hob_job_uncount(hob_job *j);                      /* the engine has it no more */
 void hob_job_fail(hob_job *j, const hob_api_error *e); /* frees it */
 void hob_job_finish_cancelled(hob_job *j);             /* frees it */
+
+/* ---- limits.c: what a key may do, asked at each step of a request ---- */
+
+/* "tokens_per_minute", … : error.hob_reason */
+const char *hob_limits_reason(hob_quota_bound bound);
+/* The key's own limit, else the configuration's; 0: none. key may be NULL. */
+uint32_t hob_limit_of(const hob_gateway *g, const hob_key *key, hob_limit l);
+/* May the key use the model? 0, or HOB_EINVAL with a 403. */
+int hob_limits_model(const hob_gateway *g, const hob_key *key, uint32_t model, hob_api_error *e);
+/* Before the engine hears of it: rights, requests a minute and at once, and tokens where it is sure already that there are
+ * too few. 0, or HOB_EINVAL with the error. */
+int hob_limits_begin(hob_job *j, hob_api_error *e);
+/* Its prompt has so many tokens and max_tokens is set: reserves both. 0, or HOB_EINVAL with the error. */
+int hob_limits_reserve(hob_job *j, uint32_t prompt_tokens, hob_api_error *e);
+/* The engine has computed the prompt and so many more tokens of the answer. */
+void hob_limits_spend(hob_job *j, uint32_t answer_tokens);
+/* What is still reserved is given back. */
+void hob_limits_end(hob_job *j);
+/* The x-ratelimit-* lines of an answer to c; "" when its key has no such limit. */
+void hob_limits_headers(const hob_conn *c, char *ret, size_t cap);
+
+/* ---- accounts.c: keys and the store ---- */
+
+/* Opens the store, takes the key file over, fills the keyring; starts the store's thread. Blocks: before the loop runs. */
+int hob_accounts_open(hob_gateway *g, hob_diag *diag);
+/* Tells the store what was used: now; about once a second. */
+void hob_accounts_tell(hob_gateway *g);
+void hob_accounts_tick(hob_gateway *g, uint64_t now_us);
+/* Tells it the rest and closes it. Blocks: after the loop has ended. */
+void hob_accounts_close(hob_gateway *g);
+/* The key of an Authorization header's value, or without one that of a certificate's label (both may be ""), into c->key; 0,
+ * or HOB_EINVAL with a 401 or 429. */
+int hob_accounts_authenticate(hob_conn *c, const char *authorization, const char *label,
+                              hob_api_error *e);
+void hob_accounts_forget(hob_conn *c); /* c->key = NULL */
 
 /* ---- recovery.c: what becomes of jobs when engines come and go ---- */
 
@@ -360,6 +409,7 @@ typedef struct hob_metrics {
     uint64_t connections, refused_connections, websockets, jobs, finished, cancelled, failed,
         recovered, poisoned, reloads, reloads_refused;
     uint64_t prompt_tokens, cached_tokens, answer_tokens, bytes_out, stalled_closes;
+    uint64_t limited[HOB_QUOTA_BOUNDS]; /* requests refused by their key's limits */
     uint64_t ttft[HOB_TTFT_BUCKETS + 1], ttft_us;
     uint64_t ttft_count;
 } hob_metrics;
@@ -372,7 +422,11 @@ void hob_metrics_write(hob_gateway *g, hob_text *t);
 struct hob_gateway {
     hob_conf *conf;        /* changed in place by a reload */
     const char *conf_path; /* NULL in --dev */
-    hob_keys keys;
+    hob_store *store;      /* NULL in --dev */
+    hob_keyring keys;
+    hob_failures failures;
+    bool usage_in_flight; /* the store is being told */
+    uint64_t usage_us;    /* when it was last told */
     struct lws_context *context;
     struct lws_vhost *inner; /* without clients: engines, signals, listening sockets */
     hob_front *front;        /* takes in what is accepted now */

@@ -35,8 +35,9 @@ int hob_websocket_confirm(hob_conn *c)
     size_t len = hob_text_len(&body);
     if (e.status == 401)
         snprintf(extra, sizeof extra, "www-authenticate: Bearer realm=\"hob\"\r\n");
-    else if (e.retry_after_s)
-        snprintf(extra, sizeof extra, "retry-after: %u\r\n", e.retry_after_s);
+    else if (e.retry_after_s || e.retry_after_ms)
+        snprintf(extra, sizeof extra, "retry-after: %u\r\n",
+                 e.retry_after_s ? e.retry_after_s : (e.retry_after_ms + 999) / 1000);
     size_t head_len =
         hob_http_head(c, head, sizeof head, e.status, "application/json", extra, &len);
     if (!body.failed && head_len + len <= HOB_WRITE_MAX) {

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import HOBCTL
 
-COMMANDS = ["chat", "models", "status", "inspect", "generate", "tokenize", "template", "perplexity", "bench", "doctor"]
+COMMANDS = ["chat", "models", "status", "keys add", "keys list", "keys set", "keys revoke", "keys rotate", "usage", "inspect",
+            "generate", "tokenize", "template", "perplexity", "bench", "doctor"]
 
 
 def test_generate(hobctl, model):
@@ -171,9 +172,9 @@ def test_doctor(hobctl):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_and_unknown_options(hobctl, command):
-    done = hobctl(command, "--help")
+    done = hobctl(*command.split(), "--help")
     assert b"usage: hobctl " + command.encode() in done.stdout and not done.stderr
-    done = hobctl(command, "--no-such-option", check=False)
+    done = hobctl(*command.split(), "--no-such-option", check=False)
     assert done.returncode == 2 and b"--no-such-option" in done.stderr and b"--help" in done.stderr and not done.stdout
 
 

@@ -74,10 +74,12 @@ def test_each_serves_and_asks_for_a_key(many):
 
 
 def test_administration_is_for_the_admin_socket(many):
-    for name, c in everywhere(many).items():
-        status, body = ask(c, STATUS, many.key)
-        assert status == 404 and error_of(body)["code"] == "unknown_url", name
     admin = many.folder / "hob.sock"
+    user = json.loads(ask(UnixConnection(admin), "/hob/v1/admin/keys/add", body={"label": "user"})[1])["key"]
+    for name, c in everywhere(many).items():
+        status, body = ask(c, STATUS, user)
+        assert status == 404 and error_of(body)["code"] == "unknown_url", name
+        assert ask(c, STATUS, many.key)[0] == 200, name  # an administrator's
     status, body = ask(UnixConnection(admin), STATUS)
     answer = json.loads(body)
     assert status == 200 and answer["pid"] == many.process.pid and answer["state"] == "running"

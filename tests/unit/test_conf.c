@@ -56,9 +56,16 @@ static void test_annotated_file_is_the_default(void **state)
     assert_string_equal(c.tls_cert, "config/cert.pem");
     assert_string_equal(c.tls_key, "config/key.pem");
     assert_string_equal(c.keys, "config/keys");
-    /* The numbers stand together in the struct, from default_output_tokens to drain_timeout_ms. */
-    assert_memory_equal(&c.default_output_tokens, &d.default_output_tokens,
-                        offsetof(hob_conf, log_level) - offsetof(hob_conf, default_output_tokens));
+    assert_string_equal(c.store, "config/hob.db");
+    for (int i = 0; i < HOB_LIMITS; i++) {
+        uint32_t least, most;
+        assert_true(hob_limit_ok((hob_limit)i, c.key_limits[i], &least, &most));
+        assert_false(hob_limit_ok((hob_limit)i, (int64_t)most + 1, &least, &most));
+        assert_true(strlen(hob_limit_name((hob_limit)i)) > 0);
+    }
+    /* The numbers stand together in the struct, from key_limits to memory_mb. */
+    assert_memory_equal(&c.key_limits, &d.key_limits,
+                        offsetof(hob_conf, log_level) - offsetof(hob_conf, key_limits));
     assert_int_equal(c.model_count, 1);
     assert_string_equal(c.models[0].path, "config/model.gguf");
     /* What the file says of a model is what a model gets that says nothing. */
@@ -202,6 +209,9 @@ static void test_mistakes_are_refused_with_their_line(void **state)
          ":5:", "thread: unknown key"},
         {"name = \"x\";\n" BASE MODEL, ":1:", "unknown key"},
         {BASE "cert = \"x\";" MODEL, ":3:", "unknown key"},
+        {"key_limits = { tokens_per_minute = -1; };\n" BASE MODEL, ":1:", "0 to 1000000000"},
+        {"key_limits = { tokens = 1; };\n" BASE MODEL, ":1:", "tokens: unknown key"},
+        {"limits = { default_output_tokens = 0; };\n" BASE MODEL, ":1:", "1 to 1048576"},
         {"port = 65536;\n" BASE MODEL, ":1:", "0 to 65535"},
         {"port = -1;\n" BASE MODEL, ":1:", "is -1"},
         {"port = 4294967297L;\n" BASE MODEL, ":1:", "is 4294967297"},
@@ -236,7 +246,6 @@ static void test_mistakes_are_refused_with_their_line(void **state)
          ":3:", "1 to 256"},
         {"keys = \"k\";\n" MODEL, "", "tls.cert is missing"},
         {"tls = { cert = \"c\"; };\nkeys = \"k\";\n" MODEL, "", "tls.key is missing"},
-        {"tls = { cert = \"c\"; key = \"k\"; };\n" MODEL, "", "keys is missing"},
         {BASE, "", "models has 0 entries"},
         {"listen = \"localhost\";\n" BASE MODEL, "", "IPv4 or IPv6"},
         {BASE MODEL "listeners = ( { port = 1; } );", ":4:", "listen is missing"},

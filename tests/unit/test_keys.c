@@ -47,77 +47,85 @@ static void test_round_trip(void **state)
 {
     (void)state;
     char text[3][HOB_KEY_TEXT_MAX];
-    hob_keys keys = {0};
+    hob_key_file keys = {0};
     hob_diag diag;
     struct stat st;
     unlink(path);
-    assert_int_equal(hob_keys_create(path, "first", "acme", "interactive", text[0], &diag), 0);
+    assert_int_equal(hob_key_file_add(path, "first", "acme", "interactive", false, text[0], &diag),
+                     0);
     assert_int_equal(stat(path, &st), 0);
     assert_int_equal(st.st_mode & 0777, 0600);
-    assert_int_equal(hob_keys_create(path, "second", "acme", "standard", text[1], &diag), 0);
-    assert_int_equal(hob_keys_create(path, "third", "other@home", "batch", text[2], &diag), 0);
-    assert_int_equal(hob_keys_load(path, &keys, &diag), 0);
+    assert_int_equal(hob_key_file_add(path, "second", "acme", "standard", false, text[1], &diag),
+                     0);
+    assert_int_equal(hob_key_file_add(path, "third", "other@home", "batch", true, text[2], &diag),
+                     0);
+    assert_int_equal(hob_key_file_load(path, &keys, &diag), 0);
     assert_int_equal(keys.count, 3);
     for (size_t i = 0; i < 3; i++) {
         assert_int_equal(strlen(text[i]), 47);
         assert_memory_equal(text[i], "hob_", 4);
-        const hob_key *k = hob_keys_find(&keys, text[i], 47);
-        assert_ptr_equal(k, &keys.list[i]);
+        uint8_t hash[32];
+        assert_int_equal(hob_key_hash(text[i], 47, hash), 0);
+        for (size_t k = 0; k < 3; k++)
+            assert_int_equal(hob_key_equal(keys.list[k].hash, hash), k == i ? SIZE_MAX : 0);
+        assert_true(hob_key_file_has(&keys, text[i], 47));
         for (size_t at = 0; at < 47; at++) {
             text[i][at] ^= 1;
-            assert_null(hob_keys_find(&keys, text[i], 47));
+            assert_false(hob_key_file_has(&keys, text[i], 47));
             text[i][at] ^= 1;
         }
-        assert_null(hob_keys_find(&keys, text[i], 46));
-        assert_null(hob_keys_find(&keys, text[i], 0));
+        assert_false(hob_key_file_has(&keys, text[i], 46));
+        assert_false(hob_key_file_has(&keys, text[i], 0));
     }
     assert_string_equal(keys.list[2].label, "third");
     assert_string_equal(keys.list[2].tenant, "other@home");
-    assert_string_equal(keys.list[2].class_name, "batch");
-    hob_keys_free(&keys);
+    assert_int_equal(keys.list[2].priority, 2);
+    assert_false(keys.list[0].admin);
+    assert_true(keys.list[2].admin);
+    hob_key_file_free(&keys);
     assert_int_equal(keys.count, 0);
-    hob_keys_free(&keys);
+    hob_key_file_free(&keys);
 }
 
 static void test_known_hash(void **state)
 {
     (void)state;
-    hob_keys keys = {0};
+    hob_key_file keys = {0};
     hob_diag diag;
     /* printf abc | sha256sum: the example of FIPS 180-4. */
     put("# comment\n\n  ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\tabc t "
         "standard # more\r\n");
-    assert_int_equal(hob_keys_load(path, &keys, &diag), 0);
+    assert_int_equal(hob_key_file_load(path, &keys, &diag), 0);
     assert_int_equal(keys.count, 1);
-    assert_non_null(hob_keys_find(&keys, "abc", 3));
-    assert_null(hob_keys_find(&keys, "abd", 3));
-    hob_keys_free(&keys);
+    assert_true(hob_key_file_has(&keys, "abc", 3));
+    assert_false(hob_key_file_has(&keys, "abd", 3));
+    hob_key_file_free(&keys);
 }
 
 static void test_empty(void **state)
 {
     (void)state;
-    hob_keys keys = {0};
+    hob_key_file keys = {0};
     hob_diag diag;
     put("");
-    assert_int_equal(hob_keys_load(path, &keys, &diag), 0);
+    assert_int_equal(hob_key_file_load(path, &keys, &diag), 0);
     assert_int_equal(keys.count, 0);
-    assert_null(hob_keys_find(&keys, "abc", 3));
-    assert_int_equal(hob_keys_load("/tmp/hob-no-such-file", &keys, &diag), HOB_EIO);
+    assert_false(hob_key_file_has(&keys, "abc", 3));
+    assert_int_equal(hob_key_file_load("/tmp/hob-no-such-file", &keys, &diag), HOB_ENOENT);
 }
 
 static void test_append_after_an_open_line(void **state)
 {
     (void)state;
     char text[HOB_KEY_TEXT_MAX];
-    hob_keys keys = {0};
+    hob_key_file keys = {0};
     hob_diag diag;
     put(HASH " a b standard");
-    assert_int_equal(hob_keys_create(path, "c", "d", "batch", text, &diag), 0);
-    assert_int_equal(hob_keys_load(path, &keys, &diag), 0);
+    assert_int_equal(hob_key_file_add(path, "c", "d", "batch", false, text, &diag), 0);
+    assert_int_equal(hob_key_file_load(path, &keys, &diag), 0);
     assert_int_equal(keys.count, 2);
-    assert_ptr_equal(hob_keys_find(&keys, text, strlen(text)), &keys.list[1]);
-    hob_keys_free(&keys);
+    assert_true(hob_key_file_has(&keys, text, strlen(text)));
+    hob_key_file_free(&keys);
 }
 
 static void test_broken_lines(void **state)
@@ -128,7 +136,8 @@ static void test_broken_lines(void **state)
     } cases[] = {
         {"x", ":1: fewer"},
         {"\n\n" HASH " a b", ":3: fewer"},
-        {HASH " a b standard more", ":1: more"},
+        {HASH " a b standard more", ":1: role is \"more\""},
+        {HASH " a b standard admin more", ":1: more"},
         {HASH "0 a b standard", ":1: the hash"},
         {"g" HASH " a b standard", ":1: the hash"},
         {"18FDCB3BA8ea05e78c6c32c9f1ad0d7f1e6c3fa6f2d0e3dba0c97c6f0c2d3e11 a b standard",
@@ -141,10 +150,10 @@ static void test_broken_lines(void **state)
         {HASH " a b standard\n" HASH " c d batch", ":2: this key is already"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        hob_keys keys = {0};
+        hob_key_file keys = {0};
         hob_diag diag = {""};
         put(cases[i].text);
-        int code = hob_keys_load(path, &keys, &diag);
+        int code = hob_key_file_load(path, &keys, &diag);
         if (code != HOB_EFORMAT || !strstr(diag.text, cases[i].says))
             fail_msg("case %zu: code %d, \"%s\", expected \"%s\"", i, code, diag.text,
                      cases[i].says);
@@ -159,12 +168,13 @@ static void test_refused_names(void **state)
     char text[HOB_KEY_TEXT_MAX] = "untouched";
     hob_diag diag;
     put("");
-    assert_int_equal(hob_keys_create(path, "a b", "t", "batch", text, &diag), HOB_EINVAL);
-    assert_int_equal(hob_keys_create(path, "", "t", "batch", text, &diag), HOB_EINVAL);
-    assert_int_equal(hob_keys_create(path, "a", "t\n", "batch", text, &diag), HOB_EINVAL);
-    assert_int_equal(hob_keys_create(path, "a", "t", "", text, &diag), HOB_EINVAL);
-    assert_int_equal(hob_keys_create("/tmp/hob-no-such-dir/keys", "a", "t", "batch", text, &diag),
-                     HOB_EIO);
+    assert_int_equal(hob_key_file_add(path, "a b", "t", "batch", false, text, &diag), HOB_EINVAL);
+    assert_int_equal(hob_key_file_add(path, "", "t", "batch", false, text, &diag), HOB_EINVAL);
+    assert_int_equal(hob_key_file_add(path, "a", "t\n", "batch", false, text, &diag), HOB_EINVAL);
+    assert_int_equal(hob_key_file_add(path, "a", "t", "", false, text, &diag), HOB_EINVAL);
+    assert_int_equal(
+        hob_key_file_add("/tmp/hob-no-such-dir/keys", "a", "t", "batch", false, text, &diag),
+        HOB_EIO);
     assert_string_equal(text, "untouched");
 }
 

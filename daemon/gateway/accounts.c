@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Keys and the store. What keys there are, and what each has used today, is read at the start; who a request comes from
+ * is told from the keyring alone; what was used goes to the store about once a second, all of it in one transaction, and
+ * at the end. When the gateway is killed, the last second is lost. */
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "daemon/gateway/state.h"
+
+enum { DAY_S = 86400, TELL_US = 1000000, ROWS_MAX = 1000 };
+
+/* ---- at the start ---- */
+
+static int take_key(void *user, const hob_key_record *r, hob_diag *diag)
+{
+    hob_gateway *g = user;
+    return hob_keyring_put(&g->keys, r) < 0
+               ? hob_fail(diag, HOB_ENOMEM, "no memory for the API keys")
+               : 0;
+}
+
+static int take_usage(void *user, const hob_key_usage *u, const char *label, hob_diag *diag)
+{
+    hob_gateway *g = user;
+    hob_key *k = hob_keyring_get(&g->keys, u->key);
+    (void)label;
+    (void)diag;
+    if (k && u->day == (int64_t)time(NULL) / DAY_S) {
+        k->quota.day = u->day;
+        k->quota.day_spent = u->prompt_tokens + u->answer_tokens;
+    }
+    return 0;
+}
+
+static void wake(void *user)
+{
+    hob_gateway *g = user;
+    lws_cancel_service(g->context); /* Thread: store */
+}
+
+int hob_accounts_open(hob_gateway *g, hob_diag *diag)
+{
+    const int64_t now_s = (int64_t)time(NULL), today = now_s / DAY_S;
+    uint32_t imported;
+    int code;
+
+    if (g->conf->plain)
+        return 0;
+    if (getrandom(&g->failures.seed, sizeof g->failures.seed, 0) < 0)
+        return hob_fail(diag, HOB_EIO, "no random numbers from the system");
+    if ((code = hob_store_open(g->conf->store, &g->store, diag)) < 0)
+        return code;
+    sqlite3 *db = hob_store_database(g->store);
+    if ((code = hob_key_table_import(db, g->conf->keys, now_s, &imported, diag)) < 0 ||
+        (code = hob_usage_table_prune(db, today - HOB_USAGE_DAYS_MAX, diag)) < 0 ||
+        (code = hob_key_table_each(db, false, take_key, g, diag)) < 0 ||
+        (code = hob_usage_table_each(db, 0, today, take_usage, g, diag)) < 0)
+        return code;
+    if (imported > 0)
+        hob_log(HOB_LOG_INFO, "%u API keys were taken from %s, which is retired", imported,
+                g->conf->keys);
+    if (g->keys.count == 0)
+        hob_log(HOB_LOG_WARN, "there is no API key: hobctl keys add makes one");
+    return hob_store_start(g->store, wake, g, diag);
+}
+
+/* ---- who is it ---- */
+
+void hob_accounts_forget(hob_conn *c)
+{
+    hob_key_unref(c->key);
+    c->key = NULL;
+}
+
+int hob_accounts_authenticate(hob_conn *c, const char *authorization, const char *label,
+                              hob_api_error *e)
+{
+    const int64_t now_s = (int64_t)time(NULL);
+    hob_gateway *g = c->g;
+    hob_key *key = NULL;
+
+    if (strncasecmp(authorization, "Bearer ", 7) == 0) {
+        const char *text = authorization + 7 + strspn(authorization + 7, " ");
+        key = hob_keyring_find(&g->keys, text, strlen(text), now_s);
+    } else if (!authorization[0] && label[0])
+        key = hob_keyring_find_label(&g->keys, label);
+    if (key && hob_key_valid(key, now_s)) {
+        c->key = hob_key_ref(key);
+        hob_key_note(key, now_s, &(hob_key_usage){0});
+        return 0;
+    }
+    const uint32_t wait_ms =
+        c->is_unix ? 0
+                   : hob_failures_count(&g->failures, c->address, g->conf->auth_failures_per_minute,
+                                        hob_now_us() / 1000);
+    if (wait_ms > 0) {
+        hob_api_fail(e, 429, "invalid_request_error", "rate_limit_exceeded", NULL,
+                     "too many requests without a valid API key came from this address: limit %u a "
+                     "minute",
+                     g->conf->auth_failures_per_minute);
+        e->reason = "auth_failures_per_minute";
+        e->retry_after_ms = wait_ms;
+        return HOB_EINVAL;
+    }
+    hob_api_fail(e, 401, "invalid_request_error", "invalid_api_key", NULL,
+                 key ? "this API key is expired"
+                     : "no valid API key was given; send it as 'Authorization: Bearer KEY'");
+    if (key)
+        e->reason = "key_expired";
+    return HOB_EINVAL;
+}
+
+/* ---- usage ---- */
+
+typedef struct usage_job {
+    hob_store_job job;
+    hob_gateway *g;
+    size_t count;
+    hob_key_usage rows[];
+} usage_job;
+
+/* Thread: store. */
+static int tell_run(sqlite3 *db, hob_store_job *j, hob_diag *diag)
+{
+    const usage_job *u = (const usage_job *)j;
+    int code = 0;
+    for (size_t i = 0; i < u->count && code == 0; i++)
+        code = hob_usage_table_add(db, &u->rows[i], diag);
+    return code;
+}
+
+static void tell_done(hob_store_job *j)
+{
+    usage_job *u = (usage_job *)j;
+    u->g->usage_in_flight = false;
+    if (j->code < 0) {
+        hob_log(HOB_LOG_WARN, "usage is kept in memory until it can be stored: %s", j->diag.text);
+        hob_keyring_return_usage(&u->g->keys, u->rows, u->count);
+    }
+    free(u);
+}
+
+/* True when there may be more. */
+static bool tell_some(hob_gateway *g)
+{
+    const size_t most = g->keys.count < ROWS_MAX ? g->keys.count : ROWS_MAX;
+    usage_job *u = malloc(sizeof *u + most * sizeof *u->rows);
+    if (!u)
+        return false; /* at the next tick */
+    *u = (usage_job){.job = {.run = tell_run, .done = tell_done}, .g = g};
+    u->count = hob_keyring_take_usage(&g->keys, u->rows, most);
+    if (u->count == 0) {
+        free(u);
+        return false;
+    }
+    const bool full = u->count == most;
+    g->usage_in_flight = true;
+    hob_store_post(g->store, &u->job);
+    return full;
+}
+
+void hob_accounts_tell(hob_gateway *g)
+{
+    while (tell_some(g))
+        ;
+}
+
+void hob_accounts_tick(hob_gateway *g, uint64_t now_us)
+{
+    if (!g->store || g->usage_in_flight || now_us - g->usage_us < TELL_US)
+        return;
+    g->usage_us = now_us;
+    hob_accounts_tell(g);
+}
+
+void hob_accounts_close(hob_gateway *g)
+{
+    if (g->store)
+        hob_accounts_tell(g);
+    hob_store_close(g->store);
+    g->store = NULL;
+}
