@@ -17,7 +17,7 @@ static const char usage_text[] =
     "       hobd --dev --model FILE [--port N] [--device NAME] [--threads N]\n"
     "            [--context N] [--max-sequences N] [--kv-tokens N] [--prefix-tokens N]\n"
     "            [--itl-target-ms N] [--memory-mb N] [--hang-timeout-ms N]\n"
-    "            [--stall-timeout-ms N] [--log LEVEL]\n"
+    "            [--stall-timeout-ms N] [--patience-ms N] [--log LEVEL]\n"
     "       hobd --help | --version\n"
     "\n"
     "--config serves what FILE says, over TLS, to those with a key. SIGHUP reads FILE and the "
@@ -102,6 +102,8 @@ static int run_dev(int argc, char **argv)
             rc = parse_number(value, 0, 1 << 30, &conf.memory_mb);
         else if (strcmp(name, "--hang-timeout-ms") == 0)
             rc = parse_number(value, 500, 3600000, &conf.hang_timeout_ms);
+        else if (strcmp(name, "--patience-ms") == 0)
+            rc = parse_number(value, 0, 3600000, &conf.key_limits[HOB_LIMIT_PATIENCE_MS]);
         else if (strcmp(name, "--stall-timeout-ms") == 0)
             rc = parse_number(value, 100, 86400000, &conf.stall_timeout_ms);
         else if (strcmp(name, "--device") == 0 && strlen(value) < sizeof m->device)

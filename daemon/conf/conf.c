@@ -81,6 +81,7 @@ static const hob_field model_fields[] = {
     NUMBER("", hob_conf_model, itl_target_ms, 1, 10000),
     NUMBER("", hob_conf_model, max_sequences, 1, 256),
     NUMBER("", hob_conf_model, max_waiting, 0, 65536),
+    NUMBER("", hob_conf_model, max_waiting_tokens, 1, 1 << 30),
 };
 
 static const hob_field listener_fields[] = {
@@ -105,6 +106,7 @@ const hob_conf_model hob_conf_model_default = {
     .itl_target_ms = 40,
     .max_sequences = 16,
     .max_waiting = 64,
+    .max_waiting_tokens = 131072,
 };
 
 void hob_conf_default(hob_conf *c)

@@ -41,9 +41,10 @@ typedef struct hob_conf_model {
     hob_type kv_type;   /* "f16" or "q8_0" */
     uint32_t
         prefix_tokens; /* of finished requests, kept for prompts that begin alike; 2^26: all there is room for */
-    uint32_t itl_target_ms; /* what a step should take at most while streams run; 40 */
-    uint32_t max_sequences; /* in a step; default 16 */
-    uint32_t max_waiting;   /* default 64 */
+    uint32_t itl_target_ms;      /* what a step should take at most while streams run; 40 */
+    uint32_t max_sequences;      /* in a step; default 16 */
+    uint32_t max_waiting;        /* default 64 */
+    uint32_t max_waiting_tokens; /* prompts and answers of those that wait; default 131072 */
 } hob_conf_model;
 
 typedef struct hob_conf_listener { /* an address and a port, or a Unix socket */

@@ -136,30 +136,18 @@ void hob_job_open(hob_conn *c, hob_api_request *request, size_t bytes, bool webs
 
 /* ---- towards the engine ---- */
 
-/* How long until there is room for this one too: each job that ends makes room for one of those that were refused. */
-static uint32_t retry_after_s(hob_link *l)
-{
-    double s = l->finish_gap_s * ++l->refused + 0.999;
-    return s < 1 ? 1 : s > 60 ? 60 : (uint32_t)s;
-}
-
 static void note_finish(hob_link *l, uint64_t now_us)
 {
     double gap_s = (double)(now_us - l->finished_us) / 1e6;
     if (l->finished_us > 0 && gap_s < 60)
         l->finish_gap_s = l->finish_gap_s > 0 ? 0.8 * l->finish_gap_s + 0.2 * gap_s : gap_s;
     l->finished_us = now_us;
-    if (l->refused > 0)
-        l->refused--;
 }
 
 static void fail_busy(hob_job *j)
 {
     hob_api_error e;
-    hob_api_fail(&e, 429, "rate_limit_error", "server_busy", NULL,
-                 "%u requests are running or waiting for this model; try again later",
-                 j->link->jobs);
-    e.retry_after_s = retry_after_s(j->link);
+    hob_admission_full(j, &e);
     hob_job_fail(j, &e);
 }
 
@@ -179,7 +167,7 @@ static bool send_prepare(hob_job *j)
     if (j->id_count == 0) {
         if (json_object_set_new(j->request.prepare, "max_prompt_tokens", json_integer(most)) < 0 ||
             json_object_set_new(j->request.prepare, "tenant",
-                                json_integer(j->key ? j->key->tenant_number : 0)) < 0)
+                                json_integer(j->key ? j->key->record.tenant_number : 0)) < 0)
             return false;
         return send_json(j, HOB_MSG_PREPARE, j->request.prepare);
     }
@@ -426,14 +414,15 @@ void hob_job_prepared(hob_gateway *g, hob_link *l, uint64_t id, const uint8_t *p
         if (rc == 0 && keep_ids(j, payload + 8, prompt) < 0)
             hob_api_fail(&e, 503, "server_error", "out_of_memory", NULL,
                          "no memory for the prompt");
-        if (e.status == 0)
+        j->prompt_tokens = prompt;
+        j->cached_tokens = hob_get_u32(payload + 4) < prompt ? hob_get_u32(payload + 4) : 0;
+        if (e.status == 0 && hob_admission_check(j, j->cached_tokens, &e) == 0)
             (void)hob_limits_reserve(j, prompt, &e);
         if (e.status) {
             (void)hob_link_send(l, HOB_MSG_ABORT, id, NULL, 0);
             hob_job_fail(j, &e);
             return;
         }
-        j->prompt_tokens = prompt;
         json_decref(j->request.prepare); /* from here on the ids stand for it */
         j->request.prepare = NULL;
         j->request_bytes = 0;
@@ -464,6 +453,7 @@ static void finish_job(hob_job *j, uint8_t finish)
     }
     double seconds = (double)(hob_now_us() - j->arrived_us) / 1e6;
     note_finish(j->link, hob_now_us());
+    hob_admission_learn(j);
     j->link->failures = 0; /* it does its work again */
     g->metrics.finished++;
     hob_log(HOB_LOG_DEBUG, "%s: %u prompt tokens (%u cached), %u answer tokens, %.2f s, %s",

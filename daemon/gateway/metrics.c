@@ -158,6 +158,8 @@ void hob_metrics_write(hob_gateway *g, hob_text *t)
         "Inference requests whose client left or cancelled.", (double)m->cancelled);
     one(t, "hob_requests_failed_total", "counter",
         "Inference requests refused or ended by an error.", (double)m->failed);
+    one(t, "hob_requests_shed_total", "counter",
+        "Inference requests refused because they would have waited too long.", (double)m->shed);
     hob_text_puts(t,
                   "# HELP hob_requests_limited_total Inference requests refused by the limits of "
                   "their keys.\n# TYPE hob_requests_limited_total counter\n");

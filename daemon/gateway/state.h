@@ -12,6 +12,7 @@
 #include "daemon/engine/batcher.h"
 #include "daemon/gateway/api.h"
 #include "daemon/gateway/failures.h"
+#include "daemon/gateway/forecast.h"
 #include "daemon/gateway/gateway.h"
 #include "daemon/gateway/keyring.h"
 #include "daemon/gateway/log.h"
@@ -41,6 +42,12 @@ enum {
 
 typedef enum hob_link_state { HOB_LINK_DOWN, HOB_LINK_STARTING, HOB_LINK_READY } hob_link_state;
 
+enum { HOB_PROMISES_MAX = 256 };
+typedef struct hob_promise {
+    uint64_t due_us;
+    float prefill, answer; /* tokens */
+} hob_promise;
+
 struct hob_link {
     hob_gateway *g;
     uint32_t index;
@@ -63,13 +70,15 @@ struct hob_link {
     uint64_t kv_tokens;
     json_t *hello, *stats;
     uint32_t jobs;     /* sent and not finished */
-    uint32_t refused;  /* for want of room, and not made up for by a finished job */
     uint32_t suspects; /* jobs that may be what kills the engine: recovery.c */
     uint64_t alone;    /* the suspect that runs by itself; 0: none */
     bool held;         /* jobs wait in the gateway though the engine is up: suspects come first */
     bool unsure;       /* the engine may still compute something that the gateway has given up */
     uint64_t finished_us;
-    double finish_gap_s; /* smoothed time between two finished jobs */
+    double finish_gap_s;                    /* smoothed time between two finished jobs */
+    double answer_ratio;                    /* smoothed length of answers, of their max_tokens */
+    hob_promise promises[HOB_PROMISES_MAX]; /* admission.c: requests that were told to come back */
+    uint32_t promise_count;
 };
 void hob_link_open(hob_link *l, hob_gateway *g, uint32_t index);
 void hob_link_close(hob_link *l); /* kills the process */
@@ -334,6 +343,16 @@ void hob_job_drained(hob_gateway *g, uint64_t id, uint32_t tokens); /* the socke
 void hob_job_prepared(hob_gateway *g, hob_link *l, uint64_t id, const uint8_t *payload, size_t len);
 void hob_job_tokens(hob_gateway *g, hob_link *l, uint64_t id, const hob_tokens_message *t);
 void hob_job_refused(hob_gateway *g, hob_link *l, uint64_t id, json_t *error);
+/* ---- admission.c ---- */
+
+/* At PREPARED, which said how many of the prompt's tokens are cached: 0, or HOB_EINVAL with a 429. */
+int hob_admission_check(hob_job *j, uint32_t cached, hob_api_error *e);
+/* More requests than the queue may have: fills the error. */
+void hob_admission_full(hob_job *j, hob_api_error *e);
+/* When its first and its last token would come if it ran now; false: nothing is known of the engine's speed yet. */
+bool hob_admission_forecast(const hob_job *j, uint32_t cached, hob_forecast *ret);
+void hob_admission_learn(const hob_job *j); /* it has finished */
+
 /* Between job.c and recovery.c. */
 hob_job *hob_job_find(hob_gateway *g, uint64_t id);
 void hob_job_uncount(hob_job *j);                      /* the engine has it no more */
@@ -407,7 +426,7 @@ typedef struct hob_metrics {
         uint64_t count;
     } responses[HOB_STATUS_KINDS];
     uint64_t connections, refused_connections, websockets, jobs, finished, cancelled, failed,
-        recovered, poisoned, reloads, reloads_refused;
+        recovered, poisoned, shed, reloads, reloads_refused;
     uint64_t prompt_tokens, cached_tokens, answer_tokens, bytes_out, stalled_closes;
     uint64_t limited[HOB_QUOTA_BOUNDS]; /* requests refused by their key's limits */
     uint64_t ttft[HOB_TTFT_BUCKETS + 1], ttft_us;

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Whether a request may join those that wait for an engine, and when it is worth trying again. What counts is the forecast
+ * of its first token (forecast.c), from the engine's cost model and from what is before it in the queue; beyond the
+ * patience of its key it is refused at once rather than late. The queue is bounded in requests and in tokens as well; requests
+ * that are large for it may fill half of it, so that small ones get through.
+ *
+ * Who is refused is told when its turn would be, behind those that were told so before: they are remembered until that time
+ * (`promises`), so that a crowd comes back one by one and not all at once. Thread: loop. */
+#include <stdlib.h>
+
+#include "daemon/gateway/forecast.h"
+#include "daemon/gateway/state.h"
+
+enum {
+    JOBS_MOST = 1024,   /* that a forecast looks at */
+    LARGE_PART = 8,     /* a request that takes this part of the queue's tokens is large */
+    LATE_US = 10000000, /* who is so late does not come back */
+    EARLY_US = 500000,
+    RETRY_LEAST_MS = 1000,
+    RETRY_MOST_MS = 600000,
+    MS = 1000,
+};
+
+static const double RATIO_WEIGHT = 0.1, /* of the newest answer, in the mean length of answers */
+    RATIO_LEAST = 0.05, EARLY_PART = 0.6 /* of its patience is left to one that comes back */;
+
+/* ---- what the engine is doing ---- */
+
+static bool is_before(const hob_job *a, const hob_job *b)
+{
+    const bool a_runs = a->first_token_us > 0, b_runs = b->first_token_us > 0;
+    if (a_runs != b_runs)
+        return a_runs;
+    return a->priority != b->priority ? a->priority < b->priority : a->id < b->id;
+}
+
+static int compare(const void *a, const void *b)
+{
+    const hob_job *x = *(hob_job *const *)a, *y = *(hob_job *const *)b;
+    return is_before(x, y) ? -1 : 1;
+}
+
+/* The engine has its ids, or will have them. */
+static bool is_at_engine(const hob_job *j, const hob_link *l)
+{
+    return j->link == l && (j->state == HOB_JOB_RUNNING || j->state == HOB_JOB_PARKING ||
+                            (j->state == HOB_JOB_QUEUED && j->admitted));
+}
+
+static double expected_answer(const hob_link *l, uint32_t max_tokens, uint32_t answered)
+{
+    const double ratio = l->answer_ratio > RATIO_LEAST ? l->answer_ratio : RATIO_LEAST,
+                 left = ratio * max_tokens - answered;
+    return left > 1 ? left : 1;
+}
+
+static hob_forecast_job describe(const hob_job *j, uint32_t cached)
+{
+    const bool runs = j->first_token_us > 0;
+    const uint32_t known = cached < j->prompt_tokens ? cached : 0;
+    const double answer = expected_answer(j->link, j->max_tokens, j->answer_tokens);
+    return (hob_forecast_job){.prefill = runs ? 0 : j->prompt_tokens - known,
+                              .answer = answer,
+                              .context = j->prompt_tokens + j->answer_tokens + answer};
+}
+
+static bool read_cost(const hob_link *l, hob_cost *ret)
+{
+    static const uint32_t rows[] = {1, 16, 128};
+    static const char *const names[] = {"cost_step_1_us", "cost_step_16_us", "cost_step_128_us"};
+    double us[3], least = 1;
+
+    for (int i = 0; i < 3; i++) { /* an engine's word is not taken for it */
+        us[i] = json_number_value(json_object_get(l->stats, names[i]));
+        if (!(us[i] >= least && us[i] < 1e9))
+            return false;
+        least = us[i];
+    }
+    hob_cost_begin(ret, rows, us, 3, 0);
+    return true;
+}
+
+/* j behind all that are before it, and, when asked for, behind those that were promised a later turn. False: nothing is
+ * known of the engine's speed yet. */
+static bool forecast(const hob_job *j, uint32_t cached, bool promises, hob_forecast *ret)
+{
+    const hob_link *l = j->link;
+    const hob_job *before[JOBS_MOST];
+    static hob_forecast_job jobs[JOBS_MOST + HOB_PROMISES_MAX + 1]; /* loop only */
+    hob_cost cost;
+    uint32_t count = 0, at = 0;
+
+    if (!read_cost(l, &cost))
+        return false;
+    const hob_forecast_engine engine = {.cost = &cost,
+                                        .target_us = l->model->itl_target_ms * 1000.0,
+                                        .places = l->max_sequences ? l->max_sequences : 1,
+                                        .kv_tokens = l->kv_tokens ? (double)l->kv_tokens : 1e12};
+    for (const hob_job *o = l->g->jobs; o && count < JOBS_MOST; o = o->next)
+        if (o != j && is_at_engine(o, l) && is_before(o, j))
+            before[count++] = o;
+    qsort(before, count, sizeof *before, compare);
+    for (; at < count; at++)
+        jobs[at] = describe(before[at], before[at]->cached_tokens);
+    for (uint32_t i = 0; promises && i < l->promise_count; i++)
+        jobs[at++] = (hob_forecast_job){.prefill = l->promises[i].prefill,
+                                        .answer = l->promises[i].answer,
+                                        .context = l->promises[i].prefill + l->promises[i].answer};
+    jobs[at] = describe(j, cached);
+    *ret = hob_forecast_last(&engine, jobs, at + 1);
+    return true;
+}
+
+bool hob_admission_forecast(const hob_job *j, uint32_t cached, hob_forecast *ret)
+{
+    return forecast(j, cached, false, ret);
+}
+
+void hob_admission_learn(const hob_job *j)
+{
+    hob_link *l = j->link;
+    if (j->max_tokens == 0)
+        return;
+    const double ratio = (double)j->answer_tokens / j->max_tokens;
+    l->answer_ratio += RATIO_WEIGHT * (ratio - l->answer_ratio);
+}
+
+/* ---- promises ---- */
+
+static void forget_promise(hob_link *l, uint32_t i)
+{
+    l->promises[i] = l->promises[--l->promise_count];
+}
+
+/* Those that did not come back; and one whose time it is, as a request has come that may be its. */
+static void keep_promises(hob_link *l, uint64_t now_us)
+{
+    uint32_t due = UINT32_MAX;
+    for (uint32_t i = l->promise_count; i-- > 0;)
+        if (l->promises[i].due_us + LATE_US < now_us)
+            forget_promise(l, i);
+    for (uint32_t i = 0; i < l->promise_count; i++)
+        if (l->promises[i].due_us <= now_us + EARLY_US &&
+            (due == UINT32_MAX || l->promises[i].due_us < l->promises[due].due_us))
+            due = i;
+    if (due != UINT32_MAX)
+        forget_promise(l, due);
+}
+
+static uint32_t promise(hob_job *j, uint32_t cached)
+{
+    hob_link *l = j->link;
+    hob_forecast f = {0, 0};
+    double ms = RETRY_LEAST_MS;
+
+    if (forecast(j, cached, true, &f))
+        ms = f.first_us / MS - EARLY_PART * j->patience_ms;
+    ms = ms < RETRY_LEAST_MS ? RETRY_LEAST_MS : ms > RETRY_MOST_MS ? RETRY_MOST_MS : ms;
+    if (l->promise_count < HOB_PROMISES_MAX) {
+        const hob_forecast_job d = describe(j, cached);
+        l->promises[l->promise_count++] =
+            (hob_promise){.due_us = hob_now_us() + (uint64_t)(ms * MS),
+                          .prefill = (float)d.prefill,
+                          .answer = (float)d.answer};
+    }
+    return (uint32_t)ms;
+}
+
+/* ---- refusals ---- */
+
+static int refuse(hob_job *j, uint32_t cached, const char *reason, hob_api_error *e)
+{
+    e->reason = reason;
+    e->retry_after_ms = promise(j, cached);
+    j->g->metrics.shed++;
+    return HOB_EINVAL;
+}
+
+void hob_admission_full(hob_job *j, hob_api_error *e)
+{
+    hob_api_fail(e, 429, "rate_limit_error", "server_busy", NULL,
+                 "%u requests are running or waiting for this model; try again later",
+                 hob_link_load(j->link));
+    (void)refuse(j, 0, "max_waiting", e);
+}
+
+/* Tokens of those that wait for their first one. */
+typedef struct waiting {
+    uint32_t jobs;
+    uint64_t tokens, large_tokens;
+} waiting;
+
+static uint64_t tokens_of(const hob_job *j, uint32_t cached)
+{
+    return (uint64_t)j->prompt_tokens + j->max_tokens - (cached < j->prompt_tokens ? cached : 0);
+}
+
+static waiting count_waiting(const hob_job *j, uint64_t large)
+{
+    waiting w = {0};
+    for (const hob_job *o = j->g->jobs; o; o = o->next) {
+        if (o == j || !is_at_engine(o, j->link))
+            continue;
+        w.jobs++;
+        if (o->first_token_us > 0)
+            continue;
+        const uint64_t tokens = tokens_of(o, o->cached_tokens);
+        w.tokens += tokens;
+        w.large_tokens += tokens >= large ? tokens : 0;
+    }
+    return w;
+}
+
+int hob_admission_check(hob_job *j, uint32_t cached, hob_api_error *e)
+{
+    hob_link *l = j->link;
+    const uint64_t most = l->model->max_waiting_tokens, large = most / LARGE_PART + 1,
+                   wanted = tokens_of(j, cached), now_us = hob_now_us();
+    const waiting w = count_waiting(j, large);
+    hob_forecast f;
+
+    keep_promises(l, now_us);
+    if (w.jobs < l->max_sequences) /* there is a place: what waits are prompts in turn */
+        ;
+    else if (w.tokens + wanted > most) {
+        hob_api_fail(e, 429, "rate_limit_error", "server_busy", NULL,
+                     "the requests waiting for this model have %llu tokens, this one %llu, and "
+                     "together at most %llu may wait",
+                     (unsigned long long)w.tokens, (unsigned long long)wanted,
+                     (unsigned long long)most);
+        return refuse(j, cached, "max_waiting_tokens", e);
+    } else if (wanted >= large && w.large_tokens + wanted > most / 2) {
+        hob_api_fail(e, 429, "rate_limit_error", "server_busy", NULL,
+                     "large requests may fill half of the queue, %llu tokens: %llu wait, this one "
+                     "has %llu",
+                     (unsigned long long)most / 2, (unsigned long long)w.large_tokens,
+                     (unsigned long long)wanted);
+        return refuse(j, cached, "large_requests", e);
+    }
+    if (j->patience_ms == 0 || !hob_admission_forecast(j, cached, &f))
+        return 0;
+    const double wait_ms = (double)(now_us - j->arrived_us) / MS + f.first_us / MS;
+    if (wait_ms <= j->patience_ms)
+        return 0;
+    hob_api_fail(e, 429, "rate_limit_error", "server_busy", NULL,
+                 "the first token would come after about %.1f s, and this key waits %.1f s at most",
+                 wait_ms / 1000, j->patience_ms / 1000.0);
+    return refuse(j, cached, "patience_ms", e);
+}
