@@ -119,17 +119,24 @@ def garbage(o):
 
 
 def handshakes(o):
-    context = ssl.create_default_context()
+    """Makes the server compute its half of a handshake, and leaves: one greeting serves for all."""
+    context, out = ssl.create_default_context(), ssl.MemoryBIO()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    end, number, good = time.monotonic() + o["seconds"], 0, 0
+    try:
+        context.wrap_bio(ssl.MemoryBIO(), out).do_handshake()
+    except ssl.SSLWantReadError:
+        pass
+    hello = out.read()
+    end, number, good, turned_away = time.monotonic() + o["seconds"], 0, 0, 0
     while time.monotonic() < end and number < o["count"]:
         number += 1
         try:
-            with context.wrap_socket(dial(o["tls"], number % 1600, 6)):
-                good += 1
+            with dial(o["tls"], number % 1600, 6) as s:
+                s.sendall(hello)
+                good += len(s.recv(4096)) > 100
         except OSError:
-            pass
-    return {"tried": number, "good": good}
+            turned_away += 1
+    return {"tried": number, "good": good, "turned_away": turned_away}
 
 
 KINDS = {f.__name__: f for f in (headers, bodies, readers, websockets, garbage, handshakes)}
