@@ -24,6 +24,7 @@ typedef struct parser {
     hob_api_request *r;
     hob_api_error *e;
     json_t *body;
+    bool websocket;
 } parser;
 
 typedef int take_field(parser *p, const char *name, json_t *v);
@@ -105,39 +106,64 @@ static int take_messages(parser *p, const char *name, json_t *v)
 
 static int take_input(parser *p, const char *name, json_t *v)
 {
-    json_t *instructions = json_object_get(p->body, "instructions");
     if (!json_is_string(v) && !json_is_array(v))
         return wrong_type(p, name, "a string or a list of messages");
-    return keep_prepare(p, "messages",
-                        hob_api_responses_messages(v, json_string_value(instructions), p->e));
+    p->r->items = hob_api_responses_items(v, p->e);
+    return p->r->items ? 0 : HOB_EINVAL;
+}
+
+/* One prompt: text, or token ids. NULL with the error filled. */
+static json_t *one_prompt(parser *p, const char *name, json_t *v)
+{
+    json_t *id, *result;
+    size_t i;
+
+    if (!json_is_string(v) && (!json_is_array(v) || json_array_size(v) == 0)) {
+        wrong_type(p, name, "a string, a list of token ids, or a list of either");
+        return NULL;
+    }
+    json_array_foreach(v, i, id)
+    {
+        if (json_is_integer(id) && json_integer_value(id) >= 0 &&
+            json_integer_value(id) <= INT32_MAX)
+            continue;
+        hob_api_bad(p->e, "invalid_value", name, "%s: element %zu is no token id", name, i);
+        return NULL;
+    }
+    result = json_pack("{s:O}", json_is_string(v) ? "prompt" : "ids", v);
+    if (!result)
+        no_memory(p);
+    return result;
 }
 
 static int take_prompt(parser *p, const char *name, json_t *v)
 {
-    if (json_is_array(v) && json_array_size(v) == 1 && !json_is_integer(json_array_get(v, 0)))
-        v = json_array_get(v, 0); /* a list of one prompt */
-    if (json_is_string(v))
-        return keep_prepare(p, "prompt", json_incref(v));
-    if (!json_is_array(v) || json_array_size(v) == 0)
-        return wrong_type(p, name, "a string or a list of token ids");
-    size_t i;
-    json_t *id;
-    json_array_foreach(v, i, id)
-    {
-        if (!json_is_integer(id))
-            return hob_api_bad(
-                p->e, "unsupported_value", name,
-                "%s: element %zu is not a token id; one prompt a request is supported", name, i);
-        if (json_integer_value(id) < 0 || json_integer_value(id) > INT32_MAX)
-            return hob_api_bad(p->e, "invalid_value", name, "%s: element %zu is no token id", name,
-                               i);
+    const bool several =
+        json_is_array(v) && json_array_size(v) > 0 && !json_is_integer(json_array_get(v, 0));
+    const size_t count = several ? json_array_size(v) : 1;
+
+    if (count > HOB_CHOICES_MAX)
+        return hob_api_bad(p->e, "invalid_value", name,
+                           "%s: got %zu prompts, at most %d are allowed", name, count,
+                           HOB_CHOICES_MAX);
+    p->r->prepare = one_prompt(p, name, several ? json_array_get(v, 0) : v);
+    if (!p->r->prepare)
+        return HOB_EINVAL;
+    if (count > 1 && !(p->r->more = json_array()))
+        return no_memory(p);
+    for (size_t i = 1; i < count; i++) {
+        json_t *prompt = one_prompt(p, name, json_array_get(v, i));
+        if (!prompt)
+            return HOB_EINVAL;
+        if (json_array_append_new(p->r->more, prompt) < 0)
+            return no_memory(p);
     }
-    return keep_prepare(p, "ids", json_incref(v));
+    return 0;
 }
 
 static int take_instructions(parser *p, const char *name, json_t *v)
 {
-    const char *text; /* used by take_input */
+    const char *text; /* it stays in echo */
     return is_string(p, name, v, &text);
 }
 
@@ -349,11 +375,55 @@ static int take_top_logprobs(parser *p, const char *name, json_t *v)
     return 0;
 }
 
+static int take_n(parser *p, const char *name, json_t *v)
+{
+    int64_t n = 0;
+    if (is_integer(p, name, v, 1, HOB_N_MAX, &n) < 0)
+        return HOB_EINVAL;
+    p->r->n = (uint32_t)n;
+    return 0;
+}
+
+static int take_queue_events(parser *p, const char *name, json_t *v)
+{
+    return is_bool(p, name, v, &p->r->queue_events);
+}
+
+/* ---- what becomes of a response ---- */
+
+static int take_store(parser *p, const char *name, json_t *v)
+{
+    return is_bool(p, name, v, &p->r->store);
+}
+
+static int take_background(parser *p, const char *name, json_t *v)
+{
+    if (is_bool(p, name, v, &p->r->background) < 0)
+        return HOB_EINVAL;
+    return p->r->background && p->websocket ? refuse(p, name, "false over WebSocket") : 0;
+}
+
+static int take_previous(parser *p, const char *name, json_t *v)
+{
+    const char *text = NULL;
+    if (is_string(p, name, v, &text) < 0)
+        return HOB_EINVAL;
+    if (text[0] == '\0' || strlen(text) >= sizeof p->r->previous)
+        return hob_api_bad(p->e, "invalid_value", name, "%s: 1 to %zu bytes are allowed", name,
+                           sizeof p->r->previous - 1);
+    strcpy(p->r->previous, text);
+    return 0;
+}
+
 /* ---- values that ask for nothing ---- */
 
-static int only_one(parser *p, const char *name, json_t *v)
+/* The best of as many as are returned are all of them. */
+static int only_n(parser *p, const char *name, json_t *v)
 {
-    return json_is_integer(v) && json_integer_value(v) == 1 ? 0 : refuse(p, name, "1");
+    json_t *n = json_object_get(p->body, "n");
+    const json_int_t asked = json_is_integer(n) ? json_integer_value(n) : 1;
+    return json_is_integer(v) && json_integer_value(v) == asked ? 0
+                                                                : refuse(p, name, "the value of n");
 }
 static int only_false(parser *p, const char *name, json_t *v)
 {
@@ -532,12 +602,15 @@ static const struct field {
     {"safety_identifier", any_label, CHAT | RESPONSES, true},
     {"prompt_cache_key", any_label, CHAT | RESPONSES, true},
     {"parallel_tool_calls", any_bool, CHAT | RESPONSES, false},
-    {"n", only_one, CHAT | COMPLETION, false},
-    {"best_of", only_one, COMPLETION, false},
+    {"n", take_n, CHAT | COMPLETION, false},
+    {"best_of", only_n, COMPLETION, false},
     {"echo", only_false, COMPLETION, false},
     {"suffix", only_empty_string, COMPLETION, false},
-    {"store", only_false, CHAT | RESPONSES, false},
-    {"background", only_false, RESPONSES, false},
+    {"store", only_false, CHAT, false},
+    {"store", take_store, RESPONSES, false},
+    {"background", take_background, RESPONSES, false},
+    {"previous_response_id", take_previous, RESPONSES, false},
+    {"hob_queue_events", take_queue_events, ANY, false},
     {"generate", only_true, RESPONSES | SOCKET, false},
     {"tools", only_empty_list, CHAT | RESPONSES, false},
     {"functions", only_empty_list, CHAT, false},
@@ -570,14 +643,43 @@ static int take_one(parser *p, unsigned in, bool websocket, const char *key, jso
     return hob_api_bad(p->e, "unknown_parameter", key, "unknown or unsupported field '%.60s'", key);
 }
 
+/* What no field can tell alone. */
+static int check_together(parser *p, bool websocket)
+{
+    static const char *const needed[] = {"messages", "prompt", "input"};
+    const hob_api_request *r = p->r;
+    const size_t choices = r->n * (1 + json_array_size(r->more));
+
+    if (!r->prepare && !r->items)
+        return hob_api_bad(p->e, "missing_required_parameter", needed[r->kind],
+                           "missing required field '%s'", needed[r->kind]);
+    if (r->include_usage && !r->stream)
+        return hob_api_bad(p->e, "invalid_value", "stream_options",
+                           "stream_options needs \"stream\": true");
+    if (r->queue_events && !r->stream && !websocket)
+        return hob_api_bad(p->e, "invalid_value", "hob_queue_events",
+                           "hob_queue_events needs \"stream\": true");
+    if (choices > HOB_CHOICES_MAX)
+        return hob_api_bad(p->e, "invalid_value", "n",
+                           "n: %zu prompts with %u choices each are more than the %d that are "
+                           "allowed",
+                           1 + json_array_size(r->more), r->n, HOB_CHOICES_MAX);
+    if (r->background && !r->store)
+        return hob_api_bad(p->e, "invalid_value", "background", "background needs \"store\": true");
+    return 0;
+}
+
 int hob_api_parse(const hob_conf *conf, hob_api_kind kind, bool websocket, json_t *body,
                   hob_api_request *ret, hob_api_error *e)
 {
     static const unsigned in[] = {
         [HOB_API_CHAT] = CHAT, [HOB_API_COMPLETION] = COMPLETION, [HOB_API_RESPONSES] = RESPONSES};
-    static const char *const needed[] = {"messages", "prompt", "input"};
-    hob_api_request r = {.kind = kind, .run = json_object(), .echo = json_object()};
-    parser p = {conf, &r, e, body};
+    hob_api_request r = {.kind = kind,
+                         .run = json_object(),
+                         .echo = json_object(),
+                         .store = kind == HOB_API_RESPONSES,
+                         .n = 1};
+    parser p = {conf, &r, e, body, websocket};
     const char *key;
     json_t *value;
 
@@ -588,15 +690,8 @@ int hob_api_parse(const hob_conf *conf, hob_api_kind kind, bool websocket, json_
     }
     json_object_foreach(body, key,
                         value) if (take_one(&p, in[kind], websocket, key, value) < 0) goto fail;
-    if (!r.prepare) {
-        hob_api_bad(e, "missing_required_parameter", needed[kind], "missing required field '%s'",
-                    needed[kind]);
+    if (check_together(&p, websocket) < 0)
         goto fail;
-    }
-    if (r.include_usage && !r.stream) {
-        hob_api_bad(e, "invalid_value", "stream_options", "stream_options needs \"stream\": true");
-        goto fail;
-    }
     *ret = r;
     return 0;
 fail:

@@ -16,7 +16,7 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 
-#include "daemon/gateway/state.h"
+#include "daemon/gateway/responses.h"
 
 enum {
     SEND_BUFFER_BYTES = 32 * 1024,
@@ -122,6 +122,7 @@ void hob_conn_free(hob_conn *c)
 
 void hob_conn_drop_jobs(hob_conn *c)
 {
+    hob_response_unfollow(c);
     while (c->jobs)
         hob_job_abandon(c->jobs);
 }
@@ -219,6 +220,24 @@ static size_t take_records(hob_conn *c, unsigned char *buffer, bool one, bool *r
     return n;
 }
 
+/* The reader has taken everything: what was held back for it becomes events. */
+static void refill(hob_conn *c)
+{
+    for (hob_job *j = c->jobs; j && c->out_bytes == 0; j = j->conn_next)
+        j->format->flush(j);
+    hob_response_pump(c);
+}
+
+static int write_ping(hob_conn *c, unsigned char *buffer)
+{
+    c->ping_due = false;
+    c->progress_us = hob_now_us();
+    if (lws_write(c->wsi, buffer, 0, LWS_WRITE_PING) < 0)
+        return -1;
+    lws_callback_on_writable(c->wsi);
+    return 1;
+}
+
 int hob_conn_write(hob_conn *c)
 {
     unsigned char *buffer = c->g->write_buffer + LWS_PRE;
@@ -228,6 +247,11 @@ int hob_conn_write(hob_conn *c)
     settle(c);
     if (c->state == HOB_CONN_CLOSING)
         return -1;
+    refill(c);
+    if (c->state == HOB_CONN_CLOSING)
+        return -1;
+    if (c->ping_due && c->record_sent == 0)
+        return write_ping(c, buffer);
     if (hob_bytes_left(&c->out) == 0)
         return 0;
     size_t n = take_records(c, buffer, socket, &first, &final);
@@ -301,4 +325,6 @@ void hob_conn_tick(hob_conn *c, uint64_t now_us)
     else if (c->g->draining && !c->jobs && !c->in_flight && c->out_bytes == 0 &&
              (c->state == HOB_CONN_IDLE || c->state == HOB_CONN_SOCKET))
         hob_conn_kill(c, "draining");
+    else
+        hob_conn_heartbeat(c, now_us);
 }

@@ -11,7 +11,7 @@
 #include <sys/random.h>
 #include <time.h>
 
-#include "daemon/gateway/state.h"
+#include "daemon/gateway/responses.h"
 
 enum { PROMPT_FACTOR = 4, PROMPT_LEAST = 65536 };
 
@@ -24,11 +24,33 @@ void hob_job_uncount(hob_job *j)
     j->counted = false;
 }
 
-/* Takes the job out of everything; its connection may start the next one. */
+static void leave_conn(hob_job *j)
+{
+    hob_conn *c = j->conn;
+    if (!c)
+        return;
+    hob_job **at = &c->jobs;
+    while (*at != j)
+        at = &(*at)->conn_next;
+    *at = j->conn_next;
+    c->job_count--;
+    j->conn = NULL;
+    j->conn_next = NULL;
+}
+
+/* The job is about to go without waiting for the engine's word. */
+static void give_up(hob_job *j)
+{
+    if (!j->counted || j->link->state != HOB_LINK_READY)
+        return;
+    (void)hob_link_send(j->link, HOB_MSG_CANCEL, j->id, NULL, 0);
+    j->link->unsure = true;
+}
+
+/* Takes the job out of everything. */
 static void job_free(hob_job *j)
 {
     hob_gateway *g = j->g;
-    hob_conn *c = j->conn;
 
     hob_job_uncount(j);
     hob_job_absolve(j);
@@ -38,13 +60,9 @@ static void job_free(hob_job *j)
         g->jobs = j->next;
     if (j->next)
         j->next->prev = j->prev;
-    if (c) {
-        hob_job **at = &c->jobs;
-        while (*at != j)
-            at = &(*at)->conn_next;
-        *at = j->conn_next;
-        c->job_count--;
-    }
+    leave_conn(j);
+    if (j->response)
+        hob_response_close(j->response);
     hob_api_request_free(&j->request);
     free(j->ids);
     hob_text_free(&j->text);
@@ -52,11 +70,22 @@ static void job_free(hob_job *j)
     free(j);
 }
 
+/* The answer that the job belongs to has its end: what is left of its choices goes too. A connection may start the next. */
 static void job_done(hob_job *j)
 {
     hob_conn *c = j->conn;
-    bool websocket = j->websocket;
-    job_free(j);
+    const bool websocket = j->websocket;
+
+    while (c && !websocket && c->jobs) {
+        hob_job *k = c->jobs;
+        if (k != j)
+            give_up(k);
+        else
+            j = NULL;
+        job_free(k);
+    }
+    if (j)
+        job_free(j);
     if (c && websocket)
         hob_websocket_next(c);
 }
@@ -72,8 +101,7 @@ hob_job *hob_job_find(hob_gateway *g, uint64_t id)
 void hob_job_fail(hob_job *j, const hob_api_error *e)
 {
     j->g->metrics.failed++;
-    if (j->conn)
-        j->format->failed(j, e);
+    j->format->failed(j, e);
     job_done(j);
 }
 
@@ -82,54 +110,161 @@ static int new_seed(uint64_t *ret)
     return getrandom(ret, sizeof *ret, 0) == (ssize_t)sizeof *ret ? 0 : HOB_EIO;
 }
 
-void hob_job_open(hob_conn *c, hob_api_request *request, size_t bytes, bool websocket)
+static void enlist(hob_job *j)
 {
-    static const hob_format *const formats[] = {&hob_format_chat, &hob_format_completion,
-                                                &hob_format_responses};
-    static const char *const prefixes[] = {"chatcmpl-", "cmpl-", "resp_"};
-    hob_gateway *g = c->g;
-    hob_job *j = calloc(1, sizeof *j);
-    hob_api_error e;
+    hob_gateway *g = j->g;
+    hob_conn *c = j->conn;
 
-    if (!j || (!request->seed_given && new_seed(&request->seed) < 0)) {
-        free(j);
-        hob_api_request_free(request);
-        hob_api_fail(&e, 503, "server_error", "out_of_memory", NULL, "no memory for the request");
-        if (websocket)
-            hob_websocket_error(c, NULL, NULL, &e);
-        else
-            hob_http_error(c, &e);
-        return;
-    }
-    j->g = g;
-    j->request = *request;
-    *request = (hob_api_request){0};
-    j->format = formats[j->request.kind];
-    j->websocket = websocket;
-    j->request_bytes = bytes;
-    j->id = ++g->next_id;
-    j->link = &g->links[j->request.model];
-    j->key = c->key;
-    j->arrived_us = hob_now_us();
-    j->created_s = (int64_t)time(NULL);
-    hob_request_id(j->response_id, prefixes[j->request.kind]);
-    hob_request_id(j->item_id, "msg_");
     j->next = g->jobs;
     if (g->jobs)
         g->jobs->prev = j;
     g->jobs = j;
-    j->conn = c;
     hob_job **tail = &c->jobs;
     while (*tail)
         tail = &(*tail)->conn_next;
     *tail = j;
     c->job_count++;
     g->metrics.jobs++;
-    if (websocket) {
-        j->state = HOB_JOB_LANE;
+}
+
+/* A job on c that has not started. NULL: no memory. request is taken over. */
+static hob_job *new_job(hob_conn *c, hob_api_request *request, size_t bytes, bool websocket)
+{
+    static const hob_format *const formats[] = {&hob_format_chat, &hob_format_completion,
+                                                &hob_format_responses};
+    hob_gateway *g = c->g;
+    hob_job *j = calloc(1, sizeof *j);
+
+    if (!j)
+        return NULL;
+    j->g = g;
+    j->request = *request;
+    *request = (hob_api_request){0};
+    j->conn = c;
+    j->format = formats[j->request.kind];
+    j->websocket = websocket;
+    j->request_bytes = bytes;
+    j->id = j->leader = ++g->next_id;
+    j->link = &g->links[j->request.model];
+    j->key = c->key;
+    j->state = HOB_JOB_LANE;
+    j->choices = 1;
+    j->place = UINT32_MAX;
+    j->arrived_us = hob_now_us();
+    j->created_s = (int64_t)time(NULL);
+    enlist(j);
+    return j;
+}
+
+/* The choices beside the first job: n for each prompt, in order. Those of one prompt are behind its first. */
+static int add_choices(hob_job *first)
+{
+    const hob_api_request *r = &first->request;
+    const uint32_t prompts = 1 + (uint32_t)json_array_size(r->more);
+    uint64_t leader = first->id;
+
+    first->choices = prompts * r->n;
+    for (uint32_t i = 1; i < first->choices; i++) {
+        const bool leads = i % r->n == 0;
+        hob_api_request copy = *r;
+        copy.prepare = leads ? json_array_get(r->more, i / r->n - 1) : NULL;
+        copy.seed += i;
+        json_incref(copy.prepare);
+        json_incref(copy.run);
+        json_incref(copy.echo);
+        copy.more = NULL;
+        hob_job *j = new_job(first->conn, &copy, 0, false);
+        if (!j) {
+            hob_api_request_free(&copy);
+            return HOB_ENOMEM;
+        }
+        leader = leads ? j->id : leader;
+        j->leader = leader;
+        j->index = i;
+        j->choices = first->choices;
+        j->created_s = first->created_s;
+        j->admitted = true; /* with the first */
+        memcpy(j->response_id, first->response_id, sizeof j->response_id);
+    }
+    return 0;
+}
+
+/* From here on it needs no connection; the client is told of it, or follows it. */
+static void to_background(hob_job *j)
+{
+    hob_conn *c = j->conn;
+    hob_response *r = j->response;
+    hob_text t = {0};
+
+    leave_conn(j);
+    if (j->request.stream) {
+        hob_http_stream_begin(c);
+        hob_response_follow(r, c, 0);
+        return;
+    }
+    hob_response_object(&t, r);
+    hob_text_puts(&t, "\n");
+    if (t.failed)
+        hob_conn_kill(c, "no memory for an answer");
+    else
+        hob_http_respond(c, 200, "application/json", "", hob_text_data(&t), hob_text_len(&t));
+    hob_text_free(&t);
+}
+
+static void start_choices(hob_conn *c, uint32_t choices)
+{
+    for (uint32_t i = 0; i < choices; i++) {
+        hob_job *j = c->jobs; /* looked up each time: one that fails ends all */
+        while (j && j->index != i)
+            j = j->conn_next;
+        if (!j || c->state != HOB_CONN_BUSY)
+            return;
+        if (j->leader == j->id)
+            hob_job_start(j);
+    }
+}
+
+static void refuse(hob_conn *c, const hob_job *j, bool websocket, const hob_api_error *e)
+{
+    c->g->metrics.failed++;
+    if (websocket)
+        hob_websocket_error(c, j, NULL, e);
+    else
+        hob_http_error(c, e);
+}
+
+void hob_job_open(hob_conn *c, hob_api_request *request, size_t bytes, bool websocket)
+{
+    static const char *const prefixes[] = {"chatcmpl-", "cmpl-", "resp_"};
+    hob_gateway *g = c->g;
+    hob_api_error e;
+    hob_job *j;
+
+    hob_api_fail(&e, 503, "server_error", "out_of_memory", NULL, "no memory for the request");
+    if ((!request->seed_given && new_seed(&request->seed) < 0) ||
+        !(j = new_job(c, request, bytes, websocket))) {
+        refuse(c, NULL, websocket, &e);
+        hob_api_request_free(request);
+        return;
+    }
+    hob_request_id(j->response_id, prefixes[j->request.kind]);
+    if (j->request.kind == HOB_API_RESPONSES && !(j->response = hob_response_open(j, bytes, &e))) {
+        refuse(c, j, websocket, &e);
+        job_free(j);
+        return;
+    }
+    if (add_choices(j) < 0) {
+        hob_job_fail(j, &e);
+        return;
+    }
+    const bool background = j->request.background;
+    const uint64_t id = j->id;
+    if (websocket)
         hob_websocket_next(c);
-    } else
-        hob_job_start(j);
+    else
+        start_choices(c, j->choices);
+    if (background && (j = hob_job_find(g, id)))
+        to_background(j);
 }
 
 /* ---- towards the engine ---- */
@@ -192,7 +327,8 @@ static bool send_prepare(hob_job *j)
 static uint32_t credit_window(const hob_job *j)
 {
     /* Without a stream the answer is kept here whole and bounded by max_tokens: nothing to wait for. */
-    return j->request.stream || j->websocket ? HOB_CREDIT_TOKENS : j->max_tokens;
+    const bool stream = j->request.stream && !j->request.background;
+    return stream || j->websocket ? HOB_CREDIT_TOKENS : j->max_tokens;
 }
 
 static bool send_run(hob_job *j)
@@ -232,7 +368,7 @@ void hob_job_start(hob_job *j)
     const uint32_t load = j->state == HOB_JOB_QUEUED ? l->jobs : hob_link_load(l);
 
     if (l->state == HOB_LINK_READY && !j->admitted &&
-        load >= l->max_sequences + l->model->max_waiting) {
+        load + j->choices > l->max_sequences + l->model->max_waiting) {
         fail_busy(j);
         return;
     }
@@ -247,28 +383,44 @@ void hob_job_start(hob_job *j)
     l->jobs++;
 }
 
-/* The job is about to go without waiting for the engine's word. */
-static void give_up(hob_job *j)
+/* This choice is complete, and with the last one the answer. */
+static void end_choice(hob_job *j, hob_finish finish)
 {
-    if (!j->counted || j->link->state != HOB_LINK_READY)
-        return;
-    (void)hob_link_send(j->link, HOB_MSG_CANCEL, j->id, NULL, 0);
-    j->link->unsure = true;
+    hob_job_uncount(j);
+    hob_job_absolve(j);
+    j->state = HOB_JOB_ENDED;
+    j->finish = finish;
+    j->format->finished(j, finish);
+    if (hob_choice_is_last(j))
+        job_done(j);
 }
 
 void hob_job_finish_cancelled(hob_job *j)
 {
     j->g->metrics.cancelled++;
-    if (j->conn)
-        j->format->finished(j, HOB_FINISH_CANCEL);
-    job_done(j);
+    end_choice(j, HOB_FINISH_CANCEL);
 }
 
 void hob_job_abandon(hob_job *j)
 {
     give_up(j);
-    j->g->metrics.cancelled++;
+    if (j->state != HOB_JOB_ENDED)
+        j->g->metrics.cancelled++;
+    if (j->format->abandoned)
+        j->format->abandoned(j);
     job_free(j);
+}
+
+void hob_jobs_free(hob_gateway *g)
+{
+    while (g->jobs)
+        hob_job_abandon(g->jobs);
+}
+
+void hob_job_end(hob_job *j, const hob_api_error *e)
+{
+    give_up(j);
+    hob_job_fail(j, e);
 }
 
 void hob_job_stalled(hob_job *j)
@@ -283,8 +435,7 @@ void hob_job_stalled(hob_job *j)
     hob_api_fail(&e, 408, "invalid_request_error", "reader_stalled", NULL,
                  "nothing of the answer was read for %u ms: it ends after %u tokens", ms,
                  j->answer_tokens);
-    give_up(j);
-    hob_job_fail(j, &e);
+    hob_job_end(j, &e);
 }
 
 void hob_job_cancel(hob_job *j)
@@ -299,6 +450,11 @@ void hob_job_cancel(hob_job *j)
                             0); /* TOKENS "cancelled" will end it */
         return;
     }
+    hob_job_stop(j);
+}
+
+void hob_job_stop(hob_job *j)
+{
     give_up(j);
     hob_job_finish_cancelled(j);
 }
@@ -336,6 +492,18 @@ static int keep_ids(hob_job *j, const uint8_t *ids, uint32_t count)
     }
     for (uint32_t i = 0; i < count; i++)
         j->ids[j->id_count++] = hob_get_u32(ids + 4 * i);
+    return 0;
+}
+
+int hob_job_keep_prompt(hob_job *j, const hob_job *leader)
+{
+    uint32_t *ids = malloc((size_t)leader->prompt_tokens * sizeof *ids);
+    if (!ids)
+        return HOB_ENOMEM;
+    memcpy(ids, leader->ids, (size_t)leader->prompt_tokens * sizeof *ids);
+    j->ids = ids;
+    j->id_count = j->id_capacity = j->prompt_tokens = leader->prompt_tokens;
+    j->max_tokens = leader->max_tokens;
     return 0;
 }
 
@@ -428,9 +596,7 @@ static void finish_job(hob_job *j, uint8_t finish)
     hob_log(HOB_LOG_DEBUG, "%s: %u prompt tokens (%u cached), %u answer tokens, %.2f s, %s",
             j->response_id, j->prompt_tokens, j->cached_tokens, j->answer_tokens, seconds,
             hob_finish_name(finish));
-    if (j->conn)
-        j->format->finished(j, (hob_finish)finish);
-    job_done(j);
+    end_choice(j, (hob_finish)finish);
 }
 
 void hob_job_tokens(hob_gateway *g, hob_link *l, uint64_t id, const hob_tokens_message *t)
@@ -450,8 +616,7 @@ void hob_job_tokens(hob_gateway *g, hob_link *l, uint64_t id, const hob_tokens_m
     }
     if (keep_ids(j, t->ids, t->token_count) < 0) {
         hob_api_fail(&e, 503, "server_error", "out_of_memory", NULL, "no memory for the answer");
-        give_up(j);
-        hob_job_fail(j, &e);
+        hob_job_end(j, &e);
         return;
     }
     uint64_t now = hob_now_us();
@@ -477,11 +642,16 @@ void hob_job_tokens(hob_gateway *g, hob_link *l, uint64_t id, const hob_tokens_m
     if (t->token_count > 0 || t->text_len > 0)
         j->format->tokens(j, t, logprobs);
     json_decref(logprobs);
-    /* Writing may have found the client gone, and with it the job. */
-    if (!(j = hob_job_find(g, id)))
+    if (!(j = hob_job_find(g, id))) /* what it keeps may have grown too large */
         return;
-    if (j->logprobs)
-        j->logprob_bytes += 4 * t->logprobs_len; /* as objects they take several times their text */
+    /* As long as the outbox holds something, its reader is slower than the engine: what comes meanwhile is one event. */
+    if (!j->conn || j->conn->out_bytes == 0)
+        j->format->flush(j);
+    if (first) {
+        hob_choices_start(j);
+        if (!(j = hob_job_find(g, id)))
+            return;
+    }
     hob_job_progressed(j);
     if (t->finish == HOB_FINISH_CANCEL && j->state == HOB_JOB_PARKING && !j->cancelled)
         hob_job_parked(j);

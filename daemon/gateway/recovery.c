@@ -226,6 +226,7 @@ void hob_jobs_tick(hob_gateway *g, uint64_t now_us)
 {
     for (hob_job *j = g->jobs, *next; j; j = next) {
         next = j->next;
+        hob_job_tell_place(j);
         if (j->state != HOB_JOB_QUEUED)
             continue;
         if (j->link->state == HOB_LINK_READY)

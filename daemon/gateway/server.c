@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "daemon/gateway/state.h"
+#include "daemon/gateway/responses.h"
 
 enum {
     TICK_US = 200000,
@@ -180,6 +180,7 @@ static void on_tick(lws_sorted_usec_list_t *sul)
         hob_conn_tick(c, now);
     }
     hob_jobs_tick(g, now);
+    hob_responses_tick(g, now);
     hob_links_tick(g, now);
     if (g->draining && !g->ending && (!g->conns || now > g->drain_until_us)) {
         if (g->conns)
@@ -322,6 +323,8 @@ done:
         lws_sul_cancel(&g->queue);
         lws_context_destroy(g->context);
     }
+    hob_jobs_free(g);
+    hob_responses_free(g);
     hob_arbiter_free(g->arbiter);
     if (g->arbiter_fd >= 0)
         close(g->arbiter_fd);

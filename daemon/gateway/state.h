@@ -18,6 +18,7 @@ typedef struct hob_gateway hob_gateway;
 typedef struct hob_conn hob_conn;
 typedef struct hob_job hob_job;
 typedef struct hob_link hob_link;
+typedef struct hob_response hob_response; /* responses.h */
 
 enum {
     HOB_WRITE_MAX = 16384,       /* bytes of one lws_write */
@@ -93,6 +94,9 @@ typedef enum hob_route {
     HOB_ROUTE_CHAT,
     HOB_ROUTE_COMPLETION,
     HOB_ROUTE_RESPONSES,
+    HOB_ROUTE_RESPONSE,
+    HOB_ROUTE_RESPONSE_CANCEL,
+    HOB_ROUTE_RESPONSE_INPUT,
 } hob_route;
 
 struct hob_conn {
@@ -106,7 +110,7 @@ struct hob_conn {
     /* the request */
     hob_route route;
     const hob_key *key; /* NULL in --dev */
-    char model[128];    /* of /v1/models/{model} */
+    char name[128];     /* of /v1/models/{name} and /v1/responses/{name} */
     char request_id[32];
     size_t body_bytes, body_seen; /* announced, come */
     uint64_t body_began_us;
@@ -121,11 +125,16 @@ struct hob_conn {
     uint64_t flight_job; /* what the last lws_write carried: settled when the next may be made */
     uint32_t flight_tokens;
     bool in_flight, chunked, response_done;
+    bool streaming; /* the head of an event stream is out */
+    bool ping_due;
     uint64_t progress_us; /* when bytes last drained */
     uint64_t
         close_by_us; /* its reader has stalled and was told so: what waits may still be read; 0: no */
-    hob_job *jobs;   /* in order of arrival; HTTP has one at most */
+    hob_job *jobs;   /* in order of arrival; over HTTP all those of one answer */
     uint32_t job_count;
+    hob_response *follows;    /* a background response whose events it reads; NULL: none */
+    hob_conn *follow_next;    /* of those that follow it */
+    uint64_t follow_sequence; /* of the next event to be written */
 };
 
 hob_conn *hob_conn_new(hob_gateway *g, struct lws *wsi,
@@ -166,18 +175,21 @@ void hob_websocket_next(hob_conn *c); /* starts what its lane has set free */
 /* ---- job.c: one inference ---- */
 
 typedef enum hob_job_state {
-    HOB_JOB_LANE,      /* behind another response of its stream_id */
-    HOB_JOB_QUEUED,    /* the engine is not up, or suspects run one at a time */
+    HOB_JOB_LANE,   /* behind another response of its stream_id, or behind the prompt it shares */
+    HOB_JOB_QUEUED, /* the engine is not up, or suspects run one at a time */
     HOB_JOB_PREPARING, /* PREPARE was sent */
     HOB_JOB_RUNNING,   /* RUN was sent */
     HOB_JOB_PARKING, /* CANCEL was sent to make room for a suspect: it is queued again when that is done */
+    HOB_JOB_ENDED, /* a choice that has finished before others of its answer */
 } hob_job_state;
 
 typedef struct hob_format {
     void (*admitted)(hob_job *j); /* once, when it first runs */
-    void (*tokens)(hob_job *j, const hob_tokens_message *t, json_t *logprobs);
+    void (*tokens)(hob_job *j, const hob_tokens_message *t, json_t *logprobs); /* keeps them */
+    void (*flush)(hob_job *j); /* what tokens has kept for a stream becomes one event */
     void (*finished)(hob_job *j, hob_finish finish);
-    void (*failed)(hob_job *j, const hob_api_error *e);
+    void (*failed)(hob_job *j, const hob_api_error *e); /* ends all choices of an answer */
+    void (*abandoned)(hob_job *j);                      /* may be NULL: nobody is to be told */
 } hob_format;
 extern const hob_format hob_format_chat, hob_format_completion, hob_format_responses;
 
@@ -193,7 +205,7 @@ struct hob_job {
     hob_job_state state;
     bool counted;   /* in link->jobs */
     bool cancelled; /* response.cancel came */
-    bool began;     /* the response's head is out */
+    bool began;     /* the first events of its answer are out */
     bool admitted;
     bool websocket;
     uint32_t crashes;     /* engines that died with it, since it last ran alone unharmed */
@@ -201,17 +213,23 @@ struct hob_job {
     uint64_t arrived_us, deadline_us, first_token_us;
     int64_t created_s;
     hob_api_request request;
-    char response_id[48], item_id[48];
-    uint32_t *ids; /* [id_count] prompt, then answer: what a new engine is given */
+    char response_id[48];
+    uint32_t index, choices; /* which choice of how many in its answer: choices.c */
+    uint64_t leader;         /* the job that computes the prompt it shares; its own id: none */
+    hob_finish finish;       /* of one that has ended */
+    hob_response *response;  /* responses only */
+    uint32_t *ids;           /* [id_count] prompt, then answer: what a new engine is given */
     uint32_t id_count, id_capacity, prompt_tokens, cached_tokens, answer_tokens;
     uint32_t max_tokens;
     size_t request_bytes; /* of the body, until the ids stand for it */
     size_t logprob_bytes; /* about what logprobs takes */
     uint32_t credit;      /* given to the engine and not yet used */
-    uint32_t undrained;   /* tokens in the outbox or in flight */
-    hob_text text;        /* the answer, where the format needs it whole */
+    uint32_t undrained;   /* tokens in the outbox, in flight or pending */
+    uint32_t pending;     /* tokens kept for the next event: its reader is slow */
+    uint32_t place;       /* in the queue, as the client was last told; UINT32_MAX: never */
+    hob_text text;        /* chat, completion: the answer, or what is pending of a stream */
     json_t *logprobs;     /* its logprobs */
-    uint64_t sequence;    /* responses: of the next event */
+    uint64_t sequence;    /* responses: of the next event; completion: characters so far */
 };
 /* Takes request over, which came in `bytes`. The job starts at once, or when its lane is free. On failure the client has
  * been told. */
@@ -219,19 +237,42 @@ void hob_job_open(hob_conn *c, hob_api_request *request, size_t bytes, bool webs
 void hob_job_start(hob_job *j);
 /* The client left: no answer any more. */
 void hob_job_abandon(hob_job *j);
+/* Ends it with an error although the engine may be computing it. */
+void hob_job_end(hob_job *j, const hob_api_error *e);
 /* Nobody reads the answer: it ends with an error behind what waits to be read. */
 void hob_job_stalled(hob_job *j);
 /* The client asked for an end: the answer so far is closed properly. */
 void hob_job_cancel(hob_job *j);
+/* The same, without waiting for the engine's last words. */
+void hob_job_stop(hob_job *j);
 void hob_job_drained(hob_gateway *g, uint64_t id, uint32_t tokens); /* the socket took them */
 void hob_job_prepared(hob_gateway *g, hob_link *l, uint64_t id, const uint8_t *payload, size_t len);
 void hob_job_tokens(hob_gateway *g, hob_link *l, uint64_t id, const hob_tokens_message *t);
 void hob_job_refused(hob_gateway *g, hob_link *l, uint64_t id, json_t *error);
+void hob_jobs_free(hob_gateway *g); /* at the end: those without a connection */
 /* Between job.c and recovery.c. */
 hob_job *hob_job_find(hob_gateway *g, uint64_t id);
 void hob_job_uncount(hob_job *j);                      /* the engine has it no more */
 void hob_job_fail(hob_job *j, const hob_api_error *e); /* frees it */
 void hob_job_finish_cancelled(hob_job *j);             /* frees it */
+HOB_MUST_CHECK int hob_job_keep_prompt(hob_job *j, const hob_job *leader); /* HOB_ENOMEM */
+
+/* ---- choices.c: an answer over HTTP that is made by several jobs ---- */
+
+/* Whether j is the last of its answer to end. */
+bool hob_choice_is_last(const hob_job *j);
+/* j has computed its prompt, or cannot: the choices that share it start. One that cannot ends the answer, j included. */
+void hob_choices_start(hob_job *j);
+/* Tokens of all choices together; a prompt that several share counts once. */
+typedef struct hob_usage {
+    uint32_t prompt, cached, answer;
+} hob_usage;
+hob_usage hob_choices_usage(const hob_job *j);
+
+/* ---- waiting.c: what a client hears before its first token ---- */
+
+void hob_conn_heartbeat(hob_conn *c, uint64_t now_us);
+void hob_job_tell_place(hob_job *j); /* hob_queue_events: when its place has changed */
 
 /* ---- recovery.c: what becomes of jobs when engines come and go ---- */
 
@@ -286,6 +327,8 @@ struct hob_gateway {
     hob_conn *conns;
     uint32_t conn_count;
     hob_job *jobs;
+    hob_response *responses; /* stored: the newest is the first */
+    uint32_t response_count, background_count;
     uint64_t next_id;
     hob_link links[HOB_CONF_MODELS_MAX];
     uint32_t link_count;

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "daemon/gateway/state.h"
+#include "daemon/gateway/responses.h"
 
 enum { FRAGMENTS_MAX = 4096 };
 
@@ -138,8 +138,12 @@ static void on_event(hob_conn *c, json_t *event, size_t bytes, hob_api_error *e)
         hob_api_fail(e, 429, "rate_limit_error", "too_many_responses", NULL,
                      "%d responses are already in progress on this connection", HOB_LANES_MAX);
     else if (hob_buffers_admit(c->g, bytes, e) == 0 &&
-             hob_api_parse(c->g->conf, HOB_API_RESPONSES, true, event, &request, e) == 0)
-        hob_job_open(c, &request, bytes, true);
+             hob_api_parse(c->g->conf, HOB_API_RESPONSES, true, event, &request, e) == 0) {
+        if (hob_response_continue(c->g, c->key, &request, e) < 0)
+            hob_api_request_free(&request);
+        else
+            hob_job_open(c, &request, bytes, true);
+    }
 }
 
 static void on_message(hob_conn *c)
@@ -204,6 +208,7 @@ int hob_websocket_callback(hob_conn *c, enum lws_callback_reasons reason, const 
     case LWS_CALLBACK_ESTABLISHED:
         c->state = HOB_CONN_SOCKET;
         c->deadline_us = c->body_began_us = 0; /* an earlier POST's */
+        c->progress_us = hob_now_us();
         c->route = HOB_ROUTE_RESPONSES;
         c->g->metrics.websockets++;
         return 0;
