@@ -150,12 +150,11 @@ void hob_response_close(hob_response *r)
         r->g->background_count--;
     r->job = NULL;
     r->ended_us = hob_now_us();
-    if (!r->listed) {
-        release(r);
-        return;
-    }
     hob_response_changed(r);
-    (void)hob_responses_trim(r->g);
+    if (r->listed)
+        (void)hob_responses_trim(r->g);
+    else
+        release(r);
 }
 
 /* ---- the store ---- */
@@ -172,10 +171,11 @@ bool hob_responses_trim(hob_gateway *g)
 {
     const size_t limit = store_limit(g);
     hob_response *r = g->responses, *before;
-    size_t bytes = 0;
+    size_t bytes = 0, running = 0;
 
     for (hob_response *k = r; k; k = k->next) {
         bytes += hob_response_bytes(k);
+        running += k->job ? hob_response_bytes(k) : 0;
         r = k;
     }
     for (; r && (g->response_count > g->conf->response_store_count || bytes > limit); r = before) {
@@ -185,7 +185,7 @@ bool hob_responses_trim(hob_gateway *g)
         bytes -= hob_response_bytes(r);
         hob_response_unlist(r);
     }
-    return bytes <= limit;
+    return running <= limit / 4 * 3;
 }
 
 static void fail_late(hob_response *r)
@@ -205,7 +205,7 @@ void hob_responses_tick(hob_gateway *g, uint64_t now_us)
         if (r->job && r->background && now_us > r->deadline_us) {
             fail_late(r);
             next = g->responses; /* room was made, perhaps of the next one */
-        } else if (!r->job && now_us - r->ended_us > ttl_us)
+        } else if (!r->job && now_us > r->ended_us + ttl_us)
             hob_response_unlist(r);
     }
 }

@@ -307,8 +307,8 @@ def test_cancel_while_suspects_run(deadly):
                 ids[lane] = e["response"]["id"]
             elif e["type"] == "response.output_text.delta":
                 texts[lane] = texts.get(lane, "") + e["delta"]
-            elif e["type"] == "error":
-                ends[lane] = e["error"]["code"]
+            elif e["type"] == "response.failed":
+                ends[lane] = e["response"]["error"]["code"]
             elif e["type"] in ("response.completed", "response.incomplete"):
                 ends[lane] = (e["response"]["incomplete_details"] or {"reason": e["response"]["status"]})["reason"]
 
