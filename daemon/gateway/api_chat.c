@@ -176,14 +176,6 @@ static void flush(hob_job *j)
     j->logprob_bytes = 0;
 }
 
-static void end_stream(hob_conn *c, hob_text *t)
-{
-    hob_text_clear(t);
-    hob_text_puts(t, "data: [DONE]\n\n");
-    hob_http_stream_add(c, t, 0, 0);
-    hob_http_stream_end(c);
-}
-
 static void stream_finished(hob_job *j, hob_finish finish)
 {
     flush(j);
@@ -201,10 +193,13 @@ static void stream_finished(hob_job *j, hob_finish finish)
         hob_text_puts(t, "}\n\n");
         hob_http_stream_add(j->conn, t, 0, 0);
     }
-    end_stream(j->conn, t);
+    hob_text_clear(t);
+    hob_text_puts(t, "data: [DONE]\n\n");
+    hob_http_stream_add(j->conn, t, 0, 0);
+    hob_http_stream_end(j->conn);
 }
 
-/* The status is long out: the error is an event behind all that was generated. */
+/* The status is long out: the error is the last event, behind all that was generated. [DONE] is for what is complete. */
 static void stream_failed(hob_job *j, const hob_api_error *e)
 {
     hob_text *t = &j->g->scratch;
@@ -218,7 +213,7 @@ static void stream_failed(hob_job *j, const hob_api_error *e)
     usage(t, j);
     hob_text_puts(t, "}\n\n");
     hob_http_stream_add(j->conn, t, 0, 0);
-    end_stream(j->conn, t);
+    hob_http_stream_end(j->conn);
 }
 
 /* ---- whole ---- */

@@ -53,7 +53,7 @@ void hob_job_tell_place(hob_job *j)
     hob_conn *c = j->conn;
 
     if (!j->request.queue_events || !c || j->first_token_us > 0 || j->index > 0 ||
-        j->state == HOB_JOB_ENDED || c->state == HOB_CONN_CLOSING || c->out_bytes > 0)
+        j->state == HOB_JOB_ENDED || c->state == HOB_CONN_CLOSING)
         return;
     const uint32_t place = place_of(j);
     if (place == j->place)
