@@ -130,6 +130,7 @@ void hob_http_stream_begin(hob_conn *c)
     size_t n =
         hob_http_head(c, head, sizeof head, 200, "text/event-stream; charset=utf-8", "", NULL);
     hob_conn_queue(c, head, n, 0, 0);
+    lws_set_timeout(c->wsi, NO_PENDING_TIMEOUT, 0); /* the one for a whole answer to a GET */
 }
 
 void hob_http_stream_add(hob_conn *c, const hob_text *event, uint64_t job, uint32_t tokens)

@@ -132,8 +132,11 @@ hob_response *hob_response_open(hob_job *j, size_t bytes, hob_api_error *e)
     hob_request_id(r->item_id, "msg_");
     snprintf(r->previous, sizeof r->previous, "%s", q->previous);
     r->echo = json_incref(q->echo);
-    r->item_bytes = q->history_bytes + bytes + json_array_size(q->items) * ITEM_BYTES;
-    r->items = q->items;
+    if (r->store) {
+        r->item_bytes = q->history_bytes + bytes + json_array_size(q->items) * ITEM_BYTES;
+        r->items = json_incref(q->items);
+    }
+    json_decref(q->items); /* the prompt is made of them already */
     q->items = NULL;
     if (r->background) {
         g->background_count++;

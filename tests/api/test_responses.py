@@ -16,8 +16,8 @@ LONG = {"max_output_tokens": 1500, "extra_body": {"ignore_eos": True}}
 @pytest.fixture(scope="module")
 def small(tmp_path_factory, var):
     """Stores little, and for a short time; a second tenant, `other`."""
-    limits = ("response_store_count = 6; response_store_bytes = 1000000; max_background = 2; background_timeout_s = 3;"
-              "response_store_ttl_s = 3;")
+    limits = ("response_store_count = 6; response_store_bytes = 300000; max_background = 2; background_timeout_s = 4;"
+              "response_store_ttl_s = 3; header_timeout_ms = 1000; idle_timeout_ms = 1000;")
     with started(limited_server(tmp_path_factory.mktemp("small"), var, limits, tenants=["other"])) as server:
         yield server
 
@@ -248,10 +248,10 @@ def test_store_is_bounded(small, small_client):
     made = [create(small_client, f"Say {i}.", max_output_tokens=2).id for i in range(8)]
     kept = [i for i in made if small.get(f"/v1/responses/{i}")[0] == 200]
     assert kept == made[-6:]
-    large = [padded(small, 300000) for _ in range(4)]
+    large = [padded(small, 90000) for _ in range(4)]
     kept = [i for i in large if small.get(f"/v1/responses/{i}")[0] == 200]
     assert kept == large[-3:]
-    assert small.metric("hob_stored_responses_bytes") <= 1000000
+    assert small.metric("hob_stored_responses_bytes") <= 300000
     small.wait_metric("hob_stored_responses", lambda v: v == 0, 10)  # their time is over
     assert small.metric("hob_stored_responses_bytes") == 0
 
@@ -262,7 +262,10 @@ def test_background_is_bounded(small, small_client):
     with pytest.raises(openai.RateLimitError) as caught:
         create(small_client, "Count.", **fields)
     assert caught.value.body["code"] == "too_many_background" and int(caught.value.response.headers["retry-after"]) > 0
-    ended = [wait_for(small_client, r.id) for r in running]
+    # followed for longer than a connection may be without a request
+    followed = list(small_client.responses.retrieve(running[0].id, stream=True))
+    ended = [followed[-1].response, wait_for(small_client, running[1].id)]
+    assert followed[-1].type == "response.failed" and text_of(followed) == ended[0].output_text
     assert all(e.status == "failed" and e.error.code == "background_timeout" and e.output_text for e in ended)
     small.wait_metric("hob_engine_running", lambda v: v == 0)
 
