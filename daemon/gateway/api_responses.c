@@ -12,7 +12,7 @@
 
 #include "daemon/gateway/responses.h"
 
-enum { CHECK_EVERY = 32, DELTAS_LEAST = 64 };
+enum { CHECK_EVERY = 8, DELTAS_LEAST = 64 };
 
 typedef enum event {
     EVENT_CREATED,
