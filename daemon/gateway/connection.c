@@ -223,8 +223,9 @@ static size_t take_records(hob_conn *c, unsigned char *buffer, bool one, bool *r
 /* The reader has taken everything: what was held back for it becomes events. */
 static void refill(hob_conn *c)
 {
-    for (hob_job *j = c->jobs; j && c->out_bytes == 0; j = j->conn_next)
-        j->format->flush(j);
+    if (c->out_bytes == 0) /* one event each: none of them is to wait for another's next tokens */
+        for (hob_job *j = c->jobs; j; j = j->conn_next)
+            j->format->flush(j);
     hob_response_pump(c);
 }
 

@@ -17,7 +17,7 @@ LONG = {"max_output_tokens": 1500, "extra_body": {"ignore_eos": True}}
 def small(tmp_path_factory, var):
     """Stores little, and for a short time; a second tenant, `other`."""
     limits = ("response_store_count = 6; response_store_bytes = 300000; max_background = 2; background_timeout_s = 4;"
-              "response_store_ttl_s = 3; header_timeout_ms = 1000; idle_timeout_ms = 1000;")
+              "response_store_ttl_s = 5; header_timeout_ms = 1000; idle_timeout_ms = 1000;")
     with started(limited_server(tmp_path_factory.mktemp("small"), var, limits, tenants=["other"])) as server:
         yield server
 
@@ -207,7 +207,8 @@ def test_background_that_cannot_be_done(client):
     ({"input": []}, "input"), ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0]"),
     ({"input": [{"role": "user", "content": "x", "id": 5}]}, "input[0].id"), ({"conversation": "x"}, "conversation"),
     ({"tools": [{"type": "web_search"}]}, "tools"), ({"text": {"format": {"type": "json_object"}}}, "text.format"),
-    ({"hob_queue_events": True}, "hob_queue_events"), ({"n": 2}, "n"), ({"max_output_tokens": 0}, "max_output_tokens"),
+    ({"hob_queue_events": True}, "hob_queue_events"),
+    ({"hob_queue_events": True, "stream": True, "background": True}, "hob_queue_events"), ({"n": 2}, "n"), ({"max_output_tokens": 0}, "max_output_tokens"),
 ])
 def test_bad_values_are_named(client, fields, param):
     body = refused(openai.BadRequestError, client.responses.create,
