@@ -158,26 +158,24 @@ def test_queue_events_over_websocket(narrow, narrow_client):
     assert seen["a"][0] == 0 and seen["b"][0] == 1
 
 
-def test_slow_reader_gets_fewer_and_larger_events(dev):
+def test_slow_reader_gets_larger_events(own):
     """Tokens that come while an event waits to be sent are joined into the next one; the answer is the same."""
-    body = chat("Write ten emoji and the word for hello in Chinese, Arabic and Russian.", stream=True, max_tokens=200,
+    body = chat("Write ten emoji and the word for hello in Chinese, Arabic and Russian.", stream=True, max_tokens=100,
                 ignore_eos=True, logprobs=True, top_logprobs=20, temperature=1.2, seed=3)
 
     def read(slowly):
-        with Connection(dev, receive_bytes=4096 if slowly else None) as c:
+        with Connection(own, receive_bytes=4096 if slowly else None) as c:
             c.send(post(CHAT, body))
-            assert c.head()[0] == 200
-            whole = b""
-            while piece := c.chunk():
-                whole += piece
-                time.sleep(0.02 if slowly else 0)
-        choices = [json.loads(f)["choices"][0] for f in events(whole)[:-1]]
-        tokens = [t["token"] for c in choices for t in (c["logprobs"] or {}).get("content") or []]
-        return "".join(c["delta"].get("content", "") for c in choices), tokens, len(choices), choices[-1]["finish_reason"]
+            if slowly:  # until its credit is used up
+                own.wait_metric("hob_engine_stalled", lambda v: v == 1)
+            choices = [json.loads(f)["choices"][0] for f in events(c.response()[2])[:-1]]
+        parts = [[t["token"] for t in c["logprobs"]["content"]] for c in choices if c["logprobs"]]
+        return ("".join(c["delta"].get("content", "") for c in choices), sum(parts, []), choices[-1]["finish_reason"]), parts
 
-    fast, slow = read(False), read(True)
-    assert slow[:2] == fast[:2] and slow[3] == fast[3]
-    assert slow[2] < fast[2] / 2
+    fast, _ = read(False)
+    slow, parts = read(True)
+    assert slow == fast
+    assert max(len(p) for p in parts) >= 8
 
 
 # ---- errors as OpenAI's client sees them ----
