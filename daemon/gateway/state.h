@@ -231,9 +231,6 @@ struct hob_job {
     json_t *logprobs;     /* its logprobs */
     uint64_t sequence;    /* responses: of the next event; completion: characters so far */
 };
-/* Takes request over, which came in `bytes`. The job starts at once, or when its lane is free. On failure the client has
- * been told. */
-void hob_job_open(hob_conn *c, hob_api_request *request, size_t bytes, bool websocket);
 void hob_job_start(hob_job *j);
 /* The client left: no answer any more. */
 void hob_job_abandon(hob_job *j);
@@ -250,12 +247,20 @@ void hob_job_prepared(hob_gateway *g, hob_link *l, uint64_t id, const uint8_t *p
 void hob_job_tokens(hob_gateway *g, hob_link *l, uint64_t id, const hob_tokens_message *t);
 void hob_job_refused(hob_gateway *g, hob_link *l, uint64_t id, json_t *error);
 void hob_jobs_free(hob_gateway *g); /* at the end: those without a connection */
-/* Between job.c and recovery.c. */
+/* Between job.c, opening.c and recovery.c. */
+void hob_job_leave(hob_job *j); /* its connection */
+void hob_job_free(hob_job *j);  /* takes it out of everything */
 hob_job *hob_job_find(hob_gateway *g, uint64_t id);
 void hob_job_uncount(hob_job *j);                      /* the engine has it no more */
 void hob_job_fail(hob_job *j, const hob_api_error *e); /* frees it */
 void hob_job_finish_cancelled(hob_job *j);             /* frees it */
 HOB_MUST_CHECK int hob_job_keep_prompt(hob_job *j, const hob_job *leader); /* HOB_ENOMEM */
+
+/* ---- opening.c: from a request to its jobs ---- */
+
+/* Takes request over, which came in `bytes`. The job starts at once, or when its lane is free. On failure the client has
+ * been told. */
+void hob_job_open(hob_conn *c, hob_api_request *request, size_t bytes, bool websocket);
 
 /* ---- choices.c: an answer over HTTP that is made by several jobs ---- */
 
