@@ -22,6 +22,12 @@ void hob_job_uncount(hob_job *j)
     j->counted = false;
 }
 
+static void unreserve(hob_job *j)
+{
+    j->link->reserved -= j->reserved;
+    j->reserved = false;
+}
+
 void hob_job_leave(hob_job *j)
 {
     hob_conn *c = j->conn;
@@ -50,6 +56,7 @@ void hob_job_free(hob_job *j)
     hob_gateway *g = j->g;
 
     hob_job_uncount(j);
+    unreserve(j);
     hob_job_absolve(j);
     if (j->prev)
         j->prev->next = j->next;
@@ -200,13 +207,14 @@ void hob_job_start(hob_job *j)
     hob_link *l = j->link;
 
     /* One that waits here already is part of that load itself. */
-    const uint32_t load = j->state == HOB_JOB_QUEUED ? l->jobs : hob_link_load(l);
+    const uint32_t load = j->state == HOB_JOB_QUEUED ? l->jobs + l->reserved : hob_link_load(l);
 
     if (l->state == HOB_LINK_READY && !j->admitted &&
-        load + j->choices > l->max_sequences + l->model->max_waiting) {
+        load >= l->max_sequences + l->model->max_waiting) {
         fail_busy(j);
         return;
     }
+    unreserve(j);
     if (hob_job_waits(j))
         return;
     j->state = HOB_JOB_PREPARING;

@@ -87,7 +87,8 @@ static int add_choices(hob_job *first)
         j->index = i;
         j->choices = first->choices;
         j->created_s = first->created_s;
-        j->admitted = true; /* with the first */
+        j->admitted = j->reserved = true; /* with the first */
+        j->link->reserved++;
         memcpy(j->response_id, first->response_id, sizeof j->response_id);
     }
     return 0;

@@ -52,6 +52,7 @@ struct hob_link {
     uint64_t kv_tokens;
     json_t *hello, *stats;
     uint32_t jobs;     /* sent and not finished */
+    uint32_t reserved; /* places for choices that wait for the prompt they share */
     uint32_t refused;  /* for want of room, and not made up for by a finished job */
     uint32_t suspects; /* jobs that may be what kills the engine: recovery.c */
     uint64_t alone;    /* the suspect that runs by itself; 0: none */
@@ -204,6 +205,7 @@ struct hob_job {
     uint64_t id; /* towards the engine */
     hob_job_state state;
     bool counted;   /* in link->jobs */
+    bool reserved;  /* in link->reserved */
     bool cancelled; /* response.cancel came */
     bool began;     /* the first events of its answer are out */
     bool admitted;

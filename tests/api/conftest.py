@@ -7,6 +7,7 @@ HOB_BUILD names the build folder (a sanitizer's build, for example), HOB_TEST_MO
 import contextlib
 import hashlib
 import os
+import random
 import re
 import shutil
 import signal
@@ -33,9 +34,12 @@ for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROX
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """Below those that the kernel gives to clients: one of theirs may be taken again before a server listens on it."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.bind(("0.0.0.0", port))
+            return port
 
 
 class Server:

@@ -278,3 +278,13 @@ def test_background_survives_its_engine(own):
                     os.kill(own.engines()[0], signal.SIGKILL)
         assert event.type == "response.incomplete" and event.response.output_text == calm.output_text == "".join(texts)
     assert own.metric("hob_engine_restarts_total") == 1
+
+
+def test_choices_keep_their_places(narrow, narrow_client):
+    """Who comes while a prompt is computed takes no place of the choices that share it."""
+    with ask(narrow, CHAT, chat("Count slowly. " * 1500, n=3, max_tokens=4, stream=True)) as c:
+        narrow.wait_metric("hob_engine_jobs", lambda v: v == 1)
+        with pytest.raises(openai.RateLimitError):
+            create(narrow_client)
+        status, _, body = c.response()
+        assert status == 200 and events(body.replace(BEAT, b""))[-1] == "[DONE]"
