@@ -88,19 +88,22 @@ static int read_query(hob_conn *c, bool items, query *ret, hob_api_error *e)
 {
     char argument[256];
     query q = {.limit = PAGE_DEFAULT};
-    int n;
 
-    for (int i = 0; (n = lws_hdr_copy_fragment(c->wsi, argument, sizeof argument,
-                                               WSI_TOKEN_HTTP_URI_ARGS, i)) >= 0;
-         i++) {
+    for (int i = 0;; i++) {
+        if (lws_hdr_copy_fragment(c->wsi, argument, sizeof argument, WSI_TOKEN_HTTP_URI_ARGS, i) <
+            0) {
+            if (lws_hdr_fragment_length(c->wsi, WSI_TOKEN_HTTP_URI_ARGS, i) > 0)
+                return hob_api_bad(e, "invalid_value", NULL,
+                                   "a parameter of the URL is longer than %zu bytes",
+                                   sizeof argument - 1);
+            break;
+        }
         char *value = strchr(argument, '=');
         if (value)
             *value++ = '\0';
         if (argument[0] && take_argument(&q, items, argument, value ? value : "", e) < 0)
             return HOB_EINVAL;
     }
-    if (lws_hdr_fragment_length(c->wsi, WSI_TOKEN_HTTP_URI_ARGS, 0) >= (int)sizeof argument)
-        return hob_api_bad(e, "invalid_value", NULL, "the query is too long");
     if (q.from > 0 && !q.stream)
         return hob_api_bad(e, "invalid_value", "starting_after",
                            "starting_after needs stream=true");

@@ -217,7 +217,8 @@ def test_bad_values_are_named(client, fields, param):
 
 
 @pytest.mark.parametrize("path, status", [
-    ("?stream=maybe", 400), ("?starting_after=5", 400), ("?stream=true&starting_after=-1", 400), ("?no_such=1", 400),
+    ("?stream=maybe", 400), ("?starting_after=5", 400), ("?stream=true&starting_after=-1", 400), ("?&stream=false&&no_such=1", 400),
+    ("?stream=false&include=" + "x" * 300, 400), ("?no_such=1", 400),
     ("?stream=true", 400), ("/input_items?limit=0", 400), ("/input_items?order=up", 400), ("/input_items?after=x", 400),
     ("/nothing", 404), ("/cancel", 405), ("?include=message.output_text.logprobs", 200), ("/input_items?limit=1", 200)])
 def test_queries(client, tls, path, status):
