@@ -95,6 +95,12 @@ typedef struct hob_conf {
     uint32_t websocket_pong_ms;                 /* for its answer; 20000 */
     uint32_t websocket_fragments;               /* of one message; 4096 */
     uint32_t outbox_bytes;                      /* per connection; 256 KiB */
+    uint32_t heartbeat_ms;                      /* of a stream that has nothing to say; 10000 */
+    uint32_t response_store_count;              /* stored responses; 1000 */
+    uint32_t response_store_bytes;              /* of all of them; 16 MiB */
+    uint32_t response_store_ttl_s;              /* after their end; 3600 */
+    uint32_t max_background;                    /* running without a connection; 32 */
+    uint32_t background_timeout_s;              /* for one of them; 3600 */
     uint32_t drain_timeout_ms;                  /* after SIGTERM; 30000 */
     uint32_t hang_timeout_ms; /* an engine without a heartbeat is taken for dead; 10000 */
     uint32_t memory_mb;       /* MiB resident in all processes at most; 0: no limit */

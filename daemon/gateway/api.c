@@ -63,8 +63,10 @@ void hob_api_error_object(hob_text *t, const hob_api_error *e)
 void hob_api_request_free(hob_api_request *r)
 {
     json_decref(r->prepare);
+    json_decref(r->more);
     json_decref(r->run);
     json_decref(r->echo);
+    json_decref(r->items);
     *r = (hob_api_request){0};
 }
 
@@ -219,6 +221,7 @@ static int append_message(json_t *list, json_t *message, bool responses, const c
 {
     json_t *role = json_object_get(message, "role"), *value;
     const char *key, *name = normal_role(json_string_value(role));
+    json_t *id = responses ? json_object_get(message, "id") : NULL;
     char at[96];
 
     if (!json_is_object(message))
@@ -251,16 +254,26 @@ static int append_message(json_t *list, json_t *message, bool responses, const c
     json_t *content = join_content(json_object_get(message, "content"), responses, at, e);
     if (!content)
         return HOB_EINVAL;
-    if (json_array_append_new(list, json_pack("{s:s, s:o}", "role", name, "content", content)) < 0)
+    if (responses)
+        name = json_string_value(role);
+    if (json_is_null(id))
+        id = NULL;
+    if (id && (!json_is_string(id) || json_string_length(id) == 0 || json_string_length(id) > 64)) {
+        json_decref(content);
+        snprintf(at, sizeof at, "%s.id", param);
+        return hob_api_bad(e, "invalid_value", at, "%s: a string of 1 to 64 bytes is needed", at);
+    }
+    if (json_array_append_new(
+            list, json_pack("{s:s, s:o, s:O*}", "role", name, "content", content, "id", id)) < 0)
         return hob_api_fail(e, 503, "server_error", "out_of_memory", NULL,
                             "no memory for the request");
     return 0;
 }
 
-static json_t *convert_messages(json_t *messages, json_t *list, bool responses, const char *name,
+static json_t *convert_messages(json_t *messages, bool responses, const char *name,
                                 hob_api_error *e)
 {
-    json_t *message;
+    json_t *message, *list = json_array();
     size_t i;
 
     if (!list) {
@@ -295,24 +308,37 @@ fail:
 
 json_t *hob_api_chat_messages(json_t *messages, hob_api_error *e)
 {
-    return convert_messages(messages, json_array(), false, "messages", e);
+    return convert_messages(messages, false, "messages", e);
 }
 
-json_t *hob_api_responses_messages(json_t *input, const char *instructions, hob_api_error *e)
+json_t *hob_api_responses_items(json_t *input, hob_api_error *e)
 {
-    json_t *list = json_array();
+    if (!json_is_string(input))
+        return convert_messages(input, true, "input", e);
+    json_t *list = json_pack("[{s:s, s:O}]", "role", "user", "content", input);
+    if (!list)
+        hob_api_fail(e, 503, "server_error", "out_of_memory", NULL, "no memory for the request");
+    return list;
+}
+
+json_t *hob_api_responses_prepare(json_t *items, const char *instructions)
+{
+    json_t *list = json_array(), *item;
+    size_t i;
+
     if (list && instructions && instructions[0] &&
         json_array_append_new(
-            list, json_pack("{s:s, s:s}", "role", "system", "content", instructions)) < 0) {
-        json_decref(list);
-        list = NULL;
+            list, json_pack("{s:s, s:s}", "role", "system", "content", instructions)) < 0)
+        goto fail;
+    json_array_foreach(items, i, item)
+    {
+        const char *role = normal_role(json_string_value(json_object_get(item, "role")));
+        if (json_array_append_new(list, json_pack("{s:s, s:O}", "role", role, "content",
+                                                  json_object_get(item, "content"))) < 0)
+            goto fail;
     }
-    if (list && json_is_string(input)) {
-        if (json_array_append_new(list,
-                                  json_pack("{s:s, s:O}", "role", "user", "content", input)) == 0)
-            return list;
-        json_decref(list);
-        list = NULL;
-    }
-    return convert_messages(input, list, true, "input", e);
+    return json_pack("{s:o}", "messages", list);
+fail:
+    json_decref(list);
+    return NULL;
 }

@@ -30,16 +30,29 @@ int hob_api_fail(hob_api_error *e, int status, const char *type, const char *cod
 /* {"message": …, "type": …, "param": …, "code": …}, and what hob adds: "hob_reason", "hob_retry_after_ms" */
 void hob_api_error_object(hob_text *t, const hob_api_error *e);
 
+enum {
+    HOB_N_MAX = 8,        /* choices a prompt */
+    HOB_CHOICES_MAX = 32, /* of all prompts of a request */
+};
+
 typedef enum hob_api_kind { HOB_API_CHAT, HOB_API_COMPLETION, HOB_API_RESPONSES } hob_api_kind;
 
 typedef struct hob_api_request { /* zero-initialize; released by hob_api_request_free */
     hob_api_kind kind;
-    uint32_t model;  /* index in the configuration */
-    json_t *prepare; /* what PREPARE takes, without max_prompt_tokens */
-    json_t *run;     /* the sampling fields that RUN takes and the client gave */
-    json_t *echo;    /* responses: fields that the response object repeats */
+    uint32_t model; /* index in the configuration */
+    json_t *
+        prepare; /* what PREPARE takes, without max_prompt_tokens; responses: not from the parser */
+    json_t
+        *more; /* completion: what PREPARE takes of the second prompt and so on; NULL: one prompt */
+    json_t *run;   /* the sampling fields that RUN takes and the client gave */
+    json_t *echo;  /* responses: fields that the response object repeats */
+    json_t *items; /* responses: the input as {"role", "content"} and, if it was given, "id" */
+    size_t history_bytes; /* of items, what came from earlier responses */
+    char previous[64];    /* responses: the id of the one that this one continues; "": none */
     bool stream, include_usage, logprobs, seed_given, max_tokens_given, class_given;
+    bool store, background, queue_events;
     uint8_t priority; /* of the class; meaningful with class_given */
+    uint32_t n;       /* choices a prompt */
     int top_logprobs; /* alternatives; meaningful with logprobs */
     uint32_t max_tokens;
     uint64_t seed;
@@ -56,8 +69,11 @@ HOB_MUST_CHECK int hob_api_parse(const hob_conf *conf, hob_api_kind kind, bool w
 /* Index of the model called name ("default" is the first), or -1. */
 int hob_api_find_model(const hob_conf *conf, const char *name);
 
-/* The two ways a message list is written; both return new references, NULL with the error filled. */
+/* The two ways a message list is written; both return new references, NULL with the error filled. The items of a response
+ * keep their ids and roles as they were written. */
 json_t *hob_api_chat_messages(json_t *messages, hob_api_error *e);
-json_t *hob_api_responses_messages(json_t *input, const char *instructions, hob_api_error *e);
+json_t *hob_api_responses_items(json_t *input, hob_api_error *e);
+/* What PREPARE takes for such items; instructions may be NULL. NULL: no memory. */
+json_t *hob_api_responses_prepare(json_t *items, const char *instructions);
 
 #endif

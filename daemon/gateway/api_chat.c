@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The answers of /v1/chat/completions and /v1/completions, whole or as server-sent events. Both send a piece of text
- * with one choice, and differ in what they call it. */
+ * with one choice, and differ in what they call it. Each choice is a job: choices.c. */
 #include <string.h>
 
 #include "daemon/gateway/state.h"
@@ -29,11 +29,11 @@ static const char *stream_object(const hob_job *j)
 
 static void usage(hob_text *t, const hob_job *j)
 {
+    const hob_usage u = hob_choices_usage(j);
     hob_text_format(t,
                     "\"usage\":{\"prompt_tokens\":%u,\"completion_tokens\":%u,\"total_tokens\":%u,"
                     "\"prompt_tokens_details\":{\"cached_tokens\":%u}}",
-                    j->prompt_tokens, j->answer_tokens, j->prompt_tokens + j->answer_tokens,
-                    j->cached_tokens);
+                    u.prompt, u.answer, u.prompt + u.answer, u.cached);
 }
 
 static const char *finish_reason(hob_finish finish)
@@ -135,40 +135,57 @@ static void begin(hob_job *j)
     if (j->began)
         return;
     j->began = true;
-    hob_http_stream_begin(j->conn);
+    if (!j->conn->streaming)
+        hob_http_stream_begin(j->conn);
     if (!is_chat(j))
         return;
     hob_text *t = event_head(j);
-    hob_text_puts(
-        t, "{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"logprobs\":null,"
-           "\"finish_reason\":null}]");
+    hob_text_format(t,
+                    "{\"index\":%u,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},"
+                    "\"logprobs\":null,\"finish_reason\":null}]",
+                    j->index);
     send_event(j, t, 0);
 }
 
-static void stream_tokens(hob_job *j, const hob_tokens_message *m, json_t *logprobs)
+/* What is pending becomes one event, however many tokens. */
+static void flush(hob_job *j)
 {
-    if (m->text_len == 0 && !(logprobs && json_array_size(logprobs) > 0)) {
-        hob_job_drained(j->g, j->id, m->token_count); /* nothing to send: nothing to wait for */
+    const uint32_t tokens = j->pending;
+    const size_t len = hob_text_len(&j->text);
+
+    if (!j->request.stream || tokens + len == 0)
+        return;
+    j->pending = 0;
+    if (len == 0 && json_array_size(j->logprobs) == 0) {
+        hob_job_drained(j->g, j->id, tokens); /* nothing to send: nothing to wait for */
         return;
     }
     begin(j);
     hob_text *t = event_head(j);
-    hob_text_puts(t,
-                  is_chat(j) ? "{\"index\":0,\"delta\":{\"content\":" : "{\"index\":0,\"text\":");
-    hob_text_string(t, m->text, m->text_len);
+    hob_text_format(t, "{\"index\":%u,%s", j->index,
+                    is_chat(j) ? "\"delta\":{\"content\":" : "\"text\":");
+    hob_text_string(t, len ? hob_text_data(&j->text) : "", len);
     hob_text_puts(t, is_chat(j) ? "}," : ",");
-    choice_logprobs(t, j, logprobs);
+    choice_logprobs(t, j, j->logprobs);
     hob_text_puts(t, ",\"finish_reason\":null}]");
-    send_event(j, t, m->token_count);
+    t->failed = t->failed || j->text.failed;
+    send_event(j, t, tokens);
+    hob_text_clear(&j->text);
+    json_decref(j->logprobs);
+    j->logprobs = NULL;
+    j->logprob_bytes = 0;
 }
 
 static void stream_finished(hob_job *j, hob_finish finish)
 {
+    flush(j);
     begin(j);
     hob_text *t = event_head(j);
-    hob_text_format(t, "{\"index\":0,%s,\"logprobs\":null,\"finish_reason\":\"%s\"}]",
+    hob_text_format(t, "{\"index\":%u,%s,\"logprobs\":null,\"finish_reason\":\"%s\"}]", j->index,
                     is_chat(j) ? "\"delta\":{}" : "\"text\":\"\"", finish_reason(finish));
     send_event(j, t, 0);
+    if (!hob_choice_is_last(j))
+        return;
     if (j->request.include_usage) {
         t = event_head(j);
         hob_text_puts(t, "],");
@@ -182,33 +199,53 @@ static void stream_finished(hob_job *j, hob_finish finish)
     hob_http_stream_end(j->conn);
 }
 
-/* ---- whole ---- */
-
-static void whole_tokens(hob_job *j, const hob_tokens_message *m, json_t *logprobs)
+/* The status is long out: the error is the last event, behind all that was generated. [DONE] is for what is complete. */
+static void stream_failed(hob_job *j, const hob_api_error *e)
 {
-    hob_text_add(&j->text, m->text, m->text_len);
-    if (logprobs && !j->logprobs)
-        j->logprobs = json_incref(logprobs);
-    else if (logprobs && json_array_extend(j->logprobs, logprobs) < 0)
-        j->text.failed = true;
-    hob_job_drained(j->g, j->id, m->token_count);
+    hob_text *t = &j->g->scratch;
+
+    for (hob_job *k = j->conn->jobs; k; k = k->conn_next)
+        flush(k);
+    hob_text_clear(t);
+    hob_text_puts(t, "data: {\"error\":");
+    hob_api_error_object(t, e);
+    hob_text_puts(t, ",");
+    usage(t, j);
+    hob_text_puts(t, "}\n\n");
+    hob_http_stream_add(j->conn, t, 0, 0);
+    hob_http_stream_end(j->conn);
 }
 
-static void whole_finished(hob_job *j, hob_finish finish)
+/* ---- whole ---- */
+
+static void whole_choice(hob_text *t, hob_job *j)
 {
-    const char *text = hob_text_len(&j->text) ? hob_text_data(&j->text) : "";
+    const size_t len = hob_text_len(&j->text);
+
+    hob_text_format(t, "{\"index\":%u,%s", j->index,
+                    is_chat(j) ? "\"message\":{\"role\":\"assistant\",\"content\":" : "\"text\":");
+    hob_text_string(t, len ? hob_text_data(&j->text) : "", len);
+    hob_text_puts(t, is_chat(j) ? ",\"refusal\":null}," : ",");
+    choice_logprobs(t, j, j->logprobs);
+    hob_text_format(t, ",\"finish_reason\":\"%s\"}", finish_reason(j->finish));
+    t->failed = t->failed || j->text.failed;
+}
+
+static void whole_finished(hob_job *j)
+{
     hob_text t = {0};
 
+    if (!hob_choice_is_last(j))
+        return;
     object_head(&t, j, is_chat(j) ? "chat.completion" : "text_completion");
-    hob_text_puts(&t, is_chat(j) ? "{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":"
-                                 : "{\"index\":0,\"text\":");
-    hob_text_string(&t, text, hob_text_len(&j->text));
-    hob_text_puts(&t, is_chat(j) ? ",\"refusal\":null}," : ",");
-    choice_logprobs(&t, j, j->logprobs);
-    hob_text_format(&t, ",\"finish_reason\":\"%s\"}],", finish_reason(finish));
+    for (hob_job *k = j->conn->jobs; k; k = k->conn_next) { /* in order of their index */
+        hob_text_puts(&t, k->index ? "," : "");
+        whole_choice(&t, k);
+    }
+    hob_text_puts(&t, "],");
     usage(&t, j);
     hob_text_puts(&t, "}\n");
-    if (t.failed || j->text.failed)
+    if (t.failed)
         hob_conn_kill(j->conn, "no memory for an answer");
     else
         hob_http_respond(j->conn, 200, "application/json", "", hob_text_data(&t), hob_text_len(&t));
@@ -219,10 +256,17 @@ static void whole_finished(hob_job *j, hob_finish finish)
 
 static void on_tokens(hob_job *j, const hob_tokens_message *m, json_t *logprobs)
 {
+    hob_text_add(&j->text, m->text, m->text_len);
+    if (logprobs && !j->logprobs)
+        j->logprobs = json_incref(logprobs);
+    else if (logprobs && json_array_extend(j->logprobs, logprobs) < 0)
+        j->text.failed = true;
+    if (j->logprobs)
+        j->logprob_bytes += 4 * m->logprobs_len; /* as objects they take several times their text */
     if (j->request.stream)
-        stream_tokens(j, m, logprobs);
+        j->pending += m->token_count;
     else
-        whole_tokens(j, m, logprobs);
+        hob_job_drained(j->g, j->id, m->token_count);
 }
 
 static void on_finished(hob_job *j, hob_finish finish)
@@ -230,26 +274,18 @@ static void on_finished(hob_job *j, hob_finish finish)
     if (j->request.stream)
         stream_finished(j, finish);
     else
-        whole_finished(j, finish);
+        whole_finished(j);
 }
 
 static void on_failed(hob_job *j, const hob_api_error *e)
 {
-    hob_text *t = &j->g->scratch;
-    if (!j->began) {
+    if (j->conn->streaming)
+        stream_failed(j, e);
+    else
         hob_http_error(j->conn, e);
-        return;
-    }
-    /* The status is long out: the error is the stream's last event. */
-    hob_text_clear(t);
-    hob_text_puts(t, "data: {\"error\":");
-    hob_api_error_object(t, e);
-    hob_text_puts(t, "}\n\n");
-    hob_http_stream_add(j->conn, t, 0, 0);
-    hob_http_stream_end(j->conn);
 }
 
 const hob_format hob_format_chat = {
-    .tokens = on_tokens, .finished = on_finished, .failed = on_failed};
+    .tokens = on_tokens, .flush = flush, .finished = on_finished, .failed = on_failed};
 const hob_format hob_format_completion = {
-    .tokens = on_tokens, .finished = on_finished, .failed = on_failed};
+    .tokens = on_tokens, .flush = flush, .finished = on_finished, .failed = on_failed};

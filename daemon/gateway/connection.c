@@ -11,7 +11,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "daemon/gateway/state.h"
+#include "daemon/gateway/responses.h"
 
 enum {
     RECORD_HEADER = 16,
@@ -68,6 +68,7 @@ void hob_conn_free(hob_conn *c)
 
 void hob_conn_drop_jobs(hob_conn *c)
 {
+    hob_response_unfollow(c);
     while (c->jobs)
         hob_job_abandon(c->jobs);
 }
@@ -165,6 +166,15 @@ static size_t take_records(hob_conn *c, unsigned char *buffer, bool one, bool *r
     return n;
 }
 
+/* The reader has taken everything: what was held back for it becomes events. */
+static void refill(hob_conn *c)
+{
+    if (c->out_bytes == 0) /* one event each: none of them is to wait for another's next tokens */
+        for (hob_job *j = c->jobs; j; j = j->conn_next)
+            j->format->flush(j);
+    hob_response_pump(c);
+}
+
 int hob_conn_write(hob_conn *c)
 {
     unsigned char *buffer = c->g->write_buffer + LWS_PRE;
@@ -172,6 +182,9 @@ int hob_conn_write(hob_conn *c)
     bool first, final;
 
     settle(c);
+    if (c->state == HOB_CONN_CLOSING)
+        return -1;
+    refill(c);
     if (c->state == HOB_CONN_CLOSING)
         return -1;
     if (hob_bytes_left(&c->out) == 0)
@@ -248,6 +261,8 @@ void hob_conn_tick(hob_conn *c, uint64_t now_us)
         hob_websocket_tick(c, now_us);
     else if (c->g->draining && !hob_conn_is_busy(c) && now_us - c->opened_us > DRAIN_GRACE_US)
         hob_conn_kill(c, "draining");
+    else
+        hob_conn_heartbeat(c, now_us);
 }
 
 bool hob_conn_is_busy(const hob_conn *c)

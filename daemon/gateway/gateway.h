@@ -6,7 +6,9 @@
  *     client <-> hob_conn (connection.c, http.c, websocket.c) <-> hob_job (job.c) <-> hob_link (link.c) <-> engine
  *
  * A job is one inference. It belongs to a connection and a link, and knows each by pointer: both tell it before they
- * go. How its answer is written is a hob_format: chat, completion or responses. */
+ * go. Several jobs may be the choices of one answer (choices.c). How its answer is written is a hob_format: chat,
+ * completion or responses. A response has a structure of its own (responses.h), which may outlive job and connection; one
+ * that runs in the background has no connection at all. */
 #ifndef HOB_DAEMON_GATEWAY_GATEWAY_H
 #define HOB_DAEMON_GATEWAY_GATEWAY_H
 

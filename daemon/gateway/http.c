@@ -9,10 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/gateway/state.h"
+#include "daemon/gateway/responses.h"
 
 /* A refused body up to this long is read and dropped, so that the connection lives on; above, it closes. */
-enum { DROP_BODY_MAX = 65536 };
+enum {
+    DROP_BODY_MAX = 65536,
+    EMPTY_BODY_MAX = 2, /* "{}" */
+};
 
 static const char *reason_of(int status)
 {
@@ -40,6 +43,20 @@ static const char *reason_of(int status)
         if (known[i].status == status)
             return known[i].reason;
     return "Error";
+}
+
+/* The methods that the route of a request answers to. */
+static const char *methods_of(const hob_conn *c)
+{
+    switch (c->route) {
+    case HOB_ROUTE_CHAT:
+    case HOB_ROUTE_COMPLETION:
+    case HOB_ROUTE_RESPONSES:
+    case HOB_ROUTE_RESPONSE_CANCEL: return "POST";
+    case HOB_ROUTE_RESPONSE: return "GET, DELETE";
+    case HOB_ROUTE_ADMIN: return c->admin_route->method;
+    default: return "GET";
+    }
 }
 
 /* ---- responses ---- */
@@ -81,17 +98,6 @@ void hob_http_respond(hob_conn *c, int status, const char *type, const char *ext
         hob_conn_queue(c, body, len, 0, 0);
 }
 
-static const char *allowed_method(const hob_conn *c)
-{
-    switch (c->route) {
-    case HOB_ROUTE_CHAT:
-    case HOB_ROUTE_COMPLETION:
-    case HOB_ROUTE_RESPONSES: return "POST";
-    case HOB_ROUTE_ADMIN: return c->admin_route->method;
-    default: return "GET";
-    }
-}
-
 void hob_http_error(hob_conn *c, const hob_api_error *e)
 {
     char extra[128] = "";
@@ -109,7 +115,7 @@ void hob_http_error(hob_conn *c, const hob_api_error *e)
     if (e->status == 401)
         snprintf(extra, sizeof extra, "www-authenticate: Bearer realm=\"hob\"\r\n");
     if (e->status == 405)
-        snprintf(extra, sizeof extra, "allow: %s\r\n", allowed_method(c));
+        snprintf(extra, sizeof extra, "allow: %s\r\n", methods_of(c));
     hob_log(HOB_LOG_DEBUG, "%s refused with %d %s", c->request_id, e->status,
             e->code ? e->code : e->type);
     hob_text_puts(&t, "{\"error\":");
@@ -126,6 +132,7 @@ void hob_http_error(hob_conn *c, const hob_api_error *e)
 void hob_http_stream_begin(hob_conn *c)
 {
     char head[HOB_HEAD_MAX];
+    c->streaming = true;
     c->chunked = !c->version_1_0;
     if (c->version_1_0 || c->g->draining)
         c->close_after =
@@ -133,6 +140,7 @@ void hob_http_stream_begin(hob_conn *c)
     size_t n =
         hob_http_head(c, head, sizeof head, 200, "text/event-stream; charset=utf-8", "", NULL);
     hob_conn_queue(c, head, n, 0, 0);
+    lws_set_timeout(c->wsi, NO_PENDING_TIMEOUT, 0); /* the one for a whole answer to a GET */
 }
 
 void hob_http_stream_add(hob_conn *c, const hob_text *event, uint64_t job, uint32_t tokens)
@@ -210,6 +218,27 @@ static hob_route find_admin_route(hob_conn *c, const char *method, const char *p
     return c->admin_route ? HOB_ROUTE_ADMIN : HOB_ROUTE_NONE;
 }
 
+static bool take_name(hob_conn *c, const char *name, size_t len)
+{
+    if (len == 0 || len >= sizeof c->name)
+        return false;
+    memcpy(c->name, name, len);
+    c->name[len] = '\0';
+    return true;
+}
+
+/* {id}, {id}/cancel or {id}/input_items */
+static hob_route find_response_route(hob_conn *c, const char *rest)
+{
+    const size_t len = strcspn(rest, "/");
+    if (!take_name(c, rest, len))
+        return HOB_ROUTE_NONE;
+    return rest[len] == '\0'                         ? HOB_ROUTE_RESPONSE
+           : strcmp(rest + len, "/cancel") == 0      ? HOB_ROUTE_RESPONSE_CANCEL
+           : strcmp(rest + len, "/input_items") == 0 ? HOB_ROUTE_RESPONSE_INPUT
+                                                     : HOB_ROUTE_NONE;
+}
+
 static hob_route find_route(hob_conn *c, const char *method, const char *path)
 {
     static const struct {
@@ -230,12 +259,10 @@ static hob_route find_route(hob_conn *c, const char *method, const char *path)
             return routes[i].route;
     if (c->admin)
         return find_admin_route(c, method, path);
-    if (strncmp(path, "/v1/models/", 11) == 0 && path[11]) {
-        if (strlen(path + 11) < sizeof c->model) {
-            strcpy(c->model, path + 11);
-            return HOB_ROUTE_MODEL;
-        }
-    }
+    if (strncmp(path, "/v1/models/", 11) == 0)
+        return take_name(c, path + 11, strlen(path + 11)) ? HOB_ROUTE_MODEL : HOB_ROUTE_NONE;
+    if (strncmp(path, "/v1/responses/", 14) == 0)
+        return find_response_route(c, path + 14);
     return HOB_ROUTE_NONE;
 }
 
@@ -274,9 +301,9 @@ static int check_length(hob_conn *c, bool post, hob_api_error *e)
     return 0;
 }
 
-static int check_head(hob_conn *c, const char *path, bool get, bool post, hob_api_error *e)
+/* method: "GET", "POST", "DELETE", or "" for any other. */
+static int check_head(hob_conn *c, const char *path, const char *method, hob_api_error *e)
 {
-    const char *method = get ? "GET" : post ? "POST" : "";
     char type[128];
 
     c->route = find_route(c, method, path);
@@ -292,11 +319,14 @@ static int check_head(hob_conn *c, const char *path, bool get, bool post, hob_ap
     if (c->route == HOB_ROUTE_NONE)
         return hob_api_fail(e, 404, "invalid_request_error", "unknown_url", NULL,
                             "unknown URL: %.100s", path);
-    if (strcmp(method, allowed_method(c)) != 0)
+    if (!method[0] || !has_word(methods_of(c), method))
         return hob_api_fail(e, 405, "invalid_request_error", "method_not_allowed", NULL,
-                            "%.60s answers to %s only", path, allowed_method(c));
-    if (post && (!hob_http_header(c->wsi, WSI_TOKEN_HTTP_CONTENT_TYPE, type, sizeof type) ||
-                 !has_word(type, "application/json")))
+                            "%.60s answers to %s only", path, methods_of(c));
+    if (c->route == HOB_ROUTE_RESPONSE_CANCEL && c->body_bytes > EMPTY_BODY_MAX)
+        return hob_api_bad(e, "invalid_length", NULL, "no body is expected here");
+    if (strcmp(method, "POST") == 0 && c->route != HOB_ROUTE_RESPONSE_CANCEL &&
+        (!hob_http_header(c->wsi, WSI_TOKEN_HTTP_CONTENT_TYPE, type, sizeof type) ||
+         !has_word(type, "application/json")))
         return hob_api_fail(e, 415, "invalid_request_error", "unsupported_media_type", NULL,
                             "the body has to be sent with 'Content-Type: application/json'");
     return 0;
@@ -309,8 +339,9 @@ static void begin_request(hob_conn *c)
     hob_accounts_forget(c);
     c->early = (hob_api_error){0};
     c->body_seen = c->body.start = c->body.len = 0;
-    c->chunked = c->response_done = c->body_ended = false;
+    c->chunked = c->streaming = c->response_done = c->body_ended = false;
     c->deadline_us = 0;
+    c->progress_us = hob_now_us();
     hob_request_id(c->request_id, "req_");
     c->version_1_0 = !hob_http_header(c->wsi, WSI_TOKEN_HTTP, value, sizeof value) ||
                      strcmp(value, "HTTP/1.1") != 0;
@@ -327,6 +358,7 @@ static int on_head(hob_conn *c, const char *in, size_t len)
     struct lws *wsi = c->wsi;
     const bool get = lws_hdr_total_length(wsi, WSI_TOKEN_GET_URI) > 0;
     const bool post = lws_hdr_total_length(wsi, WSI_TOKEN_POST_URI) > 0;
+    const bool remove = lws_hdr_total_length(wsi, WSI_TOKEN_DELETE_URI) > 0;
     hob_api_error length_error = {0};
     char path[256], expect[32];
 
@@ -335,7 +367,7 @@ static int on_head(hob_conn *c, const char *in, size_t len)
     begin_request(c);
     snprintf(path, sizeof path, "%.*s", (int)(len < sizeof path ? len : sizeof path - 1), in);
     (void)check_length(c, post, &length_error);
-    (void)check_head(c, path, get, post, &c->early);
+    (void)check_head(c, path, get ? "GET" : post ? "POST" : remove ? "DELETE" : "", &c->early);
     if (length_error.status && (c->early.status == 0 || length_error.status == 400))
         c->early = length_error;
     else if (!c->early.status && !post && c->body_bytes > 0)
@@ -353,7 +385,7 @@ static int on_head(hob_conn *c, const char *in, size_t len)
         return on_writable(c);
     }
     if (c->early.status &&
-        (length_error.status || c->body_bytes > DROP_BODY_MAX || !(get || post))) {
+        (length_error.status || c->body_bytes > DROP_BODY_MAX || !(get || post || remove))) {
         c->close_after =
             true; /* where the next request would begin is not known, or too far away */
         hob_http_error(c, &c->early);
@@ -376,6 +408,8 @@ static int on_head(hob_conn *c, const char *in, size_t len)
      * behind this one is seen before this one is finished. */
     if (c->early.status)
         hob_http_error(c, &c->early);
+    else if (c->route == HOB_ROUTE_RESPONSE || c->route == HOB_ROUTE_RESPONSE_INPUT)
+        hob_responses_serve(c, remove);
     else
         serve_get(c);
     return on_writable(c);
@@ -389,8 +423,10 @@ static void model_object(hob_text *t, const hob_gateway *g, uint32_t i)
     hob_text_puts(t, "{\"id\":");
     hob_text_string(t, g->conf->models[i].name, strlen(g->conf->models[i].name));
     hob_text_format(t,
-                    ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"hob\",\"hob_ready\":%s",
-                    (long long)g->started_s, l->state == HOB_LINK_READY ? "true" : "false");
+                    ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"hob\",\"hob_ready\":%s,"
+                    "\"hob_default\":%s",
+                    (long long)g->started_s, l->state == HOB_LINK_READY ? "true" : "false",
+                    i == 0 ? "true" : "false");
     if (l->context)
         hob_text_format(t, ",\"hob_context_tokens\":%u", l->context);
     hob_text_puts(t, "}");
@@ -445,10 +481,10 @@ static void serve_get(hob_conn *c)
         c->admin_route->serve(c, NULL);
         return;
     default:
-        found = hob_api_find_model(g->conf, c->model);
+        found = hob_api_find_model(g->conf, c->name);
         if (found < 0) {
             hob_api_fail(&e, 404, "invalid_request_error", "model_not_found", "model",
-                         "the model '%.100s' does not exist", c->model);
+                         "the model '%.100s' does not exist", c->name);
             hob_http_error(c, &e);
             return;
         }
@@ -489,6 +525,9 @@ static void serve_post(hob_conn *c)
     }
     int rc = body ? hob_api_parse(c->g->conf, kind, false, body, &request, &e) : HOB_EINVAL;
     json_decref(body);
+    if (rc == 0 && kind == HOB_API_RESPONSES &&
+        (rc = hob_response_continue(c->g, c->key, &request, &e)) < 0)
+        hob_api_request_free(&request);
     if (rc == 0 && c->g->draining) { /* since its head came */
         hob_api_request_free(&request);
         rc = hob_api_fail(&e, 503, "server_error", "draining", NULL, "the server is shutting down");
@@ -534,6 +573,8 @@ static int on_body_end(hob_conn *c)
     c->state = HOB_CONN_BUSY;
     if (c->early.status)
         hob_http_error(c, &c->early);
+    else if (c->route == HOB_ROUTE_RESPONSE_CANCEL)
+        hob_responses_serve(c, false);
     else
         serve_post(c);
     return 0;

@@ -8,10 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
-#include <time.h>
 
-#include "daemon/gateway/state.h"
+#include "daemon/gateway/responses.h"
 
 enum { PROMPT_FACTOR = 4, PROMPT_LEAST = 65536 };
 
@@ -24,13 +22,43 @@ void hob_job_uncount(hob_job *j)
     j->counted = false;
 }
 
-/* Takes the job out of everything; its connection may start the next one. */
-static void job_free(hob_job *j)
+static void give_place_back(hob_job *j)
+{
+    j->link->kept -= j->kept;
+    j->kept = false;
+}
+
+void hob_job_leave(hob_job *j)
+{
+    hob_conn *c = j->conn;
+    if (!c)
+        return;
+    hob_job **at = &c->jobs;
+    while (*at != j)
+        at = &(*at)->conn_next;
+    *at = j->conn_next;
+    c->job_count--;
+    j->conn = NULL;
+    j->conn_next = NULL;
+}
+
+/* The job is about to go without waiting for the engine's word. Its client pays for what the engine may have begun. */
+static void give_up(hob_job *j)
+{
+    if (j->admitted)
+        hob_limits_spend(j, 0);
+    if (!j->counted || j->link->state != HOB_LINK_READY)
+        return;
+    (void)hob_link_send(j->link, HOB_MSG_CANCEL, j->id, NULL, 0);
+    j->link->unsure = true;
+}
+
+void hob_job_free(hob_job *j)
 {
     hob_gateway *g = j->g;
-    hob_conn *c = j->conn;
 
     hob_job_uncount(j);
+    give_place_back(j);
     hob_job_absolve(j);
     hob_limits_end(j);
     hob_key_unref(j->key);
@@ -40,13 +68,9 @@ static void job_free(hob_job *j)
         g->jobs = j->next;
     if (j->next)
         j->next->prev = j->prev;
-    if (c) {
-        hob_job **at = &c->jobs;
-        while (*at != j)
-            at = &(*at)->conn_next;
-        *at = j->conn_next;
-        c->job_count--;
-    }
+    hob_job_leave(j);
+    if (j->response)
+        hob_response_close(j->response);
     hob_api_request_free(&j->request);
     free(j->ids);
     hob_text_free(&j->text);
@@ -54,11 +78,22 @@ static void job_free(hob_job *j)
     free(j);
 }
 
+/* The answer that the job belongs to has its end: what is left of its choices goes too. A connection may start the next. */
 static void job_done(hob_job *j)
 {
     hob_conn *c = j->conn;
-    bool websocket = j->websocket;
-    job_free(j);
+    const bool websocket = j->websocket;
+
+    while (c && !websocket && c->jobs) {
+        hob_job *k = c->jobs;
+        if (k != j)
+            give_up(k);
+        else
+            j = NULL;
+        hob_job_free(k);
+    }
+    if (j)
+        hob_job_free(j);
     if (c && websocket)
         hob_websocket_next(c);
 }
@@ -74,64 +109,8 @@ hob_job *hob_job_find(hob_gateway *g, uint64_t id)
 void hob_job_fail(hob_job *j, const hob_api_error *e)
 {
     j->g->metrics.failed++;
-    if (j->conn)
-        j->format->failed(j, e);
+    j->format->failed(j, e);
     job_done(j);
-}
-
-static int new_seed(uint64_t *ret)
-{
-    return getrandom(ret, sizeof *ret, 0) == (ssize_t)sizeof *ret ? 0 : HOB_EIO;
-}
-
-void hob_job_open(hob_conn *c, hob_api_request *request, size_t bytes, bool websocket)
-{
-    static const hob_format *const formats[] = {&hob_format_chat, &hob_format_completion,
-                                                &hob_format_responses};
-    static const char *const prefixes[] = {"chatcmpl-", "cmpl-", "resp_"};
-    hob_gateway *g = c->g;
-    hob_job *j = calloc(1, sizeof *j);
-    hob_api_error e;
-
-    if (!j || (!request->seed_given && new_seed(&request->seed) < 0)) {
-        free(j);
-        hob_api_request_free(request);
-        hob_api_fail(&e, 503, "server_error", "out_of_memory", NULL, "no memory for the request");
-        if (websocket)
-            hob_websocket_error(c, NULL, NULL, &e);
-        else
-            hob_http_error(c, &e);
-        return;
-    }
-    j->g = g;
-    j->request = *request;
-    *request = (hob_api_request){0};
-    j->format = formats[j->request.kind];
-    j->websocket = websocket;
-    j->request_bytes = bytes;
-    j->id = ++g->next_id;
-    j->link = &g->links[j->request.model];
-    j->key = hob_key_ref(c->key);
-    j->arrived_us = hob_now_us();
-    j->created_s = (int64_t)time(NULL);
-    hob_request_id(j->response_id, prefixes[j->request.kind]);
-    hob_request_id(j->item_id, "msg_");
-    j->next = g->jobs;
-    if (g->jobs)
-        g->jobs->prev = j;
-    g->jobs = j;
-    j->conn = c;
-    hob_job **tail = &c->jobs;
-    while (*tail)
-        tail = &(*tail)->conn_next;
-    *tail = j;
-    c->job_count++;
-    g->metrics.jobs++;
-    if (websocket) {
-        j->state = HOB_JOB_LANE;
-        hob_websocket_next(c);
-    } else
-        hob_job_start(j);
 }
 
 /* ---- towards the engine ---- */
@@ -184,7 +163,8 @@ static bool send_prepare(hob_job *j)
 static uint32_t credit_window(const hob_job *j)
 {
     /* Without a stream the answer is kept here whole and bounded by max_tokens: nothing to wait for. */
-    return j->request.stream || j->websocket ? HOB_CREDIT_TOKENS : j->max_tokens;
+    const bool stream = j->request.stream && !j->request.background;
+    return stream || j->websocket ? HOB_CREDIT_TOKENS : j->max_tokens;
 }
 
 static bool send_run(hob_job *j)
@@ -227,7 +207,7 @@ void hob_job_start(hob_job *j)
         return;
     }
     /* One that waits here already is part of that load itself. */
-    const uint32_t load = j->state == HOB_JOB_QUEUED ? l->jobs : hob_link_load(l);
+    const uint32_t load = j->state == HOB_JOB_QUEUED ? l->jobs + l->kept : hob_link_load(l);
     if (!j->begun && hob_limits_begin(j, &e) < 0) {
         hob_job_fail(j, &e);
         return;
@@ -237,6 +217,7 @@ void hob_job_start(hob_job *j)
         fail_busy(j);
         return;
     }
+    give_place_back(j);
     if (hob_job_waits(j))
         return;
     j->state = HOB_JOB_PREPARING;
@@ -248,30 +229,44 @@ void hob_job_start(hob_job *j)
     l->jobs++;
 }
 
-/* The job is about to go without waiting for the engine's word. Its client pays for what the engine may have begun. */
-static void give_up(hob_job *j)
+/* This choice is complete, and with the last one the answer. */
+static void end_choice(hob_job *j, hob_finish finish)
 {
-    if (j->admitted)
-        hob_limits_spend(j, 0);
-    if (!j->counted || j->link->state != HOB_LINK_READY)
-        return;
-    (void)hob_link_send(j->link, HOB_MSG_CANCEL, j->id, NULL, 0);
-    j->link->unsure = true;
+    hob_job_uncount(j);
+    hob_job_absolve(j);
+    j->state = HOB_JOB_ENDED;
+    j->finish = finish;
+    j->format->finished(j, finish);
+    if (hob_choice_is_last(j))
+        job_done(j);
 }
 
 void hob_job_finish_cancelled(hob_job *j)
 {
     j->g->metrics.cancelled++;
-    if (j->conn)
-        j->format->finished(j, HOB_FINISH_CANCEL);
-    job_done(j);
+    end_choice(j, HOB_FINISH_CANCEL);
 }
 
 void hob_job_abandon(hob_job *j)
 {
     give_up(j);
-    j->g->metrics.cancelled++;
-    job_free(j);
+    if (j->state != HOB_JOB_ENDED)
+        j->g->metrics.cancelled++;
+    if (j->format->abandoned)
+        j->format->abandoned(j);
+    hob_job_free(j);
+}
+
+void hob_jobs_free(hob_gateway *g)
+{
+    while (g->jobs)
+        hob_job_abandon(g->jobs);
+}
+
+void hob_job_end(hob_job *j, const hob_api_error *e)
+{
+    give_up(j);
+    hob_job_fail(j, e);
 }
 
 void hob_job_stalled(hob_job *j)
@@ -286,8 +281,7 @@ void hob_job_stalled(hob_job *j)
     hob_api_fail(&e, 408, "invalid_request_error", "reader_stalled", NULL,
                  "nothing of the answer was read for %u ms: it ends after %u tokens", ms,
                  j->answer_tokens);
-    give_up(j);
-    hob_job_fail(j, &e);
+    hob_job_end(j, &e);
 }
 
 void hob_job_shut_down(hob_job *j, bool unload)
@@ -313,6 +307,11 @@ void hob_job_cancel(hob_job *j)
                             0); /* TOKENS "cancelled" will end it */
         return;
     }
+    hob_job_stop(j);
+}
+
+void hob_job_stop(hob_job *j)
+{
     give_up(j);
     hob_job_finish_cancelled(j);
 }
@@ -350,6 +349,18 @@ static int keep_ids(hob_job *j, const uint8_t *ids, uint32_t count)
     }
     for (uint32_t i = 0; i < count; i++)
         j->ids[j->id_count++] = hob_get_u32(ids + 4 * i);
+    return 0;
+}
+
+int hob_job_keep_prompt(hob_job *j, const hob_job *leader)
+{
+    uint32_t *ids = malloc((size_t)leader->prompt_tokens * sizeof *ids);
+    if (!ids)
+        return HOB_ENOMEM;
+    memcpy(ids, leader->ids, (size_t)leader->prompt_tokens * sizeof *ids);
+    j->ids = ids;
+    j->id_count = j->id_capacity = j->prompt_tokens = leader->prompt_tokens;
+    j->max_tokens = leader->max_tokens;
     return 0;
 }
 
@@ -459,9 +470,7 @@ static void finish_job(hob_job *j, uint8_t finish)
     hob_log(HOB_LOG_DEBUG, "%s: %u prompt tokens (%u cached), %u answer tokens, %.2f s, %s",
             j->response_id, j->prompt_tokens, j->cached_tokens, j->answer_tokens, seconds,
             hob_finish_name(finish));
-    if (j->conn)
-        j->format->finished(j, (hob_finish)finish);
-    job_done(j);
+    end_choice(j, (hob_finish)finish);
 }
 
 void hob_job_tokens(hob_gateway *g, hob_link *l, uint64_t id, const hob_tokens_message *t)
@@ -481,8 +490,7 @@ void hob_job_tokens(hob_gateway *g, hob_link *l, uint64_t id, const hob_tokens_m
     }
     if (keep_ids(j, t->ids, t->token_count) < 0) {
         hob_api_fail(&e, 503, "server_error", "out_of_memory", NULL, "no memory for the answer");
-        give_up(j);
-        hob_job_fail(j, &e);
+        hob_job_end(j, &e);
         return;
     }
     uint64_t now = hob_now_us();
@@ -509,11 +517,16 @@ void hob_job_tokens(hob_gateway *g, hob_link *l, uint64_t id, const hob_tokens_m
     if (t->token_count > 0 || t->text_len > 0)
         j->format->tokens(j, t, logprobs);
     json_decref(logprobs);
-    /* Writing may have found the client gone, and with it the job. */
-    if (!(j = hob_job_find(g, id)))
+    if (!(j = hob_job_find(g, id))) /* what it keeps may have grown too large */
         return;
-    if (j->logprobs)
-        j->logprob_bytes += 4 * t->logprobs_len; /* as objects they take several times their text */
+    /* As long as the outbox holds something, its reader is slower than the engine: what comes meanwhile is one event. */
+    if (!j->conn || j->conn->out_bytes == 0)
+        j->format->flush(j);
+    if (first) {
+        hob_choices_start(j);
+        if (!(j = hob_job_find(g, id)))
+            return;
+    }
     hob_job_progressed(j);
     if (t->finish == HOB_FINISH_CANCEL && j->state == HOB_JOB_PARKING && !j->cancelled)
         hob_job_parked(j);

@@ -137,6 +137,12 @@ static int check_rights(hob_job *j, hob_api_error *e)
     return 0;
 }
 
+/* Answers to its prompt, which all those that share it wait for. */
+static uint32_t choices_of(const hob_job *j)
+{
+    return j->request.n ? j->request.n : 1;
+}
+
 /* What the request takes at least, whatever the length of its prompt: the answer is cut to the context only as far as the
  * prompt fills that. */
 static uint32_t least_tokens(const hob_job *j)
@@ -147,7 +153,7 @@ static uint32_t least_tokens(const hob_job *j)
                           : hob_limit_of(j->g, j->key, HOB_LIMIT_DEFAULT_OUTPUT_TOKENS);
     if (most_output && output > most_output)
         output = most_output;
-    return output < j->link->context ? output + 1 : j->link->context;
+    return choices_of(j) * (output < j->link->context ? output : j->link->context - 1) + 1;
 }
 
 int hob_limits_begin(hob_job *j, hob_api_error *e)
@@ -158,7 +164,7 @@ int hob_limits_begin(hob_job *j, hob_api_error *e)
                   : j->key               ? j->key->record.priority
                                          : HOB_PRIORITY_STANDARD;
     j->patience_ms = hob_limit_of(j->g, j->key, HOB_LIMIT_PATIENCE_MS);
-    if (j->key) {
+    if (j->key && j->index == 0) { /* the other jobs of its answer are no requests of their own */
         const hob_quota_limits limits = limits_of(j->g, j->key);
         if (check_rights(j, e) < 0)
             return HOB_EINVAL;
@@ -177,11 +183,22 @@ int hob_limits_reserve(hob_job *j, uint32_t prompt_tokens, hob_api_error *e)
     if (!j->key)
         return 0;
     const hob_quota_limits limits = limits_of(j->g, j->key);
-    const uint32_t tokens = prompt_tokens + j->max_tokens; /* both within a context */
+    /* prompt and answer are within a context, and choices are few */
+    const uint32_t tokens = prompt_tokens + choices_of(j) * j->max_tokens;
     if (hob_quota_reserve(&j->key->quota, &limits, now(), tokens, &refusal))
         return refuse(j, &refusal, e);
     j->reserved = tokens;
     return 0;
+}
+
+void hob_limits_share(hob_job *leader, hob_job *j)
+{
+    if (!leader->key)
+        return;
+    assert(j->max_tokens <= leader->reserved); /* each choice has its own part */
+    leader->reserved -= j->max_tokens;
+    j->reserved = j->max_tokens;
+    j->prompt_spent = true;
 }
 
 void hob_limits_spend(hob_job *j, uint32_t answer_tokens)
@@ -189,9 +206,9 @@ void hob_limits_spend(hob_job *j, uint32_t answer_tokens)
     hob_key_usage used = {.answer_tokens = answer_tokens};
     if (!j->key)
         return;
-    if (!j->prompt_spent) {
+    if (!j->prompt_spent && j->leader == j->id) {
         j->prompt_spent = true;
-        used.requests = 1;
+        used.requests = j->index == 0;
         used.prompt_tokens = j->prompt_tokens;
         used.cached_tokens = j->cached_tokens;
     }
@@ -210,7 +227,8 @@ void hob_limits_end(hob_job *j)
     if (!j->key || !j->begun)
         return;
     hob_quota_refund(&j->key->quota, j->reserved);
-    hob_quota_end(&j->key->quota, !j->admitted, j->begun_ms);
+    if (j->index == 0)
+        hob_quota_end(&j->key->quota, !j->admitted, j->begun_ms);
     j->reserved = 0;
     j->begun = false;
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What the gateway's own buffers hold: requests in the making, what waits for engines and for readers, and what is kept
- * of each job so that it survives its engine. They are added up when something new asks for room, not counted along the
+ * of each job so that it survives its engine; and the stored responses. They are added up when something new asks for room, not counted along the
  * way: a sum over some hundred connections costs less than a ledger that has to be right at every realloc. */
-#include "daemon/gateway/state.h"
+#include "daemon/gateway/responses.h"
 
 enum { SHARE = 8, MOST_BYTES = 48 << 20 };
 
@@ -17,8 +17,10 @@ static size_t job_bytes(const hob_job *j)
 {
     /* Room for the whole answer's ids is taken as given: it will be needed if the request is admitted. */
     const uint64_t ids = (uint64_t)j->prompt_tokens + j->max_tokens;
-    return sizeof *j + (ids > j->id_capacity ? ids : j->id_capacity) * sizeof *j->ids +
-           j->request_bytes + j->logprob_bytes + j->text.bytes.capacity;
+    const hob_response *r = j->response;
+    return (r && !r->listed ? hob_response_bytes(r) : 0) + sizeof *j +
+           (ids > j->id_capacity ? ids : j->id_capacity) * sizeof *j->ids + j->request_bytes +
+           j->logprob_bytes + j->text.bytes.capacity;
 }
 
 size_t hob_buffers_bytes(const hob_gateway *g)
@@ -28,6 +30,8 @@ size_t hob_buffers_bytes(const hob_gateway *g)
         sum += sizeof *c + c->body.capacity + c->out.capacity;
     for (const hob_job *j = g->jobs; j; j = j->next)
         sum += job_bytes(j);
+    for (const hob_response *r = g->responses; r; r = r->next)
+        sum += hob_response_bytes(r);
     for (uint32_t i = 0; i < g->link_count; i++)
         sum += g->links[i].out.capacity + g->links[i].reader.frame.capacity +
                g->links[i].reader.message.capacity;

@@ -4,7 +4,7 @@
  * counter added there shows up here; only names and numbers are taken from it. */
 #include <string.h>
 
-#include "daemon/gateway/state.h"
+#include "daemon/gateway/responses.h"
 
 static const uint32_t ttft_bounds_ms[HOB_TTFT_BUCKETS] = {50,   100,  200,   500,   1000,
                                                           2000, 5000, 10000, 30000, 60000};
@@ -128,6 +128,9 @@ void hob_metrics_write(hob_gateway *g, hob_text *t)
     size_t outboxes = 0;
     for (const hob_conn *c = g->conns; c; c = c->next)
         outboxes += c->out_bytes;
+    size_t stored = 0;
+    for (const hob_response *r = g->responses; r; r = r->next)
+        stored += hob_response_bytes(r);
     uint32_t suspects = 0;
     for (uint32_t i = 0; i < g->link_count; i++)
         suspects += g->links[i].suspects;
@@ -172,6 +175,10 @@ void hob_metrics_write(hob_gateway *g, hob_text *t)
         "Inference requests ended because the engine died of them.", (double)m->poisoned);
     one(t, "hob_requests_suspect", "gauge",
         "Inference requests that run alone, or wait to, because engines died with them.", suspects);
+    one(t, "hob_requests_background", "gauge", "Responses that run in the background.",
+        g->background_count);
+    one(t, "hob_stored_responses", "gauge", "Responses that are kept.", g->response_count);
+    one(t, "hob_stored_responses_bytes", "gauge", "About what they take.", (double)stored);
     one(t, "hob_prompt_tokens_total", "counter", "Tokens of admitted prompts.",
         (double)m->prompt_tokens);
     one(t, "hob_cached_tokens_total", "counter", "Of those, found in the prefix cache.",

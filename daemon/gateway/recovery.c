@@ -66,7 +66,7 @@ static void fail_poisoned(hob_job *j)
 
 uint32_t hob_link_load(const hob_link *l)
 {
-    uint32_t n = l->jobs;
+    uint32_t n = l->jobs + l->kept;
     if (l->held) /* else nothing waits while the engine is up */
         for (const hob_job *j = l->g->jobs; j; j = j->next)
             n += j->link == l && j->state == HOB_JOB_QUEUED;
@@ -226,6 +226,7 @@ void hob_jobs_tick(hob_gateway *g, uint64_t now_us)
 {
     for (hob_job *j = g->jobs, *next; j; j = next) {
         next = j->next;
+        hob_job_tell_place(j);
         if (j->state != HOB_JOB_QUEUED)
             continue;
         if (j->link->state == HOB_LINK_READY)

@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "daemon/gateway/state.h"
+#include "daemon/gateway/responses.h"
 
 enum {
     TICK_US = 200000,
@@ -204,6 +204,7 @@ static void on_tick(lws_sorted_usec_list_t *sul)
         busy |= hob_conn_is_busy(c);
     }
     hob_jobs_tick(g, now);
+    hob_responses_tick(g, now);
     hob_links_tick(g, now);
     hob_accounts_tick(g, now);
     hob_listeners_tick(g);
@@ -332,6 +333,8 @@ done:
         lws_sul_cancel(&g->queue);
         lws_context_destroy(g->context);
     }
+    hob_jobs_free(g);
+    hob_responses_free(g);
     hob_arbiter_free(g->arbiter);
     if (g->arbiter_fd >= 0)
         close(g->arbiter_fd);

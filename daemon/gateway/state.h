@@ -23,6 +23,7 @@ typedef struct hob_job hob_job;
 typedef struct hob_link hob_link;
 typedef struct hob_listener hob_listener;
 typedef struct hob_front hob_front;
+typedef struct hob_response hob_response; /* responses.h */
 
 enum {
     HOB_WRITE_MAX = 16384,       /* bytes of one lws_write */
@@ -70,6 +71,7 @@ struct hob_link {
     uint64_t kv_tokens;
     json_t *hello, *stats;
     uint32_t jobs;     /* sent and not finished */
+    uint32_t kept;     /* places for choices that wait for the prompt they share */
     uint32_t suspects; /* jobs that may be what kills the engine: recovery.c */
     uint64_t alone;    /* the suspect that runs by itself; 0: none */
     bool held;         /* jobs wait in the gateway though the engine is up: suspects come first */
@@ -167,6 +169,9 @@ typedef enum hob_route {
     HOB_ROUTE_CHAT,
     HOB_ROUTE_COMPLETION,
     HOB_ROUTE_RESPONSES,
+    HOB_ROUTE_RESPONSE,
+    HOB_ROUTE_RESPONSE_CANCEL,
+    HOB_ROUTE_RESPONSE_INPUT,
     HOB_ROUTE_ADMIN, /* c->admin_route says which */
 } hob_route;
 
@@ -199,7 +204,7 @@ struct hob_conn {
     const hob_admin_route *admin_route; /* of HOB_ROUTE_ADMIN */
     char cors_origin[256];              /* of a page that may read the answer; "": none */
     hob_key *key;                       /* held; NULL in --dev */
-    char model[128];                    /* of /v1/models/{model} */
+    char name[128];                     /* of /v1/models/{name} and /v1/responses/{name} */
     char request_id[32];
     size_t body_bytes, body_seen; /* announced, come */
     uint64_t body_began_us;
@@ -214,6 +219,7 @@ struct hob_conn {
     uint64_t flight_job; /* what the last lws_write carried: settled when the next may be made */
     uint32_t flight_tokens;
     bool in_flight, chunked, response_done;
+    bool streaming;       /* the head of an event stream is out */
     uint64_t progress_us; /* when bytes last drained */
     uint64_t heard_us, pinged_us,
         asked_us; /* WebSocket: last sign of life, ping in the air, last work */
@@ -221,10 +227,13 @@ struct hob_conn {
     const char *leave; /* WebSocket: why it is about to be closed from here; NULL: it is not */
     uint64_t
         close_by_us; /* its reader has stalled and was told so: what waits may still be read; 0: no */
-    hob_job *jobs;   /* in order of arrival; HTTP has one at most */
+    hob_job *jobs;   /* in order of arrival; over HTTP all those of one answer */
     uint32_t job_count;
     hob_conn *
         *asked; /* where the one that will answer it, the store, knows it; cleared when it goes */
+    hob_response *follows;    /* a background response whose events it reads; NULL: none */
+    hob_conn *follow_next;    /* of those that follow it */
+    uint64_t follow_sequence; /* of the next event to be written */
 };
 
 hob_conn *hob_conn_new(hob_gateway *g, struct lws *wsi,
@@ -273,18 +282,21 @@ void hob_websocket_next(hob_conn *c); /* starts what its lane has set free */
 /* ---- job.c: one inference ---- */
 
 typedef enum hob_job_state {
-    HOB_JOB_LANE,      /* behind another response of its stream_id */
-    HOB_JOB_QUEUED,    /* the engine is not up, or suspects run one at a time */
+    HOB_JOB_LANE,   /* behind another response of its stream_id, or behind the prompt it shares */
+    HOB_JOB_QUEUED, /* the engine is not up, or suspects run one at a time */
     HOB_JOB_PREPARING, /* PREPARE was sent */
     HOB_JOB_RUNNING,   /* RUN was sent */
     HOB_JOB_PARKING, /* CANCEL was sent to make room for a suspect: it is queued again when that is done */
+    HOB_JOB_ENDED, /* a choice that has finished before others of its answer */
 } hob_job_state;
 
 typedef struct hob_format {
     void (*admitted)(hob_job *j); /* once, when it first runs */
-    void (*tokens)(hob_job *j, const hob_tokens_message *t, json_t *logprobs);
+    void (*tokens)(hob_job *j, const hob_tokens_message *t, json_t *logprobs); /* keeps them */
+    void (*flush)(hob_job *j); /* what tokens has kept for a stream becomes one event */
     void (*finished)(hob_job *j, hob_finish finish);
-    void (*failed)(hob_job *j, const hob_api_error *e);
+    void (*failed)(hob_job *j, const hob_api_error *e); /* ends all choices of an answer */
+    void (*abandoned)(hob_job *j);                      /* may be NULL: nobody is to be told */
 } hob_format;
 extern const hob_format hob_format_chat, hob_format_completion, hob_format_responses;
 
@@ -299,8 +311,9 @@ struct hob_job {
     uint64_t id; /* towards the engine */
     hob_job_state state;
     bool counted;   /* in link->jobs */
+    bool kept;      /* in link->kept */
     bool cancelled; /* response.cancel came */
-    bool began;     /* the response's head is out */
+    bool began;     /* the first events of its answer are out */
     bool admitted;
     bool websocket;
     uint32_t crashes;     /* engines that died with it, since it last ran alone unharmed */
@@ -308,8 +321,12 @@ struct hob_job {
     uint64_t arrived_us, deadline_us, first_token_us;
     int64_t created_s;
     hob_api_request request;
-    char response_id[48], item_id[48];
-    uint32_t *ids; /* [id_count] prompt, then answer: what a new engine is given */
+    char response_id[48];
+    uint32_t index, choices; /* which choice of how many in its answer: choices.c */
+    uint64_t leader;         /* the job that computes the prompt it shares; its own id: none */
+    hob_finish finish;       /* of one that has ended */
+    hob_response *response;  /* responses only */
+    uint32_t *ids;           /* [id_count] prompt, then answer: what a new engine is given */
     uint32_t id_count, id_capacity, prompt_tokens, cached_tokens, answer_tokens;
     uint32_t max_tokens;
     /* what it may use: limits.c */
@@ -322,23 +339,26 @@ struct hob_job {
     size_t request_bytes; /* of the body, until the ids stand for it */
     size_t logprob_bytes; /* about what logprobs takes */
     uint32_t credit;      /* given to the engine and not yet used */
-    uint32_t undrained;   /* tokens in the outbox or in flight */
-    hob_text text;        /* the answer, where the format needs it whole */
+    uint32_t undrained;   /* tokens in the outbox, in flight or pending */
+    uint32_t pending;     /* tokens kept for the next event: its reader is slow */
+    uint32_t place;       /* in the queue, as the client was last told; UINT32_MAX: never */
+    hob_text text;        /* chat, completion: the answer, or what is pending of a stream */
     json_t *logprobs;     /* its logprobs */
-    uint64_t sequence;    /* responses: of the next event */
+    uint64_t sequence;    /* responses: of the next event; completion: characters so far */
 };
-/* Takes request over, which came in `bytes`. The job starts at once, or when its lane is free. On failure the client has
- * been told. */
-void hob_job_open(hob_conn *c, hob_api_request *request, size_t bytes, bool websocket);
 void hob_job_start(hob_job *j);
 /* The client left: no answer any more. */
 void hob_job_abandon(hob_job *j);
+/* Ends it with an error although the engine may be computing it. */
+void hob_job_end(hob_job *j, const hob_api_error *e);
 /* Nobody reads the answer: it ends with an error behind what waits to be read. */
 void hob_job_stalled(hob_job *j);
 /* The server, or with unload its model, ends before the answer does. */
 void hob_job_shut_down(hob_job *j, bool unload);
 /* The client asked for an end: the answer so far is closed properly. */
 void hob_job_cancel(hob_job *j);
+/* The same, without waiting for the engine's last words. */
+void hob_job_stop(hob_job *j);
 void hob_job_drained(hob_gateway *g, uint64_t id, uint32_t tokens); /* the socket took them */
 void hob_job_prepared(hob_gateway *g, hob_link *l, uint64_t id, const uint8_t *payload, size_t len);
 void hob_job_tokens(hob_gateway *g, hob_link *l, uint64_t id, const hob_tokens_message *t);
@@ -353,11 +373,38 @@ void hob_admission_full(hob_job *j, hob_api_error *e);
 bool hob_admission_forecast(const hob_job *j, uint32_t cached, hob_forecast *ret);
 void hob_admission_learn(const hob_job *j); /* it has finished */
 
-/* Between job.c and recovery.c. */
+void hob_jobs_free(hob_gateway *g); /* at the end: those without a connection */
+/* Between job.c, opening.c and recovery.c. */
+void hob_job_leave(hob_job *j); /* its connection */
+void hob_job_free(hob_job *j);  /* takes it out of everything */
 hob_job *hob_job_find(hob_gateway *g, uint64_t id);
 void hob_job_uncount(hob_job *j);                      /* the engine has it no more */
 void hob_job_fail(hob_job *j, const hob_api_error *e); /* frees it */
 void hob_job_finish_cancelled(hob_job *j);             /* frees it */
+HOB_MUST_CHECK int hob_job_keep_prompt(hob_job *j, const hob_job *leader); /* HOB_ENOMEM */
+
+/* ---- opening.c: from a request to its jobs ---- */
+
+/* Takes request over, which came in `bytes`. The job starts at once, or when its lane is free. On failure the client has
+ * been told. */
+void hob_job_open(hob_conn *c, hob_api_request *request, size_t bytes, bool websocket);
+
+/* ---- choices.c: an answer over HTTP that is made by several jobs ---- */
+
+/* Whether j is the last of its answer to end. */
+bool hob_choice_is_last(const hob_job *j);
+/* j has computed its prompt, or cannot: the choices that share it start. One that cannot ends the answer, j included. */
+void hob_choices_start(hob_job *j);
+/* Tokens of all choices together; a prompt that several share counts once. */
+typedef struct hob_usage {
+    uint32_t prompt, cached, answer;
+} hob_usage;
+hob_usage hob_choices_usage(const hob_job *j);
+
+/* ---- waiting.c: what a client hears before its first token ---- */
+
+void hob_conn_heartbeat(hob_conn *c, uint64_t now_us);
+void hob_job_tell_place(hob_job *j); /* hob_queue_events: when its place has changed */
 
 /* ---- limits.c: what a key may do, asked at each step of a request ---- */
 
@@ -372,6 +419,8 @@ int hob_limits_model(const hob_gateway *g, const hob_key *key, uint32_t model, h
 int hob_limits_begin(hob_job *j, hob_api_error *e);
 /* Its prompt has so many tokens and max_tokens is set: reserves both. 0, or HOB_EINVAL with the error. */
 int hob_limits_reserve(hob_job *j, uint32_t prompt_tokens, hob_api_error *e);
+/* A choice that shares the prompt starts: its part of what was reserved for all. */
+void hob_limits_share(hob_job *leader, hob_job *j);
 /* The engine has computed the prompt and so many more tokens of the answer. */
 void hob_limits_spend(hob_job *j, uint32_t answer_tokens);
 /* What is still reserved is given back. */
@@ -464,6 +513,8 @@ struct hob_gateway {
     uint32_t conn_peak;               /* since memory was last given back */
     uint32_t conn_count, admin_count; /* admin: of those, through the admin socket */
     hob_job *jobs;
+    hob_response *responses; /* stored: the newest is the first */
+    uint32_t response_count, background_count;
     uint64_t next_id;
     hob_link links[HOB_CONF_MODELS_MAX];
     uint32_t link_count;

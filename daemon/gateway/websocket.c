@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "daemon/gateway/state.h"
+#include "daemon/gateway/responses.h"
 
 int hob_websocket_confirm(hob_conn *c)
 {
@@ -137,8 +137,12 @@ static void on_event(hob_conn *c, json_t *event, size_t bytes, hob_api_error *e)
         hob_api_fail(e, 429, "rate_limit_error", "too_many_responses", NULL,
                      "%d responses are already in progress on this connection", HOB_LANES_MAX);
     else if (hob_buffers_admit(c->g, bytes, e) == 0 &&
-             hob_api_parse(c->g->conf, HOB_API_RESPONSES, true, event, &request, e) == 0)
-        hob_job_open(c, &request, bytes, true);
+             hob_api_parse(c->g->conf, HOB_API_RESPONSES, true, event, &request, e) == 0) {
+        if (hob_response_continue(c->g, c->key, &request, e) < 0)
+            hob_api_request_free(&request);
+        else
+            hob_job_open(c, &request, bytes, true);
+    }
 }
 
 static void on_message(hob_conn *c)
@@ -203,7 +207,7 @@ static int write_ping(hob_conn *c)
     static const char payload[] = {'h', 'o', 'b'}; /* libwebsockets says nothing of an empty pong */
 
     c->ping_due = false;
-    c->pinged_us = hob_now_us();
+    c->pinged_us = c->progress_us = hob_now_us();
     lws_callback_on_writable(c->wsi);
     memcpy(c->g->write_buffer + LWS_PRE, payload, sizeof payload);
     return lws_write(c->wsi, c->g->write_buffer + LWS_PRE, sizeof payload, LWS_WRITE_PING) < 0 ? -1
@@ -243,6 +247,7 @@ int hob_websocket_callback(hob_conn *c, enum lws_callback_reasons reason, const 
         c->asked_us = c->heard_us;
         c->state = HOB_CONN_SOCKET;
         c->deadline_us = c->body_began_us = 0; /* an earlier POST's */
+        c->progress_us = hob_now_us();
         c->route = HOB_ROUTE_RESPONSES;
         c->g->metrics.websockets++;
         return 0;

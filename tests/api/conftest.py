@@ -5,7 +5,11 @@ end of the servers' logs is part of its report.
 
 HOB_BUILD names the build folder (a sanitizer's build, for example), HOB_TEST_MODEL the model, HOB_TEST_DEVICE a device."""
 import contextlib
+import hashlib
 import os
+import random
+import re
+import shutil
 import signal
 import socket
 import ssl
@@ -30,9 +34,12 @@ for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROX
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """Below those that the kernel gives to clients: one of theirs may be taken again before a server listens on it."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.bind(("0.0.0.0", port))
+            return port
 
 
 class Server:
@@ -208,6 +215,30 @@ def var(tmp_path_factory, model, hobctl):
     return folder, port
 
 
+def limited_server(folder, var, limits, model_options="", tenants=()):
+    """A TLS server with keys like `tls`, its limits and the options of its model as given. Further tenants get the key
+    `hob_` and their name."""
+    source, _ = var
+    port = free_port()
+    shutil.copytree(source, folder / "var")
+    conf, keys = folder / "var/hob.conf", folder / "var/keys"
+    text = re.sub(r"(?m)^port = .*;", f"port = {port};", conf.read_text())
+    conf.write_text(text.replace("path =", f"{model_options} path =", 1) + f"limits = {{ {limits} }};\n")
+    with keys.open("a") as out:
+        for name in tenants:
+            out.write(f"{hashlib.sha256(b'hob_' + name.encode()).hexdigest()} {name} {name} interactive\n")
+    return Server([HOBD, "--config", conf], port, folder / "limited.log", (folder / "var/api_key").read_text().strip(),
+                  folder / "var/ca.pem", cwd=folder)
+
+
+def openai_client(server, key=None, **options):
+    """OpenAI's own client, over TLS verified by the server's CA."""
+    import openai
+    options = {"max_retries": 0, "timeout": 120, **options}
+    return openai.OpenAI(base_url=server.url + "/v1", api_key=key or server.key or "none",
+                         http_client=openai.DefaultHttpxClient(verify=server.context or True), **options)
+
+
 @pytest.fixture(scope="session")
 def tls(var, tmp_path_factory):
     folder, port = var
@@ -233,15 +264,11 @@ def own(tmp_path, model):
 
 @pytest.fixture(scope="session")
 def client(tls):
-    """OpenAI's own client, over TLS verified by our CA."""
-    import openai
-    with openai.OpenAI(base_url=tls.url + "/v1", api_key=tls.key, max_retries=0, timeout=120,
-                       http_client=openai.DefaultHttpxClient(verify=tls.context)) as c:
+    with openai_client(tls) as c:
         yield c
 
 
 @pytest.fixture(scope="session")
 def dev_client(dev):
-    import openai
-    with openai.OpenAI(base_url=dev.url + "/v1", api_key="none", max_retries=0, timeout=120) as c:
+    with openai_client(dev) as c:
         yield c

@@ -11,7 +11,7 @@ import pytest
 
 from conftest import DEVICE, dev_server, started
 from websockets.sync.client import connect
-from wire import Connection, chat, error_of, events, post
+from wire import Connection, chat, error_of, events, post, token_of
 
 CHAT = "/v1/chat/completions"
 LONG = {"stream": True, "max_tokens": 160, "ignore_eos": True, "temperature": 0.7, "seed": 11,
@@ -173,12 +173,6 @@ def test_idle_engine_is_not_taken_for_hung(tmp_path, model):
 
 # ---- a request that kills the engine ----
 
-def token_of(hobctl, model, word):
-    ids = json.loads(hobctl("tokenize", "--model", model, input=word).stdout)["ids"]
-    assert len(ids) == 1, ids
-    return ids[0]
-
-
 @pytest.fixture(params=["poison", "prepare"])
 def deadly(request, tmp_path, model, hobctl, monkeypatch):
     """A server whose engine dies in the step, or in the tokenizer, of a request with the word zebra in it."""
@@ -321,8 +315,8 @@ def test_cancel_while_suspects_run(deadly):
                 ids[lane] = e["response"]["id"]
             elif e["type"] == "response.output_text.delta":
                 texts[lane] = texts.get(lane, "") + e["delta"]
-            elif e["type"] == "error":
-                ends[lane] = e["error"]["code"]
+            elif e["type"] in ("error", "response.failed"):  # before, and after, it has begun
+                ends[lane] = (e["error"] if e["type"] == "error" else e["response"]["error"])["code"]
             elif e["type"] in ("response.completed", "response.incomplete"):
                 ends[lane] = (e["response"]["incomplete_details"] or {"reason": e["response"]["status"]})["reason"]
 

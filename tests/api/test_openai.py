@@ -141,7 +141,7 @@ def test_errors(client, tls):
 
 @pytest.mark.parametrize("field, value", [
     ("temperature", "hot"), ("temperature", -1), ("temperature", 9), ("top_p", 0), ("max_tokens", 0), ("max_tokens", 1.5),
-    ("max_tokens", -1), ("seed", "x"), ("stop", 7), ("stop", ["x"] * 40), ("n", 2), ("messages", []), ("messages", "hello"),
+    ("max_tokens", -1), ("seed", "x"), ("stop", 7), ("stop", ["x"] * 40), ("n", 9), ("n", 0), ("messages", []), ("messages", "hello"),
     ("messages", [{"role": "robot", "content": "x"}]), ("messages", [{"role": "user", "content": 5}]),
     ("logit_bias", {"x": 1}), ("logit_bias", {"99999999": 1}), ("top_logprobs", 1000), ("stream", "yes"),
     ("tools", [{"type": "function", "function": {"name": "f"}}]), ("response_format", {"type": "json_object"}),

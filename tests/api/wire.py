@@ -121,6 +121,13 @@ def events(body):
     return result
 
 
+def token_of(hobctl, model, word):
+    """The id of a word that is one token."""
+    ids = json.loads(hobctl("tokenize", "--model", model, input=word).stdout)["ids"]
+    assert len(ids) == 1, ids
+    return ids[0]
+
+
 def error_of(body, status_type=None):
     """The error object of a refusal, checked to have OpenAI's shape."""
     answer = json.loads(body)

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Private to the parser of request bodies (api_fields.c, api_sampling.c): what a field is, and the checks that all share.
+ * Each returns 0, or HOB_EINVAL with the error filled. */
+#ifndef HOB_DAEMON_GATEWAY_API_FIELDS_H
+#define HOB_DAEMON_GATEWAY_API_FIELDS_H
+
+#include "daemon/gateway/api.h"
+
+enum { /* which bodies have the field */
+       HOB_IN_CHAT = 1,
+       HOB_IN_COMPLETION = 2,
+       HOB_IN_RESPONSES = 4,
+       HOB_IN_ANY = 7,
+       HOB_IN_SOCKET = 8, /* only in a WebSocket event */
+};
+
+typedef struct hob_parser {
+    const hob_conf *conf;
+    hob_api_request *r;
+    hob_api_error *e;
+    json_t *body;
+    bool websocket;
+} hob_parser;
+
+typedef struct hob_field {
+    const char *name;
+    int (*take)(hob_parser *p, const char *name, json_t *v);
+    unsigned in;
+    bool echo; /* repeated in a response object */
+} hob_field;
+
+int hob_field_refuse(hob_parser *p, const char *name, const char *allowed);
+int hob_field_wrong_type(hob_parser *p, const char *name, const char *needed);
+int hob_field_no_memory(hob_parser *p);
+int hob_field_is_string(hob_parser *p, const char *name, json_t *v, const char **ret);
+int hob_field_is_bool(hob_parser *p, const char *name, json_t *v, bool *ret);
+int hob_field_is_integer(hob_parser *p, const char *name, json_t *v, int64_t least, int64_t most,
+                         int64_t *ret);
+
+/* A field of sampling; NULL: none. */
+const hob_field *hob_sampling_field(unsigned in, const char *name);
+
+#endif
