@@ -282,8 +282,8 @@ def test_background_survives_its_engine(own):
 
 def test_choices_keep_their_places(narrow, narrow_client):
     """Who comes while a prompt is computed takes no place of the choices that share it."""
-    with ask(narrow, CHAT, chat("Count slowly. " * 1500, n=3, max_tokens=4, stream=True)) as c:
-        narrow.wait_metric("hob_engine_jobs", lambda v: v == 1)
+    with ask(narrow, CHAT, chat("Count slowly. " * 600, n=3, max_tokens=4, stream=True)) as c:
+        narrow.wait_metric("hob_engine_jobs", lambda v: v >= 1)
         with pytest.raises(openai.RateLimitError):
             create(narrow_client)
         status, _, body = c.response()
