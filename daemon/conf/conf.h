@@ -64,7 +64,7 @@ typedef struct hob_conf {
     uint32_t max_body_bytes;                    /* of a request; 8 MiB */
     uint32_t max_connections;                   /* 512 */
     uint32_t max_connections_per_address;       /* 128 */
-    uint32_t handshakes_per_s;                  /* of an address; 64; 0: any */
+    uint32_t handshakes_per_s;                  /* of an address; 128; 0: any */
     uint32_t max_header_bytes;                  /* of a request's head; 8192 */
     uint32_t header_timeout_ms;                 /* 10000 */
     uint32_t body_timeout_ms;                   /* whole body; 30000 */
