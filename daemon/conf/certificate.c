@@ -127,13 +127,19 @@ end:
     return code < 0 && code != HOB_ENOMEM && code != HOB_EFORMAT ? HOB_EIO : code;
 }
 
-void hob_certificate_free(hob_certificate *c)
+void hob_certificate_drop_files(hob_certificate *c)
 {
     if (c->key.text)
         mbedtls_platform_zeroize(c->key.text, c->key.len);
     free(c->key.text);
     free(c->chain.text);
     free(c->client_ca.text);
+    c->key = c->chain = c->client_ca = (hob_pem){0};
+}
+
+void hob_certificate_free(hob_certificate *c)
+{
+    hob_certificate_drop_files(c);
     *c = (hob_certificate){0};
 }
 

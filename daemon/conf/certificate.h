@@ -27,6 +27,8 @@ typedef struct hob_certificate { /* zero-initialize; released by hob_certificate
 HOB_MUST_CHECK int hob_certificate_load(const char *chain, const char *key, const char *client_ca,
                                         hob_certificate *ret, hob_diag *diag);
 void hob_certificate_free(hob_certificate *c);
+/* The files' text alone goes; what was read from it stays. */
+void hob_certificate_drop_files(hob_certificate *c);
 /* Whether it was issued for this DNS name. */
 bool hob_certificate_names(const hob_certificate *c, const char *name, size_t len);
 /* The common name of a certificate's subject, in DER; false unless it has exactly one, of text that fits. */

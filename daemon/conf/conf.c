@@ -125,7 +125,7 @@ void hob_conf_default(hob_conf *c)
         .max_connections = 512,
         .max_connections_per_address = 128,
         .auth_failures_per_minute = 10,
-        .handshakes_per_s = 64,
+        .handshakes_per_s = 128,
         .max_header_bytes = 8192,
         .client_auth = "none",
         .header_timeout_ms = 10000,

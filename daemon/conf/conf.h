@@ -83,7 +83,7 @@ typedef struct hob_conf {
     uint32_t max_connections;                   /* 512 */
     uint32_t max_connections_per_address;       /* 128 */
     uint32_t auth_failures_per_minute;          /* of an address, before it is slowed down; 10 */
-    uint32_t handshakes_per_s;                  /* of an address; 64; 0: any */
+    uint32_t handshakes_per_s;                  /* of an address; 128; 0: any */
     uint32_t max_header_bytes;                  /* of a request's head; 8192 */
     uint32_t header_timeout_ms;                 /* 10000 */
     uint32_t body_timeout_ms;                   /* whole body; 30000 */

@@ -112,6 +112,7 @@ int hob_front_open(hob_gateway *g, const hob_conf *conf, hob_diag *diag)
             destroy(f);
         return code;
     }
+    hob_certificate_drop_files(&f->certificate); /* mbedTLS has what it needs */
     f->next = g->front;
     g->front = f;
     return 0;
