@@ -8,6 +8,7 @@
  * Who is refused is told when its turn would be, behind those that were told so before: they are remembered until that time
  * (`promises`), so that a crowd comes back one by one and not all at once. Thread: loop. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "daemon/gateway/forecast.h"
 #include "daemon/gateway/state.h"
@@ -212,15 +213,15 @@ static waiting count_waiting(const hob_job *j, uint64_t large)
     return w;
 }
 
-int hob_admission_check(hob_job *j, uint32_t cached, hob_api_error *e)
+/* Why not; NULL: it may join. */
+static const char *judge(const hob_job *j, uint32_t cached, hob_api_error *e)
 {
-    hob_link *l = j->link;
+    const hob_link *l = j->link;
     const uint64_t most = l->model->max_waiting_tokens, large = most / LARGE_PART + 1,
-                   wanted = tokens_of(j, cached), now_us = hob_now_us();
+                   wanted = tokens_of(j, cached);
     const waiting w = count_waiting(j, large);
     hob_forecast f;
 
-    keep_promises(l, now_us);
     if (w.jobs < l->max_sequences) /* there is a place: what waits are prompts in turn */
         ;
     else if (w.tokens + wanted > most) {
@@ -229,22 +230,63 @@ int hob_admission_check(hob_job *j, uint32_t cached, hob_api_error *e)
                      "together at most %llu may wait",
                      (unsigned long long)w.tokens, (unsigned long long)wanted,
                      (unsigned long long)most);
-        return refuse(j, cached, "max_waiting_tokens", e);
+        return "max_waiting_tokens";
     } else if (wanted >= large && w.large_tokens + wanted > most / 2) {
         hob_api_fail(e, 429, "rate_limit_error", "server_busy", NULL,
                      "large requests may fill half of the queue, %llu tokens: %llu wait, this one "
                      "has %llu",
                      (unsigned long long)most / 2, (unsigned long long)w.large_tokens,
                      (unsigned long long)wanted);
-        return refuse(j, cached, "large_requests", e);
+        return "large_requests";
     }
     if (j->patience_ms == 0 || !hob_admission_forecast(j, cached, &f))
-        return 0;
-    const double wait_ms = (double)(now_us - j->arrived_us) / MS + f.first_us / MS;
+        return NULL;
+    const double wait_ms = (double)(hob_now_us() - j->arrived_us) / MS + f.first_us / MS;
     if (wait_ms <= j->patience_ms)
-        return 0;
+        return NULL;
     hob_api_fail(e, 429, "rate_limit_error", "server_busy", NULL,
                  "the first token would come after about %.1f s, and this key waits %.1f s at most",
                  wait_ms / 1000, j->patience_ms / 1000.0);
-    return refuse(j, cached, "patience_ms", e);
+    return "patience_ms";
+}
+
+int hob_admission_check(hob_job *j, uint32_t cached, hob_api_error *e)
+{
+    keep_promises(j->link, hob_now_us());
+    const char *reason = judge(j, cached, e);
+    return reason ? refuse(j, cached, reason, e) : 0;
+}
+
+/* ---- /hob/v1/estimate ---- */
+
+void hob_admission_estimate(hob_job *j, uint32_t cached)
+{
+    hob_api_error e = {0};
+    hob_forecast f = {0, 0};
+    hob_text *t = &j->g->scratch;
+    const char *model = j->link->model->name;
+
+    hob_text_clear(t);
+    hob_text_puts(t, "{\"object\":\"hob.estimate\",\"model\":");
+    hob_text_string(t, model, strlen(model));
+    hob_text_format(t, ",\"prompt_tokens\":%u,\"cached_tokens\":%u,\"max_tokens\":%u",
+                    j->prompt_tokens, cached, j->max_tokens);
+    if (hob_admission_forecast(j, cached, &f))
+        hob_text_format(t, ",\"predicted_ttft_ms\":%.0f,\"predicted_duration_ms\":%.0f",
+                        f.first_us / MS, f.end_us / MS);
+    else
+        hob_text_puts(t, ",\"predicted_ttft_ms\":null,\"predicted_duration_ms\":null");
+    const char *reason = judge(j, cached, &e);
+    if (!reason && hob_limits_ask(j, &e) < 0)
+        reason = e.reason;
+    hob_text_format(t, ",\"admitted\":%s,\"reason\":", reason ? "false" : "true");
+    if (reason)
+        hob_text_string(t, reason, strlen(reason));
+    else
+        hob_text_puts(t, "null");
+    hob_text_puts(t, "}\n");
+    if (t->failed)
+        hob_conn_kill(j->conn, "no memory for an answer");
+    else
+        hob_http_respond(j->conn, 200, "application/json", "", hob_text_data(t), hob_text_len(t));
 }

@@ -51,6 +51,7 @@ typedef struct hob_api_request { /* zero-initialize; released by hob_api_request
     char previous[64];    /* responses: the id of the one that this one continues; "": none */
     bool stream, include_usage, logprobs, seed_given, max_tokens_given, class_given;
     bool store, background, queue_events;
+    bool estimate;    /* it is not run: /hob/v1/estimate */
     uint8_t priority; /* of the class; meaningful with class_given */
     uint32_t n;       /* choices a prompt */
     int top_logprobs; /* alternatives; meaningful with logprobs */

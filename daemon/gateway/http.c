@@ -52,6 +52,7 @@ static const char *methods_of(const hob_conn *c)
     case HOB_ROUTE_CHAT:
     case HOB_ROUTE_COMPLETION:
     case HOB_ROUTE_RESPONSES:
+    case HOB_ROUTE_ESTIMATE:
     case HOB_ROUTE_RESPONSE_CANCEL: return "POST";
     case HOB_ROUTE_RESPONSE: return "GET, DELETE";
     case HOB_ROUTE_ADMIN: return c->admin_route->method;
@@ -252,6 +253,7 @@ static hob_route find_route(hob_conn *c, const char *method, const char *path)
         {"/v1/chat/completions", HOB_ROUTE_CHAT},
         {"/v1/completions", HOB_ROUTE_COMPLETION},
         {"/v1/responses", HOB_ROUTE_RESPONSES},
+        {"/hob/v1/estimate", HOB_ROUTE_ESTIMATE},
     };
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
         if (strcmp(routes[i].path, path) == 0 &&
@@ -503,13 +505,35 @@ static void serve_get(hob_conn *c)
     hob_text_free(&t);
 }
 
+/* An estimate is asked for in the words of any of the three. body may be NULL. */
+static hob_api_kind kind_of(hob_route route, const json_t *body)
+{
+    switch (route) {
+    case HOB_ROUTE_CHAT: return HOB_API_CHAT;
+    case HOB_ROUTE_COMPLETION: return HOB_API_COMPLETION;
+    case HOB_ROUTE_ESTIMATE:
+        return json_object_get(body, "prompt")  ? HOB_API_COMPLETION
+               : json_object_get(body, "input") ? HOB_API_RESPONSES
+                                                : HOB_API_CHAT;
+    default: return HOB_API_RESPONSES;
+    }
+}
+
+static int make_estimate(hob_api_request *r, hob_api_error *e)
+{
+    if (r->more)
+        return hob_api_bad(e, "invalid_value", "prompt", "prompt: one is estimated at a time");
+    if (r->kind == HOB_API_RESPONSES)
+        r->kind = HOB_API_CHAT; /* nothing is stored */
+    r->estimate = true;
+    r->stream = r->background = r->queue_events = false;
+    return 0;
+}
+
 static void serve_post(hob_conn *c)
 {
     hob_api_error e = {0};
     hob_api_request request;
-    hob_api_kind kind = c->route == HOB_ROUTE_CHAT         ? HOB_API_CHAT
-                        : c->route == HOB_ROUTE_COMPLETION ? HOB_API_COMPLETION
-                                                           : HOB_API_RESPONSES;
     json_t *body =
         hob_api_load(hob_bytes_left(&c->body) ? (const char *)c->body.data + c->body.start : "",
                      hob_bytes_left(&c->body), &e);
@@ -523,10 +547,13 @@ static void serve_post(hob_conn *c)
         json_decref(body);
         return;
     }
+    const hob_api_kind kind = kind_of(c->route, body);
     int rc = body ? hob_api_parse(c->g->conf, kind, false, body, &request, &e) : HOB_EINVAL;
     json_decref(body);
     if (rc == 0 && kind == HOB_API_RESPONSES &&
         (rc = hob_response_continue(c->g, c->key, &request, &e)) < 0)
+        hob_api_request_free(&request);
+    if (rc == 0 && c->route == HOB_ROUTE_ESTIMATE && (rc = make_estimate(&request, &e)) < 0)
         hob_api_request_free(&request);
     if (rc == 0 && c->g->draining) { /* since its head came */
         hob_api_request_free(&request);

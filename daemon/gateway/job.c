@@ -212,7 +212,7 @@ void hob_job_start(hob_job *j)
         hob_job_fail(j, &e);
         return;
     }
-    if (l->state == HOB_LINK_READY && !j->admitted &&
+    if (l->state == HOB_LINK_READY && !j->admitted && !j->request.estimate &&
         load >= l->max_sequences + l->model->max_waiting) {
         fail_busy(j);
         return;
@@ -427,6 +427,12 @@ void hob_job_prepared(hob_gateway *g, hob_link *l, uint64_t id, const uint8_t *p
                          "no memory for the prompt");
         j->prompt_tokens = prompt;
         j->cached_tokens = hob_get_u32(payload + 4) < prompt ? hob_get_u32(payload + 4) : 0;
+        if (e.status == 0 && j->request.estimate) {
+            (void)hob_link_send(l, HOB_MSG_ABORT, id, NULL, 0);
+            hob_admission_estimate(j, j->cached_tokens);
+            job_done(j);
+            return;
+        }
         if (e.status == 0 && hob_admission_check(j, j->cached_tokens, &e) == 0)
             (void)hob_limits_reserve(j, prompt, &e);
         if (e.status) {

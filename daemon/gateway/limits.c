@@ -177,6 +177,18 @@ int hob_limits_begin(hob_job *j, hob_api_error *e)
     return 0;
 }
 
+int hob_limits_ask(const hob_job *j, hob_api_error *e)
+{
+    hob_quota_refusal refusal;
+    if (!j->key)
+        return 0;
+    const hob_quota_limits limits = limits_of(j->g, j->key);
+    return hob_quota_ask(&j->key->quota, &limits, now(),
+                         j->prompt_tokens + choices_of(j) * j->max_tokens, &refusal)
+               ? refuse(j, &refusal, e)
+               : 0;
+}
+
 int hob_limits_reserve(hob_job *j, uint32_t prompt_tokens, hob_api_error *e)
 {
     hob_quota_refusal refusal;

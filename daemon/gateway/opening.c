@@ -67,7 +67,7 @@ static int add_choices(hob_job *first)
     const uint32_t prompts = 1 + (uint32_t)json_array_size(r->more);
     uint64_t leader = first->id;
 
-    first->choices = prompts * r->n;
+    first->choices = r->estimate ? 1 : prompts * r->n;
     for (uint32_t i = 1; i < first->choices; i++) {
         const bool leads = i % r->n == 0;
         hob_api_request copy = *r;

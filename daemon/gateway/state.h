@@ -172,6 +172,7 @@ typedef enum hob_route {
     HOB_ROUTE_RESPONSE,
     HOB_ROUTE_RESPONSE_CANCEL,
     HOB_ROUTE_RESPONSE_INPUT,
+    HOB_ROUTE_ESTIMATE,
     HOB_ROUTE_ADMIN, /* c->admin_route says which */
 } hob_route;
 
@@ -372,6 +373,8 @@ void hob_admission_full(hob_job *j, hob_api_error *e);
 /* When its first and its last token would come if it ran now; false: nothing is known of the engine's speed yet. */
 bool hob_admission_forecast(const hob_job *j, uint32_t cached, hob_forecast *ret);
 void hob_admission_learn(const hob_job *j); /* it has finished */
+/* Answers /hob/v1/estimate for a job that is not run. */
+void hob_admission_estimate(hob_job *j, uint32_t cached);
 
 void hob_jobs_free(hob_gateway *g); /* at the end: those without a connection */
 /* Between job.c, opening.c and recovery.c. */
@@ -419,6 +422,8 @@ int hob_limits_model(const hob_gateway *g, const hob_key *key, uint32_t model, h
 int hob_limits_begin(hob_job *j, hob_api_error *e);
 /* Its prompt has so many tokens and max_tokens is set: reserves both. 0, or HOB_EINVAL with the error. */
 int hob_limits_reserve(hob_job *j, uint32_t prompt_tokens, hob_api_error *e);
+/* Whether that would be possible now. */
+int hob_limits_ask(const hob_job *j, hob_api_error *e);
 /* A choice that shares the prompt starts: its part of what was reserved for all. */
 void hob_limits_share(hob_job *leader, hob_job *j);
 /* The engine has computed the prompt and so many more tokens of the answer. */
