@@ -208,7 +208,7 @@ void hob_job_start(hob_job *j)
     }
     /* One that waits here already is part of that load itself. */
     const uint32_t load = j->state == HOB_JOB_QUEUED ? l->jobs + l->kept : hob_link_load(l);
-    if (!j->begun && hob_limits_begin(j, &e) < 0) {
+    if (!j->asked && hob_limits_begin(j, &e) < 0) {
         hob_job_fail(j, &e);
         return;
     }

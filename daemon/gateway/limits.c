@@ -172,8 +172,9 @@ int hob_limits_begin(hob_job *j, hob_api_error *e)
             hob_quota_begin(&j->key->quota, &limits, t, &refusal))
             return refuse(j, &refusal, e);
         j->begun_ms = t.now_ms;
+        j->begun = true;
     }
-    j->begun = true;
+    j->asked = true;
     return 0;
 }
 
@@ -236,10 +237,10 @@ void hob_limits_spend(hob_job *j, uint32_t answer_tokens)
 
 void hob_limits_end(hob_job *j)
 {
-    if (!j->key || !j->begun)
+    if (!j->key)
         return;
     hob_quota_refund(&j->key->quota, j->reserved);
-    if (j->index == 0)
+    if (j->begun)
         hob_quota_end(&j->key->quota, !j->admitted, j->begun_ms);
     j->reserved = 0;
     j->begun = false;

@@ -331,6 +331,7 @@ struct hob_job {
     uint32_t id_count, id_capacity, prompt_tokens, cached_tokens, answer_tokens;
     uint32_t max_tokens;
     /* what it may use: limits.c */
+    bool asked;           /* its key may do this: hob_limits_begin */
     bool begun;           /* the key's quota counts it */
     bool prompt_spent;    /* the prompt is used, not only reserved */
     uint8_t priority;     /* 0 interactive, 1 standard, 2 batch */

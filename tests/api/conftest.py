@@ -223,7 +223,7 @@ def limited_server(folder, var, limits, model_options="", tenants=()):
     shutil.copytree(source, folder / "var")
     conf, keys = folder / "var/hob.conf", folder / "var/keys"
     text = re.sub(r"(?m)^port = .*;", f"port = {port};", conf.read_text())
-    conf.write_text(text.replace("path =", f"{model_options} path =", 1) + f"limits = {{ {limits} }};\n")
+    conf.write_text(text.replace("path =", f"{model_options} path =", 1).replace("limits = {", f"limits = {{ {limits}", 1))
     with keys.open("a") as out:
         for name in tenants:
             out.write(f"{hashlib.sha256(b'hob_' + name.encode()).hexdigest()} {name} {name} interactive\n")

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A request that would wait too long is refused at once and told when to come back; what one would take can be asked."""
+import json
+import threading
+import time
+
+import pytest
+from conftest import dev_server, limited_server, started
+from wire import Connection, chat, post
+
+CHAT = "/v1/chat/completions"
+LONG = [{"role": "user", "content": "harbour " * 300}]
+
+
+def message(server, path, body):
+    return post(path, body, *([f"Authorization: Bearer {server.key}"] if server.key else []))
+
+
+def ask(server, path, body):
+    """Status, headers and body."""
+    with Connection(server, timeout=60) as c:
+        c.send(message(server, path, body))
+        status, headers, answer = c.response()
+        return status, headers, json.loads(answer)
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory, model):
+    """One request at a time; others wait 2 s for their first token at most."""
+    folder = tmp_path_factory.mktemp("impatient")
+    with started(dev_server(folder, model, "--max-sequences", "1", "--patience-ms", "2000")) as server:
+        server.wait_metric("hob_engine_cost_step_1_us", lambda v: v > 0)
+        yield server
+
+
+class Busy:
+    """The server's one place is taken."""
+    def __init__(self, server, **options):
+        self.c = Connection(server, timeout=60)
+        self.c.send(message(server, CHAT, {**chat("Count.", stream=True, max_tokens=6000), "ignore_eos": True, **options}))
+
+    def __enter__(self):
+        assert self.c.head()[0] == 200
+        while b'"content":"' not in self.c.chunk():
+            pass
+        return self
+
+    def __exit__(self, *_):
+        self.c.__exit__(None, None, None)
+
+
+def estimate(server, **body):
+    return ask(server, "/hob/v1/estimate", {"model": "default", **body})
+
+
+def test_estimate_tells_the_usage(impatient):
+    for path, body, tokens in ((CHAT, {"messages": LONG, "max_tokens": 3}, "prompt_tokens"),
+                               ("/v1/completions", {"prompt": "harbour " * 90, "max_tokens": 3}, "prompt_tokens"),
+                               ("/v1/responses", {"input": "seven cranes " * 90, "max_output_tokens": 3}, "input_tokens")):
+        before = impatient.metric("hob_engine_prefill_tokens_total")
+        status, _, first = estimate(impatient, **body)
+        assert status == 200 and first["object"] == "hob.estimate" and first["admitted"] is True, first
+        assert first["max_tokens"] == 3 and 0 < first["predicted_ttft_ms"] <= first["predicted_duration_ms"]
+        assert impatient.metric("hob_engine_prefill_tokens_total") == before, "it was computed"
+        status, _, answer = ask(impatient, path, {"model": "default", **body})
+        assert status == 200 and answer["usage"][tokens] == first["prompt_tokens"]
+        _, _, second = estimate(impatient, **body)
+        assert second["cached_tokens"] == (first["prompt_tokens"] - 1) // 32 * 32 > first["cached_tokens"]
+        assert second["predicted_ttft_ms"] < first["predicted_ttft_ms"] or first["prompt_tokens"] < 100
+
+
+def test_estimate_refuses_what_a_request_would(impatient):
+    status, _, body = estimate(impatient, messages=[{"role": "user", "content": "x"}], temperature=9)
+    assert status == 400 and body["error"]["param"] == "temperature"
+    status, _, body = estimate(impatient)
+    assert status == 400 and body["error"]["param"] == "messages"
+    status, _, body = estimate(impatient, prompt=["one", "two"])
+    assert status == 400 and body["error"]["param"] == "prompt"
+    status, _, body = estimate(impatient, messages=[{"role": "user", "content": "harbour " * 20000}])
+    assert status == 400 and body["error"]["code"] == "context_length_exceeded"
+
+
+def test_patience(impatient):
+    shed = impatient.metric("hob_requests_shed_total")
+    question = {"messages": [{"role": "user", "content": "Count."}], "max_tokens": 4}
+    with Busy(impatient):
+        status, _, body = estimate(impatient, **question)
+        assert status == 200 and body["admitted"] is False and body["reason"] == "patience_ms", body
+        assert body["predicted_ttft_ms"] > 2000
+        assert impatient.metric("hob_requests_shed_total") == shed
+        status, headers, body = ask(impatient, CHAT, {"model": "default", **question})
+        error = body["error"]
+        assert status == 429 and error["code"] == "server_busy" and error["hob_reason"] == "patience_ms", body
+        assert int(headers["retry-after"]) >= 1 and error["hob_retry_after_ms"] >= 1000
+        # who comes next is told a later time
+        _, _, later = ask(impatient, CHAT, {"model": "default", **question, "max_tokens": 200})
+        _, _, last = ask(impatient, CHAT, {"model": "default", **question})
+        assert last["error"]["hob_retry_after_ms"] > error["hob_retry_after_ms"], (error, later, last)
+        assert impatient.metric("hob_requests_shed_total") == shed + 3
+    impatient.wait_metric("hob_engine_running", lambda v: v == 0)
+    assert ask(impatient, CHAT, {"model": "default", **question})[0] == 200
+
+
+def test_one_that_waits_little_is_let_in(impatient):
+    """The place is free soon: the one before has few tokens left."""
+    with Busy(impatient, max_tokens=40):
+        status, _, body = ask(impatient, CHAT, {"model": "default", "messages": [{"role": "user", "content": "Count."}],
+                                                "max_tokens": 4})
+    assert status == 200, body
+
+
+def test_queue_is_bounded_in_tokens(tmp_path, var):
+    with started(limited_server(tmp_path, var, "heartbeat_ms = 10000;",
+                                "max_sequences = 1; max_waiting_tokens = 1000;")) as server:
+        small = {"model": "default", "messages": [{"role": "user", "content": "Count."}], "max_tokens": 60}
+        with Busy(server):
+            def wait():
+                answers.append(ask(server, CHAT, {**small, "max_tokens": 350}))
+            answers = []
+            thread = threading.Thread(target=wait)
+            thread.start()
+            server.wait_metric("hob_engine_waiting", lambda v: v == 1)
+            status, headers, body = ask(server, CHAT, {**small, "max_tokens": 350})  # large, beside a large one
+            assert status == 429 and body["error"]["hob_reason"] == "large_requests", body
+            assert int(headers["retry-after"]) >= 1
+            status, _, body = ask(server, CHAT, {**small, "max_tokens": 900})
+            assert status == 429 and body["error"]["hob_reason"] == "max_waiting_tokens", body
+            began = time.monotonic()
+            with Connection(server, timeout=60) as c:  # a small one may wait
+                c.send(message(server, CHAT, {**small, "stream": True, "hob_queue_events": True}))
+                assert c.head()[0] == 200
+                assert time.monotonic() - began < 20
+        thread.join(60)
+        assert answers[0][0] == 200, answers
