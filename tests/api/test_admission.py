@@ -16,9 +16,16 @@ def message(server, path, body):
     return post(path, body, *([f"Authorization: Bearer {server.key}"] if server.key else []))
 
 
+def open_to(server):
+    c = Connection(server, timeout=60)
+    if server.ca:
+        c.socket = server.context.wrap_socket(c.socket, server_hostname="localhost")
+    return c
+
+
 def ask(server, path, body):
     """Status, headers and body."""
-    with Connection(server, timeout=60) as c:
+    with open_to(server) as c:
         c.send(message(server, path, body))
         status, headers, answer = c.response()
         return status, headers, json.loads(answer)
@@ -36,7 +43,7 @@ def impatient(tmp_path_factory, model):
 class Busy:
     """The server's one place is taken."""
     def __init__(self, server, **options):
-        self.c = Connection(server, timeout=60)
+        self.c = open_to(server)
         self.c.send(message(server, CHAT, {**chat("Count.", stream=True, max_tokens=6000), "ignore_eos": True, **options}))
 
     def __enter__(self):
@@ -126,7 +133,7 @@ def test_queue_is_bounded_in_tokens(tmp_path, var):
             status, _, body = ask(server, CHAT, {**small, "max_tokens": 900})
             assert status == 429 and body["error"]["hob_reason"] == "max_waiting_tokens", body
             began = time.monotonic()
-            with Connection(server, timeout=60) as c:  # a small one may wait
+            with open_to(server) as c:  # a small one may wait
                 c.send(message(server, CHAT, {**small, "stream": True, "hob_queue_events": True}))
                 assert c.head()[0] == 200
                 assert time.monotonic() - began < 20
