@@ -4,6 +4,13 @@
  * neighbouring rows and read neighbouring words. x was prepared by norm.cl: with DOT as bytes, and for each block of 32 their
  * scale d, d times the sum of each half, and of all; else as floats, and their sums over 16 columns. The sums are what a
  * minimum is multiplied with. */
+#ifdef SPLITS /* always the same on this device, whose compiler makes use of that */
+#define ROWS_KERNEL kernel __attribute__((reqd_work_group_size(PANEL_ROWS, SPLITS, 1)))
+#else
+#define ROWS_KERNEL kernel
+#define SPLITS get_local_size(1)
+#endif
+
 #if FLOAT_BITS == 0 && DOT
 typedef uint x_type;      /* four columns */
 typedef float4 side_type;
@@ -89,11 +96,11 @@ typedef float side_type;
 /* Up to `n` rows of x. A work-group is one panel: 16 lanes by some parts of the columns, joined in local memory,
  * [n][parts][16]. */
 #define LINEAR_ROWS(n)                                                                             \
-    kernel void linear_rows_##n(MATRICES, uint cols, ulong panel_bytes, global const x_type *x,    \
+    ROWS_KERNEL void linear_rows_##n(MATRICES, uint cols, ulong panel_bytes, global const x_type *x,    \
                                 global const side_type *side, uint x_first, uint x_rows, int add,  \
                                 local float *joined)                                               \
     {                                                                                              \
-        const uint lane = get_local_id(0), split = get_local_id(1), splits = get_local_size(1);    \
+        const uint lane = get_local_id(0), split = get_local_id(1), splits = SPLITS;    \
         CHOOSE_MATRIX(get_group_id(0))                                                             \
         global const uchar *panel = w + (size_t)p * panel_bytes;                                   \
         x += x_first * ROW_OF_X;                                                                   \
@@ -119,12 +126,12 @@ LINEAR_ROWS(8)
 
 /* Few slots of a mixture of experts, one a group in dimension 1: row slot / per_row of x, at the expert of the slot. The joined
  * matrix has `panels` panels of each expert; W are those from first_panel on, part_panels of them. */
-kernel void
+ROWS_KERNEL void
 linear_experts(global const uchar *w, uint first_panel, uint part_panels, uint panels, uint cols,
                ulong panel_bytes, global const x_type *x, global const side_type *side, uint per_row,
                global const uint *experts, global float *y, uint y_cols, local float *joined)
 {
-    const uint lane = get_local_id(0), split = get_local_id(1), splits = get_local_size(1), p = get_group_id(0),
+    const uint lane = get_local_id(0), split = get_local_id(1), splits = SPLITS, p = get_group_id(0),
                slot = get_group_id(1), x_rows = 1, index = experts[slot] * panels + p - first_panel;
     if (index >= part_panels)
         return;

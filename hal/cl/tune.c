@@ -282,6 +282,8 @@ static void tune(hob_cl_device *dev)
     char path[4096 + 128], text[128];
 
     dev->tuning = defaults;
+    if (dev->base.info.processor) /* its compiler makes slow code of tiles */
+        dev->tuning.few_rows = UINT32_MAX;
     choose_dot(dev);
     if (given)
         override(dev, given);
