@@ -220,8 +220,10 @@ def limited_server(folder, var, limits, model_options="", tenants=()):
     `hob_` and their name."""
     source, _ = var
     port = free_port()
-    shutil.copytree(source, folder / "var")
+    shutil.copytree(source, folder / "var", ignore=shutil.ignore_patterns("*.sock", "hob.db*"))
     conf, keys = folder / "var/hob.conf", folder / "var/keys"
+    if not keys.exists():  # a server that ran there has taken them into its store
+        keys.with_name("keys.imported").rename(keys)
     text = re.sub(r"(?m)^port = .*;", f"port = {port};", conf.read_text())
     conf.write_text(text.replace("path =", f"{model_options} path =", 1).replace("limits = {", f"limits = {{ {limits}", 1))
     with keys.open("a") as out:
