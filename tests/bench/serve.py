@@ -20,7 +20,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 READY_LIMIT_S, SCENARIO_LIMIT_S = 120, 900
 SCENARIOS = {"fan8": ["fan", "-n", "8"], "fan16": ["fan", "-n", "16"], "fan32": ["fan", "-n", "32"], "stall": ["stall"],
-             "long": ["long"], "prefix": ["prefix", "-n", "6"]}
+             "long": ["long"], "prefix": ["prefix", "-n", "6"], "flood64": ["flood", "-n", "64"]}
 direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback is for no proxy
 
 
