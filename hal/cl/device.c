@@ -14,7 +14,7 @@ enum {
     LARGE_GROUP = 256,
     FAULT_BYTES = 4 << 20,
     FAULT_STEPS = 40,
-    GROUPS_OF_PROCESSOR = 8,
+    GROUPS_OF_PROCESSOR = 1, /* in one part, whatever else is in the step: tests compare */
     GROUPS_AN_UNIT = 16,
     SPLITS_AN_UNIT = 64, /* of 16 items: half of what a compute unit of 2,048 items holds */
 };

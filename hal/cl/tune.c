@@ -71,7 +71,7 @@ static void choose_dot(hob_cl_device *dev)
     }
 }
 
-/* "splits=4,few_rows=16,gemm_rows=64,dot=plain (none, dp4a),part_bytes=70000", each optional; "measure" is for measuring where it would not
+/* "splits=4,few_rows=16,gemm_rows=64,groups=64,dot=plain (none, dp4a),part_bytes=70000", each optional; "measure" is for measuring where it would not
  * be. */
 static void override(hob_cl_device *dev, const char *text)
 {
@@ -80,7 +80,8 @@ static void override(hob_cl_device *dev, const char *text)
         uint32_t *number;
     } known[] = {{"splits=", &dev->tuning.splits},
                  {"few_rows=", &dev->tuning.few_rows},
-                 {"gemm_rows=", &dev->tuning.gemm_rows}};
+                 {"gemm_rows=", &dev->tuning.gemm_rows},
+                 {"groups=", &dev->wanted_groups}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         const char *at = strstr(text, known[i].name);
         if (at)
