@@ -74,6 +74,7 @@ void hob_accounts_forget(hob_conn *c)
 {
     hob_key_unref(c->key);
     c->key = NULL;
+    c->by_text = false;
 }
 
 int hob_accounts_authenticate(hob_conn *c, const char *authorization, const char *label,
@@ -82,14 +83,19 @@ int hob_accounts_authenticate(hob_conn *c, const char *authorization, const char
     const int64_t now_s = (int64_t)time(NULL);
     hob_gateway *g = c->g;
     hob_key *key = NULL;
+    uint8_t hash[32];
+    bool by_text = false;
 
     if (strncasecmp(authorization, "Bearer ", 7) == 0) {
         const char *text = authorization + 7 + strspn(authorization + 7, " ");
-        key = hob_keyring_find(&g->keys, text, strlen(text), now_s);
+        by_text = hob_key_hash(text, strlen(text), hash) == 0;
+        key = by_text ? hob_keyring_find(&g->keys, hash, now_s) : NULL;
     } else if (!authorization[0] && label[0])
         key = hob_keyring_find_label(&g->keys, label);
     if (key && hob_key_valid(key, now_s)) {
         c->key = hob_key_ref(key);
+        if ((c->by_text = by_text))
+            memcpy(c->text_hash, hash, sizeof hash);
         hob_key_note(key, now_s, &(hob_key_usage){0});
         return 0;
     }
@@ -112,6 +118,27 @@ int hob_accounts_authenticate(hob_conn *c, const char *authorization, const char
     if (key)
         e->reason = "key_expired";
     return HOB_EINVAL;
+}
+
+int hob_accounts_recheck(const hob_conn *c, hob_api_error *e)
+{
+    const int64_t now_s = (int64_t)time(NULL);
+    const hob_key *k = c->key;
+    const char *why = NULL;
+
+    if (!k) /* --dev, the admin socket, routes that need no key */
+        return 0;
+    if (!hob_key_valid(k, now_s))
+        why = k->gone ? "revoked" : "expired";
+    else if (c->by_text && !hob_key_answers_to(k, c->text_hash, now_s))
+        why = "rotated: it has a new text";
+    if (why)
+        return hob_api_fail(e, 401, "invalid_request_error", "invalid_api_key", NULL,
+                            "this API key is %s", why);
+    if (c->route == HOB_ROUTE_ADMIN && !k->record.admin)
+        return hob_api_fail(e, 403, "invalid_request_error", "not_an_administrator", NULL,
+                            "this API key has lost the role admin");
+    return 0;
 }
 
 /* ---- usage ---- */

@@ -598,7 +598,7 @@ static int on_body_end(hob_conn *c)
     if (c->state != HOB_CONN_BODY)
         return 0;
     c->state = HOB_CONN_BUSY;
-    if (c->early.status)
+    if (c->early.status || hob_accounts_recheck(c, &c->early) < 0)
         hob_http_error(c, &c->early);
     else if (c->route == HOB_ROUTE_RESPONSE_CANCEL)
         hob_responses_serve(c, false);

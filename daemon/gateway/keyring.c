@@ -4,7 +4,6 @@
 #include "daemon/gateway/keyring.h"
 
 #include <assert.h>
-#include <mbedtls/platform_util.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,20 +47,25 @@ int hob_keyring_put(hob_keyring *r, const hob_key_record *record)
     return 0;
 }
 
-hob_key *hob_keyring_find(const hob_keyring *r, const char *text, size_t len, int64_t now_s)
+/* All ones or 0, in the same time. */
+static size_t answers_to(const hob_key *k, const uint8_t hash[32], int64_t now_s)
 {
-    uint8_t hash[32];
+    const size_t old_counts = (size_t)0 - (size_t)(k->record.old_until_s > now_s);
+    return hob_key_equal(k->record.hash, hash) |
+           (hob_key_equal(k->record.old_hash, hash) & old_counts);
+}
+
+bool hob_key_answers_to(const hob_key *k, const uint8_t hash[32], int64_t now_s)
+{
+    return answers_to(k, hash, now_s) != 0;
+}
+
+hob_key *hob_keyring_find(const hob_keyring *r, const uint8_t hash[32], int64_t now_s)
+{
     size_t found = 0; /* index + 1 */
-    if (hob_key_hash(text, len, hash) < 0)
-        return NULL;
-    for (size_t i = 0; i < r->count; i++) {
-        const hob_key *k = r->list[i];
-        const size_t old_counts = (size_t)0 - (size_t)(k->record.old_until_s > now_s);
-        const size_t equal = hob_key_equal(k->record.hash, hash) |
-                             (hob_key_equal(k->record.old_hash, hash) & old_counts);
-        found |= equal & ((size_t)0 - (size_t)!k->gone) & (i + 1);
-    }
-    mbedtls_platform_zeroize(hash, sizeof hash);
+    for (size_t i = 0; i < r->count; i++)
+        found |=
+            answers_to(r->list[i], hash, now_s) & ((size_t)0 - (size_t)!r->list[i]->gone) & (i + 1);
     return found ? r->list[found - 1] : NULL;
 }
 

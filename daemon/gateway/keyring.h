@@ -31,15 +31,17 @@ void hob_keyring_free(hob_keyring *r);
 HOB_MUST_CHECK int hob_keyring_put(hob_keyring *r, const hob_key_record *record);
 /* By its number; NULL. */
 hob_key *hob_keyring_get(const hob_keyring *r, int64_t id);
-/* The key with this text, or whose text it was until it was rotated, expired or not; NULL. Compares with every key and
- * takes the same time whatever it finds. */
-hob_key *hob_keyring_find(const hob_keyring *r, const char *text, size_t len, int64_t now_s);
+/* The key whose text has this hash, or had it until it was rotated, expired or not; NULL. Compares with every key and takes
+ * the same time whatever it finds. */
+hob_key *hob_keyring_find(const hob_keyring *r, const uint8_t hash[32], int64_t now_s);
 /* The one with this label that is not revoked; NULL. */
 hob_key *hob_keyring_find_label(const hob_keyring *r, const char *label);
 hob_key *hob_key_ref(hob_key *k); /* NULL is fine, below too */
 void hob_key_unref(hob_key *k);
 /* Whether it may begin something new. */
 bool hob_key_valid(const hob_key *k, int64_t now_s);
+/* Whether the text with this hash still stands for it: not one that was rotated away and whose grace is over. */
+bool hob_key_answers_to(const hob_key *k, const uint8_t hash[32], int64_t now_s);
 bool hob_key_allows_model(const hob_key *k, const char *model);
 
 /* Adds to what the key has used; its key, day and last_used_s do not matter. */

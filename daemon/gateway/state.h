@@ -205,6 +205,8 @@ struct hob_conn {
     const hob_admin_route *admin_route; /* of HOB_ROUTE_ADMIN */
     char cors_origin[256];              /* of a page that may read the answer; "": none */
     hob_key *key;                       /* held; NULL in --dev */
+    bool by_text;                       /* it was let in by its key's text, not by a certificate */
+    uint8_t text_hash[32];              /* of that text, which may be rotated away meanwhile */
     char name[128];                     /* of /v1/models/{name} and /v1/responses/{name} */
     char request_id[32];
     size_t body_bytes, body_seen; /* announced, come */
@@ -447,6 +449,9 @@ void hob_accounts_close(hob_gateway *g);
  * or HOB_EINVAL with a 401 or 429. */
 int hob_accounts_authenticate(hob_conn *c, const char *authorization, const char *label,
                               hob_api_error *e);
+/* Whether what let c in would still do so: asked again when a body has come after its head, and on a WebSocket before each
+ * response. 0, or HOB_EINVAL with a 401 or 403. */
+int hob_accounts_recheck(const hob_conn *c, hob_api_error *e);
 void hob_accounts_forget(hob_conn *c); /* c->key = NULL */
 
 /* ---- recovery.c: what becomes of jobs when engines come and go ---- */

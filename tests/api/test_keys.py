@@ -4,6 +4,7 @@ seen through OpenAI's client, bare HTTP and WebSocket."""
 import json
 import os
 import signal
+import socket
 import sqlite3
 import threading
 import time
@@ -307,6 +308,45 @@ def test_a_websocket_outlives_its_key_but_asks_for_nothing_new(office):
         ws.send(json.dumps({**create, "max_output_tokens": 1}))
         event = json.loads(ws.recv())
         assert event["type"] == "error" and event["status"] == 401 and "revoked" in event["error"]["message"]
+
+
+def test_a_websocket_opened_with_a_text_that_is_rotated_away(office):
+    old = office.add("stale")
+    create = json.dumps({"type": "response.create", "model": "default", "input": "Tell a story.", "ignore_eos": True,
+                         "max_output_tokens": 60})
+
+    def until(ws, *ends):
+        while (event := json.loads(ws.recv()))["type"] not in ends:
+            pass
+        return event
+
+    with connect(office.server.url.replace("https", "wss") + "/v1/responses", ssl=office.server.context,
+                 additional_headers={"Authorization": f"Bearer {old}"}) as ws:
+        ws.send(create)
+        until(ws, "response.output_text.delta")
+        office.hobctl("keys", "rotate", "stale", "--grace", "3")
+        assert until(ws, "response.incomplete", "error")["type"] == "response.incomplete"  # what ran is not touched
+        ws.send(create)
+        assert until(ws, "response.incomplete", "error")["type"] == "response.incomplete"  # within its grace
+        time.sleep(3.1)
+        ws.send(create)
+        event = until(ws, "response.incomplete", "error")
+        assert event["status"] == 401 and "rotated" in event["error"]["message"], event
+
+
+def test_rights_are_those_of_when_the_body_has_come(office):
+    """An administrator's head, whose key is revoked, rotated or made a user's before the body is complete."""
+    for i, (way, status) in enumerate([(["revoke"], 401), (["rotate"], 401), (["set", "--role", "user"], 403)]):
+        key, body = office.add(f"slow{i}", "--role", "admin"), json.dumps({"label": f"made-by-slow{i}"}).encode()
+        with socket.create_connection(("127.0.0.1", office.server.port), 20) as raw, \
+                office.server.context.wrap_socket(raw, server_hostname="127.0.0.1") as c:
+            c.sendall(f"POST /hob/v1/admin/keys/add HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n"
+                      f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body[:5])
+            time.sleep(0.3)
+            office.hobctl("keys", way[0], f"slow{i}", *way[1:])
+            c.sendall(body[5:])
+            assert int(c.recv(65536).split(b" ", 2)[1]) == status
+    assert not any(label.startswith("made-by") for label in office.keys())
 
 
 def hammer(office, key, seconds, clients, enough=None):

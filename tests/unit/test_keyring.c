@@ -26,7 +26,9 @@ static hob_key_record record(int64_t id, const char *text)
 
 static hob_key *find(const hob_keyring *r, const char *text)
 {
-    return hob_keyring_find(r, text, strlen(text), NOW);
+    uint8_t hash[32];
+    assert_int_equal(hob_key_hash(text, strlen(text), hash), 0);
+    return hob_keyring_find(r, hash, NOW);
 }
 
 static void test_finding(void **state)
@@ -53,8 +55,11 @@ static void test_finding(void **state)
     assert_int_equal(hob_keyring_put(&ring, &r), 0);
     assert_ptr_equal(find(&ring, "new"), k);
     assert_ptr_equal(find(&ring, "secret-7"), k);
-    assert_null(hob_keyring_find(&ring, "secret-7", 8, NOW + 1));
-    assert_ptr_equal(hob_keyring_find(&ring, "new", 3, NOW + 1), k);
+    assert_null(hob_keyring_find(&ring, r.old_hash, NOW + 1));
+    assert_ptr_equal(hob_keyring_find(&ring, r.hash, NOW + 1), k);
+    assert_true(hob_key_answers_to(k, r.old_hash, NOW));
+    assert_false(hob_key_answers_to(k, r.old_hash, NOW + 1));
+    assert_true(hob_key_answers_to(k, r.hash, NOW + 1));
     hob_keyring_free(&ring);
 }
 
