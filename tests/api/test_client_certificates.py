@@ -69,7 +69,8 @@ def guarded(tmp_path_factory, model, hobctl):
     server.authority = right
     server.certificates = {"none": None, "wrong CA": wrong.issue("a", "first"), "expired": right.issue("b", "first", expired=True),
                            "of a server": right.issue("c", "first", usage="serverAuth"), "right": right.issue("d", "first"),
-                           "unknown": right.issue("e", "nobody")}
+                           "unknown": right.issue("e", "nobody"), "first of two": right.issue("f", "first/CN=other"),
+                           "second of two": right.issue("g", "other/CN=first")}
     write_conf(server, "required")
     with open(server.log, "ab") as out:
         import subprocess
