@@ -331,7 +331,9 @@ static int keys_rotate(int argc, char **argv)
                                .summary = "Gives a key a new text and shows it, once. All else "
                                           "stays: label, limits, usage.",
                                .positional = "KEY",
-                               .notes = "KEY is a label or a number.",
+                               .notes = "KEY is a label or a number. Only the newest text and the "
+                                        "one before it are ever good:\na second rotation ends an "
+                                        "older one, even within its grace.",
                                .options = options,
                                .option_count = sizeof options / sizeof options[0]};
     int status;

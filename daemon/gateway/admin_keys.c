@@ -364,15 +364,13 @@ static int run_revoke(sqlite3 *db, hob_store_job *j, hob_diag *diag)
 static int run_rotate(sqlite3 *db, hob_store_job *j, hob_diag *diag)
 {
     key_job *k = (key_job *)j;
-    hob_key_record *r = &k->record;
-    int code = hob_key_table_find(db, k->name, r, diag);
-    if (code < 0)
+    uint8_t hash[32];
+    int code;
+    if ((code = hob_key_table_find(db, k->name, &k->record, diag)) < 0 ||
+        (code = hob_key_make(k->secret, hash, diag)) < 0)
         return code;
-    r->old_until_s = k->grace_s > 0 ? k->now_s + k->grace_s : 0;
-    memcpy(r->old_hash, r->hash, sizeof r->old_hash);
-    if ((code = hob_key_make(k->secret, r->hash, diag)) < 0)
-        return code;
-    return hob_key_table_update(db, r, diag);
+    return hob_key_table_rotate(db, &k->record, hash, k->grace_s > 0 ? k->now_s + k->grace_s : 0,
+                                diag);
 }
 
 /* The job for a change of the key that body names; NULL: the client has been told. */

@@ -189,6 +189,31 @@ int hob_key_table_update(sqlite3 *db, hob_key_record *r, hob_diag *diag)
     return code;
 }
 
+static int retire(sqlite3 *db, const uint8_t hash[32], hob_diag *diag)
+{
+    sqlite3_stmt *s = NULL;
+    int code = 0;
+    if (sqlite3_prepare_v2(db, "INSERT OR IGNORE INTO retired (hash) VALUES (?1)", -1, &s, NULL) !=
+            SQLITE_OK ||
+        sqlite3_bind_blob(s, 1, hash, 32, SQLITE_STATIC) != SQLITE_OK ||
+        sqlite3_step(s) != SQLITE_DONE)
+        code = hob_store_fail(db, diag);
+    sqlite3_finalize(s);
+    return code;
+}
+
+int hob_key_table_rotate(sqlite3 *db, hob_key_record *r, const uint8_t hash[32],
+                         int64_t old_until_s, hob_diag *diag)
+{
+    const int code = retire(db, r->hash, diag);
+    if (code < 0)
+        return code;
+    memcpy(r->old_hash, r->hash, sizeof r->old_hash);
+    memcpy(r->hash, hash, sizeof r->hash);
+    r->old_until_s = old_until_s;
+    return hob_key_table_update(db, r, diag);
+}
+
 /* ---- reading ---- */
 
 #define SELECT                                                                                     \
@@ -222,8 +247,10 @@ int hob_key_table_has_hash(sqlite3 *db, const uint8_t hash[32], bool *ret, hob_d
 {
     sqlite3_stmt *s = NULL;
     int code = 0, step;
-    if (sqlite3_prepare_v2(db, "SELECT 1 FROM keys WHERE hash = ?1 OR old_hash = ?1", -1, &s,
-                           NULL) != SQLITE_OK ||
+    if (sqlite3_prepare_v2(db,
+                           "SELECT 1 FROM keys WHERE hash = ?1 "
+                           "UNION ALL SELECT 1 FROM retired WHERE hash = ?1",
+                           -1, &s, NULL) != SQLITE_OK ||
         sqlite3_bind_blob(s, 1, hash, 32, SQLITE_STATIC) != SQLITE_OK ||
         ((step = sqlite3_step(s)) != SQLITE_ROW && step != SQLITE_DONE))
         code = hob_store_fail(db, diag);

@@ -35,10 +35,13 @@ typedef struct hob_key_record {
 HOB_MUST_CHECK int hob_key_table_add(sqlite3 *db, hob_key_record *r, hob_diag *diag);
 /* Writes all but created and last used. HOB_EINVAL as above. */
 HOB_MUST_CHECK int hob_key_table_update(sqlite3 *db, hob_key_record *r, hob_diag *diag);
+/* Gives the key a new hash; the old one is good until old_until_s, 0: no more, and never again a new key's. */
+HOB_MUST_CHECK int hob_key_table_rotate(sqlite3 *db, hob_key_record *r, const uint8_t hash[32],
+                                        int64_t old_until_s, hob_diag *diag);
 /* By its number or its label; not one that is revoked. HOB_ENOENT. */
 HOB_MUST_CHECK int hob_key_table_find(sqlite3 *db, const char *name, hob_key_record *ret,
                                       hob_diag *diag);
-/* Whether a key with this hash was ever there. */
+/* Whether a key with this hash is or was there, be it revoked or rotated since. */
 HOB_MUST_CHECK int hob_key_table_has_hash(sqlite3 *db, const uint8_t hash[32], bool *ret,
                                           hob_diag *diag);
 /* Each key in the order of their numbers; a negative result of visit ends it and is returned. */

@@ -290,6 +290,55 @@ static void test_a_key_file_is_taken_over_once(void **state)
     hob_store_close(s);
 }
 
+static void test_a_text_that_was_rotated_away_stays_away(void **state)
+{
+    (void)state;
+    static const char text[] = HASH "1 first acme interactive\n";
+    hob_store *s = open_store();
+    sqlite3 *db = hob_store_database(s);
+    hob_diag diag = {""};
+    hob_key_record r;
+    uint32_t count = 9;
+    assert_int_equal(hob_file_write(keys_path, text, sizeof text - 1, 0600, NULL), 0);
+    assert_int_equal(hob_key_table_import(db, keys_path, 5, &count, &diag), 0);
+    assert_int_equal(count, 1);
+    assert_int_equal(hob_key_table_find(db, "first", &r, &diag), 0);
+    uint8_t before[32];
+    memcpy(before, r.hash, sizeof before);
+    for (uint8_t i = 1; i <= 2; i++) { /* with a grace, then without */
+        const uint8_t next[32] = {i};
+        assert_int_equal(hob_key_table_rotate(db, &r, next, i == 1 ? 99 : 0, &diag), 0);
+        assert_int_equal(hob_key_table_find(db, "first", &r, &diag), 0);
+        assert_memory_equal(r.hash, next, 32);
+        assert_int_equal(r.old_until_s, i == 1 ? 99 : 0);
+        if (i == 1)
+            assert_memory_equal(r.old_hash, before, 32);
+        assert_int_equal(hob_file_write(keys_path, text, sizeof text - 1, 0600, NULL), 0);
+        assert_int_equal(hob_key_table_import(db, keys_path, 5, &count, &diag), 0);
+        assert_int_equal(count, 0);
+    }
+    hob_store_close(s);
+}
+
+/* A store of the first schema: what its keys have of old texts is kept from coming back as well. */
+static void test_an_older_store_is_brought_up_to_date(void **state)
+{
+    (void)state;
+    hob_diag diag = {""};
+    hob_store *s = open_store();
+    hob_key_record r = sample("first", 1);
+    bool known = false;
+    r.old_until_s = 77;
+    r.old_hash[0] = 9;
+    assert_int_equal(hob_key_table_add(hob_store_database(s), &r, &diag), 0);
+    hob_store_close(s);
+    change("DROP TABLE retired; PRAGMA user_version = 1");
+    s = open_store();
+    assert_int_equal(hob_key_table_has_hash(hob_store_database(s), r.old_hash, &known, &diag), 0);
+    assert_true(known);
+    hob_store_close(s);
+}
+
 /* ---- the thread ---- */
 
 enum { JOBS = 200 };
@@ -360,6 +409,8 @@ int main(void)
         cmocka_unit_test_teardown(test_keys_come_back, drop_files),
         cmocka_unit_test_teardown(test_usage_adds_up, drop_files),
         cmocka_unit_test_teardown(test_a_key_file_is_taken_over_once, drop_files),
+        cmocka_unit_test_teardown(test_a_text_that_was_rotated_away_stays_away, drop_files),
+        cmocka_unit_test_teardown(test_an_older_store_is_brought_up_to_date, drop_files),
         cmocka_unit_test_teardown(test_jobs, drop_files),
     };
     return cmocka_run_group_tests_name("store", tests, make_dir, drop_dir);
