@@ -260,6 +260,23 @@ int hob_key_table_has_hash(sqlite3 *db, const uint8_t hash[32], bool *ret, hob_d
     return code;
 }
 
+int hob_key_table_was_revoked(sqlite3 *db, const char *label, bool *ret, hob_diag *diag)
+{
+    sqlite3_stmt *s = NULL;
+    int code = 0, step;
+    if (sqlite3_prepare_v2(db,
+                           "SELECT 1 FROM keys WHERE revoked IS NOT NULL AND label = ?1 "
+                           "UNION ALL SELECT 1 FROM retired WHERE label = ?1",
+                           -1, &s, NULL) != SQLITE_OK ||
+        sqlite3_bind_text(s, 1, label, -1, SQLITE_STATIC) != SQLITE_OK ||
+        ((step = sqlite3_step(s)) != SQLITE_ROW && step != SQLITE_DONE))
+        code = hob_store_fail(db, diag);
+    else
+        *ret = step == SQLITE_ROW;
+    sqlite3_finalize(s);
+    return code;
+}
+
 int hob_key_table_each(sqlite3 *db, bool revoked_too, hob_key_visit *visit, void *user,
                        hob_diag *diag)
 {

@@ -44,6 +44,9 @@ HOB_MUST_CHECK int hob_key_table_find(sqlite3 *db, const char *name, hob_key_rec
 /* Whether a key with this hash is or was there, be it revoked or rotated since. */
 HOB_MUST_CHECK int hob_key_table_has_hash(sqlite3 *db, const uint8_t hash[32], bool *ret,
                                           hob_diag *diag);
+/* Whether a key that is revoked had this label. */
+HOB_MUST_CHECK int hob_key_table_was_revoked(sqlite3 *db, const char *label, bool *ret,
+                                             hob_diag *diag);
 /* Each key in the order of their numbers; a negative result of visit ends it and is returned. */
 typedef int hob_key_visit(void *user, const hob_key_record *r, hob_diag *diag);
 HOB_MUST_CHECK int hob_key_table_each(sqlite3 *db, bool revoked_too, hob_key_visit *visit,

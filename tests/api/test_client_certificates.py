@@ -126,6 +126,28 @@ def test_a_common_name_is_a_label(guarded):
     reload(guarded)
 
 
+def test_the_label_of_a_revoked_key_stays_taken(guarded, hobctl):
+    """Else its certificate would be valid again."""
+    def keys(*args, **more):
+        return hobctl("keys", *args, "--socket", guarded.folder / "hob.sock", **more)
+
+    certificate = guarded.authority.issue("h", "leaver")
+    write_conf(guarded, "optional", client_keys=True)
+    reload(guarded)
+    keys("add", "leaver")
+    keys("add", "stayer")
+    assert over_http(guarded, guarded.port, certificate, key=False) == 200
+    keys("revoke", "leaver")
+    for args in (["add", "leaver"], ["set", "stayer", "--label", "leaver"]):
+        done = keys(*args, check=False)
+        assert done.returncode == 1 and b"was a revoked key's" in done.stderr, done
+    keys("set", "stayer", "--label", "stayer", "--class", "batch")
+    assert over_http(guarded, guarded.port, certificate, key=False) == 401
+    write_conf(guarded, "required")
+    reload(guarded)
+    keys("add", "leaver")  # where certificates are no keys a label is only a name
+
+
 def test_a_broken_authority_is_refused_whole(guarded):
     good = guarded.authority.file.read_text()
     for bad in ("nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"):
