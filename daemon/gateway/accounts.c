@@ -2,7 +2,11 @@
  *
  * Keys and the store. What keys there are, and what each has used today, is read at the start; who a request comes from
  * is told from the keyring alone; what was used goes to the store about once a second, all of it in one transaction, and
- * at the end. When the gateway is killed, the last second is lost. */
+ * at the end. When the gateway is killed, the last second is lost.
+ *
+ * What the store cannot take, because the disk is full for example, is kept and tried again each second. What is used
+ * meanwhile stays in the keyring, but for what is there when a day ends: so memory grows with days, not with seconds, and
+ * each day gets its own. */
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -143,17 +147,18 @@ int hob_accounts_recheck(const hob_conn *c, hob_api_error *e)
 
 /* ---- usage ---- */
 
-typedef struct usage_job {
+typedef struct hob_usage_job {
     hob_store_job job;
     hob_gateway *g;
+    struct hob_usage_job *next; /* of usage_kept */
     size_t count;
     hob_key_usage rows[];
-} usage_job;
+} hob_usage_job;
 
 /* Thread: store. */
 static int tell_run(sqlite3 *db, hob_store_job *j, hob_diag *diag)
 {
-    const usage_job *u = (const usage_job *)j;
+    const hob_usage_job *u = (const hob_usage_job *)j;
     int code = 0;
     for (size_t i = 0; i < u->count && code == 0; i++)
         code = hob_usage_table_add(db, &u->rows[i], diag);
@@ -162,52 +167,104 @@ static int tell_run(sqlite3 *db, hob_store_job *j, hob_diag *diag)
 
 static void tell_done(hob_store_job *j)
 {
-    usage_job *u = (usage_job *)j;
-    u->g->usage_in_flight = false;
+    hob_usage_job *u = (hob_usage_job *)j, **end;
+    hob_gateway *g = u->g;
+
+    g->usage_in_flight--;
     if (j->code < 0) {
-        hob_log(HOB_LOG_WARN, "usage is kept in memory until it can be stored: %s", j->diag.text);
-        hob_keyring_return_usage(&u->g->keys, u->rows, u->count);
+        if (!g->usage_failing)
+            hob_log(HOB_LOG_WARN, "usage is kept in memory until it can be stored: %s",
+                    j->diag.text);
+        g->usage_failing = true;
+        for (end = &g->usage_kept; *end; end = &(*end)->next)
+            ;
+        *end = u;
+        return;
     }
     free(u);
+    if (g->usage_failing && !g->usage_kept && g->usage_in_flight == 0) {
+        g->usage_failing = false;
+        hob_log(HOB_LOG_INFO, "usage is stored again");
+    }
+}
+
+static void tell(hob_usage_job *u)
+{
+    u->next = NULL;
+    u->g->usage_in_flight++;
+    hob_store_post(u->g->store, &u->job);
 }
 
 /* True when there may be more. */
 static bool tell_some(hob_gateway *g)
 {
     const size_t most = g->keys.count < ROWS_MAX ? g->keys.count : ROWS_MAX;
-    usage_job *u = malloc(sizeof *u + most * sizeof *u->rows);
+    hob_usage_job *u = malloc(sizeof *u + most * sizeof *u->rows);
     if (!u)
         return false; /* at the next tick */
-    *u = (usage_job){.job = {.run = tell_run, .done = tell_done}, .g = g};
+    *u = (hob_usage_job){.job = {.run = tell_run, .done = tell_done}, .g = g};
     u->count = hob_keyring_take_usage(&g->keys, u->rows, most);
     if (u->count == 0) {
         free(u);
         return false;
     }
     const bool full = u->count == most;
-    g->usage_in_flight = true;
-    hob_store_post(g->store, &u->job);
+    tell(u);
     return full;
+}
+
+static void tell_kept(hob_gateway *g)
+{
+    for (hob_usage_job *u; (u = g->usage_kept);) {
+        g->usage_kept = u->next;
+        tell(u);
+    }
 }
 
 void hob_accounts_tell(hob_gateway *g)
 {
+    const int64_t today = (int64_t)time(NULL) / DAY_S;
+    tell_kept(g);
+    if (g->usage_failing && g->usage_day == today)
+        return;
+    g->usage_day = today;
     while (tell_some(g))
         ;
 }
 
 void hob_accounts_tick(hob_gateway *g, uint64_t now_us)
 {
-    if (!g->store || g->usage_in_flight || now_us - g->usage_us < TELL_US)
+    if (!g->store || g->usage_in_flight > 0 || now_us - g->usage_us < TELL_US)
         return;
     g->usage_us = now_us;
     hob_accounts_tell(g);
 }
 
+static void lose_kept(hob_gateway *g)
+{
+    uint64_t requests = 0, tokens = 0;
+
+    if (!g->usage_kept)
+        return;
+    for (hob_usage_job *u; (u = g->usage_kept); free(u)) {
+        g->usage_kept = u->next;
+        for (size_t i = 0; i < u->count; i++) {
+            requests += u->rows[i].requests;
+            tokens += u->rows[i].prompt_tokens + u->rows[i].answer_tokens;
+        }
+    }
+    hob_log(HOB_LOG_ERROR, "usage that could not be stored is lost: %llu requests with %llu tokens",
+            (unsigned long long)requests, (unsigned long long)tokens);
+}
+
 void hob_accounts_close(hob_gateway *g)
 {
-    if (g->store)
-        hob_accounts_tell(g);
+    if (g->store) {
+        tell_kept(g);
+        while (tell_some(g))
+            ;
+    }
     hob_store_close(g->store);
     g->store = NULL;
+    lose_kept(g);
 }

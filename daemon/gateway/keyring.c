@@ -140,17 +140,3 @@ size_t hob_keyring_take_usage(hob_keyring *r, hob_key_usage *rows, size_t most)
     r->count = kept;
     return count;
 }
-
-void hob_keyring_return_usage(hob_keyring *r, const hob_key_usage *rows, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        hob_key *k = hob_keyring_get(r, rows[i].key);
-        if (!k)
-            continue;
-        if (k->usage.day == 0) {
-            k->usage.day = rows[i].day;
-            k->usage.last_used_s = rows[i].last_used_s;
-        }
-        add(&k->usage, &rows[i]);
-    }
-}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The API keys as the loop knows them: what the store says of each, what it has used, and what of that the store has not
- * been told yet. Authentication and limits look here only, never into the store. A change that the store has made durable
+ * The API keys as the loop knows them: what the store says of each, what it has used, and what of that is still
+ * to be told to the store. Authentication and limits look here only, never into the store. A change that the store has made durable
  * is put here before anybody is told of it, so that it counts from the next request on.
  *
  * A key lives as long as somebody holds it, a revoked one too: what runs under it ends as it would have.
@@ -16,7 +16,7 @@
 typedef struct hob_key {
     hob_key_record record;
     hob_quota quota;
-    hob_key_usage usage; /* since the store was told; day 0: nothing */
+    hob_key_usage usage; /* since it was last taken; day 0: nothing */
     uint32_t refs;
     bool gone; /* revoked */
 } hob_key;
@@ -46,10 +46,8 @@ bool hob_key_allows_model(const hob_key *k, const char *model);
 
 /* Adds to what the key has used; its key, day and last_used_s do not matter. */
 void hob_key_note(hob_key *k, int64_t now_s, const hob_key_usage *more);
-/* What the store has to be told, at most `most` rows, which count as told from here on. Frees revoked keys that nobody
- * holds and that have nothing to tell. */
+/* What the store has to be told, at most `most` rows, which are the caller's from here on, until the store has them. Frees
+ * revoked keys that nobody holds and that have nothing to tell. */
 size_t hob_keyring_take_usage(hob_keyring *r, hob_key_usage *rows, size_t most);
-/* The store could not take them. */
-void hob_keyring_return_usage(hob_keyring *r, const hob_key_usage *rows, size_t count);
 
 #endif

@@ -504,8 +504,11 @@ struct hob_gateway {
     hob_store *store;      /* NULL in --dev */
     hob_keyring keys;
     hob_failures failures;
-    bool usage_in_flight; /* the store is being told */
-    uint64_t usage_us;    /* when it was last told */
+    struct hob_usage_job *usage_kept; /* what the store could not take, in its order */
+    uint32_t usage_in_flight;         /* jobs: the store is being told */
+    bool usage_failing;               /* it could not take some of it, and has not since */
+    int64_t usage_day;                /* of the last usage that was taken from the keyring */
+    uint64_t usage_us;                /* when the store was last told */
     struct lws_context *context;
     struct lws_vhost *inner; /* without clients: engines, signals, listening sockets */
     hob_front *front;        /* takes in what is accepted now */

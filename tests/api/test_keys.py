@@ -513,6 +513,42 @@ def test_a_day_survives_a_restart_and_a_kill(tmp_path, model, hobctl):
         assert office.keys()["daily"]["limits"]["tokens_per_day"] == 400
 
 
+def test_a_store_that_cannot_be_written(tmp_path, model, hobctl):
+    """Another process holds it for longer than hobd waits, as a full disk would: what is used is kept, of a revoked key too, the
+    log says so once, and at the end what is lost."""
+    office = Office(tmp_path / "var", model, hobctl)
+    server = office.server
+
+    def wait_for(text, limit_s=40):
+        end = time.monotonic() + limit_s
+        while text not in server.log.read_text():
+            assert time.monotonic() < end, server.log_tail()
+            time.sleep(0.05)
+
+    with started(server):
+        key = office.add("leaver")
+        db = sqlite3.connect(tmp_path / "var" / "hob.db", isolation_level=None)
+        with office.client(key) as client:
+            parts = client.chat.completions.create(**chat("Story.", max_tokens=30, stream=True, extra_body={"ignore_eos": True}))
+            next(iter(parts))
+            office.hobctl("keys", "revoke", "leaver")
+            db.execute("BEGIN IMMEDIATE")
+            assert len(list(parts)) > 20
+        wait_for("usage is kept in memory until it can be stored")
+        assert b"locked" in office.hobctl("keys", "revoke", "first", check=False).stderr
+        time.sleep(2)
+        db.execute("ROLLBACK")
+        wait_for("usage is stored again")
+        row, = (r for r in office.usage() if r["label"] == "leaver")
+        assert row["answer_tokens"] == 30 and row["requests"] == 1
+        assert server.log.read_text().count("kept in memory") == 1
+        db.execute("BEGIN IMMEDIATE")
+        assert office.chat(server.key, max_tokens=5, ignore_eos=True)[0] == 200
+        assert server.stop() == 0
+        wait_for("usage that could not be stored is lost: 1 requests")
+        db.close()
+
+
 def test_a_store_that_cannot_be_used_is_refused(tmp_path, model, hobctl):
     office = Office(tmp_path / "var", model, hobctl)
     (tmp_path / "var" / "hob.db").write_bytes(b"this is not a database" * 1000)
