@@ -17,6 +17,14 @@
 
 enum { DAY_S = 86400, TELL_US = 1000000, ROWS_MAX = 1000 };
 
+/* What is too old to be kept. Thread: store, or at the start. */
+static int prune(sqlite3 *db, int64_t now_s, hob_diag *diag)
+{
+    const int code = hob_usage_table_prune(db, now_s / DAY_S - HOB_USAGE_DAYS_MAX, diag);
+    return code < 0 ? code
+                    : hob_key_table_prune(db, now_s - HOB_KEY_REVOKED_DAYS * (int64_t)DAY_S, diag);
+}
+
 /* ---- at the start ---- */
 
 static int take_key(void *user, const hob_key_record *r, hob_diag *diag)
@@ -60,10 +68,11 @@ int hob_accounts_open(hob_gateway *g, hob_diag *diag)
         return code;
     sqlite3 *db = hob_store_database(g->store);
     if ((code = hob_key_table_import(db, g->conf->keys, now_s, &imported, diag)) < 0 ||
-        (code = hob_usage_table_prune(db, today - HOB_USAGE_DAYS_MAX, diag)) < 0 ||
+        (code = prune(db, now_s, diag)) < 0 ||
         (code = hob_key_table_each(db, false, take_key, g, diag)) < 0 ||
         (code = hob_usage_table_each(db, 0, today, take_usage, g, diag)) < 0)
         return code;
+    g->pruned_day = today;
     if (imported > 0)
         hob_log(HOB_LOG_INFO, "%u API keys were taken from %s, which is retired", imported,
                 g->conf->keys);
@@ -232,12 +241,47 @@ void hob_accounts_tell(hob_gateway *g)
         ;
 }
 
+/* ---- once a day ---- */
+
+typedef struct prune_job {
+    hob_store_job job;
+    int64_t now_s;
+} prune_job;
+
+/* Thread: store. */
+static int prune_run(sqlite3 *db, hob_store_job *j, hob_diag *diag)
+{
+    return prune(db, ((const prune_job *)j)->now_s, diag);
+}
+
+static void prune_done(hob_store_job *j)
+{
+    prune_job *p = (prune_job *)j;
+    if (j->code < 0)
+        hob_log(HOB_LOG_WARN, "old usage and revoked keys stay until tomorrow: %s", j->diag.text);
+    free(p);
+}
+
+static void prune_daily(hob_gateway *g)
+{
+    const int64_t now_s = (int64_t)time(NULL);
+    if (now_s / DAY_S == g->pruned_day || g->usage_failing)
+        return;
+    prune_job *p = malloc(sizeof *p);
+    if (!p)
+        return; /* at the next tick */
+    *p = (prune_job){.job = {.run = prune_run, .done = prune_done}, .now_s = now_s};
+    g->pruned_day = now_s / DAY_S;
+    hob_store_post(g->store, &p->job);
+}
+
 void hob_accounts_tick(hob_gateway *g, uint64_t now_us)
 {
     if (!g->store || g->usage_in_flight > 0 || now_us - g->usage_us < TELL_US)
         return;
     g->usage_us = now_us;
     hob_accounts_tell(g);
+    prune_daily(g);
 }
 
 static void lose_kept(hob_gateway *g)

@@ -509,6 +509,7 @@ struct hob_gateway {
     bool usage_failing;               /* it could not take some of it, and has not since */
     int64_t usage_day;                /* of the last usage that was taken from the keyring */
     uint64_t usage_us;                /* when the store was last told */
+    int64_t pruned_day;               /* when the store last had to forget what is old */
     struct lws_context *context;
     struct lws_vhost *inner; /* without clients: engines, signals, listening sockets */
     hob_front *front;        /* takes in what is accepted now */

@@ -202,6 +202,25 @@ static int retire(sqlite3 *db, const uint8_t hash[32], hob_diag *diag)
     return code;
 }
 
+int hob_key_table_prune(sqlite3 *db, int64_t before_s, hob_diag *diag)
+{
+#define FORGOTTEN "keys WHERE revoked < ?1 AND NOT EXISTS (SELECT 1 FROM usage WHERE key = keys.id)"
+    static const char *const steps[] = {
+        "INSERT OR IGNORE INTO retired (hash, label) SELECT hash, label FROM " FORGOTTEN,
+        "DELETE FROM " FORGOTTEN,
+    };
+#undef FORGOTTEN
+    int code = 0;
+    for (size_t i = 0; i < sizeof steps / sizeof *steps && code == 0; i++) {
+        sqlite3_stmt *s = NULL;
+        if (sqlite3_prepare_v2(db, steps[i], -1, &s, NULL) != SQLITE_OK ||
+            sqlite3_bind_int64(s, 1, before_s) != SQLITE_OK || sqlite3_step(s) != SQLITE_DONE)
+            code = hob_store_fail(db, diag);
+        sqlite3_finalize(s);
+    }
+    return code;
+}
+
 int hob_key_table_rotate(sqlite3 *db, hob_key_record *r, const uint8_t hash[32],
                          int64_t old_until_s, hob_diag *diag)
 {

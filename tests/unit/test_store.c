@@ -320,6 +320,44 @@ static void test_a_text_that_was_rotated_away_stays_away(void **state)
     hob_store_close(s);
 }
 
+static void test_revoked_keys_are_forgotten_with_their_usage(void **state)
+{
+    (void)state;
+    hob_store *s = open_store();
+    sqlite3 *db = hob_store_database(s);
+    hob_diag diag = {""};
+    hob_key_record keys[4];
+    static const int64_t revoked_s[4] = {0, 99, 99, 100};
+    bool known = false;
+    int count = 0;
+    for (int i = 0; i < 4; i++) { /* valid; used; to be forgotten; too new for that */
+        char label[8];
+        snprintf(label, sizeof label, "k%d", i);
+        keys[i] = sample(label, (uint8_t)i);
+        assert_int_equal(hob_key_table_add(db, &keys[i], &diag), 0);
+        keys[i].revoked_s = revoked_s[i];
+        assert_int_equal(hob_key_table_update(db, &keys[i], &diag), 0);
+    }
+    const hob_key_usage u = {keys[1].id, 7, 1, 1, 1, 1, 0};
+    assert_int_equal(hob_usage_table_add(db, &u, &diag), 0);
+    assert_int_equal(hob_key_table_prune(db, 100, &diag), 0);
+    assert_int_equal(hob_key_table_each(db, true, count_visit, &count, &diag), 0);
+    assert_int_equal(count, 3);
+    assert_int_equal(hob_key_table_has_hash(db, keys[2].hash, &known, &diag), 0);
+    assert_true(known); /* no key file brings it back */
+    known = false;
+    assert_int_equal(hob_key_table_was_revoked(db, "k2", &known, &diag), 0);
+    assert_true(known); /* nor does a certificate */
+    assert_int_equal(hob_key_table_was_revoked(db, "k0", &known, &diag), 0);
+    assert_false(known);
+    assert_int_equal(hob_usage_table_prune(db, 8, &diag), 0);
+    assert_int_equal(hob_key_table_prune(db, 100, &diag), 0);
+    count = 0;
+    assert_int_equal(hob_key_table_each(db, true, count_visit, &count, &diag), 0);
+    assert_int_equal(count, 2);
+    hob_store_close(s);
+}
+
 /* A store of the first schema: what its keys have of old texts is kept from coming back as well. */
 static void test_an_older_store_is_brought_up_to_date(void **state)
 {
@@ -410,6 +448,7 @@ int main(void)
         cmocka_unit_test_teardown(test_usage_adds_up, drop_files),
         cmocka_unit_test_teardown(test_a_key_file_is_taken_over_once, drop_files),
         cmocka_unit_test_teardown(test_a_text_that_was_rotated_away_stays_away, drop_files),
+        cmocka_unit_test_teardown(test_revoked_keys_are_forgotten_with_their_usage, drop_files),
         cmocka_unit_test_teardown(test_an_older_store_is_brought_up_to_date, drop_files),
         cmocka_unit_test_teardown(test_jobs, drop_files),
     };
