@@ -21,13 +21,21 @@ typedef struct hob_key {
     bool gone; /* revoked */
 } hob_key;
 
+/* What authentication looks at: all of it for each stranger, so it lies close together. */
+typedef struct hob_key_texts {
+    uint8_t hash[32], old_hash[32];
+    int64_t old_until_s;
+    bool gone;
+} hob_key_texts;
+
 typedef struct hob_keyring { /* zero-initialize */
-    hob_key **list;
+    hob_key **list;          /* in the order of their numbers */
+    hob_key_texts *texts;    /* of each in the list */
     size_t count, capacity;
 } hob_keyring;
 
 void hob_keyring_free(hob_keyring *r);
-/* A new key, or a known one's new record. HOB_ENOMEM. */
+/* A new key, or a known one's new record. Cheap for a number above all others. HOB_ENOMEM. */
 HOB_MUST_CHECK int hob_keyring_put(hob_keyring *r, const hob_key_record *record);
 /* By its number; NULL. */
 hob_key *hob_keyring_get(const hob_keyring *r, int64_t id);

@@ -36,7 +36,8 @@ static void test_finding(void **state)
     (void)state;
     hob_keyring ring = {0};
     char text[16];
-    for (int i = 1; i <= 100; i++) {
+    for (int n = 1, i; n <= 100; n++) {
+        i = n * 37 % 101; /* in no order */
         snprintf(text, sizeof text, "secret-%d", i);
         const hob_key_record r = record(i, text);
         assert_int_equal(hob_keyring_put(&ring, &r), 0);
@@ -44,7 +45,10 @@ static void test_finding(void **state)
     for (int i = 1; i <= 100; i++) {
         snprintf(text, sizeof text, "secret-%d", i);
         assert_int_equal(find(&ring, text)->record.id, i);
+        assert_ptr_equal(hob_keyring_get(&ring, i), find(&ring, text));
     }
+    assert_null(hob_keyring_get(&ring, 0));
+    assert_null(hob_keyring_get(&ring, 101));
     assert_null(find(&ring, "secret-0"));
     assert_null(find(&ring, ""));
     /* Rotated: the old text is good for a while. An all-zero old hash is nobody's. */
@@ -100,9 +104,13 @@ static void test_revoked_keys_leave_when_nobody_holds_them(void **state)
     hob_key_note(k, NOW, &(hob_key_usage){.requests = 1, .answer_tokens = 5});
     assert_int_equal(hob_keyring_take_usage(&ring, rows, 4), 1);
     assert_ptr_equal(hob_keyring_get(&ring, 1), k);
+    const hob_key_record other = record(2, "b");
+    assert_int_equal(hob_keyring_put(&ring, &other), 0);
     hob_key_unref(k);
     assert_int_equal(hob_keyring_take_usage(&ring, rows, 4), 0);
     assert_null(hob_keyring_get(&ring, 1));
+    assert_null(find(&ring, "a"));
+    assert_int_equal(find(&ring, "b")->record.id, 2); /* what moves up keeps its text */
     hob_keyring_free(&ring);
 }
 
