@@ -8,12 +8,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* In this order in COLUMNS and in both bind() and read_row(). */
 #define COLUMNS                                                                                    \
     "hash, old_hash, old_until, label, tenant, admin, priority, models, collections, expires,"     \
     " revoked, requests_per_minute, tokens_per_minute, tokens_per_day, concurrent_requests,"       \
     " max_prompt_tokens, max_output_tokens, patience_ms, default_output_tokens"
+enum { PEEK_BUSY_MS = 5000 }; /* for hobd, which may just be starting */
 enum { FIRST_LIMIT = 11, LAST = FIRST_LIMIT + HOB_LIMITS }; /* columns before created */
 _Static_assert(HOB_LIMIT_REQUESTS_PER_MINUTE == 0 && HOB_LIMIT_CONCURRENT_REQUESTS == 3 &&
                    HOB_LIMIT_PATIENCE_MS == 6 && HOB_LIMITS == 8,
@@ -276,6 +278,33 @@ int hob_key_table_has_hash(sqlite3 *db, const uint8_t hash[32], bool *ret, hob_d
     else
         *ret = step == SQLITE_ROW;
     sqlite3_finalize(s);
+    return code;
+}
+
+int hob_key_table_peek(const char *path, const uint8_t hash[32], int64_t now_s, bool *ret,
+                       hob_diag *diag)
+{
+    sqlite3 *db = NULL;
+    sqlite3_stmt *s = NULL;
+    int code = 0, step;
+
+    if (access(path, F_OK) != 0 && errno == ENOENT)
+        return hob_fail(diag, HOB_ENOENT, "%s: %s", path, strerror(errno));
+    if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL) != SQLITE_OK ||
+        sqlite3_busy_timeout(db, PEEK_BUSY_MS) != SQLITE_OK ||
+        sqlite3_prepare_v2(db,
+                           "SELECT 1 FROM keys WHERE revoked IS NULL "
+                           "AND (expires IS NULL OR expires > ?2) "
+                           "AND (hash = ?1 OR (old_hash = ?1 AND old_until > ?2))",
+                           -1, &s, NULL) != SQLITE_OK ||
+        sqlite3_bind_blob(s, 1, hash, 32, SQLITE_STATIC) != SQLITE_OK ||
+        sqlite3_bind_int64(s, 2, now_s) != SQLITE_OK ||
+        ((step = sqlite3_step(s)) != SQLITE_ROW && step != SQLITE_DONE))
+        code = hob_fail(diag, HOB_EIO, "%.150s: %.100s", path, db ? sqlite3_errmsg(db) : "memory");
+    else
+        *ret = step == SQLITE_ROW;
+    sqlite3_finalize(s);
+    sqlite3_close(db);
     return code;
 }
 

@@ -51,6 +51,10 @@ HOB_MUST_CHECK int hob_key_table_was_revoked(sqlite3 *db, const char *label, boo
                                              hob_diag *diag);
 /* Forgets keys that were revoked before that time and have no usage, but for their hashes and labels. */
 HOB_MUST_CHECK int hob_key_table_prune(sqlite3 *db, int64_t before_s, hob_diag *diag);
+/* Whether the text with this hash is a valid key of the store at path, which is only read, be hobd running or not; any
+ * thread. HOB_ENOENT: there is no such file; HOB_EIO. */
+HOB_MUST_CHECK int hob_key_table_peek(const char *path, const uint8_t hash[32], int64_t now_s,
+                                      bool *ret, hob_diag *diag);
 /* Each key in the order of their numbers; a negative result of visit ends it and is returned. */
 typedef int hob_key_visit(void *user, const hob_key_record *r, hob_diag *diag);
 HOB_MUST_CHECK int hob_key_table_each(sqlite3 *db, bool revoked_too, hob_key_visit *visit,

@@ -562,6 +562,25 @@ def test_a_store_that_cannot_be_used_is_refused(tmp_path, model, hobctl):
         office.server.start()
 
 
+def test_setup_says_when_the_first_key_is_gone(tmp_path, model, hobctl):
+    """It is not replaced behind the administrator's back, but for when the store is lost."""
+    office = Office(tmp_path / "var", model, hobctl)
+
+    def again():
+        return hobctl("setup", "--dir", office.folder, "--model", model, "--port", office.server.port).stderr.decode()
+
+    with started(office.server):
+        assert "API key" not in again() and "keys add" not in again()
+        office.hobctl("keys", "revoke", "first")
+        said = again()
+        assert "is not valid any more" in said and "hobctl keys add LABEL --role admin" in said
+        assert not (office.folder / "keys").exists()
+    assert "is not valid any more" in again()  # hobd need not run
+    for file in office.folder.glob("hob.db*"):
+        file.unlink()
+    assert "made an API key" in again() and (office.folder / "keys").exists()
+
+
 # ---- strangers ----
 
 def test_failures_slow_an_address_down(tmp_path, model, hobctl):
