@@ -151,6 +151,7 @@ static bool read_number(const char *text, long long *ret)
     return *end == '\0';
 }
 
+/* NULL: not UTF-8. */
 static json_t *names_from(const char *text)
 {
     json_t *list;
@@ -159,11 +160,20 @@ static json_t *names_from(const char *text)
     list = json_array();
     for (const char *p = text; *p;) {
         const size_t len = strcspn(p, ",");
-        if (len > 0)
-            json_array_append_new(list, json_stringn(p, len));
+        if (len > 0 && json_array_append_new(list, json_stringn(p, len)) < 0) {
+            json_decref(list);
+            return NULL;
+        }
         p += len + (p[len] == ',');
     }
     return list;
+}
+
+/* Jansson has refused an argument. */
+static int fail_text(const char *command)
+{
+    fprintf(stderr, "hobctl %s: an argument is not valid UTF-8\n", command);
+    return HOB_EXIT_USAGE;
 }
 
 /* The options into the request's fields; false with the mistake printed. */
@@ -173,15 +183,20 @@ static bool add_fields(json_t *fields, const key_options *o, const char *command
     static const char *const names[] = {"tenant", "label", "role", "class"};
     json_t *limits = json_object();
     long long n;
+    int bad = 0;
 
     json_object_set_new(fields, "limits", limits);
     for (size_t i = 0; i < 4; i++)
         if (texts[i])
-            json_object_set_new(fields, names[i], json_string(texts[i]));
+            bad |= json_object_set_new(fields, names[i], json_string(texts[i]));
     if (o->models)
-        json_object_set_new(fields, "models", names_from(o->models));
+        bad |= json_object_set_new(fields, "models", names_from(o->models));
     if (o->collections)
-        json_object_set_new(fields, "collections", names_from(o->collections));
+        bad |= json_object_set_new(fields, "collections", names_from(o->collections));
+    if (bad) {
+        (void)fail_text(command);
+        return false;
+    }
     if (o->expires && strcmp(o->expires, "never") == 0)
         json_object_set_new(fields, "expires", json_null());
     else if (o->expires && read_number(o->expires, &n) && n > 0 && n < 100000)
@@ -218,6 +233,8 @@ static int change(const char *command, const char *socket, const char *path, jso
 {
     hob_diag diag = {""};
     json_t *answer = NULL;
+    if (!fields)
+        return fail_text(command);
     int r = ask(socket, "POST", path, fields, &answer, &diag);
     const char *secret = json_string_value(json_object_get(answer, "key"));
     if (r == 0 && json)
@@ -264,7 +281,7 @@ static int keys_add(int argc, char **argv)
     if (parse_one(&syntax, argc, argv, &status) < 0)
         return status;
     json_t *fields = json_pack("{s:s}", "label", argv[1]);
-    if (!fields || !add_fields(fields, &o, "keys add")) {
+    if (fields && !add_fields(fields, &o, "keys add")) {
         json_decref(fields);
         return HOB_EXIT_USAGE;
     }
@@ -291,7 +308,7 @@ static int keys_set(int argc, char **argv)
     if (parse_one(&syntax, argc, argv, &status) < 0)
         return status;
     json_t *fields = json_pack("{s:s}", "key", argv[1]);
-    if (!fields || !add_fields(fields, &o, "keys set")) {
+    if (fields && !add_fields(fields, &o, "keys set")) {
         json_decref(fields);
         return HOB_EXIT_USAGE;
     }
@@ -436,6 +453,8 @@ int hob_ctl_usage(int argc, char **argv)
     if (parsed != HOB_PARSED_RUN)
         return parsed == HOB_PARSED_HELP ? HOB_EXIT_OK : HOB_EXIT_USAGE;
     json_t *fields = json_pack("{s:I, s:s*}", "days", (json_int_t)days, "key", key);
+    if (!fields)
+        return fail_text("usage");
     int r = ask(socket, "POST", "/hob/v1/admin/usage", fields, &answer, &diag);
     if (r == 0 && json)
         r = hob_json_print(json_incref(answer), &diag);

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sqlite3
+import subprocess
 import threading
 import time
 import urllib.error
@@ -14,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import openai
 import pytest
-from conftest import HOBD, Server, free_port, started
+from conftest import HOBCTL, HOBD, Server, free_port, started
 from websockets.sync.client import connect
 from wire import chat, error_of, post
 
@@ -142,6 +143,16 @@ def test_set_changes_what_is_named(office):
     for args in (["keys", "set", "renamed", "--tokens-per-day", "x"], ["keys", "add"], ["keys", "frobnicate"],
                  ["keys", "add", "x", "--expires-days", "0"], ["keys", "set", "renamed", "--default-output-tokens", "0"]):
         assert office.run(*args, check=False).returncode == 2
+
+
+def test_an_argument_that_is_no_text_is_refused(office):
+    bad = b"\xff"
+    for args in (["keys", "add", bad], ["keys", "add", "badly", "--tenant", bad], ["keys", "add", "badly", "--models", b"a," + bad],
+                 ["keys", "set", "first", "--collections", bad], ["keys", "set", "first", "--label", bad], ["keys", "revoke", bad],
+                 ["keys", "rotate", bad], ["usage", "--key", bad]):
+        done = subprocess.run([HOBCTL, *args, "--socket", office.folder / "hob.sock"], capture_output=True)
+        assert done.returncode == 2 and b"not valid UTF-8" in done.stderr, done
+    assert "badly" not in office.keys("--all") and office.keys()["first"]["collections"] is None
 
 
 def test_an_expired_key_is_none(office):
