@@ -33,22 +33,11 @@ static int ask(const char *socket, const char *method, const char *path, const j
     return r;
 }
 
-static const char *text_of(const json_t *o, const char *name)
-{
-    const char *s = json_string_value(json_object_get(o, name));
-    return s ? s : "?";
-}
-
-static long long number_of(const json_t *o, const char *name)
-{
-    return json_integer_value(json_object_get(o, name));
-}
-
 /* ---- printing ---- */
 
 static void print_time(const json_t *key, const char *name, const char *never)
 {
-    const time_t at = (time_t)number_of(key, name);
+    const time_t at = (time_t)hob_json_number(key, name);
     char text[32] = "?";
     struct tm tm;
     if (at == 0)
@@ -77,16 +66,16 @@ static void print_key(const json_t *key)
 {
     const char *name;
     json_t *value;
-    printf("%4lld  %-20s %-16s %-5s %-11s", number_of(key, "id"), text_of(key, "label"),
-           text_of(key, "tenant"), text_of(key, "role"), text_of(key, "class"));
+    printf("%4lld  %-20s %-16s %-5s %-11s", hob_json_number(key, "id"), hob_json_text(key, "label"),
+           hob_json_text(key, "tenant"), hob_json_text(key, "role"), hob_json_text(key, "class"));
     print_time(key, "created", "?");
     print_time(key, "last_used", "never used");
-    if (number_of(key, "revoked"))
+    if (hob_json_number(key, "revoked"))
         printf(" revoked");
-    else if (number_of(key, "expires"))
-        printf(number_of(key, "expires") <= (long long)time(NULL) ? " expired"
-                                                                  : " expires in %lld d",
-               (number_of(key, "expires") - (long long)time(NULL) + DAY_S - 1) / DAY_S);
+    else if (hob_json_number(key, "expires"))
+        printf(hob_json_number(key, "expires") <= (long long)time(NULL) ? " expired"
+                                                                        : " expires in %lld d",
+               (hob_json_number(key, "expires") - (long long)time(NULL) + DAY_S - 1) / DAY_S);
     print_names(key, "models");
     print_names(key, "collections");
     json_object_foreach(json_object_get(key, "limits"), name, value)
@@ -101,7 +90,7 @@ static int print_keys(json_t *answer, bool all, bool json, hob_diag *diag)
 {
     json_t *list = json_object_get(answer, "data");
     for (size_t i = json_array_size(list); !all && i-- > 0;)
-        if (number_of(json_array_get(list, i), "revoked"))
+        if (hob_json_number(json_array_get(list, i), "revoked"))
             json_array_remove(list, i);
     if (json)
         return hob_json_print(json_incref(answer), diag);
@@ -240,8 +229,8 @@ static int change(const char *command, const char *socket, const char *path, jso
     if (r == 0 && json)
         r = hob_json_print(json_incref(answer), &diag);
     else if (r == 0 && secret) {
-        fprintf(stderr, "key %lld, %s. It is shown only now:\n", number_of(answer, "id"),
-                text_of(answer, "label"));
+        fprintf(stderr, "key %lld, %s. It is shown only now:\n", hob_json_number(answer, "id"),
+                hob_json_text(answer, "label"));
         puts(secret);
     } else if (r == 0)
         print_key(answer);
@@ -422,13 +411,14 @@ static void print_usage(const json_t *answer)
            "of those cached", "answer tokens");
     json_array_foreach(json_object_get(answer, "data"), i, row)
     {
-        printf("%-10s  %-20s %10lld %14lld %14lld %14lld\n", text_of(row, "day"),
-               text_of(row, "label"), number_of(row, "requests"), number_of(row, "prompt_tokens"),
-               number_of(row, "cached_tokens"), number_of(row, "answer_tokens"));
-        requests += number_of(row, "requests");
-        prompt += number_of(row, "prompt_tokens");
-        cached += number_of(row, "cached_tokens");
-        tokens += number_of(row, "answer_tokens");
+        printf("%-10s  %-20s %10lld %14lld %14lld %14lld\n", hob_json_text(row, "day"),
+               hob_json_text(row, "label"), hob_json_number(row, "requests"),
+               hob_json_number(row, "prompt_tokens"), hob_json_number(row, "cached_tokens"),
+               hob_json_number(row, "answer_tokens"));
+        requests += hob_json_number(row, "requests");
+        prompt += hob_json_number(row, "prompt_tokens");
+        cached += hob_json_number(row, "cached_tokens");
+        tokens += hob_json_number(row, "answer_tokens");
     }
     printf("%-10s  %-20s %10lld %14lld %14lld %14lld\n", "in all", "", requests, prompt, cached,
            tokens);
