@@ -147,15 +147,15 @@ static int count_keys(sqlite3 *db, int64_t *ret, hob_diag *diag)
     return code;
 }
 
-int hob_key_table_add(sqlite3 *db, hob_key_record *r, hob_diag *diag)
+/* count: of the keys that are there. */
+static int add_to(sqlite3 *db, int64_t count, hob_key_record *r, hob_diag *diag)
 {
     sqlite3_stmt *s = NULL;
-    int64_t count = 0;
-    int code = count_keys(db, &count, diag);
+    int code;
 
-    if (code == 0 && count >= HOB_KEYS_MAX)
-        code = hob_fail(diag, HOB_ELIMIT, "there are %d keys: no more are allowed", HOB_KEYS_MAX);
-    if (code < 0 || (code = find_tenant(db, r->tenant, &r->tenant_number, diag)) < 0)
+    if (count >= HOB_KEYS_MAX)
+        return hob_fail(diag, HOB_ELIMIT, "there are %d keys: no more are allowed", HOB_KEYS_MAX);
+    if ((code = find_tenant(db, r->tenant, &r->tenant_number, diag)) < 0)
         return code;
     if (sqlite3_prepare_v2(db,
                            "INSERT INTO keys (" COLUMNS ", created) VALUES "
@@ -170,6 +170,13 @@ int hob_key_table_add(sqlite3 *db, hob_key_record *r, hob_diag *diag)
         r->id = sqlite3_last_insert_rowid(db);
     sqlite3_finalize(s);
     return code;
+}
+
+int hob_key_table_add(sqlite3 *db, hob_key_record *r, hob_diag *diag)
+{
+    int64_t count = 0;
+    const int code = count_keys(db, &count, diag);
+    return code < 0 ? code : add_to(db, count, r, diag);
 }
 
 int hob_key_table_update(sqlite3 *db, hob_key_record *r, hob_diag *diag)
@@ -348,8 +355,9 @@ int hob_key_table_each(sqlite3 *db, bool revoked_too, hob_key_visit *visit, void
 
 /* ---- the key file ---- */
 
-/* A label is one key's: a second one gets a number. */
-static int add_line(sqlite3 *db, const hob_key_line *line, int64_t now_s, hob_diag *diag)
+/* A label is one key's: a second one gets a number. count: of the keys that are there. */
+static int add_line(sqlite3 *db, int64_t count, const hob_key_line *line, int64_t now_s,
+                    hob_diag *diag)
 {
     hob_key_record r = {.priority = line->priority,
                         .admin = line->admin,
@@ -367,7 +375,7 @@ static int add_line(sqlite3 *db, const hob_key_line *line, int64_t now_s, hob_di
             snprintf(suffix, sizeof suffix, "-%u", n);
         snprintf(r.label, sizeof r.label, "%.*s%s", (int)(sizeof r.label - 1 - strlen(suffix)),
                  line->label, suffix);
-        code = hob_key_table_add(db, &r, diag);
+        code = add_to(db, count, &r, diag);
     }
     return code;
 }
@@ -377,6 +385,7 @@ int hob_key_table_import(sqlite3 *db, const char *path, int64_t now_s, uint32_t 
 {
     hob_key_file file = {0};
     char taken[PATH_MAX];
+    int64_t there = 0;
     uint32_t count = 0;
     int code;
 
@@ -387,11 +396,12 @@ int hob_key_table_import(sqlite3 *db, const char *path, int64_t now_s, uint32_t 
         code = hob_store_exec(db, "BEGIN IMMEDIATE", diag);
     if (code < 0)
         goto fail;
+    code = count_keys(db, &there, diag);
     for (size_t i = 0; i < file.count && code >= 0; i++) {
         bool known = false;
         code = hob_key_table_has_hash(db, file.list[i].hash, &known, diag);
         if (code == 0 && !known) {
-            code = add_line(db, &file.list[i], now_s, diag);
+            code = add_line(db, there + count, &file.list[i], now_s, diag);
             count++;
         }
     }
