@@ -165,6 +165,7 @@ bool hob_certificate_names(const hob_certificate *c, const char *name, size_t le
 
 bool hob_certificate_common_name(const uint8_t *der, size_t len, char *ret, size_t size)
 {
+    const mbedtls_x509_buf *found = NULL;
     mbedtls_x509_crt crt;
     int count = 0;
 
@@ -173,13 +174,15 @@ bool hob_certificate_common_name(const uint8_t *der, size_t len, char *ret, size
         for (const mbedtls_x509_name *n = &crt.subject; n; n = n->next) {
             if (MBEDTLS_OID_CMP(MBEDTLS_OID_AT_CN, &n->oid) != 0)
                 continue;
-            count +=
-                n->val.len == 0 || n->val.len >= size || memchr(n->val.p, 0, n->val.len) ? 2 : 1;
-            if (count > 1)
-                break;
-            memcpy(ret, n->val.p, n->val.len);
-            ret[n->val.len] = '\0';
+            found = &n->val;
+            count++;
         }
+    const bool good =
+        count == 1 && found->len > 0 && found->len < size && !memchr(found->p, 0, found->len);
+    if (good) {
+        memcpy(ret, found->p, found->len);
+        ret[found->len] = '\0';
+    }
     mbedtls_x509_crt_free(&crt);
-    return count == 1;
+    return good;
 }

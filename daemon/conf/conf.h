@@ -10,7 +10,9 @@
 enum {
     HOB_CONF_MODELS_MAX = 8,
     HOB_CONF_LISTENERS_MAX = 8,
-    HOB_CONF_TEXTS_MAX = 16,   /* in a list */
+    HOB_CONF_TEXTS_MAX = 16, /* in a list */
+    HOB_CONF_CONNECTIONS_MAX =
+        65000, /* libwebsockets counts in 16 bits, and the gateway needs a few more */
     HOB_CONF_SOCKET_MAX = 108, /* bytes of a Unix socket's path with its NUL: the kernel's bound */
 };
 

@@ -323,3 +323,14 @@ int hob_client_json(const hob_server *s, hob_call *call, json_t **ret, hob_diag 
     free(b.data);
     return r;
 }
+
+const char *hob_json_text(const json_t *o, const char *name)
+{
+    const char *s = json_string_value(json_object_get(o, name));
+    return s ? s : "?";
+}
+
+long long hob_json_number(const json_t *o, const char *name)
+{
+    return json_integer_value(json_object_get(o, name));
+}

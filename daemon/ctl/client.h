@@ -33,4 +33,8 @@ HOB_MUST_CHECK int hob_client_call(const hob_server *s, const hob_call *call, in
 HOB_MUST_CHECK int hob_client_json(const hob_server *s, hob_call *call, json_t **ret,
                                    hob_diag *diag);
 
+/* Members of an answer, for people: "?" and 0 where there is no such text or number. */
+const char *hob_json_text(const json_t *o, const char *name);
+long long hob_json_number(const json_t *o, const char *name);
+
 #endif

@@ -33,22 +33,11 @@ static int ask(const char *socket, const char *method, const char *path, const j
     return r;
 }
 
-static const char *text_of(const json_t *o, const char *name)
-{
-    const char *s = json_string_value(json_object_get(o, name));
-    return s ? s : "?";
-}
-
-static long long number_of(const json_t *o, const char *name)
-{
-    return json_integer_value(json_object_get(o, name));
-}
-
 /* ---- printing ---- */
 
 static void print_time(const json_t *key, const char *name, const char *never)
 {
-    const time_t at = (time_t)number_of(key, name);
+    const time_t at = (time_t)hob_json_number(key, name);
     char text[32] = "?";
     struct tm tm;
     if (at == 0)
@@ -77,16 +66,16 @@ static void print_key(const json_t *key)
 {
     const char *name;
     json_t *value;
-    printf("%4lld  %-20s %-16s %-5s %-11s", number_of(key, "id"), text_of(key, "label"),
-           text_of(key, "tenant"), text_of(key, "role"), text_of(key, "class"));
+    printf("%4lld  %-20s %-16s %-5s %-11s", hob_json_number(key, "id"), hob_json_text(key, "label"),
+           hob_json_text(key, "tenant"), hob_json_text(key, "role"), hob_json_text(key, "class"));
     print_time(key, "created", "?");
     print_time(key, "last_used", "never used");
-    if (number_of(key, "revoked"))
+    if (hob_json_number(key, "revoked"))
         printf(" revoked");
-    else if (number_of(key, "expires"))
-        printf(number_of(key, "expires") <= (long long)time(NULL) ? " expired"
-                                                                  : " expires in %lld d",
-               (number_of(key, "expires") - (long long)time(NULL) + DAY_S - 1) / DAY_S);
+    else if (hob_json_number(key, "expires"))
+        printf(hob_json_number(key, "expires") <= (long long)time(NULL) ? " expired"
+                                                                        : " expires in %lld d",
+               (hob_json_number(key, "expires") - (long long)time(NULL) + DAY_S - 1) / DAY_S);
     print_names(key, "models");
     print_names(key, "collections");
     json_object_foreach(json_object_get(key, "limits"), name, value)
@@ -101,7 +90,7 @@ static int print_keys(json_t *answer, bool all, bool json, hob_diag *diag)
 {
     json_t *list = json_object_get(answer, "data");
     for (size_t i = json_array_size(list); !all && i-- > 0;)
-        if (number_of(json_array_get(list, i), "revoked"))
+        if (hob_json_number(json_array_get(list, i), "revoked"))
             json_array_remove(list, i);
     if (json)
         return hob_json_print(json_incref(answer), diag);
@@ -151,6 +140,7 @@ static bool read_number(const char *text, long long *ret)
     return *end == '\0';
 }
 
+/* NULL: not UTF-8. */
 static json_t *names_from(const char *text)
 {
     json_t *list;
@@ -159,11 +149,20 @@ static json_t *names_from(const char *text)
     list = json_array();
     for (const char *p = text; *p;) {
         const size_t len = strcspn(p, ",");
-        if (len > 0)
-            json_array_append_new(list, json_stringn(p, len));
+        if (len > 0 && json_array_append_new(list, json_stringn(p, len)) < 0) {
+            json_decref(list);
+            return NULL;
+        }
         p += len + (p[len] == ',');
     }
     return list;
+}
+
+/* Jansson has refused an argument. */
+static int fail_text(const char *command)
+{
+    fprintf(stderr, "hobctl %s: an argument is not valid UTF-8\n", command);
+    return HOB_EXIT_USAGE;
 }
 
 /* The options into the request's fields; false with the mistake printed. */
@@ -173,15 +172,20 @@ static bool add_fields(json_t *fields, const key_options *o, const char *command
     static const char *const names[] = {"tenant", "label", "role", "class"};
     json_t *limits = json_object();
     long long n;
+    int bad = 0;
 
     json_object_set_new(fields, "limits", limits);
     for (size_t i = 0; i < 4; i++)
         if (texts[i])
-            json_object_set_new(fields, names[i], json_string(texts[i]));
+            bad |= json_object_set_new(fields, names[i], json_string(texts[i]));
     if (o->models)
-        json_object_set_new(fields, "models", names_from(o->models));
+        bad |= json_object_set_new(fields, "models", names_from(o->models));
     if (o->collections)
-        json_object_set_new(fields, "collections", names_from(o->collections));
+        bad |= json_object_set_new(fields, "collections", names_from(o->collections));
+    if (bad) {
+        (void)fail_text(command);
+        return false;
+    }
     if (o->expires && strcmp(o->expires, "never") == 0)
         json_object_set_new(fields, "expires", json_null());
     else if (o->expires && read_number(o->expires, &n) && n > 0 && n < 100000)
@@ -218,13 +222,15 @@ static int change(const char *command, const char *socket, const char *path, jso
 {
     hob_diag diag = {""};
     json_t *answer = NULL;
+    if (!fields)
+        return fail_text(command);
     int r = ask(socket, "POST", path, fields, &answer, &diag);
     const char *secret = json_string_value(json_object_get(answer, "key"));
     if (r == 0 && json)
         r = hob_json_print(json_incref(answer), &diag);
     else if (r == 0 && secret) {
-        fprintf(stderr, "key %lld, %s. It is shown only now:\n", number_of(answer, "id"),
-                text_of(answer, "label"));
+        fprintf(stderr, "key %lld, %s. It is shown only now:\n", hob_json_number(answer, "id"),
+                hob_json_text(answer, "label"));
         puts(secret);
     } else if (r == 0)
         print_key(answer);
@@ -264,7 +270,7 @@ static int keys_add(int argc, char **argv)
     if (parse_one(&syntax, argc, argv, &status) < 0)
         return status;
     json_t *fields = json_pack("{s:s}", "label", argv[1]);
-    if (!fields || !add_fields(fields, &o, "keys add")) {
+    if (fields && !add_fields(fields, &o, "keys add")) {
         json_decref(fields);
         return HOB_EXIT_USAGE;
     }
@@ -291,7 +297,7 @@ static int keys_set(int argc, char **argv)
     if (parse_one(&syntax, argc, argv, &status) < 0)
         return status;
     json_t *fields = json_pack("{s:s}", "key", argv[1]);
-    if (!fields || !add_fields(fields, &o, "keys set")) {
+    if (fields && !add_fields(fields, &o, "keys set")) {
         json_decref(fields);
         return HOB_EXIT_USAGE;
     }
@@ -331,7 +337,9 @@ static int keys_rotate(int argc, char **argv)
                                .summary = "Gives a key a new text and shows it, once. All else "
                                           "stays: label, limits, usage.",
                                .positional = "KEY",
-                               .notes = "KEY is a label or a number.",
+                               .notes = "KEY is a label or a number. Only the newest text and the "
+                                        "one before it are ever good:\na second rotation ends an "
+                                        "older one, even within its grace.",
                                .options = options,
                                .option_count = sizeof options / sizeof options[0]};
     int status;
@@ -403,13 +411,14 @@ static void print_usage(const json_t *answer)
            "of those cached", "answer tokens");
     json_array_foreach(json_object_get(answer, "data"), i, row)
     {
-        printf("%-10s  %-20s %10lld %14lld %14lld %14lld\n", text_of(row, "day"),
-               text_of(row, "label"), number_of(row, "requests"), number_of(row, "prompt_tokens"),
-               number_of(row, "cached_tokens"), number_of(row, "answer_tokens"));
-        requests += number_of(row, "requests");
-        prompt += number_of(row, "prompt_tokens");
-        cached += number_of(row, "cached_tokens");
-        tokens += number_of(row, "answer_tokens");
+        printf("%-10s  %-20s %10lld %14lld %14lld %14lld\n", hob_json_text(row, "day"),
+               hob_json_text(row, "label"), hob_json_number(row, "requests"),
+               hob_json_number(row, "prompt_tokens"), hob_json_number(row, "cached_tokens"),
+               hob_json_number(row, "answer_tokens"));
+        requests += hob_json_number(row, "requests");
+        prompt += hob_json_number(row, "prompt_tokens");
+        cached += hob_json_number(row, "cached_tokens");
+        tokens += hob_json_number(row, "answer_tokens");
     }
     printf("%-10s  %-20s %10lld %14lld %14lld %14lld\n", "in all", "", requests, prompt, cached,
            tokens);
@@ -434,6 +443,8 @@ int hob_ctl_usage(int argc, char **argv)
     if (parsed != HOB_PARSED_RUN)
         return parsed == HOB_PARSED_HELP ? HOB_EXIT_OK : HOB_EXIT_USAGE;
     json_t *fields = json_pack("{s:I, s:s*}", "days", (json_int_t)days, "key", key);
+    if (!fields)
+        return fail_text("usage");
     int r = ask(socket, "POST", "/hob/v1/admin/usage", fields, &answer, &diag);
     if (r == 0 && json)
         r = hob_json_print(json_incref(answer), &diag);

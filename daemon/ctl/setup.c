@@ -2,7 +2,8 @@
  *
  * hobctl setup: makes a folder from which hobd can serve: a certificate authority and a certificate, a first API key, a
  * configuration. Run again it keeps what is there, renews the certificate when that is due, and rewrites hob.conf only
- * while its first line says that nobody has edited it.
+ * while its first line says that nobody has edited it. A first key that was revoked or rotated is not replaced behind the
+ * administrator's back: setup says how to make another.
  *
  *     ca.pem ca.key cert.pem key.pem   see daemon/conf/pki.h
  *     keys, api_key                    the hash that hobd takes into its store; the key itself, for its owner alone
@@ -13,12 +14,14 @@
 #include "daemon/conf/pki.h"
 #include "daemon/ctl/ctl.h"
 #include "daemon/ctl/options.h"
+#include "daemon/store/key_table.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 static const char mark[] = "# Written by hobctl setup, and again each time it runs. Remove this "
@@ -123,9 +126,40 @@ static int knows(const char *keys_path, const char *text, hob_diag *diag)
     return code == HOB_ENOENT ? 0 : code < 0 ? code : known;
 }
 
+/* Where the hobd of this configuration has its store. */
+static int store_path(const char *conf_path, const char *dir, char *ret, size_t size,
+                      hob_diag *diag)
+{
+    static hob_conf conf;
+    hob_diag unread = {""};
+    if (hob_conf_load(conf_path, &conf, &unread) < 0) /* not there yet, or about to be replaced */
+        return hob_path_join(ret, size, dir, "hob.db", diag);
+    snprintf(ret, size, "%s", conf.store);
+    return 0;
+}
+
+/* Whether the key that was taken from the key file is of use: 1, or 0: its store is gone, and it with it. One that the store
+ * does not accept any more is an administrator's doing: says so. */
+static int still_counts(const char *key_path, const char *text, const char *store, hob_diag *diag)
+{
+    uint8_t hash[32];
+    bool valid = false;
+    if (hob_key_hash(text, strcspn(text, "\r\n"), hash) < 0)
+        return hob_fail(diag, HOB_EDEVICE, "SHA-256 failed");
+    const int code = hob_key_table_peek(store, hash, (int64_t)time(NULL), &valid, diag);
+    if (code < 0)
+        return code == HOB_ENOENT ? 0 : code;
+    if (!valid)
+        fprintf(stderr,
+                "setup: the key in %s is not valid any more. While hobd runs, this makes another:\n"
+                "    hobctl keys add LABEL --role admin > %s\n",
+                key_path, key_path);
+    return 1;
+}
+
 /* The first key reaches the store by way of the key file, which hobd takes over when it starts. One whose hash is gone is
  * useless: then there is a new one. Returns 1 when one was made. */
-static int first_key(const char *key_path, const char *keys_path, hob_diag *diag)
+static int first_key(const char *key_path, const char *keys_path, const char *store, hob_diag *diag)
 {
     char text[HOB_KEY_TEXT_MAX], line[HOB_KEY_TEXT_MAX + 1], taken[PATH_MAX + 16], *old = NULL;
     size_t len;
@@ -133,8 +167,8 @@ static int first_key(const char *key_path, const char *keys_path, hob_diag *diag
     if (code == 0) {
         snprintf(taken, sizeof taken, "%s" HOB_KEY_FILE_TAKEN, keys_path);
         code = knows(keys_path, old, diag);
-        if (code == 0)
-            code = knows(taken, old, diag);
+        if (code == 0 && (code = knows(taken, old, diag)) > 0)
+            code = still_counts(key_path, old, store, diag);
         free(old);
         if (code != 0)
             return code < 0 ? code : 0;
@@ -164,7 +198,7 @@ int hob_ctl_setup(int argc, char **argv)
                                    "Makes certificates, a first API key and a configuration.",
                                .options = options,
                                .option_count = sizeof options / sizeof options[0]};
-    char path[5][PATH_MAX], file[PATH_MAX], named[64];
+    char path[5][PATH_MAX], file[PATH_MAX], store[PATH_MAX], named[64];
     static const char *const names[] = {"hob.conf", "url", "keys", "api_key", "ca.pem"};
     hob_diag diag = {""};
     hob_parsed parsed = hob_options_parse(&syntax, argc, argv, NULL);
@@ -188,7 +222,9 @@ int hob_ctl_setup(int argc, char **argv)
         goto fail;
     if (code > 0)
         fprintf(stderr, "setup: made a certificate; clients verify it with %s\n", path[4]);
-    code = first_key(path[3], path[2], &diag);
+    if ((code = store_path(path[0], dir, store, sizeof store, &diag)) < 0)
+        goto fail;
+    code = first_key(path[3], path[2], store, &diag);
     if (code < 0)
         goto fail;
     if (code > 0)

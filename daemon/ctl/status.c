@@ -8,33 +8,23 @@
 #include "daemon/ctl/offline.h"
 #include "daemon/ctl/options.h"
 
-static const char *text_of(const json_t *o, const char *name)
-{
-    const char *s = json_string_value(json_object_get(o, name));
-    return s ? s : "?";
-}
-
-static long long number_of(const json_t *o, const char *name)
-{
-    return json_integer_value(json_object_get(o, name));
-}
-
 static void print_status(const json_t *s)
 {
     size_t i;
     json_t *entry;
 
-    printf("hobd %s, process %lld: %s, up %lld s, %lld connections\n", text_of(s, "version"),
-           number_of(s, "pid"), text_of(s, "state"), number_of(s, "uptime_s"),
-           number_of(s, "connections"));
+    printf("hobd %s, process %lld: %s, up %lld s, %lld connections\n", hob_json_text(s, "version"),
+           hob_json_number(s, "pid"), hob_json_text(s, "state"), hob_json_number(s, "uptime_s"),
+           hob_json_number(s, "connections"));
     json_array_foreach(json_object_get(s, "listeners"), i, entry)
     {
         printf("listens on %s\n", json_string_value(entry) ? json_string_value(entry) : "?");
     }
     json_array_foreach(json_object_get(s, "models"), i, entry)
     {
-        printf("model %s: %s, %lld requests, %lld restarts\n", text_of(entry, "name"),
-               text_of(entry, "state"), number_of(entry, "requests"), number_of(entry, "restarts"));
+        printf("model %s: %s, %lld requests, %lld restarts\n", hob_json_text(entry, "name"),
+               hob_json_text(entry, "state"), hob_json_number(entry, "requests"),
+               hob_json_number(entry, "restarts"));
     }
 }
 

@@ -2,7 +2,11 @@
  *
  * Keys and the store. What keys there are, and what each has used today, is read at the start; who a request comes from
  * is told from the keyring alone; what was used goes to the store about once a second, all of it in one transaction, and
- * at the end. When the gateway is killed, the last second is lost. */
+ * at the end. When the gateway is killed, the last second is lost.
+ *
+ * What the store cannot take, because the disk is full for example, is kept and tried again each second. What is used
+ * meanwhile stays in the keyring, but for what is there when a day ends: so memory grows with days, not with seconds, and
+ * each day gets its own. */
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -12,6 +16,14 @@
 #include "daemon/gateway/state.h"
 
 enum { DAY_S = 86400, TELL_US = 1000000, ROWS_MAX = 1000 };
+
+/* What is too old to be kept. Thread: store, or at the start. */
+static int prune(sqlite3 *db, int64_t now_s, hob_diag *diag)
+{
+    const int code = hob_usage_table_prune(db, now_s / DAY_S - HOB_USAGE_DAYS_MAX, diag);
+    return code < 0 ? code
+                    : hob_key_table_prune(db, now_s - HOB_KEY_REVOKED_DAYS * (int64_t)DAY_S, diag);
+}
 
 /* ---- at the start ---- */
 
@@ -56,10 +68,11 @@ int hob_accounts_open(hob_gateway *g, hob_diag *diag)
         return code;
     sqlite3 *db = hob_store_database(g->store);
     if ((code = hob_key_table_import(db, g->conf->keys, now_s, &imported, diag)) < 0 ||
-        (code = hob_usage_table_prune(db, today - HOB_USAGE_DAYS_MAX, diag)) < 0 ||
+        (code = prune(db, now_s, diag)) < 0 ||
         (code = hob_key_table_each(db, false, take_key, g, diag)) < 0 ||
         (code = hob_usage_table_each(db, 0, today, take_usage, g, diag)) < 0)
         return code;
+    g->pruned_day = today;
     if (imported > 0)
         hob_log(HOB_LOG_INFO, "%u API keys were taken from %s, which is retired", imported,
                 g->conf->keys);
@@ -74,6 +87,7 @@ void hob_accounts_forget(hob_conn *c)
 {
     hob_key_unref(c->key);
     c->key = NULL;
+    c->by_text = false;
 }
 
 int hob_accounts_authenticate(hob_conn *c, const char *authorization, const char *label,
@@ -82,14 +96,19 @@ int hob_accounts_authenticate(hob_conn *c, const char *authorization, const char
     const int64_t now_s = (int64_t)time(NULL);
     hob_gateway *g = c->g;
     hob_key *key = NULL;
+    uint8_t hash[32];
+    bool by_text = false;
 
     if (strncasecmp(authorization, "Bearer ", 7) == 0) {
         const char *text = authorization + 7 + strspn(authorization + 7, " ");
-        key = hob_keyring_find(&g->keys, text, strlen(text), now_s);
+        by_text = hob_key_hash(text, strlen(text), hash) == 0;
+        key = by_text ? hob_keyring_find(&g->keys, hash, now_s) : NULL;
     } else if (!authorization[0] && label[0])
         key = hob_keyring_find_label(&g->keys, label);
     if (key && hob_key_valid(key, now_s)) {
         c->key = hob_key_ref(key);
+        if ((c->by_text = by_text))
+            memcpy(c->text_hash, hash, sizeof hash);
         hob_key_note(key, now_s, &(hob_key_usage){0});
         return 0;
     }
@@ -114,19 +133,41 @@ int hob_accounts_authenticate(hob_conn *c, const char *authorization, const char
     return HOB_EINVAL;
 }
 
+int hob_accounts_recheck(const hob_conn *c, hob_api_error *e)
+{
+    const int64_t now_s = (int64_t)time(NULL);
+    const hob_key *k = c->key;
+    const char *why = NULL;
+
+    if (!k) /* --dev, the admin socket, routes that need no key */
+        return 0;
+    if (!hob_key_valid(k, now_s))
+        why = k->gone ? "revoked" : "expired";
+    else if (c->by_text && !hob_key_answers_to(k, c->text_hash, now_s))
+        why = "rotated: it has a new text";
+    if (why)
+        return hob_api_fail(e, 401, "invalid_request_error", "invalid_api_key", NULL,
+                            "this API key is %s", why);
+    if (c->route == HOB_ROUTE_ADMIN && !k->record.admin)
+        return hob_api_fail(e, 403, "invalid_request_error", "not_an_administrator", NULL,
+                            "this API key has lost the role admin");
+    return 0;
+}
+
 /* ---- usage ---- */
 
-typedef struct usage_job {
+typedef struct hob_usage_job {
     hob_store_job job;
     hob_gateway *g;
+    struct hob_usage_job *next; /* of usage_kept */
     size_t count;
     hob_key_usage rows[];
-} usage_job;
+} hob_usage_job;
 
 /* Thread: store. */
 static int tell_run(sqlite3 *db, hob_store_job *j, hob_diag *diag)
 {
-    const usage_job *u = (const usage_job *)j;
+    const hob_usage_job *u = (const hob_usage_job *)j;
     int code = 0;
     for (size_t i = 0; i < u->count && code == 0; i++)
         code = hob_usage_table_add(db, &u->rows[i], diag);
@@ -135,52 +176,139 @@ static int tell_run(sqlite3 *db, hob_store_job *j, hob_diag *diag)
 
 static void tell_done(hob_store_job *j)
 {
-    usage_job *u = (usage_job *)j;
-    u->g->usage_in_flight = false;
+    hob_usage_job *u = (hob_usage_job *)j, **end;
+    hob_gateway *g = u->g;
+
+    g->usage_in_flight--;
     if (j->code < 0) {
-        hob_log(HOB_LOG_WARN, "usage is kept in memory until it can be stored: %s", j->diag.text);
-        hob_keyring_return_usage(&u->g->keys, u->rows, u->count);
+        if (!g->usage_failing)
+            hob_log(HOB_LOG_WARN, "usage is kept in memory until it can be stored: %s",
+                    j->diag.text);
+        g->usage_failing = true;
+        for (end = &g->usage_kept; *end; end = &(*end)->next)
+            ;
+        *end = u;
+        return;
     }
     free(u);
+    if (g->usage_failing && !g->usage_kept && g->usage_in_flight == 0) {
+        g->usage_failing = false;
+        hob_log(HOB_LOG_INFO, "usage is stored again");
+    }
+}
+
+static void tell(hob_usage_job *u)
+{
+    u->next = NULL;
+    u->g->usage_in_flight++;
+    hob_store_post(u->g->store, &u->job);
 }
 
 /* True when there may be more. */
 static bool tell_some(hob_gateway *g)
 {
     const size_t most = g->keys.count < ROWS_MAX ? g->keys.count : ROWS_MAX;
-    usage_job *u = malloc(sizeof *u + most * sizeof *u->rows);
+    hob_usage_job *u = malloc(sizeof *u + most * sizeof *u->rows);
     if (!u)
         return false; /* at the next tick */
-    *u = (usage_job){.job = {.run = tell_run, .done = tell_done}, .g = g};
+    *u = (hob_usage_job){.job = {.run = tell_run, .done = tell_done}, .g = g};
     u->count = hob_keyring_take_usage(&g->keys, u->rows, most);
     if (u->count == 0) {
         free(u);
         return false;
     }
     const bool full = u->count == most;
-    g->usage_in_flight = true;
-    hob_store_post(g->store, &u->job);
+    tell(u);
     return full;
+}
+
+static void tell_kept(hob_gateway *g)
+{
+    for (hob_usage_job *u; (u = g->usage_kept);) {
+        g->usage_kept = u->next;
+        tell(u);
+    }
 }
 
 void hob_accounts_tell(hob_gateway *g)
 {
+    const int64_t today = (int64_t)time(NULL) / DAY_S;
+    tell_kept(g);
+    if (g->usage_failing && g->usage_day == today)
+        return;
+    g->usage_day = today;
     while (tell_some(g))
         ;
 }
 
+/* ---- once a day ---- */
+
+typedef struct prune_job {
+    hob_store_job job;
+    int64_t now_s;
+} prune_job;
+
+/* Thread: store. */
+static int prune_run(sqlite3 *db, hob_store_job *j, hob_diag *diag)
+{
+    return prune(db, ((const prune_job *)j)->now_s, diag);
+}
+
+static void prune_done(hob_store_job *j)
+{
+    prune_job *p = (prune_job *)j;
+    if (j->code < 0)
+        hob_log(HOB_LOG_WARN, "old usage and revoked keys stay until tomorrow: %s", j->diag.text);
+    free(p);
+}
+
+static void prune_daily(hob_gateway *g)
+{
+    const int64_t now_s = (int64_t)time(NULL);
+    if (now_s / DAY_S == g->pruned_day || g->usage_failing)
+        return;
+    prune_job *p = malloc(sizeof *p);
+    if (!p)
+        return; /* at the next tick */
+    *p = (prune_job){.job = {.run = prune_run, .done = prune_done}, .now_s = now_s};
+    g->pruned_day = now_s / DAY_S;
+    hob_store_post(g->store, &p->job);
+}
+
 void hob_accounts_tick(hob_gateway *g, uint64_t now_us)
 {
-    if (!g->store || g->usage_in_flight || now_us - g->usage_us < TELL_US)
+    if (!g->store || g->usage_in_flight > 0 || now_us - g->usage_us < TELL_US)
         return;
     g->usage_us = now_us;
     hob_accounts_tell(g);
+    prune_daily(g);
+}
+
+static void lose_kept(hob_gateway *g)
+{
+    uint64_t requests = 0, tokens = 0;
+
+    if (!g->usage_kept)
+        return;
+    for (hob_usage_job *u; (u = g->usage_kept); free(u)) {
+        g->usage_kept = u->next;
+        for (size_t i = 0; i < u->count; i++) {
+            requests += u->rows[i].requests;
+            tokens += u->rows[i].prompt_tokens + u->rows[i].answer_tokens;
+        }
+    }
+    hob_log(HOB_LOG_ERROR, "usage that could not be stored is lost: %llu requests with %llu tokens",
+            (unsigned long long)requests, (unsigned long long)tokens);
 }
 
 void hob_accounts_close(hob_gateway *g)
 {
-    if (g->store)
-        hob_accounts_tell(g);
+    if (g->store) {
+        tell_kept(g);
+        while (tell_some(g))
+            ;
+    }
     hob_store_close(g->store);
     g->store = NULL;
+    lose_kept(g);
 }

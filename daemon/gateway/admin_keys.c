@@ -19,7 +19,8 @@ typedef struct key_job {
     hob_conn *c;    /* NULL: it has gone */
     json_t *fields; /* the request's, this job's own */
     char name[HOB_KEY_WORD_MAX];
-    bool changes; /* record goes to the keyring */
+    bool changes;     /* record goes to the keyring */
+    bool client_keys; /* labels are what certificates name */
     hob_key_record record;
     char secret[HOB_KEY_TEXT_MAX];
     uint32_t grace_s, rows;
@@ -283,6 +284,7 @@ static key_job *job_new(hob_conn *c, json_t *fields,
     k->job.run = run;
     k->job.done = done;
     k->g = c->g;
+    k->client_keys = c->g->conf->client_keys;
     k->now_s = (int64_t)time(NULL);
     return k;
 }
@@ -302,11 +304,26 @@ static void refuse(hob_conn *c, key_job *k, const hob_api_error *e)
 
 /* ---- changes ---- */
 
+/* Where certificates name keys, the label of a revoked one stays taken: its certificate would be valid again.
+ * Thread: store. */
+static int check_label(sqlite3 *db, const key_job *k, hob_diag *diag)
+{
+    bool revoked = false;
+    const int code =
+        k->client_keys ? hob_key_table_was_revoked(db, k->record.label, &revoked, diag) : 0;
+    return revoked ? hob_fail(diag, HOB_EINVAL,
+                              "label: \"%s\" was a revoked key's, and with tls.client_keys a "
+                              "certificate of that name would be valid again",
+                              k->record.label)
+                   : code;
+}
+
 /* Thread: store. */
 static int run_add(sqlite3 *db, hob_store_job *j, hob_diag *diag)
 {
     key_job *k = (key_job *)j;
-    return hob_key_table_add(db, &k->record, diag);
+    const int code = check_label(db, k, diag);
+    return code < 0 ? code : hob_key_table_add(db, &k->record, diag);
 }
 
 static void serve_add(hob_conn *c, json_t *body)
@@ -343,11 +360,15 @@ static int run_set(sqlite3 *db, hob_store_job *j, hob_diag *diag)
 {
     key_job *k = (key_job *)j;
     hob_api_error e = {0};
+    char label[HOB_KEY_WORD_MAX];
     int code = hob_key_table_find(db, k->name, &k->record, diag);
     if (code < 0)
         return code;
+    memcpy(label, k->record.label, sizeof label);
     if (take_fields(k->fields, &k->record, &e) < 0)
         return hob_fail(diag, HOB_EINVAL, "%s", e.message);
+    if (strcmp(k->record.label, label) != 0 && (code = check_label(db, k, diag)) < 0)
+        return code;
     return hob_key_table_update(db, &k->record, diag);
 }
 
@@ -364,15 +385,13 @@ static int run_revoke(sqlite3 *db, hob_store_job *j, hob_diag *diag)
 static int run_rotate(sqlite3 *db, hob_store_job *j, hob_diag *diag)
 {
     key_job *k = (key_job *)j;
-    hob_key_record *r = &k->record;
-    int code = hob_key_table_find(db, k->name, r, diag);
-    if (code < 0)
+    uint8_t hash[32];
+    int code;
+    if ((code = hob_key_table_find(db, k->name, &k->record, diag)) < 0 ||
+        (code = hob_key_make(k->secret, hash, diag)) < 0)
         return code;
-    r->old_until_s = k->grace_s > 0 ? k->now_s + k->grace_s : 0;
-    memcpy(r->old_hash, r->hash, sizeof r->old_hash);
-    if ((code = hob_key_make(k->secret, r->hash, diag)) < 0)
-        return code;
-    return hob_key_table_update(db, r, diag);
+    return hob_key_table_rotate(db, &k->record, hash, k->grace_s > 0 ? k->now_s + k->grace_s : 0,
+                                diag);
 }
 
 /* The job for a change of the key that body names; NULL: the client has been told. */

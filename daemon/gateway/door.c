@@ -41,11 +41,11 @@ void hob_peer_address(int fd, uint8_t ret[16], bool *ret_local)
     *ret_local = memcmp(ret, mapped, 12) == 0 ? ret[12] == 127 : memcmp(ret, loopback, 16) == 0;
 }
 
-static bool same_source(const uint8_t a[16], const uint8_t b[16])
+static bool is_from(const hob_conn *c, const uint8_t source[16])
 {
-    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
-    bool is_ipv4 = memcmp(a, mapped, 12) == 0 || memcmp(b, mapped, 12) == 0;
-    return memcmp(a, b, is_ipv4 ? 16 : 8) == 0;
+    uint8_t its[16];
+    hob_source_of(c->address, its);
+    return !c->is_unix && memcmp(its, source, sizeof its) == 0;
 }
 
 static void set_socket_options(const hob_gateway *g, int fd, bool is_unix)
@@ -66,7 +66,7 @@ static void set_socket_options(const hob_gateway *g, int fd, bool is_unix)
 
 /* A bucket that fills at the allowed rate and holds a second's worth. The table is bounded: of four places that an address
  * may have, the one longest unused goes. */
-static bool takes_token(hob_gateway *g, const uint8_t address[16])
+static bool takes_token(hob_gateway *g, const uint8_t source[16])
 {
     const uint32_t rate = g->conf->handshakes_per_s;
     const uint64_t now = hob_now_us();
@@ -74,22 +74,19 @@ static bool takes_token(hob_gateway *g, const uint8_t address[16])
 
     if (rate == 0)
         return true;
-    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
-    uint8_t source[16] = {0};
-    memcpy(source, address, memcmp(address, mapped, 12) == 0 ? 16 : 8);
-    for (size_t i = 0; i < sizeof source; i++)
+    for (size_t i = 0; i < 16; i++)
         hash = (hash ^ source[i]) * 0x100000001b3u;
     hob_door_slot *set = &g->door[(hash >> 32) % (HOB_DOOR_SLOTS / WAYS) * WAYS], *slot = set;
     for (size_t i = 0; i < WAYS; i++) {
-        if (memcmp(set[i].address, source, sizeof source) == 0) {
+        if (memcmp(set[i].address, source, sizeof set[i].address) == 0) {
             slot = &set[i];
             break;
         }
         if (set[i].due_us < slot->due_us)
             slot = &set[i];
     }
-    if (memcmp(slot->address, source, sizeof source) != 0 || slot->due_us < now) {
-        memcpy(slot->address, source, sizeof source);
+    if (memcmp(slot->address, source, sizeof slot->address) != 0 || slot->due_us < now) {
+        memcpy(slot->address, source, sizeof slot->address);
         slot->due_us = now;
     }
     if (slot->due_us - now > BURST_US)
@@ -102,7 +99,7 @@ bool hob_door_admits(const hob_listener *l, int fd)
 {
     hob_gateway *g = l->g;
     const hob_conf *conf = g->conf;
-    uint8_t address[16];
+    uint8_t address[16], source[16];
     uint32_t same = 0;
     bool local;
 
@@ -111,9 +108,10 @@ bool hob_door_admits(const hob_listener *l, int fd)
         return false;
     if (!l->is_unix) {
         hob_peer_address(fd, address, &local);
+        hob_source_of(address, source);
         for (const hob_conn *c = g->conns; c; c = c->next)
-            same += !c->is_unix && same_source(c->address, address);
-        if (same >= conf->max_connections_per_address || (l->tls && !takes_token(g, address)))
+            same += is_from(c, source);
+        if (same >= conf->max_connections_per_address || (l->tls && !takes_token(g, source)))
             return false;
     }
     set_socket_options(g, fd, l->is_unix);

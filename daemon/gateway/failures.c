@@ -9,7 +9,7 @@
 
 enum { MINUTE_MS = 60000 };
 
-static void source_of(const uint8_t address[16], uint8_t ret[16])
+void hob_source_of(const uint8_t address[16], uint8_t ret[16])
 {
     static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
     memset(ret, 0, 16);
@@ -32,7 +32,7 @@ uint32_t hob_failures_count(hob_failures *f, const uint8_t address[16], uint32_t
     uint8_t source[16];
     if (per_minute == 0)
         return 0;
-    source_of(address, source);
+    hob_source_of(address, source);
     struct hob_failure *set = f->table[set_of(f->seed, source)], *at = &set[0];
     for (size_t i = 0; i < HOB_FAILURE_WAYS; i++) {
         if (set[i].forgiven_ms > now_ms && memcmp(set[i].address, source, sizeof source) == 0) {

@@ -203,8 +203,8 @@ int hob_http_authorize(hob_conn *c, hob_api_error *e)
     if (!hob_http_header(c->wsi, WSI_TOKEN_HTTP_AUTHORIZATION, value, sizeof value))
         value[0] = '\0';
     label[0] = '\0';
-    if (!value[0] && c->g->conf->client_keys)
-        (void)hob_front_client_name(c, label, sizeof label);
+    if (!value[0] && c->g->conf->client_keys && !hob_front_client_name(c, label, sizeof label))
+        label[0] = '\0';
     const int code = hob_accounts_authenticate(c, value, label, e);
     lws_explicit_bzero(value, sizeof value);
     return code;
@@ -598,7 +598,7 @@ static int on_body_end(hob_conn *c)
     if (c->state != HOB_CONN_BODY)
         return 0;
     c->state = HOB_CONN_BUSY;
-    if (c->early.status)
+    if (c->early.status || hob_accounts_recheck(c, &c->early) < 0)
         hob_http_error(c, &c->early);
     else if (c->route == HOB_ROUTE_RESPONSE_CANCEL)
         hob_responses_serve(c, false);

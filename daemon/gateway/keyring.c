@@ -4,7 +4,6 @@
 #include "daemon/gateway/keyring.h"
 
 #include <assert.h>
-#include <mbedtls/platform_util.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,52 +15,96 @@ void hob_keyring_free(hob_keyring *r)
     for (size_t i = 0; i < r->count; i++)
         free(r->list[i]);
     free(r->list);
+    free(r->texts);
     *r = (hob_keyring){0};
+}
+
+/* Where the key with this number is, or would be. */
+static size_t place_of(const hob_keyring *r, int64_t id)
+{
+    size_t low = 0, high = r->count;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (r->list[middle]->record.id < id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static bool is_at(const hob_keyring *r, size_t place, int64_t id)
+{
+    return place < r->count && r->list[place]->record.id == id;
 }
 
 hob_key *hob_keyring_get(const hob_keyring *r, int64_t id)
 {
-    for (size_t i = 0; i < r->count; i++)
-        if (r->list[i]->record.id == id)
-            return r->list[i];
-    return NULL;
+    const size_t place = place_of(r, id);
+    return is_at(r, place, id) ? r->list[place] : NULL;
+}
+
+static int grow(hob_keyring *r)
+{
+    const size_t capacity = r->capacity ? r->capacity * 2 : 16;
+    hob_key **list = realloc(r->list, capacity * sizeof *list);
+    if (!list)
+        return HOB_ENOMEM;
+    r->list = list;
+    hob_key_texts *texts = realloc(r->texts, capacity * sizeof *texts);
+    if (!texts)
+        return HOB_ENOMEM;
+    r->texts = texts;
+    r->capacity = capacity;
+    return 0;
+}
+
+static int insert(hob_keyring *r, size_t place)
+{
+    if (r->count == r->capacity && grow(r) < 0)
+        return HOB_ENOMEM;
+    hob_key *k = calloc(1, sizeof *k);
+    if (!k)
+        return HOB_ENOMEM;
+    memmove(r->list + place + 1, r->list + place, (r->count - place) * sizeof *r->list);
+    memmove(r->texts + place + 1, r->texts + place, (r->count - place) * sizeof *r->texts);
+    r->list[place] = k;
+    r->count++;
+    return 0;
 }
 
 int hob_keyring_put(hob_keyring *r, const hob_key_record *record)
 {
-    hob_key *k = hob_keyring_get(r, record->id);
-    if (!k) {
-        if (r->count == r->capacity) {
-            const size_t capacity = r->capacity ? r->capacity * 2 : 16;
-            hob_key **grown = realloc(r->list, capacity * sizeof *grown);
-            if (!grown)
-                return HOB_ENOMEM;
-            r->list = grown;
-            r->capacity = capacity;
-        }
-        if (!(k = calloc(1, sizeof *k)))
-            return HOB_ENOMEM;
-        r->list[r->count++] = k;
-    }
+    const size_t place = place_of(r, record->id);
+    if (!is_at(r, place, record->id) && insert(r, place) < 0)
+        return HOB_ENOMEM;
+    hob_key *k = r->list[place];
+    hob_key_texts *t = &r->texts[place];
     k->record = *record;
     k->gone = record->revoked_s > 0;
+    *t = (hob_key_texts){.old_until_s = record->old_until_s, .gone = k->gone};
+    memcpy(t->hash, record->hash, sizeof t->hash);
+    memcpy(t->old_hash, record->old_hash, sizeof t->old_hash);
     return 0;
 }
 
-hob_key *hob_keyring_find(const hob_keyring *r, const char *text, size_t len, int64_t now_s)
+bool hob_key_answers_to(const hob_key *k, const uint8_t hash[32], int64_t now_s)
 {
-    uint8_t hash[32];
+    const hob_key_record *r = &k->record;
+    return hob_key_equal(r->hash, hash) ||
+           (r->old_until_s > now_s && hob_key_equal(r->old_hash, hash));
+}
+
+hob_key *hob_keyring_find(const hob_keyring *r, const uint8_t hash[32], int64_t now_s)
+{
     size_t found = 0; /* index + 1 */
-    if (hob_key_hash(text, len, hash) < 0)
-        return NULL;
     for (size_t i = 0; i < r->count; i++) {
-        const hob_key *k = r->list[i];
-        const size_t old_counts = (size_t)0 - (size_t)(k->record.old_until_s > now_s);
-        const size_t equal = hob_key_equal(k->record.hash, hash) |
-                             (hob_key_equal(k->record.old_hash, hash) & old_counts);
-        found |= equal & ((size_t)0 - (size_t)!k->gone) & (i + 1);
+        const hob_key_texts *t = &r->texts[i];
+        const size_t old_counts = (size_t)0 - (size_t)(t->old_until_s > now_s);
+        const size_t equal =
+            hob_key_equal(t->hash, hash) | (hob_key_equal(t->old_hash, hash) & old_counts);
+        found |= equal & ((size_t)0 - (size_t)!t->gone) & (i + 1);
     }
-    mbedtls_platform_zeroize(hash, sizeof hash);
     return found ? r->list[found - 1] : NULL;
 }
 
@@ -130,23 +173,11 @@ size_t hob_keyring_take_usage(hob_keyring *r, hob_key_usage *rows, size_t most)
         }
         if (k->gone && k->refs == 0 && k->usage.day == 0)
             free(k);
-        else
-            r->list[kept++] = k;
+        else {
+            r->list[kept] = k;
+            r->texts[kept++] = r->texts[i];
+        }
     }
     r->count = kept;
     return count;
-}
-
-void hob_keyring_return_usage(hob_keyring *r, const hob_key_usage *rows, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        hob_key *k = hob_keyring_get(r, rows[i].key);
-        if (!k)
-            continue;
-        if (k->usage.day == 0) {
-            k->usage.day = rows[i].day;
-            k->usage.last_used_s = rows[i].last_used_s;
-        }
-        add(&k->usage, &rows[i]);
-    }
 }

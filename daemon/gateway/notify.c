@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Telling the service manager how we are: systemd's notification protocol, which is one datagram of KEY=VALUE lines a
- * message. READY comes when each model answers or has failed once: a model that cannot be loaded does not keep the others
- * from being used. The watchdog is fed by the loop's timer, and only while every running engine is heard of or has been
+ * message. READY comes when each model answers, has failed once or was unloaded: a model that cannot be loaded does not keep
+ * the others from being used. The watchdog is fed by the loop's timer, and only while every running engine is heard of or has been
  * replaced in time: when neither happens, supervision itself is broken. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -62,7 +62,8 @@ void hob_notify(hob_gateway *g, const char *state)
 static bool is_settled(const hob_gateway *g)
 {
     for (uint32_t i = 0; i < g->link_count; i++)
-        if (g->links[i].state != HOB_LINK_READY && g->links[i].failures == 0)
+        if (g->links[i].state != HOB_LINK_READY && g->links[i].failures == 0 &&
+            !g->links[i].unloading)
             return false;
     return true;
 }

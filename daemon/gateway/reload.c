@@ -18,7 +18,8 @@ void hob_gateway_reload(hob_gateway *g)
     }
     if (g->draining)
         return;
-    hob_notify(g, "RELOADING");
+    if (g->notified) /* else READY is yet to come, and would come too early from here */
+        hob_notify(g, "RELOADING");
     if (!(next = malloc(sizeof *next))) { /* too much for a stack */
         hob_log(HOB_LOG_ERROR, "reload refused, everything stays as it was: no memory");
         goto end;
@@ -42,5 +43,6 @@ refused:
     hob_log(HOB_LOG_ERROR, "reload refused, everything stays as it was: %s", diag.text);
 end:
     free(next);
-    hob_notify(g, "READY");
+    if (g->notified)
+        hob_notify(g, "READY");
 }

@@ -20,9 +20,14 @@
 enum {
     TICK_US = 200000,
     CROWD = 64,                /* connections */
+    HEADS_BESIDE = 8,          /* of connections that come and are sent away */
     DRAIN_MARGIN_US = 2000000, /* before the deadline answers that still run are ended */
     FDS_BESIDE = 96, /* engines, signals, listeners, admin connections, files being read */
 };
+
+/* libwebsockets keeps both in 16 bits. */
+_Static_assert(HOB_CONF_CONNECTIONS_MAX + HOB_ADMIN_CONNECTIONS + HEADS_BESIDE <= UINT16_MAX,
+               "each connection may have a head in the making");
 
 void hob_gateway_end(hob_gateway *g, int status)
 {
@@ -260,7 +265,7 @@ static int open_context(hob_gateway *g, hob_diag *diag)
         .user = g,
         .fd_limit_per_thread = conf->max_connections + FDS_BESIDE,
         .max_http_header_data = (unsigned short)conf->max_header_bytes,
-        .max_http_header_pool2 = conf->max_connections + HOB_ADMIN_CONNECTIONS + 8,
+        .max_http_header_pool2 = conf->max_connections + HOB_ADMIN_CONNECTIONS + HEADS_BESIDE,
         .pt_serv_buf_size = HOB_WRITE_MAX,
         .timeout_secs =
             (unsigned)(conf->header_timeout_ms < 1000 ? 1 : conf->header_timeout_ms / 1000),

@@ -205,6 +205,8 @@ struct hob_conn {
     const hob_admin_route *admin_route; /* of HOB_ROUTE_ADMIN */
     char cors_origin[256];              /* of a page that may read the answer; "": none */
     hob_key *key;                       /* held; NULL in --dev */
+    bool by_text;                       /* it was let in by its key's text, not by a certificate */
+    uint8_t text_hash[32];              /* of that text, which may be rotated away meanwhile */
     char name[128];                     /* of /v1/models/{name} and /v1/responses/{name} */
     char request_id[32];
     size_t body_bytes, body_seen; /* announced, come */
@@ -447,6 +449,9 @@ void hob_accounts_close(hob_gateway *g);
  * or HOB_EINVAL with a 401 or 429. */
 int hob_accounts_authenticate(hob_conn *c, const char *authorization, const char *label,
                               hob_api_error *e);
+/* Whether what let c in would still do so: asked again when a body has come after its head, and on a WebSocket before each
+ * response. 0, or HOB_EINVAL with a 401 or 403. */
+int hob_accounts_recheck(const hob_conn *c, hob_api_error *e);
 void hob_accounts_forget(hob_conn *c); /* c->key = NULL */
 
 /* ---- recovery.c: what becomes of jobs when engines come and go ---- */
@@ -499,8 +504,12 @@ struct hob_gateway {
     hob_store *store;      /* NULL in --dev */
     hob_keyring keys;
     hob_failures failures;
-    bool usage_in_flight; /* the store is being told */
-    uint64_t usage_us;    /* when it was last told */
+    struct hob_usage_job *usage_kept; /* what the store could not take, in its order */
+    uint32_t usage_in_flight;         /* jobs: the store is being told */
+    bool usage_failing;               /* it could not take some of it, and has not since */
+    int64_t usage_day;                /* of the last usage that was taken from the keyring */
+    uint64_t usage_us;                /* when the store was last told */
+    int64_t pruned_day;               /* when the store last had to forget what is old */
     struct lws_context *context;
     struct lws_vhost *inner; /* without clients: engines, signals, listening sockets */
     hob_front *front;        /* takes in what is accepted now */

@@ -136,7 +136,7 @@ static void on_event(hob_conn *c, json_t *event, size_t bytes, hob_api_error *e)
     else if (c->job_count >= HOB_LANES_MAX)
         hob_api_fail(e, 429, "rate_limit_error", "too_many_responses", NULL,
                      "%d responses are already in progress on this connection", HOB_LANES_MAX);
-    else if (hob_buffers_admit(c->g, bytes, e) == 0 &&
+    else if (hob_accounts_recheck(c, e) == 0 && hob_buffers_admit(c->g, bytes, e) == 0 &&
              hob_api_parse(c->g->conf, HOB_API_RESPONSES, true, event, &request, e) == 0) {
         if (hob_response_continue(c->g, c->key, &request, e) < 0)
             hob_api_request_free(&request);

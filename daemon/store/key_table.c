@@ -8,12 +8,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* In this order in COLUMNS and in both bind() and read_row(). */
 #define COLUMNS                                                                                    \
     "hash, old_hash, old_until, label, tenant, admin, priority, models, collections, expires,"     \
     " revoked, requests_per_minute, tokens_per_minute, tokens_per_day, concurrent_requests,"       \
     " max_prompt_tokens, max_output_tokens, patience_ms, default_output_tokens"
+enum { PEEK_BUSY_MS = 5000 }; /* for hobd, which may just be starting */
 enum { FIRST_LIMIT = 11, LAST = FIRST_LIMIT + HOB_LIMITS }; /* columns before created */
 _Static_assert(HOB_LIMIT_REQUESTS_PER_MINUTE == 0 && HOB_LIMIT_CONCURRENT_REQUESTS == 3 &&
                    HOB_LIMIT_PATIENCE_MS == 6 && HOB_LIMITS == 8,
@@ -145,15 +147,15 @@ static int count_keys(sqlite3 *db, int64_t *ret, hob_diag *diag)
     return code;
 }
 
-int hob_key_table_add(sqlite3 *db, hob_key_record *r, hob_diag *diag)
+/* count: of the keys that are there. */
+static int add_to(sqlite3 *db, int64_t count, hob_key_record *r, hob_diag *diag)
 {
     sqlite3_stmt *s = NULL;
-    int64_t count = 0;
-    int code = count_keys(db, &count, diag);
+    int code;
 
-    if (code == 0 && count >= HOB_KEYS_MAX)
-        code = hob_fail(diag, HOB_ELIMIT, "there are %d keys: no more are allowed", HOB_KEYS_MAX);
-    if (code < 0 || (code = find_tenant(db, r->tenant, &r->tenant_number, diag)) < 0)
+    if (count >= HOB_KEYS_MAX)
+        return hob_fail(diag, HOB_ELIMIT, "there are %d keys: no more are allowed", HOB_KEYS_MAX);
+    if ((code = find_tenant(db, r->tenant, &r->tenant_number, diag)) < 0)
         return code;
     if (sqlite3_prepare_v2(db,
                            "INSERT INTO keys (" COLUMNS ", created) VALUES "
@@ -168,6 +170,13 @@ int hob_key_table_add(sqlite3 *db, hob_key_record *r, hob_diag *diag)
         r->id = sqlite3_last_insert_rowid(db);
     sqlite3_finalize(s);
     return code;
+}
+
+int hob_key_table_add(sqlite3 *db, hob_key_record *r, hob_diag *diag)
+{
+    int64_t count = 0;
+    const int code = count_keys(db, &count, diag);
+    return code < 0 ? code : add_to(db, count, r, diag);
 }
 
 int hob_key_table_update(sqlite3 *db, hob_key_record *r, hob_diag *diag)
@@ -187,6 +196,50 @@ int hob_key_table_update(sqlite3 *db, hob_key_record *r, hob_diag *diag)
         code = fail_write(db, r, diag);
     sqlite3_finalize(s);
     return code;
+}
+
+static int retire(sqlite3 *db, const uint8_t hash[32], hob_diag *diag)
+{
+    sqlite3_stmt *s = NULL;
+    int code = 0;
+    if (sqlite3_prepare_v2(db, "INSERT OR IGNORE INTO retired (hash) VALUES (?1)", -1, &s, NULL) !=
+            SQLITE_OK ||
+        sqlite3_bind_blob(s, 1, hash, 32, SQLITE_STATIC) != SQLITE_OK ||
+        sqlite3_step(s) != SQLITE_DONE)
+        code = hob_store_fail(db, diag);
+    sqlite3_finalize(s);
+    return code;
+}
+
+int hob_key_table_prune(sqlite3 *db, int64_t before_s, hob_diag *diag)
+{
+#define FORGOTTEN "keys WHERE revoked < ?1 AND NOT EXISTS (SELECT 1 FROM usage WHERE key = keys.id)"
+    static const char *const steps[] = {
+        "INSERT OR IGNORE INTO retired (hash, label) SELECT hash, label FROM " FORGOTTEN,
+        "DELETE FROM " FORGOTTEN,
+    };
+#undef FORGOTTEN
+    int code = 0;
+    for (size_t i = 0; i < sizeof steps / sizeof *steps && code == 0; i++) {
+        sqlite3_stmt *s = NULL;
+        if (sqlite3_prepare_v2(db, steps[i], -1, &s, NULL) != SQLITE_OK ||
+            sqlite3_bind_int64(s, 1, before_s) != SQLITE_OK || sqlite3_step(s) != SQLITE_DONE)
+            code = hob_store_fail(db, diag);
+        sqlite3_finalize(s);
+    }
+    return code;
+}
+
+int hob_key_table_rotate(sqlite3 *db, hob_key_record *r, const uint8_t hash[32],
+                         int64_t old_until_s, hob_diag *diag)
+{
+    const int code = retire(db, r->hash, diag);
+    if (code < 0)
+        return code;
+    memcpy(r->old_hash, r->hash, sizeof r->old_hash);
+    memcpy(r->hash, hash, sizeof r->hash);
+    r->old_until_s = old_until_s;
+    return hob_key_table_update(db, r, diag);
 }
 
 /* ---- reading ---- */
@@ -222,9 +275,55 @@ int hob_key_table_has_hash(sqlite3 *db, const uint8_t hash[32], bool *ret, hob_d
 {
     sqlite3_stmt *s = NULL;
     int code = 0, step;
-    if (sqlite3_prepare_v2(db, "SELECT 1 FROM keys WHERE hash = ?1 OR old_hash = ?1", -1, &s,
-                           NULL) != SQLITE_OK ||
+    if (sqlite3_prepare_v2(db,
+                           "SELECT 1 FROM keys WHERE hash = ?1 "
+                           "UNION ALL SELECT 1 FROM retired WHERE hash = ?1",
+                           -1, &s, NULL) != SQLITE_OK ||
         sqlite3_bind_blob(s, 1, hash, 32, SQLITE_STATIC) != SQLITE_OK ||
+        ((step = sqlite3_step(s)) != SQLITE_ROW && step != SQLITE_DONE))
+        code = hob_store_fail(db, diag);
+    else
+        *ret = step == SQLITE_ROW;
+    sqlite3_finalize(s);
+    return code;
+}
+
+int hob_key_table_peek(const char *path, const uint8_t hash[32], int64_t now_s, bool *ret,
+                       hob_diag *diag)
+{
+    sqlite3 *db = NULL;
+    sqlite3_stmt *s = NULL;
+    int code = 0, step;
+
+    if (access(path, F_OK) != 0 && errno == ENOENT)
+        return hob_fail(diag, HOB_ENOENT, "%s: %s", path, strerror(errno));
+    if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL) != SQLITE_OK ||
+        sqlite3_busy_timeout(db, PEEK_BUSY_MS) != SQLITE_OK ||
+        sqlite3_prepare_v2(db,
+                           "SELECT 1 FROM keys WHERE revoked IS NULL "
+                           "AND (expires IS NULL OR expires > ?2) "
+                           "AND (hash = ?1 OR (old_hash = ?1 AND old_until > ?2))",
+                           -1, &s, NULL) != SQLITE_OK ||
+        sqlite3_bind_blob(s, 1, hash, 32, SQLITE_STATIC) != SQLITE_OK ||
+        sqlite3_bind_int64(s, 2, now_s) != SQLITE_OK ||
+        ((step = sqlite3_step(s)) != SQLITE_ROW && step != SQLITE_DONE))
+        code = hob_fail(diag, HOB_EIO, "%.150s: %.100s", path, db ? sqlite3_errmsg(db) : "memory");
+    else
+        *ret = step == SQLITE_ROW;
+    sqlite3_finalize(s);
+    sqlite3_close(db);
+    return code;
+}
+
+int hob_key_table_was_revoked(sqlite3 *db, const char *label, bool *ret, hob_diag *diag)
+{
+    sqlite3_stmt *s = NULL;
+    int code = 0, step;
+    if (sqlite3_prepare_v2(db,
+                           "SELECT 1 FROM keys WHERE revoked IS NOT NULL AND label = ?1 "
+                           "UNION ALL SELECT 1 FROM retired WHERE label = ?1",
+                           -1, &s, NULL) != SQLITE_OK ||
+        sqlite3_bind_text(s, 1, label, -1, SQLITE_STATIC) != SQLITE_OK ||
         ((step = sqlite3_step(s)) != SQLITE_ROW && step != SQLITE_DONE))
         code = hob_store_fail(db, diag);
     else
@@ -256,8 +355,9 @@ int hob_key_table_each(sqlite3 *db, bool revoked_too, hob_key_visit *visit, void
 
 /* ---- the key file ---- */
 
-/* A label is one key's: a second one gets a number. */
-static int add_line(sqlite3 *db, const hob_key_line *line, int64_t now_s, hob_diag *diag)
+/* A label is one key's: a second one gets a number. count: of the keys that are there. */
+static int add_line(sqlite3 *db, int64_t count, const hob_key_line *line, int64_t now_s,
+                    hob_diag *diag)
 {
     hob_key_record r = {.priority = line->priority,
                         .admin = line->admin,
@@ -275,7 +375,7 @@ static int add_line(sqlite3 *db, const hob_key_line *line, int64_t now_s, hob_di
             snprintf(suffix, sizeof suffix, "-%u", n);
         snprintf(r.label, sizeof r.label, "%.*s%s", (int)(sizeof r.label - 1 - strlen(suffix)),
                  line->label, suffix);
-        code = hob_key_table_add(db, &r, diag);
+        code = add_to(db, count, &r, diag);
     }
     return code;
 }
@@ -285,6 +385,7 @@ int hob_key_table_import(sqlite3 *db, const char *path, int64_t now_s, uint32_t 
 {
     hob_key_file file = {0};
     char taken[PATH_MAX];
+    int64_t there = 0;
     uint32_t count = 0;
     int code;
 
@@ -295,11 +396,12 @@ int hob_key_table_import(sqlite3 *db, const char *path, int64_t now_s, uint32_t 
         code = hob_store_exec(db, "BEGIN IMMEDIATE", diag);
     if (code < 0)
         goto fail;
+    code = count_keys(db, &there, diag);
     for (size_t i = 0; i < file.count && code >= 0; i++) {
         bool known = false;
         code = hob_key_table_has_hash(db, file.list[i].hash, &known, diag);
         if (code == 0 && !known) {
-            code = add_line(db, &file.list[i], now_s, diag);
+            code = add_line(db, there + count, &file.list[i], now_s, diag);
             count++;
         }
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The store's table of API keys. A key's text is in no record: who makes one keeps it, hob keeps its hash. A revoked key
- * stays, so that its usage keeps its name; its label is free again.
+ * stays while there is usage of it, so that this keeps its name; its label is free again.
  * Thread: store (before hob_store_start: the one that opens it). */
 #ifndef HOB_DAEMON_STORE_KEY_TABLE_H
 #define HOB_DAEMON_STORE_KEY_TABLE_H
@@ -13,6 +13,8 @@
 enum {
     HOB_KEYS_MAX = 10000,     /* that are not revoked */
     HOB_KEY_NAMES_MAX = 1024, /* bytes of a list of names, with its NUL */
+    HOB_KEY_REVOKED_DAYS =
+        30, /* a revoked key stays so long, and as long as there is usage of it */
     HOB_KEY_LIMIT_DEFAULT = -1,
 };
 
@@ -35,12 +37,24 @@ typedef struct hob_key_record {
 HOB_MUST_CHECK int hob_key_table_add(sqlite3 *db, hob_key_record *r, hob_diag *diag);
 /* Writes all but created and last used. HOB_EINVAL as above. */
 HOB_MUST_CHECK int hob_key_table_update(sqlite3 *db, hob_key_record *r, hob_diag *diag);
+/* Gives the key a new hash; the old one is good until old_until_s, 0: no more, and never again a new key's. */
+HOB_MUST_CHECK int hob_key_table_rotate(sqlite3 *db, hob_key_record *r, const uint8_t hash[32],
+                                        int64_t old_until_s, hob_diag *diag);
 /* By its number or its label; not one that is revoked. HOB_ENOENT. */
 HOB_MUST_CHECK int hob_key_table_find(sqlite3 *db, const char *name, hob_key_record *ret,
                                       hob_diag *diag);
-/* Whether a key with this hash was ever there. */
+/* Whether a key with this hash is or was there, be it revoked or rotated since. */
 HOB_MUST_CHECK int hob_key_table_has_hash(sqlite3 *db, const uint8_t hash[32], bool *ret,
                                           hob_diag *diag);
+/* Whether a key that is revoked had this label. */
+HOB_MUST_CHECK int hob_key_table_was_revoked(sqlite3 *db, const char *label, bool *ret,
+                                             hob_diag *diag);
+/* Forgets keys that were revoked before that time and have no usage, but for their hashes and labels. */
+HOB_MUST_CHECK int hob_key_table_prune(sqlite3 *db, int64_t before_s, hob_diag *diag);
+/* Whether the text with this hash is a valid key of the store at path, which is only read, be hobd running or not; any
+ * thread. HOB_ENOENT: there is no such file; HOB_EIO. */
+HOB_MUST_CHECK int hob_key_table_peek(const char *path, const uint8_t hash[32], int64_t now_s,
+                                      bool *ret, hob_diag *diag);
 /* Each key in the order of their numbers; a negative result of visit ends it and is returned. */
 typedef int hob_key_visit(void *user, const hob_key_record *r, hob_diag *diag);
 HOB_MUST_CHECK int hob_key_table_each(sqlite3 *db, bool revoked_too, hob_key_visit *visit,

@@ -54,6 +54,13 @@ static const char *const migrations[] = {
     "  cached_tokens INTEGER NOT NULL, answer_tokens INTEGER NOT NULL,"
     "  PRIMARY KEY (key, day)"
     ") STRICT, WITHOUT ROWID;",
+    /* What no longer is in keys and must not come back: texts that were rotated away, keys that were forgotten. */
+    "CREATE TABLE retired ("
+    "  hash BLOB PRIMARY KEY NOT NULL CHECK (length(hash) = 32),"
+    "  label TEXT" /* of a revoked key */
+    ") STRICT, WITHOUT ROWID;"
+    "CREATE INDEX retired_label ON retired (label) WHERE label IS NOT NULL;"
+    "INSERT OR IGNORE INTO retired (hash) SELECT old_hash FROM keys WHERE old_hash IS NOT NULL;",
 };
 enum { SCHEMA_VERSION = sizeof migrations / sizeof *migrations };
 

@@ -69,7 +69,8 @@ def guarded(tmp_path_factory, model, hobctl):
     server.authority = right
     server.certificates = {"none": None, "wrong CA": wrong.issue("a", "first"), "expired": right.issue("b", "first", expired=True),
                            "of a server": right.issue("c", "first", usage="serverAuth"), "right": right.issue("d", "first"),
-                           "unknown": right.issue("e", "nobody")}
+                           "unknown": right.issue("e", "nobody"), "first of two": right.issue("f", "first/CN=other"),
+                           "second of two": right.issue("g", "other/CN=first")}
     write_conf(server, "required")
     with open(server.log, "ab") as out:
         import subprocess
@@ -123,6 +124,28 @@ def test_a_common_name_is_a_label(guarded):
         assert over_http(guarded, guarded.port, certificate) == 200, kind  # with a key
     write_conf(guarded, "required")
     reload(guarded)
+
+
+def test_the_label_of_a_revoked_key_stays_taken(guarded, hobctl):
+    """Else its certificate would be valid again."""
+    def keys(*args, **more):
+        return hobctl("keys", *args, "--socket", guarded.folder / "hob.sock", **more)
+
+    certificate = guarded.authority.issue("h", "leaver")
+    write_conf(guarded, "optional", client_keys=True)
+    reload(guarded)
+    keys("add", "leaver")
+    keys("add", "stayer")
+    assert over_http(guarded, guarded.port, certificate, key=False) == 200
+    keys("revoke", "leaver")
+    for args in (["add", "leaver"], ["set", "stayer", "--label", "leaver"]):
+        done = keys(*args, check=False)
+        assert done.returncode == 1 and b"was a revoked key's" in done.stderr, done
+    keys("set", "stayer", "--label", "stayer", "--class", "batch")
+    assert over_http(guarded, guarded.port, certificate, key=False) == 401
+    write_conf(guarded, "required")
+    reload(guarded)
+    keys("add", "leaver")  # where certificates are no keys a label is only a name
 
 
 def test_a_broken_authority_is_refused_whole(guarded):

@@ -4,7 +4,9 @@ seen through OpenAI's client, bare HTTP and WebSocket."""
 import json
 import os
 import signal
+import socket
 import sqlite3
+import subprocess
 import threading
 import time
 import urllib.error
@@ -13,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import openai
 import pytest
-from conftest import HOBD, Server, free_port, started
+from conftest import HOBCTL, HOBD, Server, free_port, started
 from websockets.sync.client import connect
 from wire import chat, error_of, post
 
@@ -141,6 +143,16 @@ def test_set_changes_what_is_named(office):
     for args in (["keys", "set", "renamed", "--tokens-per-day", "x"], ["keys", "add"], ["keys", "frobnicate"],
                  ["keys", "add", "x", "--expires-days", "0"], ["keys", "set", "renamed", "--default-output-tokens", "0"]):
         assert office.run(*args, check=False).returncode == 2
+
+
+def test_an_argument_that_is_no_text_is_refused(office):
+    bad = b"\xff"
+    for args in (["keys", "add", bad], ["keys", "add", "badly", "--tenant", bad], ["keys", "add", "badly", "--models", b"a," + bad],
+                 ["keys", "set", "first", "--collections", bad], ["keys", "set", "first", "--label", bad], ["keys", "revoke", bad],
+                 ["keys", "rotate", bad], ["usage", "--key", bad]):
+        done = subprocess.run([HOBCTL, *args, "--socket", office.folder / "hob.sock"], capture_output=True)
+        assert done.returncode == 2 and b"not valid UTF-8" in done.stderr, done
+    assert "badly" not in office.keys("--all") and office.keys()["first"]["collections"] is None
 
 
 def test_an_expired_key_is_none(office):
@@ -309,6 +321,45 @@ def test_a_websocket_outlives_its_key_but_asks_for_nothing_new(office):
         assert event["type"] == "error" and event["status"] == 401 and "revoked" in event["error"]["message"]
 
 
+def test_a_websocket_opened_with_a_text_that_is_rotated_away(office):
+    old = office.add("stale")
+    create = json.dumps({"type": "response.create", "model": "default", "input": "Tell a story.", "ignore_eos": True,
+                         "max_output_tokens": 60})
+
+    def until(ws, *ends):
+        while (event := json.loads(ws.recv()))["type"] not in ends:
+            pass
+        return event
+
+    with connect(office.server.url.replace("https", "wss") + "/v1/responses", ssl=office.server.context,
+                 additional_headers={"Authorization": f"Bearer {old}"}) as ws:
+        ws.send(create)
+        until(ws, "response.output_text.delta")
+        office.hobctl("keys", "rotate", "stale", "--grace", "3")
+        assert until(ws, "response.incomplete", "error")["type"] == "response.incomplete"  # what ran is not touched
+        ws.send(create)
+        assert until(ws, "response.incomplete", "error")["type"] == "response.incomplete"  # within its grace
+        time.sleep(3.1)
+        ws.send(create)
+        event = until(ws, "response.incomplete", "error")
+        assert event["status"] == 401 and "rotated" in event["error"]["message"], event
+
+
+def test_rights_are_those_of_when_the_body_has_come(office):
+    """An administrator's head, whose key is revoked, rotated or made a user's before the body is complete."""
+    for i, (way, status) in enumerate([(["revoke"], 401), (["rotate"], 401), (["set", "--role", "user"], 403)]):
+        key, body = office.add(f"slow{i}", "--role", "admin"), json.dumps({"label": f"made-by-slow{i}"}).encode()
+        with socket.create_connection(("127.0.0.1", office.server.port), 20) as raw, \
+                office.server.context.wrap_socket(raw, server_hostname="127.0.0.1") as c:
+            c.sendall(f"POST /hob/v1/admin/keys/add HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n"
+                      f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body[:5])
+            time.sleep(0.3)
+            office.hobctl("keys", way[0], f"slow{i}", *way[1:])
+            c.sendall(body[5:])
+            assert int(c.recv(65536).split(b" ", 2)[1]) == status
+    assert not any(label.startswith("made-by") for label in office.keys())
+
+
 def hammer(office, key, seconds, clients, enough=None):
     """Many clients that ask as soon as they may, until the time is over or so many tokens are used and more were refused.
     Returns (begin, end, tokens) of each answer, and the refusals' delays."""
@@ -473,6 +524,42 @@ def test_a_day_survives_a_restart_and_a_kill(tmp_path, model, hobctl):
         assert office.keys()["daily"]["limits"]["tokens_per_day"] == 400
 
 
+def test_a_store_that_cannot_be_written(tmp_path, model, hobctl):
+    """Another process holds it for longer than hobd waits, as a full disk would: what is used is kept, of a revoked key too, the
+    log says so once, and at the end what is lost."""
+    office = Office(tmp_path / "var", model, hobctl)
+    server = office.server
+
+    def wait_for(text, limit_s=40):
+        end = time.monotonic() + limit_s
+        while text not in server.log.read_text():
+            assert time.monotonic() < end, server.log_tail()
+            time.sleep(0.05)
+
+    with started(server):
+        key = office.add("leaver")
+        db = sqlite3.connect(tmp_path / "var" / "hob.db", isolation_level=None)
+        with office.client(key) as client:
+            parts = client.chat.completions.create(**chat("Story.", max_tokens=30, stream=True, extra_body={"ignore_eos": True}))
+            next(iter(parts))
+            office.hobctl("keys", "revoke", "leaver")
+            db.execute("BEGIN IMMEDIATE")
+            assert len(list(parts)) > 20
+        wait_for("usage is kept in memory until it can be stored")
+        assert b"locked" in office.hobctl("keys", "revoke", "first", check=False).stderr
+        time.sleep(2)
+        db.execute("ROLLBACK")
+        wait_for("usage is stored again")
+        row, = (r for r in office.usage() if r["label"] == "leaver")
+        assert row["answer_tokens"] == 30 and row["requests"] == 1
+        assert server.log.read_text().count("kept in memory") == 1
+        db.execute("BEGIN IMMEDIATE")
+        assert office.chat(server.key, max_tokens=5, ignore_eos=True)[0] == 200
+        assert server.stop() == 0
+        wait_for("usage that could not be stored is lost: 1 requests")
+        db.close()
+
+
 def test_a_store_that_cannot_be_used_is_refused(tmp_path, model, hobctl):
     office = Office(tmp_path / "var", model, hobctl)
     (tmp_path / "var" / "hob.db").write_bytes(b"this is not a database" * 1000)
@@ -484,6 +571,25 @@ def test_a_store_that_cannot_be_used_is_refused(tmp_path, model, hobctl):
         db.execute("PRAGMA application_id = 1752130097")
     with pytest.raises(AssertionError, match="newer hob: schema version 99"):
         office.server.start()
+
+
+def test_setup_says_when_the_first_key_is_gone(tmp_path, model, hobctl):
+    """It is not replaced behind the administrator's back, but for when the store is lost."""
+    office = Office(tmp_path / "var", model, hobctl)
+
+    def again():
+        return hobctl("setup", "--dir", office.folder, "--model", model, "--port", office.server.port).stderr.decode()
+
+    with started(office.server):
+        assert "API key" not in again() and "keys add" not in again()
+        office.hobctl("keys", "revoke", "first")
+        said = again()
+        assert "is not valid any more" in said and "hobctl keys add LABEL --role admin" in said
+        assert not (office.folder / "keys").exists()
+    assert "is not valid any more" in again()  # hobd need not run
+    for file in office.folder.glob("hob.db*"):
+        file.unlink()
+    assert "made an API key" in again() and (office.folder / "keys").exists()
 
 
 # ---- strangers ----

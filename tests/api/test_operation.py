@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import threading
 import time
 
@@ -191,47 +192,79 @@ def test_fragments_are_counted(site):
 
 # ---- the service manager ----
 
-def test_notifications(tmp_path, model, hobctl):
-    server = make(tmp_path, model, hobctl)
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    listening.bind(str(tmp_path / "notify"))
-    listening.settimeout(20)
-    os.environ.update(NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="600000")
-
-    def until(wanted):
-        seen = []
-        while not seen or wanted not in seen[-1]:
-            seen.append(dict(line.split("=", 1) for line in listening.recv(4096).decode().splitlines()))
-        return seen
-
-    try:
-        with started(server):
-            del os.environ["NOTIFY_SOCKET"], os.environ["WATCHDOG_USEC"]
-            ready = until("READY")[-1]
-            assert ready["READY"] == "1" and ready["STATUS"].startswith("1 of 1 models ready")
-            assert b"NOTIFY_SOCKET" not in open(f"/proc/{server.engines()[0]}/environ", "rb").read()
-            begin = time.monotonic()
-            for _ in range(5):
-                until("WATCHDOG")
-            assert time.monotonic() - begin < 5 * 0.6
-            before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-            server.process.send_signal(signal.SIGHUP)
-            reloading = until("RELOADING")[-1]
-            assert before <= int(reloading["MONOTONIC_USEC"]) <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-            until("READY")
-            # An engine that hangs is the supervisor's to deal with; a loop that does not turn feeds nobody.
-            server.process.send_signal(signal.SIGSTOP)
-            listening.settimeout(1)
-            with pytest.raises(TimeoutError):
-                while True:
-                    until("WATCHDOG")
-            server.process.send_signal(signal.SIGCONT)
-            listening.settimeout(20)
-            until("WATCHDOG")
-            server.process.send_signal(signal.SIGTERM)
-            assert "draining" in until("STOPPING")[-1]["STATUS"]
-            assert server.process.wait(30) == 0
-    finally:
+@pytest.fixture
+def manager(tmp_path):
+    """The service manager's socket, for the server that is started next."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "notify"))
+        listening.settimeout(20)
+        os.environ.update(NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="600000")
+        yield listening
         os.environ.pop("NOTIFY_SOCKET", None)
         os.environ.pop("WATCHDOG_USEC", None)
-        listening.close()
+
+
+def until_told(listening, wanted):
+    seen = []
+    while not seen or wanted not in seen[-1]:
+        seen.append(dict(line.split("=", 1) for line in listening.recv(4096).decode().splitlines()))
+    return seen
+
+
+def test_notifications(tmp_path, model, hobctl, manager):
+    server, listening = make(tmp_path, model, hobctl), manager
+
+    def until(wanted):
+        return until_told(listening, wanted)
+
+    with started(server):
+        del os.environ["NOTIFY_SOCKET"], os.environ["WATCHDOG_USEC"]
+        ready = until("READY")[-1]
+        assert ready["READY"] == "1" and ready["STATUS"].startswith("1 of 1 models ready")
+        assert b"NOTIFY_SOCKET" not in open(f"/proc/{server.engines()[0]}/environ", "rb").read()
+        begin = time.monotonic()
+        for _ in range(5):
+            until("WATCHDOG")
+        assert time.monotonic() - begin < 5 * 0.6
+        before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        server.process.send_signal(signal.SIGHUP)
+        reloading = until("RELOADING")[-1]
+        assert before <= int(reloading["MONOTONIC_USEC"]) <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        until("READY")
+        # An engine that hangs is the supervisor's to deal with; a loop that does not turn feeds nobody.
+        server.process.send_signal(signal.SIGSTOP)
+        listening.settimeout(1)
+        with pytest.raises(TimeoutError):
+            while True:
+                until("WATCHDOG")
+        server.process.send_signal(signal.SIGCONT)
+        listening.settimeout(20)
+        until("WATCHDOG")
+        server.process.send_signal(signal.SIGTERM)
+        assert "draining" in until("STOPPING")[-1]["STATUS"]
+        assert server.process.wait(30) == 0
+
+
+def test_ready_comes_once_and_not_too_early(tmp_path, model, hobctl, manager):
+    """A model that is unloaded while it first loads keeps READY back no longer; a reload before says nothing of it."""
+    server = make(tmp_path, model, hobctl)
+    with open(server.log, "wb") as out:
+        server.process = subprocess.Popen([str(c) for c in server.command], stdin=subprocess.DEVNULL, stdout=out,
+                                          stderr=subprocess.STDOUT, cwd=server.cwd)
+    try:
+        while not (engines := server.engines()):
+            time.sleep(0.002)
+        os.kill(engines[0], signal.SIGSTOP)
+        server.process.send_signal(signal.SIGHUP)
+        end = time.monotonic() + 20
+        while "reloaded " not in server.log.read_text():
+            assert time.monotonic() < end, server.log_tail()
+            time.sleep(0.02)
+        seen = until_told(manager, "WATCHDOG")
+        assert not any("READY" in m or "RELOADING" in m for m in seen), seen
+        name = json.loads(hobctl("models", "list", "--json", "--socket", server.var / "hob.sock").stdout)[0]["name"]
+        hobctl("models", "unload", name, "--socket", server.var / "hob.sock")
+        assert until_told(manager, "READY")[-1]["STATUS"].startswith("0 of 1 models ready")
+    finally:
+        server.stop()
+    server.check_sanitizers()

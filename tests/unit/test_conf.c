@@ -213,6 +213,8 @@ static void test_mistakes_are_refused_with_their_line(void **state)
         {"key_limits = { tokens = 1; };\n" BASE MODEL, ":1:", "tokens: unknown key"},
         {"limits = { default_output_tokens = 0; };\n" BASE MODEL, ":1:", "1 to 1048576"},
         {"port = 65536;\n" BASE MODEL, ":1:", "0 to 65535"},
+        {"limits = { max_header_bytes = 65536; };\n" BASE MODEL, ":1:", "1024 to 65535"},
+        {"limits = { max_connections = 65001; };\n" BASE MODEL, ":1:", "1 to 65000"},
         {"port = -1;\n" BASE MODEL, ":1:", "is -1"},
         {"port = 4294967297L;\n" BASE MODEL, ":1:", "is 4294967297"},
         {"port = \"80\";\n" BASE MODEL, ":1:", "is a string: an integer is allowed"},

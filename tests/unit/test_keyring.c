@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The loop's keys: found by their text and by the one before, not when revoked; their usage is handed over once and kept
- * when it could not be stored. And addresses that fail too often. */
+ * The loop's keys: found by their text and by the one before, not when revoked; their usage is handed over
+ * once. And addresses that fail too often. */
 #include "daemon/gateway/failures.h"
 #include "daemon/gateway/keyring.h"
 
@@ -26,7 +26,9 @@ static hob_key_record record(int64_t id, const char *text)
 
 static hob_key *find(const hob_keyring *r, const char *text)
 {
-    return hob_keyring_find(r, text, strlen(text), NOW);
+    uint8_t hash[32];
+    assert_int_equal(hob_key_hash(text, strlen(text), hash), 0);
+    return hob_keyring_find(r, hash, NOW);
 }
 
 static void test_finding(void **state)
@@ -34,7 +36,8 @@ static void test_finding(void **state)
     (void)state;
     hob_keyring ring = {0};
     char text[16];
-    for (int i = 1; i <= 100; i++) {
+    for (int n = 1, i; n <= 100; n++) {
+        i = n * 37 % 101; /* in no order */
         snprintf(text, sizeof text, "secret-%d", i);
         const hob_key_record r = record(i, text);
         assert_int_equal(hob_keyring_put(&ring, &r), 0);
@@ -42,7 +45,10 @@ static void test_finding(void **state)
     for (int i = 1; i <= 100; i++) {
         snprintf(text, sizeof text, "secret-%d", i);
         assert_int_equal(find(&ring, text)->record.id, i);
+        assert_ptr_equal(hob_keyring_get(&ring, i), find(&ring, text));
     }
+    assert_null(hob_keyring_get(&ring, 0));
+    assert_null(hob_keyring_get(&ring, 101));
     assert_null(find(&ring, "secret-0"));
     assert_null(find(&ring, ""));
     /* Rotated: the old text is good for a while. An all-zero old hash is nobody's. */
@@ -53,8 +59,11 @@ static void test_finding(void **state)
     assert_int_equal(hob_keyring_put(&ring, &r), 0);
     assert_ptr_equal(find(&ring, "new"), k);
     assert_ptr_equal(find(&ring, "secret-7"), k);
-    assert_null(hob_keyring_find(&ring, "secret-7", 8, NOW + 1));
-    assert_ptr_equal(hob_keyring_find(&ring, "new", 3, NOW + 1), k);
+    assert_null(hob_keyring_find(&ring, r.old_hash, NOW + 1));
+    assert_ptr_equal(hob_keyring_find(&ring, r.hash, NOW + 1), k);
+    assert_true(hob_key_answers_to(k, r.old_hash, NOW));
+    assert_false(hob_key_answers_to(k, r.old_hash, NOW + 1));
+    assert_true(hob_key_answers_to(k, r.hash, NOW + 1));
     hob_keyring_free(&ring);
 }
 
@@ -95,9 +104,13 @@ static void test_revoked_keys_leave_when_nobody_holds_them(void **state)
     hob_key_note(k, NOW, &(hob_key_usage){.requests = 1, .answer_tokens = 5});
     assert_int_equal(hob_keyring_take_usage(&ring, rows, 4), 1);
     assert_ptr_equal(hob_keyring_get(&ring, 1), k);
+    const hob_key_record other = record(2, "b");
+    assert_int_equal(hob_keyring_put(&ring, &other), 0);
     hob_key_unref(k);
     assert_int_equal(hob_keyring_take_usage(&ring, rows, 4), 0);
     assert_null(hob_keyring_get(&ring, 1));
+    assert_null(find(&ring, "a"));
+    assert_int_equal(find(&ring, "b")->record.id, 2); /* what moves up keeps its text */
     hob_keyring_free(&ring);
 }
 
@@ -124,12 +137,11 @@ static void test_usage(void **state)
         assert_int_equal(rows[i].last_used_s, NOW + i);
     }
     hob_key_note(hob_keyring_get(&ring, 2), NOW + 90000, &(hob_key_usage){.answer_tokens = 7});
-    hob_keyring_return_usage(&ring, rows, 3);
-    assert_int_equal(hob_keyring_take_usage(&ring, rows, 8), 4);
-    assert_int_equal(rows[1].prompt_tokens, 20);
-    assert_int_equal(rows[1].answer_tokens, 7);
-    assert_int_equal(rows[1].last_used_s, NOW + 90000);
-    assert_int_equal(rows[3].requests, 4);
+    assert_int_equal(hob_keyring_take_usage(&ring, rows, 8), 2);
+    assert_int_equal(rows[0].day, (NOW + 90000) / 86400);
+    assert_int_equal(rows[0].prompt_tokens, 0);
+    assert_int_equal(rows[0].answer_tokens, 7);
+    assert_int_equal(rows[1].requests, 4);
     assert_int_equal(hob_keyring_take_usage(&ring, rows, 8), 0);
     hob_keyring_free(&ring);
 }

@@ -290,6 +290,93 @@ static void test_a_key_file_is_taken_over_once(void **state)
     hob_store_close(s);
 }
 
+static void test_a_text_that_was_rotated_away_stays_away(void **state)
+{
+    (void)state;
+    static const char text[] = HASH "1 first acme interactive\n";
+    hob_store *s = open_store();
+    sqlite3 *db = hob_store_database(s);
+    hob_diag diag = {""};
+    hob_key_record r;
+    uint32_t count = 9;
+    assert_int_equal(hob_file_write(keys_path, text, sizeof text - 1, 0600, NULL), 0);
+    assert_int_equal(hob_key_table_import(db, keys_path, 5, &count, &diag), 0);
+    assert_int_equal(count, 1);
+    assert_int_equal(hob_key_table_find(db, "first", &r, &diag), 0);
+    uint8_t before[32];
+    memcpy(before, r.hash, sizeof before);
+    for (uint8_t i = 1; i <= 2; i++) { /* with a grace, then without */
+        const uint8_t next[32] = {i};
+        assert_int_equal(hob_key_table_rotate(db, &r, next, i == 1 ? 99 : 0, &diag), 0);
+        assert_int_equal(hob_key_table_find(db, "first", &r, &diag), 0);
+        assert_memory_equal(r.hash, next, 32);
+        assert_int_equal(r.old_until_s, i == 1 ? 99 : 0);
+        if (i == 1)
+            assert_memory_equal(r.old_hash, before, 32);
+        assert_int_equal(hob_file_write(keys_path, text, sizeof text - 1, 0600, NULL), 0);
+        assert_int_equal(hob_key_table_import(db, keys_path, 5, &count, &diag), 0);
+        assert_int_equal(count, 0);
+    }
+    hob_store_close(s);
+}
+
+static void test_revoked_keys_are_forgotten_with_their_usage(void **state)
+{
+    (void)state;
+    hob_store *s = open_store();
+    sqlite3 *db = hob_store_database(s);
+    hob_diag diag = {""};
+    hob_key_record keys[4];
+    static const int64_t revoked_s[4] = {0, 99, 99, 100};
+    bool known = false;
+    int count = 0;
+    for (int i = 0; i < 4; i++) { /* valid; used; to be forgotten; too new for that */
+        char label[8];
+        snprintf(label, sizeof label, "k%d", i);
+        keys[i] = sample(label, (uint8_t)i);
+        assert_int_equal(hob_key_table_add(db, &keys[i], &diag), 0);
+        keys[i].revoked_s = revoked_s[i];
+        assert_int_equal(hob_key_table_update(db, &keys[i], &diag), 0);
+    }
+    const hob_key_usage u = {keys[1].id, 7, 1, 1, 1, 1, 0};
+    assert_int_equal(hob_usage_table_add(db, &u, &diag), 0);
+    assert_int_equal(hob_key_table_prune(db, 100, &diag), 0);
+    assert_int_equal(hob_key_table_each(db, true, count_visit, &count, &diag), 0);
+    assert_int_equal(count, 3);
+    assert_int_equal(hob_key_table_has_hash(db, keys[2].hash, &known, &diag), 0);
+    assert_true(known); /* no key file brings it back */
+    known = false;
+    assert_int_equal(hob_key_table_was_revoked(db, "k2", &known, &diag), 0);
+    assert_true(known); /* nor does a certificate */
+    assert_int_equal(hob_key_table_was_revoked(db, "k0", &known, &diag), 0);
+    assert_false(known);
+    assert_int_equal(hob_usage_table_prune(db, 8, &diag), 0);
+    assert_int_equal(hob_key_table_prune(db, 100, &diag), 0);
+    count = 0;
+    assert_int_equal(hob_key_table_each(db, true, count_visit, &count, &diag), 0);
+    assert_int_equal(count, 2);
+    hob_store_close(s);
+}
+
+/* A store of the first schema: what its keys have of old texts is kept from coming back as well. */
+static void test_an_older_store_is_brought_up_to_date(void **state)
+{
+    (void)state;
+    hob_diag diag = {""};
+    hob_store *s = open_store();
+    hob_key_record r = sample("first", 1);
+    bool known = false;
+    r.old_until_s = 77;
+    r.old_hash[0] = 9;
+    assert_int_equal(hob_key_table_add(hob_store_database(s), &r, &diag), 0);
+    hob_store_close(s);
+    change("DROP TABLE retired; PRAGMA user_version = 1");
+    s = open_store();
+    assert_int_equal(hob_key_table_has_hash(hob_store_database(s), r.old_hash, &known, &diag), 0);
+    assert_true(known);
+    hob_store_close(s);
+}
+
 /* ---- the thread ---- */
 
 enum { JOBS = 200 };
@@ -360,6 +447,9 @@ int main(void)
         cmocka_unit_test_teardown(test_keys_come_back, drop_files),
         cmocka_unit_test_teardown(test_usage_adds_up, drop_files),
         cmocka_unit_test_teardown(test_a_key_file_is_taken_over_once, drop_files),
+        cmocka_unit_test_teardown(test_a_text_that_was_rotated_away_stays_away, drop_files),
+        cmocka_unit_test_teardown(test_revoked_keys_are_forgotten_with_their_usage, drop_files),
+        cmocka_unit_test_teardown(test_an_older_store_is_brought_up_to_date, drop_files),
         cmocka_unit_test_teardown(test_jobs, drop_files),
     };
     return cmocka_run_group_tests_name("store", tests, make_dir, drop_dir);
