@@ -315,7 +315,7 @@ struct hob_job {
     bool kept;      /* in link->kept */
     bool cancelled; /* response.cancel came */
     bool began;     /* the first events of its answer are out */
-    bool admitted;
+    bool admitted;  /* it has run, or the first of its answer has */
     bool websocket;
     uint32_t crashes;     /* engines that died with it, since it last ran alone unharmed */
     uint32_t crashed_ids; /* id_count at the last of them */
@@ -397,6 +397,8 @@ void hob_job_open(hob_conn *c, hob_api_request *request, size_t bytes, bool webs
 
 /* Whether j is the last of its answer to end. */
 bool hob_choice_is_last(const hob_job *j);
+/* first runs: with it the other choices, and the prompts behind its own, are admitted. */
+void hob_choices_admit(hob_job *first);
 /* j has computed its prompt, or cannot: the choices that share it start. One that cannot ends the answer, j included. */
 void hob_choices_start(hob_job *j);
 /* Tokens of all choices together; a prompt that several share counts once. */
