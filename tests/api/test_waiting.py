@@ -280,6 +280,14 @@ def test_background_survives_its_engine(own):
     assert own.metric("hob_engine_restarts_total") == 1
 
 
+def test_more_choices_than_places(narrow, narrow_client):
+    for create_many, param in ((lambda: create(narrow_client, n=4), "n"),
+                               (lambda: narrow_client.completions.create(model="default", prompt=["a"] * 4), "prompt")):
+        with pytest.raises(openai.BadRequestError) as caught:
+            create_many()
+        assert caught.value.body["code"] == "invalid_value" and caught.value.body["param"] == param
+
+
 def test_choices_keep_their_places(narrow, narrow_client):
     """Who comes while a prompt is computed takes no place of the choices that share it."""
     with ask(narrow, CHAT, chat("Count slowly. " * 600, n=3, max_tokens=4, stream=True)) as c:
