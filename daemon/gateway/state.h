@@ -60,9 +60,10 @@ struct hob_link {
     hob_reader reader;
     hob_bytes out;
     uint64_t started_us, heard_us, restart_us; /* heard: the last heartbeat */
-    uint32_t text_ms;                          /* what it said of the request in its tokenizer */
-    uint32_t failures;                         /* in a row; the backoff's exponent */
-    uint64_t restarts;                         /* since the gateway started */
+    uint64_t moved_us; /* when the machine last went on after it had stood still */
+    uint32_t text_ms;  /* what it said of the request in its tokenizer */
+    uint32_t failures; /* in a row; the backoff's exponent */
+    uint64_t restarts; /* since the gateway started */
     bool ever_ready;
     bool unloading, unloaded; /* by an administrator: no new requests; then no engine either */
     uint64_t unload_by_us;    /* when those that still run are ended */
