@@ -276,7 +276,9 @@ void hob_admission_estimate(hob_job *j, uint32_t cached)
                         f.first_us / MS, f.end_us / MS);
     else
         hob_text_puts(t, ",\"predicted_ttft_ms\":null,\"predicted_duration_ms\":null");
-    const char *reason = judge(j, cached, &e);
+    const hob_link *l = j->link;
+    const bool full = hob_link_load(l) + j->request.n > l->max_sequences + l->model->max_waiting;
+    const char *reason = full ? "max_waiting" : judge(j, cached, &e);
     if (!reason && hob_limits_ask(j, &e) < 0)
         reason = e.reason;
     hob_text_format(t, ",\"admitted\":%s,\"reason\":", reason ? "false" : "true");

@@ -17,8 +17,10 @@ enum { PROMPT_FACTOR = 4, PROMPT_LEAST = 65536 };
 
 void hob_job_uncount(hob_job *j)
 {
-    if (j->counted && j->link->jobs > 0)
+    if (j->counted && j->link->jobs > 0) {
         j->link->jobs--;
+        j->link->estimates -= j->request.estimate;
+    }
     j->counted = false;
 }
 
@@ -230,7 +232,8 @@ void hob_job_start(hob_job *j)
         return;
     }
     /* One that waits here already is part of that load itself. */
-    const uint32_t load = j->state == HOB_JOB_QUEUED ? l->jobs + l->kept : hob_link_load(l);
+    const uint32_t load =
+        j->state == HOB_JOB_QUEUED ? l->jobs - l->estimates + l->kept : hob_link_load(l);
     if (check_choices(j, &e) < 0 || (!j->asked && hob_limits_begin(j, &e) < 0)) {
         hob_job_fail(j, &e);
         return;
@@ -250,6 +253,7 @@ void hob_job_start(hob_job *j)
     }
     j->counted = true;
     l->jobs++;
+    l->estimates += j->request.estimate;
 }
 
 /* This choice is complete, and with the last one the answer. */
@@ -453,6 +457,7 @@ void hob_job_prepared(hob_gateway *g, hob_link *l, uint64_t id, const uint8_t *p
         if (e.status == 0 && j->request.estimate) {
             (void)hob_link_send(l, HOB_MSG_ABORT, id, NULL, 0);
             hob_admission_estimate(j, j->cached_tokens);
+            j->admitted = true; /* it was answered: it counts as one of its key's minute */
             job_done(j);
             return;
         }

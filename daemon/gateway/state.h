@@ -71,12 +71,13 @@ struct hob_link {
     uint32_t context, max_sequences; /* from HELLO */
     uint64_t kv_tokens;
     json_t *hello, *stats;
-    uint32_t jobs;     /* sent and not finished */
-    uint32_t kept;     /* places for choices that wait for the prompt they share */
-    uint32_t suspects; /* jobs that may be what kills the engine: recovery.c */
-    uint64_t alone;    /* the suspect that runs by itself; 0: none */
-    bool held;         /* jobs wait in the gateway though the engine is up: suspects come first */
-    bool unsure;       /* the engine may still compute something that the gateway has given up */
+    uint32_t jobs;      /* sent and not finished */
+    uint32_t estimates; /* of those: they are only prepared, and take nobody's place */
+    uint32_t kept;      /* places for choices that wait for the prompt they share */
+    uint32_t suspects;  /* jobs that may be what kills the engine: recovery.c */
+    uint64_t alone;     /* the suspect that runs by itself; 0: none */
+    bool held;          /* jobs wait in the gateway though the engine is up: suspects come first */
+    bool unsure;        /* the engine may still compute something that the gateway has given up */
     uint64_t finished_us;
     double finish_gap_s;                    /* smoothed time between two finished jobs */
     double answer_ratio;                    /* smoothed length of answers, of their max_tokens */

@@ -217,7 +217,7 @@ void hob_link_ready(hob_link *l)
     l->state = HOB_LINK_READY;
     l->heard_us = hob_now_us();
     l->ever_ready = true;
-    l->jobs = 0;
+    l->jobs = l->estimates = 0;
     hob_log(HOB_LOG_INFO, "%s: ready after %.1f s: %s, %s (%s), context %u, %u sequences",
             l->model->name, (double)(hob_now_us() - l->started_us) / 1e6,
             json_string_value(json_object_get(l->hello, "architecture")),

@@ -139,3 +139,25 @@ def test_queue_is_bounded_in_tokens(tmp_path, var):
                 assert time.monotonic() - began < 20
         thread.join(60)
         assert answers[0][0] == 200, answers
+
+
+def test_estimate_of_what_would_be_refused(tmp_path, var, hobctl):
+    with started(limited_server(tmp_path, var, "heartbeat_ms = 10000;", "max_sequences = 1; max_waiting = 0;")) as server:
+        question = {"messages": [{"role": "user", "content": "Count."}], "max_tokens": 4}
+        assert estimate(server, **question)[2]["admitted"] is True
+        with Busy(server):
+            _, _, body = estimate(server, **question)
+            assert body["admitted"] is False and body["reason"] == "max_waiting", body
+            assert ask(server, CHAT, {"model": "default", **question})[2]["error"]["hob_reason"] == "max_waiting"
+        add = ["keys", "add", "poor", "--tokens-per-minute", "100", "--requests-per-minute", "2", "--socket",
+               tmp_path / "var/hob.sock"]
+        server.key = hobctl(*add).stdout.decode().strip()
+        limited = server.metric("hob_requests_limited_total")
+        server.wait_metric("hob_engine_jobs", lambda v: v == 0)
+        status, _, body = estimate(server, **{**question, "max_tokens": 200})
+        assert status == 200 and body["admitted"] is False and body["reason"] == "request_too_large", body
+        assert server.metric("hob_requests_limited_total") == limited
+        assert estimate(server, **question)[2]["admitted"] is True  # it counts, as the one before
+        status, _, body = estimate(server, **question)
+        assert status == 429 and body["error"]["hob_reason"] == "requests_per_minute", body
+        assert server.metric("hob_requests_limited_total") == limited + 1
