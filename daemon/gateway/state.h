@@ -47,6 +47,7 @@ enum { HOB_PROMISES_MAX = 256 };
 typedef struct hob_promise {
     uint64_t due_us;
     float prefill, answer; /* tokens */
+    uint32_t tenant;       /* 0: there are no keys */
 } hob_promise;
 
 struct hob_link {
