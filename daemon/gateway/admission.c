@@ -6,7 +6,8 @@
  * that are large for it may fill half of it, so that small ones get through.
  *
  * Who is refused is told when its turn would be, behind those that were told so before: they are remembered until that time
- * (`promises`), so that a crowd comes back one by one and not all at once. Thread: loop. */
+ * (`promises`), so that a crowd comes back one by one and not all at once. A tenant holds a few of them: one that asks again
+ * and again without waiting keeps nobody else out. Thread: loop. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,6 +19,7 @@ enum {
     LARGE_PART = 8,     /* a request that takes this part of the queue's tokens is large */
     LATE_US = 10000000, /* who is so late does not come back */
     EARLY_US = 500000,
+    PROMISES_EACH = 8, /* that a tenant may hold */
     RETRY_LEAST_MS = 1000,
     RETRY_MOST_MS = 600000,
     MS = 1000,
@@ -66,6 +68,12 @@ static hob_forecast_job describe(const hob_job *j, uint32_t cached)
                               .context = j->prompt_tokens + j->answer_tokens + answer};
 }
 
+/* What starts with its first token: the choices that share its prompt, beside its own. */
+static uint32_t followers_of(const hob_job *j)
+{
+    return j->leader == j->id && j->first_token_us == 0 && j->request.n > 1 ? j->request.n - 1 : 0;
+}
+
 static bool read_cost(const hob_link *l, hob_cost *ret)
 {
     static const uint32_t rows[] = {1, 16, 128};
@@ -88,7 +96,7 @@ static bool forecast(const hob_job *j, uint32_t cached, bool promises, hob_forec
 {
     const hob_link *l = j->link;
     const hob_job *before[JOBS_MOST];
-    static hob_forecast_job jobs[JOBS_MOST + HOB_PROMISES_MAX + 1]; /* loop only */
+    static hob_forecast_job jobs[JOBS_MOST * HOB_N_MAX + HOB_PROMISES_MAX + 1]; /* loop only */
     hob_cost cost;
     uint32_t count = 0, at = 0;
 
@@ -102,8 +110,12 @@ static bool forecast(const hob_job *j, uint32_t cached, bool promises, hob_forec
         if (o != j && is_at_engine(o, l) && is_before(o, j))
             before[count++] = o;
     qsort(before, count, sizeof *before, compare);
-    for (; at < count; at++)
-        jobs[at] = describe(before[at], before[at]->cached_tokens);
+    for (uint32_t i = 0; i < count; i++) {
+        const hob_forecast_job d = describe(before[i], before[i]->cached_tokens);
+        jobs[at++] = d;
+        for (uint32_t k = followers_of(before[i]); k > 0; k--)
+            jobs[at++] = (hob_forecast_job){.answer = d.answer, .context = d.context};
+    }
     for (uint32_t i = 0; promises && i < l->promise_count; i++)
         jobs[at++] = (hob_forecast_job){.prefill = l->promises[i].prefill,
                                         .answer = l->promises[i].answer,
@@ -134,19 +146,41 @@ static void forget_promise(hob_link *l, uint32_t i)
     l->promises[i] = l->promises[--l->promise_count];
 }
 
-/* Those that did not come back; and one whose time it is, as a request has come that may be its. */
-static void keep_promises(hob_link *l, uint64_t now_us)
+static uint32_t tenant_of(const hob_job *j)
 {
-    uint32_t due = UINT32_MAX;
+    return j->key ? j->key->record.tenant_number : 0;
+}
+
+/* The first that is due of those that j's tenant holds; UINT32_MAX: it holds none. */
+static uint32_t first_promise(const hob_job *j, uint32_t *ret_count)
+{
+    const hob_link *l = j->link;
+    uint32_t first = UINT32_MAX;
+
+    *ret_count = 0;
+    for (uint32_t i = 0; i < l->promise_count; i++) {
+        if (l->promises[i].tenant != tenant_of(j))
+            continue;
+        ++*ret_count;
+        if (first == UINT32_MAX || l->promises[i].due_us < l->promises[first].due_us)
+            first = i;
+    }
+    return first;
+}
+
+/* Forgets those that did not come back; and one whose time it is, as a request of its tenant has come. */
+static void keep_promises(const hob_job *j)
+{
+    const uint64_t now_us = hob_now_us();
+    hob_link *l = j->link;
+    uint32_t count;
+
     for (uint32_t i = l->promise_count; i-- > 0;)
         if (l->promises[i].due_us + LATE_US < now_us)
             forget_promise(l, i);
-    for (uint32_t i = 0; i < l->promise_count; i++)
-        if (l->promises[i].due_us <= now_us + EARLY_US &&
-            (due == UINT32_MAX || l->promises[i].due_us < l->promises[due].due_us))
-            due = i;
-    if (due != UINT32_MAX)
-        forget_promise(l, due);
+    const uint32_t first = first_promise(j, &count);
+    if (first != UINT32_MAX && l->promises[first].due_us <= now_us + EARLY_US)
+        forget_promise(l, first);
 }
 
 static uint32_t promise(hob_job *j, uint32_t cached)
@@ -154,7 +188,11 @@ static uint32_t promise(hob_job *j, uint32_t cached)
     hob_link *l = j->link;
     hob_forecast f = {0, 0};
     double ms = RETRY_LEAST_MS;
+    uint32_t count;
+    const uint32_t first = first_promise(j, &count);
 
+    if (count >= PROMISES_EACH)
+        forget_promise(l, first);
     if (forecast(j, cached, true, &f))
         ms = f.first_us / MS - EARLY_PART * j->patience_ms;
     ms = ms < RETRY_LEAST_MS ? RETRY_LEAST_MS : ms > RETRY_MOST_MS ? RETRY_MOST_MS : ms;
@@ -163,7 +201,8 @@ static uint32_t promise(hob_job *j, uint32_t cached)
         l->promises[l->promise_count++] =
             (hob_promise){.due_us = hob_now_us() + (uint64_t)(ms * MS),
                           .prefill = (float)d.prefill,
-                          .answer = (float)d.answer};
+                          .answer = (float)d.answer,
+                          .tenant = tenant_of(j)};
     }
     return (uint32_t)ms;
 }
@@ -183,6 +222,7 @@ void hob_admission_full(hob_job *j, hob_api_error *e)
     hob_api_fail(e, 429, "rate_limit_error", "server_busy", NULL,
                  "%u requests are running or waiting for this model; try again later",
                  hob_link_load(j->link));
+    keep_promises(j);
     (void)refuse(j, 0, "max_waiting", e);
 }
 
@@ -194,7 +234,8 @@ typedef struct waiting {
 
 static uint64_t tokens_of(const hob_job *j, uint32_t cached)
 {
-    return (uint64_t)j->prompt_tokens + j->max_tokens - (cached < j->prompt_tokens ? cached : 0);
+    return (uint64_t)j->prompt_tokens + (1 + followers_of(j)) * (uint64_t)j->max_tokens -
+           (cached < j->prompt_tokens ? cached : 0);
 }
 
 static waiting count_waiting(const hob_job *j, uint64_t large)
@@ -203,7 +244,7 @@ static waiting count_waiting(const hob_job *j, uint64_t large)
     for (const hob_job *o = j->g->jobs; o; o = o->next) {
         if (o == j || !is_at_engine(o, j->link))
             continue;
-        w.jobs++;
+        w.jobs += 1 + followers_of(o);
         if (o->first_token_us > 0)
             continue;
         const uint64_t tokens = tokens_of(o, o->cached_tokens);
@@ -252,7 +293,7 @@ static const char *judge(const hob_job *j, uint32_t cached, hob_api_error *e)
 
 int hob_admission_check(hob_job *j, uint32_t cached, hob_api_error *e)
 {
-    keep_promises(j->link, hob_now_us());
+    keep_promises(j);
     const char *reason = judge(j, cached, e);
     return reason ? refuse(j, cached, reason, e) : 0;
 }
@@ -276,7 +317,9 @@ void hob_admission_estimate(hob_job *j, uint32_t cached)
                         f.first_us / MS, f.end_us / MS);
     else
         hob_text_puts(t, ",\"predicted_ttft_ms\":null,\"predicted_duration_ms\":null");
-    const char *reason = judge(j, cached, &e);
+    const hob_link *l = j->link;
+    const bool full = hob_link_load(l) + j->request.n > l->max_sequences + l->model->max_waiting;
+    const char *reason = full ? "max_waiting" : judge(j, cached, &e);
     if (!reason && hob_limits_ask(j, &e) < 0)
         reason = e.reason;
     hob_text_format(t, ",\"admitted\":%s,\"reason\":", reason ? "false" : "true");

@@ -16,6 +16,14 @@ bool hob_choice_is_last(const hob_job *j)
     return true;
 }
 
+void hob_choices_admit(hob_job *first)
+{
+    if (first->choices == 1 || !first->conn)
+        return;
+    for (hob_job *j = first->conn->jobs; j; j = j->conn_next)
+        j->admitted = true;
+}
+
 static hob_job *next_behind(const hob_job *leader)
 {
     hob_job *j = leader->conn->jobs;

@@ -3,9 +3,10 @@
  * A client's connection: the outbox, deadlines.
  *
  * The outbox is a queue of records, each some bytes of the response and the tokens that they stand for. One record, or
- * for HTTP as many as fit, goes into one lws_write, and the next write is made only when libwebsockets says that the
- * socket is writable again, with nothing of its own left over. That is the moment when the tokens of the write before
- * count as drained and their credit goes back to the engine: a reader that stops reading stops its sequence. */
+ * for HTTP as many as fit and have tokens of no more than one job, goes into one lws_write, and the next write is made
+ * only when libwebsockets says that the socket is writable again, with nothing of its own left over. That is the moment
+ * when the tokens of the write before count as drained and their credit goes back to the engine: a reader that stops
+ * reading stops its sequence. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -145,7 +146,11 @@ static size_t take_records(hob_conn *c, unsigned char *buffer, bool one, bool *r
     *ret_final = false;
     while (hob_bytes_left(&c->out) > 0 && n < HOB_WRITE_MAX) {
         const uint8_t *record = c->out.data + c->out.start;
+        const uint32_t tokens = hob_get_u32(record + 4);
+        const uint64_t job = hob_get_u64(record + 8);
         size_t len = hob_get_u32(record), left = len - c->record_sent;
+        if (tokens > 0 && c->flight_tokens > 0 && job != c->flight_job)
+            break; /* the tokens of one write go back to one job */
         size_t part = left < HOB_WRITE_MAX - n ? left : HOB_WRITE_MAX - n;
         memcpy(buffer + n, record + RECORD_HEADER + c->record_sent, part);
         n += part;
@@ -153,9 +158,9 @@ static size_t take_records(hob_conn *c, unsigned char *buffer, bool one, bool *r
         c->out_bytes -= part;
         if (c->record_sent < len)
             break;
-        if (hob_get_u32(record + 4) > 0) {
-            c->flight_job = hob_get_u64(record + 8);
-            c->flight_tokens += hob_get_u32(record + 4);
+        if (tokens > 0) {
+            c->flight_job = job;
+            c->flight_tokens += tokens;
         }
         c->record_sent = 0;
         *ret_final = true;

@@ -17,8 +17,10 @@ enum { PROMPT_FACTOR = 4, PROMPT_LEAST = 65536 };
 
 void hob_job_uncount(hob_job *j)
 {
-    if (j->counted && j->link->jobs > 0)
+    if (j->counted && j->link->jobs > 0) {
         j->link->jobs--;
+        j->link->estimates -= j->request.estimate;
+    }
     j->counted = false;
 }
 
@@ -195,25 +197,49 @@ static bool send_run(hob_job *j)
            hob_link_send(j->link, HOB_MSG_RUN, j->id, hob_text_data(t), hob_text_len(t));
 }
 
+/* Those that may run and wait at its engine. */
+static uint32_t places_of(const hob_link *l)
+{
+    return l->max_sequences + l->model->max_waiting;
+}
+
+/* An answer of more jobs than there are places is never begun. */
+static int check_choices(const hob_job *j, hob_api_error *e)
+{
+    const uint32_t n = j->request.n ? j->request.n : 1, most = places_of(j->link);
+    const size_t prompts = 1 + json_array_size(j->request.more);
+
+    if (j->index > 0 || j->link->max_sequences == 0 || prompts * n <= most)
+        return 0;
+    if (n > most)
+        return hob_api_bad(e, "invalid_value", "n",
+                           "n: %u choices, this model runs and holds %u at once", n, most);
+    return hob_api_bad(e, "invalid_value", "prompt",
+                       "prompt: %zu prompts with %u choices each, this model runs and holds %u "
+                       "choices at once",
+                       prompts, n, most);
+}
+
 void hob_job_start(hob_job *j)
 {
     hob_link *l = j->link;
     hob_api_error e = {0};
 
-    if (l->unloading && j->state != HOB_JOB_QUEUED) {
+    if (l->unloading && j->state != HOB_JOB_QUEUED && !j->admitted) {
         hob_api_fail(&e, 503, "server_error", "model_unloaded", "model",
                      "the model '%.63s' has been unloaded by an administrator", l->model->name);
         hob_job_fail(j, &e);
         return;
     }
     /* One that waits here already is part of that load itself. */
-    const uint32_t load = j->state == HOB_JOB_QUEUED ? l->jobs + l->kept : hob_link_load(l);
-    if (!j->asked && hob_limits_begin(j, &e) < 0) {
+    const uint32_t load =
+        j->state == HOB_JOB_QUEUED ? l->jobs - l->estimates + l->kept : hob_link_load(l);
+    if (check_choices(j, &e) < 0 || (!j->asked && hob_limits_begin(j, &e) < 0)) {
         hob_job_fail(j, &e);
         return;
     }
-    if (l->state == HOB_LINK_READY && !j->admitted && !j->request.estimate &&
-        load >= l->max_sequences + l->model->max_waiting) {
+    if (l->state == HOB_LINK_READY && !j->admitted && j->index == 0 && !j->request.estimate &&
+        load >= places_of(l)) {
         fail_busy(j);
         return;
     }
@@ -227,6 +253,7 @@ void hob_job_start(hob_job *j)
     }
     j->counted = true;
     l->jobs++;
+    l->estimates += j->request.estimate;
 }
 
 /* This choice is complete, and with the last one the answer. */
@@ -430,10 +457,11 @@ void hob_job_prepared(hob_gateway *g, hob_link *l, uint64_t id, const uint8_t *p
         if (e.status == 0 && j->request.estimate) {
             (void)hob_link_send(l, HOB_MSG_ABORT, id, NULL, 0);
             hob_admission_estimate(j, j->cached_tokens);
+            j->admitted = true; /* it was answered: it counts as one of its key's minute */
             job_done(j);
             return;
         }
-        if (e.status == 0 && hob_admission_check(j, j->cached_tokens, &e) == 0)
+        if (e.status == 0 && (j->admitted || hob_admission_check(j, j->cached_tokens, &e) == 0))
             (void)hob_limits_reserve(j, prompt, &e);
         if (e.status) {
             (void)hob_link_send(l, HOB_MSG_ABORT, id, NULL, 0);
@@ -447,11 +475,13 @@ void hob_job_prepared(hob_gateway *g, hob_link *l, uint64_t id, const uint8_t *p
     }
     j->state = HOB_JOB_RUNNING;
     if (!send_run(j)) {
+        (void)hob_link_send(l, HOB_MSG_ABORT, id, NULL, 0);
         fail_busy(j);
         return;
     }
     if (!j->admitted) {
         j->admitted = true;
+        hob_choices_admit(j);
         if (j->format->admitted)
             j->format->admitted(j);
     }

@@ -50,7 +50,8 @@ const char *hob_limits_reason(hob_quota_bound bound)
     }
 }
 
-static int refuse(const hob_job *j, const hob_quota_refusal *r, hob_api_error *e)
+/* Fills the error. */
+static int explain(const hob_job *j, const hob_quota_refusal *r, hob_api_error *e)
 {
     const unsigned long long limit = r->limit, spent = r->spent, reserved = r->reserved,
                              wanted = r->wanted;
@@ -86,7 +87,6 @@ static int refuse(const hob_job *j, const hob_quota_refusal *r, hob_api_error *e
         break;
     }
     e->reason = hob_limits_reason(r->bound);
-    j->g->metrics.limited[r->bound]++;
     if (r->bound == HOB_QUOTA_TOO_LARGE) {
         e->final = true;
         return HOB_EINVAL;
@@ -98,6 +98,12 @@ static int refuse(const hob_job *j, const hob_quota_refusal *r, hob_api_error *e
     e->retry_after_ms =
         wait_ms < LEAST_WAIT_MS && r->wait_ms == 0 ? LEAST_WAIT_MS : (uint32_t)wait_ms;
     return HOB_EINVAL;
+}
+
+static int refuse(const hob_job *j, const hob_quota_refusal *r, hob_api_error *e)
+{
+    j->g->metrics.limited[r->bound]++;
+    return explain(j, r, e);
 }
 
 int hob_limits_model(const hob_gateway *g, const hob_key *key, uint32_t model, hob_api_error *e)
@@ -143,17 +149,29 @@ static uint32_t choices_of(const hob_job *j)
     return j->request.n ? j->request.n : 1;
 }
 
-/* What the request takes at least, whatever the length of its prompt: the answer is cut to the context only as far as the
- * prompt fills that. */
-static uint32_t least_tokens(const hob_job *j)
+static uint64_t least(uint64_t a, uint64_t b)
 {
+    return a < b ? a : b;
+}
+
+/* What all its prompts and choices take at least, whatever the length of the prompts: one that is not given is cut to what
+ * its prompt leaves of the context. 0: the context is not known yet. */
+static uint64_t least_tokens(const hob_job *j)
+{
+    const uint64_t context = j->link->context, kv = j->link->kv_tokens,
+                   most = kv && kv < context ? kv : context, n = choices_of(j),
+                   prompts = 1 + json_array_size(j->request.more);
     const uint32_t most_output = hob_limit_of(j->g, j->key, HOB_LIMIT_MAX_OUTPUT_TOKENS);
     uint32_t output = j->request.max_tokens_given
                           ? j->request.max_tokens
                           : hob_limit_of(j->g, j->key, HOB_LIMIT_DEFAULT_OUTPUT_TOKENS);
     if (most_output && output > most_output)
         output = most_output;
-    return choices_of(j) * (output < j->link->context ? output : j->link->context - 1) + 1;
+    if (most < 2)
+        return 0;
+    if (j->request.max_tokens_given)
+        return prompts * (n * output + 1);
+    return prompts * least(n * least(output, most - 1) + 1, most - 1 + n);
 }
 
 int hob_limits_begin(hob_job *j, hob_api_error *e)
@@ -168,7 +186,8 @@ int hob_limits_begin(hob_job *j, hob_api_error *e)
         const hob_quota_limits limits = limits_of(j->g, j->key);
         if (check_rights(j, e) < 0)
             return HOB_EINVAL;
-        if (hob_quota_ask(&j->key->quota, &limits, t, least_tokens(j), &refusal) ||
+        if ((!j->request.estimate && /* which says so in its answer */
+             hob_quota_ask(&j->key->quota, &limits, t, least_tokens(j), &refusal)) ||
             hob_quota_begin(&j->key->quota, &limits, t, &refusal))
             return refuse(j, &refusal, e);
         j->begun_ms = t.now_ms;
@@ -186,7 +205,7 @@ int hob_limits_ask(const hob_job *j, hob_api_error *e)
     const hob_quota_limits limits = limits_of(j->g, j->key);
     return hob_quota_ask(&j->key->quota, &limits, now(),
                          j->prompt_tokens + choices_of(j) * j->max_tokens, &refusal)
-               ? refuse(j, &refusal, e)
+               ? explain(j, &refusal, e)
                : 0;
 }
 

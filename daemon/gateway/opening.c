@@ -87,7 +87,7 @@ static int add_choices(hob_job *first)
         j->index = i;
         j->choices = first->choices;
         j->created_s = first->created_s;
-        j->admitted = j->kept = true; /* with the first */
+        j->kept = true;
         j->link->kept++;
         memcpy(j->response_id, first->response_id, sizeof j->response_id);
     }

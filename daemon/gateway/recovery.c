@@ -66,10 +66,10 @@ static void fail_poisoned(hob_job *j)
 
 uint32_t hob_link_load(const hob_link *l)
 {
-    uint32_t n = l->jobs + l->kept;
+    uint32_t n = l->jobs - l->estimates + l->kept;
     if (l->held) /* else nothing waits while the engine is up */
         for (const hob_job *j = l->g->jobs; j; j = j->next)
-            n += j->link == l && j->state == HOB_JOB_QUEUED;
+            n += j->link == l && j->state == HOB_JOB_QUEUED && !j->request.estimate;
     return n;
 }
 

@@ -95,8 +95,30 @@ static int name_items(json_t *items)
     return 0;
 }
 
-static int admit_background(hob_gateway *g, hob_api_error *e)
+/* What the responses that run in the background take. */
+static size_t background_bytes(const hob_gateway *g)
 {
+    size_t bytes = 0;
+    for (const hob_response *r = g->responses; r; r = r->next)
+        bytes += r->job && r->background ? hob_response_bytes(r) : 0;
+    return bytes;
+}
+
+static int admit_background(hob_gateway *g, size_t bytes, hob_api_error *e)
+{
+    const size_t most = store_limit(g) / 4 * 3;
+
+    if (bytes > most)
+        return hob_api_fail(e, 413, "invalid_request_error", "request_too_large", "background",
+                            "the request takes %zu bytes of the store, and %zu are there for "
+                            "responses that run in the background",
+                            bytes, most);
+    if (background_bytes(g) + bytes > most) {
+        hob_api_fail(e, 429, "rate_limit_error", "response_store_full", "background",
+                     "the responses that run in the background fill the store; try again later");
+        e->retry_after_s = BACKGROUND_RETRY_S;
+        return HOB_ELIMIT;
+    }
     if (g->background_count < g->conf->max_background)
         return 0;
     hob_api_fail(e, 429, "rate_limit_error", "too_many_background", "background",
@@ -112,7 +134,8 @@ hob_response *hob_response_open(hob_job *j, size_t bytes, hob_api_error *e)
     hob_api_request *q = &j->request;
     hob_response *r;
 
-    if (q->background && admit_background(g, e) < 0)
+    const size_t item_bytes = q->history_bytes + bytes + json_array_size(q->items) * ITEM_BYTES;
+    if (q->background && admit_background(g, sizeof *r + item_bytes, e) < 0)
         return NULL;
     r = calloc(1, sizeof *r);
     if (!r || name_items(q->items) < 0) {
@@ -133,7 +156,7 @@ hob_response *hob_response_open(hob_job *j, size_t bytes, hob_api_error *e)
     snprintf(r->previous, sizeof r->previous, "%s", q->previous);
     r->echo = json_incref(q->echo);
     if (r->store) {
-        r->item_bytes = q->history_bytes + bytes + json_array_size(q->items) * ITEM_BYTES;
+        r->item_bytes = item_bytes;
         r->items = json_incref(q->items);
     }
     json_decref(q->items); /* the prompt is made of them already */
@@ -174,11 +197,10 @@ bool hob_responses_trim(hob_gateway *g)
 {
     const size_t limit = store_limit(g);
     hob_response *r = g->responses, *before;
-    size_t bytes = 0, running = 0;
+    size_t bytes = 0;
 
     for (hob_response *k = r; k; k = k->next) {
         bytes += hob_response_bytes(k);
-        running += k->job ? hob_response_bytes(k) : 0;
         r = k;
     }
     for (; r && (g->response_count > g->conf->response_store_count || bytes > limit); r = before) {
@@ -188,7 +210,7 @@ bool hob_responses_trim(hob_gateway *g)
         bytes -= hob_response_bytes(r);
         hob_response_unlist(r);
     }
-    return running <= limit / 4 * 3;
+    return background_bytes(g) <= limit / 4 * 3;
 }
 
 static void fail_late(hob_response *r)

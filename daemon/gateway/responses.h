@@ -65,8 +65,8 @@ void hob_response_close(hob_response *r);
 void hob_response_unlist(hob_response *r);
 hob_response *hob_response_find(hob_gateway *g, const hob_key *key, const char *id);
 size_t hob_response_bytes(const hob_response *r);
-/* Makes room. False: what still runs is more than three quarters of what may be stored; the rest is for what has ended,
- * so that a response that is ended for this reason can still be asked for. */
+/* Makes room. False: what runs in the background is more than three quarters of what may be stored; the rest is for what has
+ * ended, so that a response that is ended for this reason can still be asked for. */
 bool hob_responses_trim(hob_gateway *g);
 void hob_responses_tick(hob_gateway *g, uint64_t now_us);
 void hob_responses_free(hob_gateway *g); /* at the end: no connection and no job is left */

@@ -200,15 +200,15 @@ static void return_memory(hob_gateway *g)
 static void on_tick(lws_sorted_usec_list_t *sul)
 {
     hob_gateway *g = lws_container_of(sul, hob_gateway, tick);
-    uint64_t now = hob_now_us();
 
+    hob_jobs_tick(g, hob_now_us()); /* first: what a client is told spares it a heartbeat */
+    const uint64_t now = hob_now_us();
     bool busy = g->jobs != NULL;
     for (hob_conn *c = g->conns, *next; c; c = next) {
         next = c->next;
         hob_conn_tick(c, now);
         busy |= hob_conn_is_busy(c);
     }
-    hob_jobs_tick(g, now);
     hob_responses_tick(g, now);
     hob_links_tick(g, now);
     hob_accounts_tick(g, now);

@@ -47,6 +47,7 @@ enum { HOB_PROMISES_MAX = 256 };
 typedef struct hob_promise {
     uint64_t due_us;
     float prefill, answer; /* tokens */
+    uint32_t tenant;       /* 0: there are no keys */
 } hob_promise;
 
 struct hob_link {
@@ -60,9 +61,10 @@ struct hob_link {
     hob_reader reader;
     hob_bytes out;
     uint64_t started_us, heard_us, restart_us; /* heard: the last heartbeat */
-    uint32_t text_ms;                          /* what it said of the request in its tokenizer */
-    uint32_t failures;                         /* in a row; the backoff's exponent */
-    uint64_t restarts;                         /* since the gateway started */
+    uint64_t moved_us; /* when the machine last went on after it had stood still */
+    uint32_t text_ms;  /* what it said of the request in its tokenizer */
+    uint32_t failures; /* in a row; the backoff's exponent */
+    uint64_t restarts; /* since the gateway started */
     bool ever_ready;
     bool unloading, unloaded; /* by an administrator: no new requests; then no engine either */
     uint64_t unload_by_us;    /* when those that still run are ended */
@@ -70,12 +72,13 @@ struct hob_link {
     uint32_t context, max_sequences; /* from HELLO */
     uint64_t kv_tokens;
     json_t *hello, *stats;
-    uint32_t jobs;     /* sent and not finished */
-    uint32_t kept;     /* places for choices that wait for the prompt they share */
-    uint32_t suspects; /* jobs that may be what kills the engine: recovery.c */
-    uint64_t alone;    /* the suspect that runs by itself; 0: none */
-    bool held;         /* jobs wait in the gateway though the engine is up: suspects come first */
-    bool unsure;       /* the engine may still compute something that the gateway has given up */
+    uint32_t jobs;      /* sent and not finished */
+    uint32_t estimates; /* of those: they are only prepared, and take nobody's place */
+    uint32_t kept;      /* places for choices that wait for the prompt they share */
+    uint32_t suspects;  /* jobs that may be what kills the engine: recovery.c */
+    uint64_t alone;     /* the suspect that runs by itself; 0: none */
+    bool held;          /* jobs wait in the gateway though the engine is up: suspects come first */
+    bool unsure;        /* the engine may still compute something that the gateway has given up */
     uint64_t finished_us;
     double finish_gap_s;                    /* smoothed time between two finished jobs */
     double answer_ratio;                    /* smoothed length of answers, of their max_tokens */
@@ -317,7 +320,7 @@ struct hob_job {
     bool kept;      /* in link->kept */
     bool cancelled; /* response.cancel came */
     bool began;     /* the first events of its answer are out */
-    bool admitted;
+    bool admitted;  /* it has run, or the first of its answer has */
     bool websocket;
     uint32_t crashes;     /* engines that died with it, since it last ran alone unharmed */
     uint32_t crashed_ids; /* id_count at the last of them */
@@ -399,6 +402,8 @@ void hob_job_open(hob_conn *c, hob_api_request *request, size_t bytes, bool webs
 
 /* Whether j is the last of its answer to end. */
 bool hob_choice_is_last(const hob_job *j);
+/* first runs: with it the other choices, and the prompts behind its own, are admitted. */
+void hob_choices_admit(hob_job *first);
 /* j has computed its prompt, or cannot: the choices that share it start. One that cannot ends the answer, j included. */
 void hob_choices_start(hob_job *j);
 /* Tokens of all choices together; a prompt that several share counts once. */

@@ -217,7 +217,7 @@ void hob_link_ready(hob_link *l)
     l->state = HOB_LINK_READY;
     l->heard_us = hob_now_us();
     l->ever_ready = true;
-    l->jobs = 0;
+    l->jobs = l->estimates = 0;
     hob_log(HOB_LOG_INFO, "%s: ready after %.1f s: %s, %s (%s), context %u, %u sequences",
             l->model->name, (double)(hob_now_us() - l->started_us) / 1e6,
             json_string_value(json_object_get(l->hello, "architecture")),
@@ -351,13 +351,14 @@ void hob_links_tick(hob_gateway *g, uint64_t now_us)
     for (uint32_t i = 0; i < g->link_count && !g->ending; i++) {
         hob_link *l = &g->links[i];
         if (stood_still)
-            l->heard_us = now_us;
+            l->heard_us = l->moved_us = now_us;
         if (l->state == HOB_LINK_STARTING &&
             now_us - l->started_us > LOAD_TIMEOUT_S * (uint64_t)1000000)
             hob_link_fail(l, "it did not load its model in time");
         else if (is_silent(l))
             hob_link_fail(l, "its heartbeat has stopped");
-        else if (l->state == HOB_LINK_READY && l->text_ms > g->conf->hang_timeout_ms)
+        else if (l->state == HOB_LINK_READY && l->text_ms > g->conf->hang_timeout_ms &&
+                 now_us - l->moved_us > g->conf->hang_timeout_ms * (uint64_t)1000)
             hob_link_fail(l, "its tokenizer does not come to an end");
         else if (l->unloading && !l->unloaded)
             finish_unload(l, now_us);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What a client hears before its first token: that the connection lives, as a comment in an event stream or a ping on a
- * WebSocket, and if it asked with hob_queue_events how many requests are before its own. Both need a stream's head: an
+ * What a client hears before its first token: that the connection lives, as a comment in an event stream (on a WebSocket
+ * as a ping: websocket.c), and if it asked with hob_queue_events how many requests are before its own. Both need a stream's head: an
  * error that comes after one is an event, no longer a status. */
 #include "daemon/gateway/state.h"
 
@@ -23,10 +23,7 @@ void hob_conn_heartbeat(hob_conn *c, uint64_t now_us)
     if (c->out_bytes > 0 || c->in_flight || c->response_done ||
         now_us - c->progress_us < c->g->conf->heartbeat_ms * (uint64_t)1000)
         return;
-    if (c->state == HOB_CONN_SOCKET && c->jobs) {
-        c->ping_due = true;
-        lws_callback_on_writable(c->wsi);
-    } else if (c->state == HOB_CONN_BUSY && streams(c)) {
+    if (c->state == HOB_CONN_BUSY && streams(c)) {
         if (!c->streaming)
             hob_http_stream_begin(c);
         add_line(c, ": hob\n\n");
@@ -38,8 +35,8 @@ static uint32_t place_of(const hob_job *j)
 {
     uint32_t place = 0;
     for (const hob_job *k = j->g->jobs; k; k = k->next) {
-        place += k != j && k->link == j->link && k->first_token_us == 0 &&
-                 k->state != HOB_JOB_ENDED &&
+        place += k != j && k->link == j->link && k->first_token_us == 0 && k->index == 0 &&
+                 k->state != HOB_JOB_LANE && k->state != HOB_JOB_ENDED &&
                  (k->priority < j->priority || (k->priority == j->priority && k->id < j->id));
     }
     return place;
@@ -51,8 +48,9 @@ void hob_job_tell_place(hob_job *j)
     hob_conn *c = j->conn;
 
     if (!j->request.queue_events || !c || j->first_token_us > 0 || j->index > 0 ||
-        j->state == HOB_JOB_ENDED || c->state == HOB_CONN_CLOSING)
-        return;
+        j->state == HOB_JOB_LANE || j->state == HOB_JOB_ENDED || c->state == HOB_CONN_CLOSING ||
+        c->out_bytes > 0)
+        return; /* one on a lane waits for its own kind, and has passed no limit yet */
     const uint32_t place = place_of(j);
     if (place == j->place)
         return;

@@ -207,11 +207,26 @@ static int write_ping(hob_conn *c)
     static const char payload[] = {'h', 'o', 'b'}; /* libwebsockets says nothing of an empty pong */
 
     c->ping_due = false;
-    c->pinged_us = c->progress_us = hob_now_us();
+    c->progress_us = hob_now_us();
+    if (!c->pinged_us) /* else the answer to an earlier one is awaited still */
+        c->pinged_us = c->progress_us;
     lws_callback_on_writable(c->wsi);
     memcpy(c->g->write_buffer + LWS_PRE, payload, sizeof payload);
     return lws_write(c->wsi, c->g->write_buffer + LWS_PRE, sizeof payload, LWS_WRITE_PING) < 0 ? -1
                                                                                                : 0;
+}
+
+/* While a response waits the client is to hear something; with nothing to do it is asked whether it is there. In between
+ * its reader is watched. */
+static bool is_ping_due(const hob_conn *c, uint64_t now_us)
+{
+    const hob_conf *conf = c->g->conf;
+
+    if (c->out_bytes > 0 || c->in_flight)
+        return false;
+    if (c->jobs)
+        return now_us - c->progress_us >= conf->heartbeat_ms * (uint64_t)1000;
+    return !c->pinged_us && now_us - c->heard_us > conf->websocket_ping_ms * (uint64_t)1000;
 }
 
 void hob_websocket_tick(hob_conn *c, uint64_t now_us)
@@ -230,8 +245,7 @@ void hob_websocket_tick(hob_conn *c, uint64_t now_us)
         hob_conn_kill(c, "no answer to a ping");
         return;
     }
-    if (!c->pinged_us && !hob_conn_is_busy(c) &&
-        now_us - c->heard_us > conf->websocket_ping_ms * (uint64_t)1000)
+    if (is_ping_due(c, now_us))
         c->ping_due = true;
     if (c->leave || c->ping_due)
         lws_callback_on_writable(c->wsi);

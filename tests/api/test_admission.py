@@ -108,6 +108,14 @@ def test_patience(impatient):
     assert ask(impatient, CHAT, {"model": "default", **question})[0] == 200
 
 
+def test_promises_to_one_tenant_are_few(impatient):
+    """Who does not wait does not make all others wait longer and longer."""
+    question = {"model": "default", "messages": [{"role": "user", "content": "Count."}], "max_tokens": 200}
+    with Busy(impatient):
+        told = [ask(impatient, CHAT, question)[2]["error"]["hob_retry_after_ms"] for _ in range(24)]
+    assert told[0] < told[7] and told[23] < told[7] + 3 * (told[7] - told[0]) / 7, told
+
+
 def test_one_that_waits_little_is_let_in(impatient):
     """The place is free soon: the one before has few tokens left."""
     with Busy(impatient, max_tokens=40):
@@ -130,8 +138,9 @@ def test_queue_is_bounded_in_tokens(tmp_path, var):
             status, headers, body = ask(server, CHAT, {**small, "max_tokens": 350})  # large, beside a large one
             assert status == 429 and body["error"]["hob_reason"] == "large_requests", body
             assert int(headers["retry-after"]) >= 1
-            status, _, body = ask(server, CHAT, {**small, "max_tokens": 900})
-            assert status == 429 and body["error"]["hob_reason"] == "max_waiting_tokens", body
+            for more in ({"max_tokens": 900}, {"max_tokens": 300, "n": 3}):
+                status, _, body = ask(server, CHAT, {**small, **more})
+                assert status == 429 and body["error"]["hob_reason"] == "max_waiting_tokens", body
             began = time.monotonic()
             with open_to(server) as c:  # a small one may wait
                 c.send(message(server, CHAT, {**small, "stream": True, "hob_queue_events": True}))
@@ -139,3 +148,25 @@ def test_queue_is_bounded_in_tokens(tmp_path, var):
                 assert time.monotonic() - began < 20
         thread.join(60)
         assert answers[0][0] == 200, answers
+
+
+def test_estimate_of_what_would_be_refused(tmp_path, var, hobctl):
+    with started(limited_server(tmp_path, var, "heartbeat_ms = 10000;", "max_sequences = 1; max_waiting = 0;")) as server:
+        question = {"messages": [{"role": "user", "content": "Count."}], "max_tokens": 4}
+        assert estimate(server, **question)[2]["admitted"] is True
+        with Busy(server):
+            _, _, body = estimate(server, **question)
+            assert body["admitted"] is False and body["reason"] == "max_waiting", body
+            assert ask(server, CHAT, {"model": "default", **question})[2]["error"]["hob_reason"] == "max_waiting"
+        add = ["keys", "add", "poor", "--tokens-per-minute", "100", "--requests-per-minute", "2", "--socket",
+               tmp_path / "var/hob.sock"]
+        server.key = hobctl(*add).stdout.decode().strip()
+        limited = server.metric("hob_requests_limited_total")
+        server.wait_metric("hob_engine_jobs", lambda v: v == 0)
+        status, _, body = estimate(server, **{**question, "max_tokens": 200})
+        assert status == 200 and body["admitted"] is False and body["reason"] == "request_too_large", body
+        assert server.metric("hob_requests_limited_total") == limited
+        assert estimate(server, **question)[2]["admitted"] is True  # it counts, as the one before
+        status, _, body = estimate(server, **question)
+        assert status == 429 and body["error"]["hob_reason"] == "requests_per_minute", body
+        assert server.metric("hob_requests_limited_total") == limited + 1

@@ -47,6 +47,15 @@ def test_streamed_choices(client):
     assert usage.completion_tokens == whole.usage.completion_tokens and usage.prompt_tokens == whole.usage.prompt_tokens
 
 
+@pytest.mark.parametrize("n", [3, 8])
+def test_streamed_choices_get_all_their_credit_back(client, n):
+    tokens = [0] * n
+    for part in ask(client, n=n, stream=True, max_tokens=120, logprobs=True, timeout=60, extra_body={"ignore_eos": True}):
+        for c in part.choices:
+            tokens[c.index] += len(c.logprobs.content) if c.logprobs else 0
+    assert tokens == [120] * n
+
+
 def test_choices_that_stop_at_once(client):
     first = ask(client, temperature=0, max_tokens=1).choices[0].message.content
     answer = ask(client, n=3, temperature=0, stop=[first])

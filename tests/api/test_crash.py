@@ -229,6 +229,22 @@ def test_tokenizer_that_hangs(tmp_path, model, hobctl, monkeypatch):
         assert answer(server)[0] == 200
 
 
+def test_suspended_machine_is_not_taken_for_a_hanging_tokenizer(tmp_path, model, hobctl, monkeypatch):
+    monkeypatch.setenv("HOB_ENGINE_FAULT", f"hang:{token_of(hobctl, model, ' zebra')}")
+    with started(dev_server(tmp_path, model, "--hang-timeout-ms", "1500")) as server, Connection(server) as c:
+        c.send(post(CHAT, chat("Draw a zebra.")))
+        server.wait_metric("hob_engine_jobs", lambda v: v == 1)
+        pids = server.process.pid, one_engine(server)
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(2)
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        time.sleep(0.8)
+        assert server.metric("hob_engine_restarts_total") == 0
+        server.wait_metric("hob_engine_restarts_total", lambda v: v > 0)
+
+
 def test_two_poisons_fail_one_by_one(deadly):
     wait = at_once(deadly, 1, max_tokens=40)
     results = []

@@ -280,6 +280,28 @@ def test_tokens_are_reserved_and_given_back(office):
     assert row["prompt_tokens"] + row["answer_tokens"] == 5000 - remaining(office, key) and row["requests"] == 2
 
 
+def test_all_prompts_are_reserved_or_none(office):
+    key = office.add("several", "--tokens-per-minute", "1000")
+    answer = office.ask("/v1/completions", key, {"model": "default", "prompt": ["One,", "Two,"], "n": 2, "max_tokens": 300})
+    refused(answer, 429, "rate_limit_exceeded", "request_too_large")
+    assert office.usage("--key", "several") == []
+
+
+def test_choices_asked_for_before_the_model_is_loaded(tmp_path, model, hobctl):
+    office = Office(tmp_path / "var", model, hobctl, "key_limits = { tokens_per_minute = 2000; };\n")
+    office.server.wait_ready = lambda limit_s: None
+    with started(office.server):
+        end = time.monotonic() + 60
+        while True:
+            try:
+                status, _, answer = office.chat(office.server.key, n=2, max_tokens=4)
+                break
+            except urllib.error.URLError:
+                assert time.monotonic() < end
+                time.sleep(0.01)
+        assert status == 200 and len(answer["choices"]) == 2, answer
+
+
 def test_requests_at_once(office):
     key = office.add("once", "--concurrent-requests", "1")
     with office.client(key) as client:

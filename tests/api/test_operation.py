@@ -87,6 +87,19 @@ def test_unload_and_load(site, hobctl):
     assert hobctl("models", "drop", name, *where, check=False).returncode == 2
 
 
+def test_unload_waits_for_choices_that_have_not_begun(site, hobctl):
+    """Accepted: they begin when the prompt that they share is computed."""
+    where = ["--socket", site.var / "hob.sock"]
+    name = json.loads(hobctl("models", "list", "--json", *where).stdout)[0]["name"]
+    with Connection(Plain(site)) as c:
+        c.send(post(CHAT, chat("Count slowly. " * 1500, n=3, max_tokens=4), site.auth))
+        site.wait_metric("hob_engine_running", lambda v: v == 1)
+        hobctl("models", "unload", name, *where)
+        status, _, body = c.response()
+    assert hobctl("models", "load", name, *where).stdout == f"{name}: ready\n".encode()
+    assert status == 200 and len(json.loads(body)["choices"]) == 3
+
+
 # ---- names and pages ----
 
 @pytest.mark.parametrize("host, good", [

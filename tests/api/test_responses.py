@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Responses that outlive their request: stored, continued, resumed, cancelled, deleted, with OpenAI's client."""
 import json
+import threading
 import time
+import urllib.error
 import urllib.request
 
 import openai
@@ -237,9 +239,9 @@ def test_other_tenant(small, small_client):
     assert small_client.responses.retrieve(mine.id).id == mine.id
 
 
-def padded(server, size):
+def padded(server, size, tokens=2, **fields):
     """The id of a response to a request of so many bytes."""
-    body = json.dumps({"model": "default", "input": "Hi.", "max_output_tokens": 2}).encode()
+    body = json.dumps({"model": "default", "input": "Hi.", "max_output_tokens": tokens, **fields}).encode()
     request = urllib.request.Request(server.url + "/v1/responses", body.ljust(size), {
         "Authorization": f"Bearer {server.key}", "Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=60, context=server.context) as answer:
@@ -270,6 +272,22 @@ def test_background_is_bounded(small, small_client):
     assert followed[-1].type == "response.failed" and text_of(followed) == ended[0].output_text
     assert all(e.status == "failed" and e.error.code == "background_timeout" and e.output_text for e in ended)
     small.wait_metric("hob_engine_running", lambda v: v == 0)
+
+
+def test_background_is_not_ended_by_others(small, small_client):
+    """Neither by large requests in the foreground nor by one in the background that finds no room."""
+    running = create(small_client, "Count.", background=True, max_output_tokens=160, extra_body={"ignore_eos": True})
+    threads = [threading.Thread(target=padded, args=(small, 140000, 160), kwargs={"ignore_eos": True}) for _ in range(2)]
+    for t in threads:
+        t.start()
+    for size, status in ((223000, 429), (230000, 413)):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            padded(small, size, background=True)
+        assert caught.value.code == status
+        caught.value.close()
+    assert wait_for(small_client, running.id).status == "incomplete"
+    for t in threads:
+        t.join()
 
 
 def test_background_that_grows_too_large(small, small_client):
