@@ -187,9 +187,11 @@ static int multiply_few(hob_cl_device *dev, product *o)
     for (uint32_t x_first = 0; rc == 0 && x_first < o->rows; x_first += HOB_CL_ROWS_MAX) {
         const uint32_t left = o->rows - x_first,
                        rows = left < HOB_CL_ROWS_MAX ? left : HOB_CL_ROWS_MAX,
-                       made = rows <= 2   ? rows
+                       made = o->rows > HOB_CL_ROWS_MAX
+                                  ? HOB_CL_ROWS_MAX /* all passes sum up alike */
+                              : rows <= 2 ? rows
                               : rows <= 4 ? 4
-                                          : 8;
+                                          : HOB_CL_ROWS_MAX;
         const hob_cl_kernel kernel = made == 1   ? HOB_CL_LINEAR_1
                                      : made == 2 ? HOB_CL_LINEAR_2
                                      : made == 4 ? HOB_CL_LINEAR_4
