@@ -6,8 +6,8 @@
  * that are large for it may fill half of it, so that small ones get through.
  *
  * Who is refused is told when its turn would be, behind those that were told so before: they are remembered until that time
- * (`promises`), so that a crowd comes back one by one and not all at once. A tenant holds a few of them: one that asks again
- * and again without waiting keeps nobody else out. Thread: loop. */
+ * (`promises`), so that a crowd comes back one by one and not all at once. Of other tenants' only some
+ * count: one that asks again and again without waiting keeps nobody else out. Thread: loop. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,16 +19,27 @@ enum {
     LARGE_PART = 8,     /* a request that takes this part of the queue's tokens is large */
     LATE_US = 10000000, /* who is so late does not come back */
     EARLY_US = 500000,
-    PROMISES_EACH = 8, /* that a tenant may hold */
+    LEARNT_LEAST_US = 200000,             /* of a forecast that is compared with what came */
+    PROMISES_EACH = HOB_PROMISES_MAX / 2, /* that a tenant may hold */
+    OTHERS_LEAST = 8, /* promises to other tenants that count, beside as many as the own ones */
     RETRY_LEAST_MS = 1000,
     RETRY_MOST_MS = 600000,
     MS = 1000,
 };
 
+/* How much longer first tokens take than forecast: the processor is shared with what forecasts do not know. Lateness is learnt
+ * faster, since it breaks a promise. */
+static const double SLOWNESS_LEAST = 0.5, SLOWNESS_MOST = 4, LATE_WEIGHT = 0.2, EARLY_WEIGHT = 0.05;
+
 static const double RATIO_WEIGHT = 0.1, /* of the newest answer, in the mean length of answers */
-    RATIO_LEAST = 0.05, EARLY_PART = 0.6 /* of its patience is left to one that comes back */;
+    RATIO_LEAST = 0.05, EARLY_PART = 0.5 /* of its patience is left to one that comes back */;
 
 /* ---- what the engine is doing ---- */
+
+static uint32_t tenant_of(const hob_job *j)
+{
+    return j->key ? j->key->record.tenant_number : 0;
+}
 
 static bool is_before(const hob_job *a, const hob_job *b)
 {
@@ -98,7 +109,7 @@ static bool forecast(const hob_job *j, uint32_t cached, bool promises, hob_forec
     const hob_job *before[JOBS_MOST];
     static hob_forecast_job jobs[JOBS_MOST * HOB_N_MAX + HOB_PROMISES_MAX + 1]; /* loop only */
     hob_cost cost;
-    uint32_t count = 0, at = 0;
+    uint32_t count = 0, at = 0, own = 0, others = 0;
 
     if (!read_cost(l, &cost))
         return false;
@@ -117,17 +128,34 @@ static bool forecast(const hob_job *j, uint32_t cached, bool promises, hob_forec
             jobs[at++] = (hob_forecast_job){.answer = d.answer, .context = d.context};
     }
     for (uint32_t i = 0; promises && i < l->promise_count; i++)
-        jobs[at++] = (hob_forecast_job){.prefill = l->promises[i].prefill,
-                                        .answer = l->promises[i].answer,
-                                        .context = l->promises[i].prefill + l->promises[i].answer};
+        own += l->promises[i].tenant == tenant_of(j);
+    for (uint32_t i = 0; promises && i < l->promise_count; i++) {
+        const hob_promise *o = &l->promises[i];
+        if (o->tenant != tenant_of(j) && others++ >= own + OTHERS_LEAST)
+            continue; /* the engine serves tenants in turn */
+        jobs[at++] = (hob_forecast_job){
+            .prefill = o->prefill, .answer = o->answer, .context = o->prefill + o->answer};
+    }
     jobs[at] = describe(j, cached);
     *ret = hob_forecast_last(&engine, jobs, at + 1);
+    ret->first_us *= l->slowness;
+    ret->end_us *= l->slowness;
     return true;
 }
 
 bool hob_admission_forecast(const hob_job *j, uint32_t cached, hob_forecast *ret)
 {
     return forecast(j, cached, false, ret);
+}
+
+void hob_admission_first_token(const hob_job *j, uint64_t now_us)
+{
+    double *slowness = &j->link->slowness;
+    if (j->forecast_us < LEARNT_LEAST_US)
+        return;
+    double taken = (double)(now_us - j->forecast_at_us) / j->forecast_us;
+    taken = taken < SLOWNESS_LEAST ? SLOWNESS_LEAST : taken > SLOWNESS_MOST ? SLOWNESS_MOST : taken;
+    *slowness += (taken > *slowness ? LATE_WEIGHT : EARLY_WEIGHT) * (taken - *slowness);
 }
 
 void hob_admission_learn(const hob_job *j)
@@ -144,11 +172,6 @@ void hob_admission_learn(const hob_job *j)
 static void forget_promise(hob_link *l, uint32_t i)
 {
     l->promises[i] = l->promises[--l->promise_count];
-}
-
-static uint32_t tenant_of(const hob_job *j)
-{
-    return j->key ? j->key->record.tenant_number : 0;
 }
 
 /* The first that is due of those that j's tenant holds; UINT32_MAX: it holds none. */
@@ -255,7 +278,8 @@ static waiting count_waiting(const hob_job *j, uint64_t large)
 }
 
 /* Why not; NULL: it may join. */
-static const char *judge(const hob_job *j, uint32_t cached, hob_api_error *e)
+static const char *judge(const hob_job *j, uint32_t cached, double *ret_forecast_us,
+                         hob_api_error *e)
 {
     const hob_link *l = j->link;
     const uint64_t most = l->model->max_waiting_tokens, large = most / LARGE_PART + 1,
@@ -282,6 +306,7 @@ static const char *judge(const hob_job *j, uint32_t cached, hob_api_error *e)
     }
     if (j->patience_ms == 0 || !hob_admission_forecast(j, cached, &f))
         return NULL;
+    *ret_forecast_us = f.first_us / l->slowness;
     const double wait_ms = (double)(hob_now_us() - j->arrived_us) / MS + f.first_us / MS;
     if (wait_ms <= j->patience_ms)
         return NULL;
@@ -294,7 +319,8 @@ static const char *judge(const hob_job *j, uint32_t cached, hob_api_error *e)
 int hob_admission_check(hob_job *j, uint32_t cached, hob_api_error *e)
 {
     keep_promises(j);
-    const char *reason = judge(j, cached, e);
+    const char *reason = judge(j, cached, &j->forecast_us, e);
+    j->forecast_at_us = hob_now_us();
     return reason ? refuse(j, cached, reason, e) : 0;
 }
 
@@ -304,6 +330,7 @@ void hob_admission_estimate(hob_job *j, uint32_t cached)
 {
     hob_api_error e = {0};
     hob_forecast f = {0, 0};
+    double forecast_us = 0;
     hob_text *t = &j->g->scratch;
     const char *model = j->link->model->name;
 
@@ -319,7 +346,7 @@ void hob_admission_estimate(hob_job *j, uint32_t cached)
         hob_text_puts(t, ",\"predicted_ttft_ms\":null,\"predicted_duration_ms\":null");
     const hob_link *l = j->link;
     const bool full = hob_link_load(l) + j->request.n > l->max_sequences + l->model->max_waiting;
-    const char *reason = full ? "max_waiting" : judge(j, cached, &e);
+    const char *reason = full ? "max_waiting" : judge(j, cached, &forecast_us, &e);
     if (!reason && hob_limits_ask(j, &e) < 0)
         reason = e.reason;
     hob_text_format(t, ",\"admitted\":%s,\"reason\":", reason ? "false" : "true");

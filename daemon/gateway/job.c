@@ -532,6 +532,7 @@ void hob_job_tokens(hob_gateway *g, hob_link *l, uint64_t id, const hob_tokens_m
     uint64_t now = hob_now_us();
     if (t->token_count > 0 && j->first_token_us == 0) {
         j->first_token_us = now;
+        hob_admission_first_token(j, now);
         hob_metrics_ttft(&g->metrics, now - j->arrived_us);
         g->metrics.cached_tokens += t->cached_tokens;
     }

@@ -80,8 +80,9 @@ struct hob_link {
     bool held;          /* jobs wait in the gateway though the engine is up: suspects come first */
     bool unsure;        /* the engine may still compute something that the gateway has given up */
     uint64_t finished_us;
-    double finish_gap_s;                    /* smoothed time between two finished jobs */
-    double answer_ratio;                    /* smoothed length of answers, of their max_tokens */
+    double finish_gap_s; /* smoothed time between two finished jobs */
+    double answer_ratio; /* smoothed length of answers, of their max_tokens */
+    double slowness;     /* smoothed time until first tokens, of what was forecast */
     hob_promise promises[HOB_PROMISES_MAX]; /* admission.c: requests that were told to come back */
     uint32_t promise_count;
 };
@@ -325,6 +326,8 @@ struct hob_job {
     uint32_t crashes;     /* engines that died with it, since it last ran alone unharmed */
     uint32_t crashed_ids; /* id_count at the last of them */
     uint64_t arrived_us, deadline_us, first_token_us;
+    uint64_t forecast_at_us; /* when it was admitted, */
+    double forecast_us;      /* and by which forecast, before slowness; 0: by none */
     int64_t created_s;
     hob_api_request request;
     char response_id[48];
@@ -379,6 +382,7 @@ void hob_admission_full(hob_job *j, hob_api_error *e);
 /* When its first and its last token would come if it ran now; false: nothing is known of the engine's speed yet. */
 bool hob_admission_forecast(const hob_job *j, uint32_t cached, hob_forecast *ret);
 void hob_admission_learn(const hob_job *j); /* it has finished */
+void hob_admission_first_token(const hob_job *j, uint64_t now_us);
 /* Answers /hob/v1/estimate for a job that is not run. */
 void hob_admission_estimate(hob_job *j, uint32_t cached);
 

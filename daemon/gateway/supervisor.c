@@ -175,8 +175,12 @@ static void start(hob_link *l)
 
 void hob_link_open(hob_link *l, hob_gateway *g, uint32_t index)
 {
-    *l = (hob_link){
-        .g = g, .index = index, .model = &g->conf->models[index], .fd = -1, .answer_ratio = 1};
+    *l = (hob_link){.g = g,
+                    .index = index,
+                    .model = &g->conf->models[index],
+                    .fd = -1,
+                    .answer_ratio = 1,
+                    .slowness = 1.4 /* until it is learnt */};
     start(l);
 }
 

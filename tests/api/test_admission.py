@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from conftest import dev_server, limited_server, started
@@ -108,12 +109,19 @@ def test_patience(impatient):
     assert ask(impatient, CHAT, {"model": "default", **question})[0] == 200
 
 
-def test_promises_to_one_tenant_are_few(impatient):
-    """Who does not wait does not make all others wait longer and longer."""
+def test_promises_to_one_tenant_hold_up_no_other(tmp_path, var):
+    """Who asks again and again is told later and later times; of others only a few count."""
+    server = limited_server(tmp_path, var, "", "max_sequences = 1;", tenants=("b",))
+    with Path(server.command[2]).open("a") as conf:
+        conf.write("key_limits = { patience_ms = 2000; };\n")
     question = {"model": "default", "messages": [{"role": "user", "content": "Count."}], "max_tokens": 200}
-    with Busy(impatient):
-        told = [ask(impatient, CHAT, question)[2]["error"]["hob_retry_after_ms"] for _ in range(24)]
-    assert told[0] < told[7] and told[23] < told[7] + 3 * (told[7] - told[0]) / 7, told
+    with started(server):
+        server.wait_metric("hob_engine_cost_step_1_us", lambda v: v > 0)
+        with Busy(server):
+            told = [ask(server, CHAT, question)[2]["error"]["hob_retry_after_ms"] for _ in range(24)]
+            server.key = "hob_b"
+            other = ask(server, CHAT, question)[2]["error"]["hob_retry_after_ms"]
+    assert told[0] < told[7] < told[23] and other < told[16], (told, other)
 
 
 def test_one_that_waits_little_is_let_in(impatient):
