@@ -160,6 +160,13 @@ static double time_rows(trial *t, uint32_t rows)
     return best / 1e6;
 }
 
+static void set_splits(trial *t, uint32_t splits)
+{
+    t->dev->tuning.splits = splits;
+    if (t->dev->wanted_splits == 0) /* kernels are built for the number */
+        hob_cl_programs_drop(t->dev, HOB_CL_FILE_linear, HOB_KIND_Q4_0);
+}
+
 static void tune_splits(trial *t)
 {
     static const uint32_t tried[] = {4, 8, 16};
@@ -167,14 +174,14 @@ static void tune_splits(trial *t)
     uint32_t chosen = defaults.splits;
 
     for (size_t i = 0; i < sizeof tried / sizeof *tried; i++) {
-        t->dev->tuning.splits = tried[i];
+        set_splits(t, tried[i]);
         const double seconds = time_rows(t, 1);
         if (seconds > 0 && (best < 0 || seconds < best)) {
             best = seconds;
             chosen = tried[i];
         }
     }
-    t->dev->tuning.splits = chosen;
+    set_splits(t, chosen);
 }
 
 static void tune_few_rows(trial *t)

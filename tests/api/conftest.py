@@ -225,6 +225,7 @@ def limited_server(folder, var, limits, model_options="", tenants=()):
     if not keys.exists():  # a server that ran there has taken them into its store
         keys.with_name("keys.imported").rename(keys)
     text = re.sub(r"(?m)^port = .*;", f"port = {port};", conf.read_text())
+    text = text if "limits = {" in text else text + "limits = { };\n"  # it may have been written anew
     conf.write_text(text.replace("path =", f"{model_options} path =", 1).replace("limits = {", f"limits = {{ {limits}", 1))
     with keys.open("a") as out:
         for name in tenants:

@@ -119,9 +119,11 @@ def test_promises_to_one_tenant_hold_up_no_other(tmp_path, var):
         server.wait_metric("hob_engine_cost_step_1_us", lambda v: v > 0)
         with Busy(server):
             told = [ask(server, CHAT, question)[2]["error"]["hob_retry_after_ms"] for _ in range(24)]
-            server.key = "hob_b"
+            key, server.key = server.key, "hob_b"
             other = ask(server, CHAT, question)[2]["error"]["hob_retry_after_ms"]
-    assert told[0] < told[7] < told[23] and other < told[16], (told, other)
+            server.key = key
+            last = ask(server, CHAT, question)[2]["error"]["hob_retry_after_ms"]
+    assert told[0] < told[7] < told[23] and other < last, (told, other, last)
 
 
 def test_one_that_waits_little_is_let_in(impatient):
