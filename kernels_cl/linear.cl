@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * y = W x + bias, added onto y when `add`, of up to three matrices of one type that share x. W is in panels of 16 rows: neighbouring work-items are
- * neighbouring rows and read neighbouring words. x was prepared by norm.cl: with DOT as bytes, and for each block of 32 their
+ * y = W x + bias, added onto y when `add`, of up to three matrices of one type that share x. W is in panels of 16 rows:
+ * neighbouring work-items are neighbouring rows and read neighbouring words. x was prepared by norm.cl: with DOT as bytes, and for each block of 32 their
  * scale d, d times the sum of each half, and of all; else as floats, and their sums over 16 columns. The sums are what a
  * minimum is multiplied with. */
 #ifdef SPLITS /* always the same on this device, whose compiler makes use of that */

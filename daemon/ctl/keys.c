@@ -239,6 +239,17 @@ static int change(const char *command, const char *socket, const char *path, jso
     return r < 0 ? hob_ctl_failed(command, &diag) : HOB_EXIT_OK;
 }
 
+/* The same, with what the options say of the key beside the fields. */
+static int change_fields(const char *command, const char *socket, const char *path, json_t *fields,
+                         const key_options *o, bool json)
+{
+    if (fields && !add_fields(fields, o, command)) {
+        json_decref(fields);
+        return HOB_EXIT_USAGE;
+    }
+    return change(command, socket, path, fields, json);
+}
+
 /* The one positional argument that a command needs. */
 static int parse_one(const hob_syntax *syntax, int argc, char **argv, int *ret_status)
 {
@@ -270,11 +281,7 @@ static int keys_add(int argc, char **argv)
     if (parse_one(&syntax, argc, argv, &status) < 0)
         return status;
     json_t *fields = json_pack("{s:s}", "label", argv[1]);
-    if (fields && !add_fields(fields, &o, "keys add")) {
-        json_decref(fields);
-        return HOB_EXIT_USAGE;
-    }
-    return change("keys add", socket, "/hob/v1/admin/keys/add", fields, json);
+    return change_fields("keys add", socket, "/hob/v1/admin/keys/add", fields, &o, json);
 }
 
 static int keys_set(int argc, char **argv)
@@ -297,11 +304,7 @@ static int keys_set(int argc, char **argv)
     if (parse_one(&syntax, argc, argv, &status) < 0)
         return status;
     json_t *fields = json_pack("{s:s}", "key", argv[1]);
-    if (fields && !add_fields(fields, &o, "keys set")) {
-        json_decref(fields);
-        return HOB_EXIT_USAGE;
-    }
-    return change("keys set", socket, "/hob/v1/admin/keys/set", fields, json);
+    return change_fields("keys set", socket, "/hob/v1/admin/keys/set", fields, &o, json);
 }
 
 static int keys_revoke(int argc, char **argv)
