@@ -19,7 +19,7 @@ enum {
     QUIET_US = 150000,    /* of a step without streams: cancels and new requests wait for its end */
 };
 
-static const double SPARE_LEAST = 0.1,
+static const double SPARE_LEAST = 0.2,
                     SPARE_MOST = 0.5; /* of the target, for what a prediction cannot know */
 
 struct hob_batcher {
