@@ -407,6 +407,7 @@ int hob_import_wordpiece(const hob_import_texts *texts, uint32_t rows, bool lowe
     for (size_t i = 0; i < SPECIALS; i++)
         if (w.specials[i].id != HOB_TOKEN_NONE)
             hob_gguf_put_u32(out, w.specials[i].key, w.specials[i].id);
+    hob_gguf_put_u32(out, "tokenizer.ggml.bos_token_id", w.specials[CLS].id);
     hob_gguf_put_bool(out, "tokenizer.ggml.normalizer.lowercase", w.lowercase);
     hob_gguf_put_bool(out, "tokenizer.ggml.normalizer.strip_accents", w.strip_accents);
 fail:

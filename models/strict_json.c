@@ -120,12 +120,6 @@ int hob_strict_read(const char *dir, const char *name, size_t max, json_t **ret,
         return rc;
     rc = hob_strict_parse(name, text, len, ret, diag);
     free(text);
-    if (rc == 0 && !json_is_object(*ret) && !json_is_array(*ret)) {
-        json_decref(*ret);
-        *ret = NULL;
-        rc = hob_fail(diag, HOB_EFORMAT, "%s: got a bare value, allowed is an object or array",
-                      name);
-    }
     return rc;
 }
 
