@@ -1,24 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * libFuzzer target over an import (`make fuzz`): the input's first byte chooses a file of a tiny model's folder, the rest
- * takes its place. Whatever it is, the import ends with a code that its header names and a diagnosis, or with a file that
+ * libFuzzer target over an import (`make fuzz`): the input's first byte chooses a file of one of two tiny models' folders,
+ * the rest takes its place. Whatever it is, the import ends with a code that its header names and a diagnosis, or with a file that
  * the GGUF reader and the tokenizer take; and nothing else is left in the folder. With replay.c it runs given inputs. */
 #include <dirent.h>
 
 #include "models/import.h"
 #include "models/tokenizer.h"
 #include "tests/fuzz/gguf_walk.h"
-#include "tests/support/bert_folder.h"
+#include "tests/support/hf_folder.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
-enum { VOCAB_TXT = BERT_FOLDER_TEXTS, INDEX, CHOICES };
+enum { VOCAB_TXT = HF_BERT_TEXTS, INDEX, LLAMA, CHOICES = LLAMA + HF_LLAMA_TEXTS };
 
-static char folder[256];
+static char bert[256], llama[256];
+static const char *folder; /* of the two */
 
-static void remove_folder(void)
+static void remove_folders(void)
 {
-    (void)bert_folder_remove(folder);
+    (void)hf_remove(bert);
+    (void)hf_remove(llama);
 }
 
 static void move(const char *from, const char *to)
@@ -68,14 +70,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
     if (bytes < 1)
         return 0;
-    if (!folder[0]) {
-        PROMISE(bert_folder_make(folder));
-        PROMISE(atexit(remove_folder) == 0);
+    if (!bert[0]) {
+        PROMISE(hf_make_bert(bert) && hf_make_llama(llama));
+        PROMISE(atexit(remove_folders) == 0);
     }
     const unsigned choice = data[0] % CHOICES;
     const char *name = choice == VOCAB_TXT ? "vocab.txt"
                        : choice == INDEX   ? "model.safetensors.index.json"
-                                           : bert_folder_texts[choice][0];
+                       : choice >= LLAMA   ? hf_llama_texts[choice - LLAMA].name
+                                           : hf_bert_texts[choice].name;
+    folder = choice >= LLAMA ? llama : bert;
     /* What would be read in its place is aside meanwhile, and the weights are where the seed's index has them. */
     const char *hidden = choice == VOCAB_TXT ? "tokenizer.json"
                          : choice == INDEX   ? "model.safetensors"
@@ -84,7 +88,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     char path[300];
     snprintf(path, sizeof path, "%s/%s", folder, name);
     move(hidden, aside);
-    PROMISE(bert_folder_write(folder, name, data + 1, bytes - 1));
+    PROMISE(hf_write(folder, name, data + 1, bytes - 1));
     import();
     PROMISE(unlink(path) == 0);
     move(aside, hidden);

@@ -12,14 +12,14 @@
 
 #include "models/gguf.h"
 #include "models/tokenizer.h"
-#include "tests/support/bert_folder.h"
+#include "tests/support/hf_folder.h"
 
 static char folder[256], out[300];
 
 static int make(void **state)
 {
     (void)state;
-    if (!bert_folder_make(folder))
+    if (!hf_make_bert(folder))
         return -1;
     snprintf(out, sizeof out, "%s/out.gguf", folder);
     return 0;
@@ -28,7 +28,7 @@ static int make(void **state)
 static int clean(void **state)
 {
     (void)state;
-    return bert_folder_remove(folder) ? 0 : -1;
+    return hf_remove(folder) ? 0 : -1;
 }
 
 static hob_import_result import(const hob_import_options *o)
@@ -67,6 +67,40 @@ static void test_imports(void **state)
     hob_ids_free(&ids);
     hob_tokenizer_close(t);
     hob_gguf_close(g);
+}
+
+/* A decoder, whose rows of queries and keys change places, and whose frequencies are computed. */
+static void test_imports_llama(void **state)
+{
+    (void)state;
+    char llama[256], path[300];
+    assert_true(hf_make_llama(llama));
+    snprintf(path, sizeof path, "%s/out.gguf", llama);
+    const hob_import_options o = {.folder = llama, .out = path, .type = HOB_TYPE_F16};
+    const hob_import_result result = import(&o);
+    hob_diag diag = {""};
+    hob_gguf *g = NULL;
+    hob_tokenizer *t = NULL;
+    hob_ids ids = {0};
+    assert_true(result.tensors == 12 && result.context == 128);
+    assert_int_equal(hob_gguf_open(path, &g, &diag), 0);
+    const hob_gguf_tensor *factors = hob_gguf_find_tensor(g, "rope_freqs.weight");
+    assert_true(factors && factors->dims[0] == 16);
+    const float *f = factors->data;
+    assert_true(f[0] == 1 &&
+                f[15] == 8); /* of 500000^(-i/16) turns in 64 tokens only the first are many */
+
+    assert_int_equal(hob_tokenizer_open(g, &t, &diag), 0);
+    static const uint32_t wanted[] = {258, 257, ' ', 0xC3, 0xA9, '<', '|',
+                                      'e', 'n', 'd', '|',  '>',  260};
+    assert_int_equal(hob_tokenize(t, "the \u00e9<|end|><u>", 16, NULL, 0, true, 0, &ids, &diag), 0);
+    assert_int_equal(ids.count, sizeof wanted / sizeof *wanted);
+    assert_memory_equal(ids.data, wanted, sizeof wanted);
+    assert_true(hob_tokenizer_is_control(t, 259) && hob_tokenizer_eos(t) == 259);
+    hob_ids_free(&ids);
+    hob_tokenizer_close(t);
+    hob_gguf_close(g);
+    assert_true(hf_remove(llama));
 }
 
 typedef struct watch {
@@ -111,7 +145,7 @@ static void test_can_be_ended(void **state)
         assert_int_equal(hob_import(&o, &result, &diag), HOB_ECANCELED);
         assert_int_equal(result.tensors, 7);
         assert_int_equal(access(out, F_OK), -1);
-    } /* and bert_folder_remove finds nothing else */
+    } /* and hf_remove finds nothing else */
 }
 
 static void test_refuses_types(void **state)
@@ -161,6 +195,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_imports, make, clean),
+        cmocka_unit_test(test_imports_llama),
         cmocka_unit_test_setup_teardown(test_progress, make, clean),
         cmocka_unit_test_setup_teardown(test_can_be_ended, make, clean),
         cmocka_unit_test_setup_teardown(test_refuses_types, make, clean),
