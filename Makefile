@@ -120,10 +120,11 @@ compile_commands.json: Makefile $(BUILD)/flags $(ALL_SRC)
 	   printf '%s\n{"directory": "%s", "file": "%s", "command": "%s"}' "$$sep" "$(CURDIR)" "$$f" "$(CC) $(CFLAGS_ALL) $$isa -c $$f"; sep=,; \
 	   done; printf '\n]\n'; } > $@.new && mv $@.new $@
 
-setup: ## installs the Debian packages that are missing, builds the private libraries, fetches the model
+setup: ## installs the Debian packages that are missing, builds the private libraries, fetches the models
 	@packaging/setup/packages build test
 	@packaging/deps/build
 	@packaging/setup/model >/dev/null
+	@packaging/setup/model minilm >/dev/null
 	@packaging/setup/venv >/dev/null
 
 run: ## sets up, starts hobd on https://127.0.0.1:8443, asks it a question, stays up (MODEL=file.gguf PORT=n)
@@ -136,6 +137,7 @@ TEST_ENV = HOB_CC='$(CC) $(CFLAGS_ALL)' HOB_SANITIZED='$(SAN)' HOB_BUILD='$(absp
 tests-ready:
 	@packaging/setup/packages build test
 	@packaging/setup/model >/dev/null
+	@packaging/setup/model minilm >/dev/null
 	@packaging/setup/venv >/dev/null
 	@$(MAKE) $(PARALLEL) --no-print-directory all tests-built
 tests-built: $(UNIT) $(KERNELS) $(REPLAY)
