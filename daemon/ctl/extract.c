@@ -22,10 +22,10 @@ enum { COUNTERS = 8 };
 
 static void list_stripped(const hob_stripped *s, counter ret[COUNTERS])
 {
-    const counter all[COUNTERS] = {
-        {"control", s->control}, {"zero_width", s->zero_width}, {"bidi", s->bidi},
-        {"tags", s->tags},       {"variation", s->variation},   {"marks", s->marks},
-        {"hidden", s->hidden},   {"replaced", s->replaced}};
+    const counter all[COUNTERS] = {{"control", s->control},     {"zero_width", s->zero_width},
+                                   {"bidi", s->bidi},           {"tags", s->tags},
+                                   {"variation", s->variation}, {"marks", s->marks},
+                                   {"hidden", s->hidden},       {"replaced", s->replaced}};
     memcpy(ret, all, sizeof all);
 }
 
@@ -37,11 +37,10 @@ static int print_json(const hob_extraction *e, hob_diag *diag)
     for (int i = 0; i < COUNTERS; i++)
         json_object_set_new(stripped, counters[i].name, json_integer(counters[i].count));
     for (uint32_t i = 0; i < e->chunk_count; i++)
-        json_array_append_new(chunks, json_pack("{s:I, s:I, s:I, s:s}", "start",
-                                                (json_int_t)e->chunks[i].start, "end",
-                                                (json_int_t)e->chunks[i].end, "tokens",
-                                                (json_int_t)e->chunks[i].tokens, "headings",
-                                                e->chunks[i].path));
+        json_array_append_new(
+            chunks, json_pack("{s:I, s:I, s:I, s:s}", "start", (json_int_t)e->chunks[i].start,
+                              "end", (json_int_t)e->chunks[i].end, "tokens",
+                              (json_int_t)e->chunks[i].tokens, "headings", e->chunks[i].path));
     return hob_json_print(json_pack("{s:s, s:s, s:s, s:o, s:s#, s:o}", "media_type", e->media_type,
                                     "encoding", e->encoding, "title", e->title, "stripped",
                                     stripped, "text", e->text, (int)e->text_len, "chunks", chunks),
@@ -52,10 +51,13 @@ static void print_head(const hob_extraction *e)
 {
     counter counters[COUNTERS];
     list_stripped(&e->stripped, counters);
-    printf("type          %s%s%s\ntitle         ", e->media_type, e->encoding[0] ? ", " : "",
-           e->encoding);
-    hob_print_text(stdout, e->title, strlen(e->title));
-    printf("\ntext          %zu bytes\n", e->text_len);
+    printf("type          %s%s%s\n", e->media_type, e->encoding[0] ? ", " : "", e->encoding);
+    if (e->title[0]) {
+        printf("title         ");
+        hob_print_text(stdout, e->title, strlen(e->title));
+        putchar('\n');
+    }
+    printf("text          %zu bytes\n", e->text_len);
     for (int i = 0; i < COUNTERS; i++)
         if (counters[i].count)
             printf("stripped      %" PRIu32 " %s\n", counters[i].count, counters[i].name);
@@ -71,8 +73,8 @@ static void print_text(const hob_extraction *e)
     }
     for (uint32_t i = 0; i < e->chunk_count; i++) {
         const hob_extracted_chunk *c = &e->chunks[i];
-        printf("\n---- chunk %" PRIu32 ", bytes %" PRIu32 " to %" PRIu32 ", %" PRIu32 " tokens%s", i,
-               c->start, c->end, c->tokens, c->path[0] ? ", " : "");
+        printf("\n---- chunk %" PRIu32 ", bytes %" PRIu32 " to %" PRIu32 ", %" PRIu32 " tokens%s",
+               i, c->start, c->end, c->tokens, c->path[0] ? ", " : "");
         hob_print_text(stdout, c->path, strlen(c->path));
         putchar('\n');
         hob_print_text(stdout, e->text + c->start, c->end - c->start);

@@ -146,13 +146,11 @@ static int reader_take_frame(hob_reader *r, hob_message_handler *handle, void *u
                         HOB_FRAME_MAX);
     if (r->in_message && (type != r->type || id != r->id))
         return hob_fail(diag, HOB_EFORMAT,
-                        "protocol: a frame of type %u inside a message of type %u", type,
-                        r->type);
+                        "protocol: a frame of type %u inside a message of type %u", type, r->type);
     if (have < HOB_FRAME_HEADER + len)
         return 0;
     if (hob_bytes_left(&r->message) + len > HOB_MESSAGE_MAX)
-        return hob_fail(diag, HOB_EFORMAT, "protocol: message over %d bytes",
-                        HOB_MESSAGE_MAX);
+        return hob_fail(diag, HOB_EFORMAT, "protocol: message over %d bytes", HOB_MESSAGE_MAX);
     int rc = hob_bytes_append(&r->message, p + HOB_FRAME_HEADER, len);
     if (rc < 0)
         return hob_fail(diag, rc, "protocol: no memory for a message");

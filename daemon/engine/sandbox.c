@@ -226,29 +226,46 @@ static const int for_compilers[] = {SCMP_SYS(execve), SCMP_SYS(vfork), SCMP_SYS(
 
 /* To read a document that is in memory and write what it says to a descriptor that is open. */
 static const int for_documents[] = {
-    SCMP_SYS(read),          SCMP_SYS(pread64),        SCMP_SYS(write),
-    SCMP_SYS(writev),        SCMP_SYS(close),          SCMP_SYS(lseek),
-    SCMP_SYS(fstat),         SCMP_SYS(poll),           SCMP_SYS(ppoll),
-    SCMP_SYS(munmap),        SCMP_SYS(mremap),         SCMP_SYS(madvise),
-    SCMP_SYS(brk),           SCMP_SYS(futex),          SCMP_SYS(wait4),
-    SCMP_SYS(gettid),        SCMP_SYS(getpid),         SCMP_SYS(tgkill),
-    SCMP_SYS(sched_yield),   SCMP_SYS(clock_gettime),  SCMP_SYS(rt_sigaction),
-    SCMP_SYS(rt_sigreturn),  SCMP_SYS(rt_sigprocmask), SCMP_SYS(sigaltstack),
-    SCMP_SYS(getrandom),     SCMP_SYS(exit),           SCMP_SYS(exit_group),
+    SCMP_SYS(read),
+    SCMP_SYS(pread64),
+    SCMP_SYS(write),
+    SCMP_SYS(writev),
+    SCMP_SYS(close),
+    SCMP_SYS(lseek),
+    SCMP_SYS(fstat),
+    SCMP_SYS(poll),
+    SCMP_SYS(ppoll),
+    SCMP_SYS(munmap),
+    SCMP_SYS(mremap),
+    SCMP_SYS(madvise),
+    SCMP_SYS(brk),
+    SCMP_SYS(futex),
+    SCMP_SYS(wait4),
+    SCMP_SYS(gettid),
+    SCMP_SYS(getpid),
+    SCMP_SYS(tgkill),
+    SCMP_SYS(sched_yield),
+    SCMP_SYS(clock_gettime),
+    SCMP_SYS(rt_sigaction),
+    SCMP_SYS(rt_sigreturn),
+    SCMP_SYS(rt_sigprocmask),
+    SCMP_SYS(sigaltstack),
+    SCMP_SYS(getrandom),
+    SCMP_SYS(exit),
+    SCMP_SYS(exit_group),
     SCMP_SYS(restart_syscall),
 };
 
 /* What its loader, C++ library and own code need besides to read libraries, fonts and its standard input. */
 static const int for_helpers[] = {
-    SCMP_SYS(readv),      SCMP_SYS(newfstatat), SCMP_SYS(stat),      SCMP_SYS(lstat),
-    SCMP_SYS(statx),      SCMP_SYS(access),     SCMP_SYS(faccessat), SCMP_SYS(faccessat2),
-    SCMP_SYS(readlink),   SCMP_SYS(readlinkat), SCMP_SYS(fcntl),     SCMP_SYS(getdents64),
-    SCMP_SYS(getcwd),     SCMP_SYS(uname),      SCMP_SYS(sysinfo),   SCMP_SYS(set_tid_address),
-    SCMP_SYS(rseq),       SCMP_SYS(arch_prctl), SCMP_SYS(getppid),   SCMP_SYS(set_robust_list),
-    SCMP_SYS(prlimit64),  SCMP_SYS(getrusage),  SCMP_SYS(getuid),    SCMP_SYS(geteuid),
-    SCMP_SYS(getgid),     SCMP_SYS(getegid),    SCMP_SYS(dup),       SCMP_SYS(sched_getaffinity),
-    SCMP_SYS(statfs),     SCMP_SYS(fstatfs),    SCMP_SYS(clock_getres),
-    SCMP_SYS(gettimeofday),
+    SCMP_SYS(readv),     SCMP_SYS(newfstatat), SCMP_SYS(stat),         SCMP_SYS(lstat),
+    SCMP_SYS(statx),     SCMP_SYS(access),     SCMP_SYS(faccessat),    SCMP_SYS(faccessat2),
+    SCMP_SYS(readlink),  SCMP_SYS(readlinkat), SCMP_SYS(fcntl),        SCMP_SYS(getdents64),
+    SCMP_SYS(getcwd),    SCMP_SYS(uname),      SCMP_SYS(sysinfo),      SCMP_SYS(set_tid_address),
+    SCMP_SYS(rseq),      SCMP_SYS(arch_prctl), SCMP_SYS(getppid),      SCMP_SYS(set_robust_list),
+    SCMP_SYS(prlimit64), SCMP_SYS(getrusage),  SCMP_SYS(getuid),       SCMP_SYS(geteuid),
+    SCMP_SYS(getgid),    SCMP_SYS(getegid),    SCMP_SYS(dup),          SCMP_SYS(sched_getaffinity),
+    SCMP_SYS(statfs),    SCMP_SYS(fstatfs),    SCMP_SYS(clock_getres), SCMP_SYS(gettimeofday),
 };
 
 static int allow_all(scmp_filter_ctx f, const int *calls, size_t count)
@@ -262,9 +279,8 @@ static int allow_all(scmp_filter_ctx f, const int *calls, size_t count)
 
 static int allow_reading(scmp_filter_ctx f) /* files are opened for reading only */
 {
-    return seccomp_rule_add(
-        f, SCMP_ACT_ALLOW, SCMP_SYS(openat), 1,
-        SCMP_A2(SCMP_CMP_MASKED_EQ, O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY));
+    return seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(openat), 1,
+                            SCMP_A2(SCMP_CMP_MASKED_EQ, O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY));
 }
 
 static int allow_memory(scmp_filter_ctx f) /* but no new executable memory */
@@ -280,6 +296,13 @@ static int allow_naming(scmp_filter_ctx f) /* threads and memory */
 {
     return seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1,
                             SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME));
+}
+
+/* Which is how glibc asks about a descriptor. */
+static int allow_stat(scmp_filter_ctx f)
+{
+    return seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(newfstatat), 1,
+                            SCMP_A3(SCMP_CMP_EQ, AT_EMPTY_PATH));
 }
 
 static int allow_helper(scmp_filter_ctx f)
@@ -309,7 +332,9 @@ static int add_rules(scmp_filter_ctx f, hob_sandbox_for what)
         rc = ALLOW_ALL(f, allowed) || ALLOW_ALL(f, for_drivers) || ALLOW_ALL(f, for_compilers) ||
              allow_naming(f);
         break;
-    case HOB_SANDBOX_DOCUMENT: rc = ALLOW_ALL(f, for_documents) || allow_memory(f); break;
+    case HOB_SANDBOX_DOCUMENT:
+        rc = ALLOW_ALL(f, for_documents) || allow_memory(f) || allow_stat(f);
+        break;
     case HOB_SANDBOX_HELPER:
         rc = ALLOW_ALL(f, for_documents) || ALLOW_ALL(f, for_helpers) || allow_reading(f) ||
              allow_memory(f) || allow_helper(f);

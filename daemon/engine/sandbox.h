@@ -8,11 +8,11 @@
 
 /* What a process is, and thus what it needs of the system. */
 typedef enum hob_sandbox_for {
-    HOB_SANDBOX_CPU,      /* an engine on the CPU: its model, and what /proc and /sys say of the machine */
-    HOB_SANDBOX_DRIVER,   /* one with a GPU's driver: device nodes, shared libraries, one cache folder */
+    HOB_SANDBOX_CPU, /* an engine on the CPU: its model, and what /proc and /sys say of the machine */
+    HOB_SANDBOX_DRIVER, /* one with a GPU's driver: device nodes, shared libraries, one cache folder */
     HOB_SANDBOX_COMPILER, /* OpenCL on the processor: a driver, which runs a linker too */
     HOB_SANDBOX_DOCUMENT, /* an extractor: nothing but the descriptors that it has, and no threads */
-    HOB_SANDBOX_HELPER,   /* a program that it runs, held open as HOB_SANDBOX_PROGRAM_FD (close on exec) and executed by
+    HOB_SANDBOX_HELPER, /* a program that it runs, held open as HOB_SANDBOX_PROGRAM_FD (close on exec) and executed by
                              execveat: libraries and fonts */
 } hob_sandbox_for;
 

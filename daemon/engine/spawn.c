@@ -33,9 +33,9 @@ static int set_attributes(posix_spawnattr_t *attributes)
     rc |= posix_spawnattr_setsigdefault(attributes, &defaults);
     /* A group of its own: Ctrl-C at the terminal is for the parent. */
     rc |= posix_spawnattr_setpgroup(attributes, 0);
-    return rc | posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGMASK |
-                                                         POSIX_SPAWN_SETSIGDEF |
-                                                         POSIX_SPAWN_SETPGROUP);
+    return rc |
+           posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
+                                                    POSIX_SPAWN_SETPGROUP);
 }
 
 int hob_spawn_self(const char *const *argv, const int *fds, int count, bool quiet, pid_t *ret)
@@ -62,8 +62,8 @@ int hob_spawn_self(const char *const *argv, const int *fds, int count, bool quie
     if (rc == 0 && (add_files(&files, aside, count, quiet) | set_attributes(&attributes)) != 0)
         rc = ENOMEM;
     if (rc == 0)
-        rc = posix_spawn(ret, "/proc/self/exe", &files, &attributes,
-                         (char *const *)(uintptr_t)argv, quiet ? bare : environ);
+        rc = posix_spawn(ret, "/proc/self/exe", &files, &attributes, (char *const *)(uintptr_t)argv,
+                         quiet ? bare : environ);
     while (made-- > 0)
         close(aside[made]);
     posix_spawnattr_destroy(&attributes);

@@ -14,7 +14,7 @@
 
 typedef struct unit {
     uint32_t start, end, tokens;
-    bool begins_block, body;  /* body: no part of a heading */
+    bool begins_block, body;       /* body: no part of a heading */
     const hob_text_block *heading; /* that begins here; NULL: none */
 } unit;
 
@@ -49,7 +49,8 @@ static int count(chunker *k, uint32_t start, uint32_t end, uint32_t *ret)
 {
     hob_diag diag = {""};
     k->ids.count = 0;
-    const int r = hob_tokenize(k->t, k->text + start, end - start, NULL, 0, false, 0, &k->ids, &diag);
+    const int r =
+        hob_tokenize(k->t, k->text + start, end - start, NULL, 0, false, 0, &k->ids, &diag);
     if (r < 0)
         return hob_document_fail(k->d, hob_extract_error_of(r), "%s", diag.text);
     *ret = (uint32_t)k->ids.count;
@@ -138,7 +139,8 @@ static int find_overlap(chunker *k, size_t n, unit *ret)
     uint32_t start = last->end, tokens = 0;
     int r = 0;
     for (size_t i = n; i-- > 1;) {
-        if (tokens + k->units[i].tokens > k->overlap || last->end - k->units[i].start > k->most_bytes / 2)
+        if (tokens + k->units[i].tokens > k->overlap ||
+            last->end - k->units[i].start > k->most_bytes / 2)
             break;
         tokens += k->units[i].tokens;
         start = k->units[i].start;
@@ -223,8 +225,8 @@ static size_t choose_end(const chunker *k, const unit *next)
 
 static bool fits(const chunker *k, const unit *u)
 {
-    return k->unit_count == 0 || (k->total + u->tokens <= k->size &&
-                                  u->end - k->units[0].start <= k->size_bytes);
+    return k->unit_count == 0 ||
+           (k->total + u->tokens <= k->size && u->end - k->units[0].start <= k->size_bytes);
 }
 
 static int add_unit(chunker *k, const unit *u)
@@ -321,7 +323,8 @@ static int add_block(chunker *k, const hob_text_block *b, bool heading)
 {
     int r = 0;
     bool first = true;
-    for (uint32_t at = (uint32_t)hob_skip_space(k->text, b->start, b->end); r == 0 && at < b->end;) {
+    for (uint32_t at = (uint32_t)hob_skip_space(k->text, b->start, b->end);
+         r == 0 && at < b->end;) {
         const uint32_t end = end_of(k, b, at);
         unit u;
         bool cut = false;

@@ -134,10 +134,8 @@ static int add_block(hob_document *d, uint32_t start)
         d->blocks = blocks;
         d->block_capacity = (uint32_t)capacity;
     }
-    d->blocks[d->block_count++] = (hob_text_block){.start = start,
-                                              .end = (uint32_t)d->text.len,
-                                              .kind = (uint8_t)d->kind,
-                                              .level = d->level};
+    d->blocks[d->block_count++] = (hob_text_block){
+        .start = start, .end = (uint32_t)d->text.len, .kind = (uint8_t)d->kind, .level = d->level};
     return 0;
 }
 

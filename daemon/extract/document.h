@@ -17,10 +17,10 @@
 typedef enum hob_block_kind {
     HOB_BLOCK_PARAGRAPH, /* white space collapses, '\n' stays */
     HOB_BLOCK_HEADING,   /* level 1 to 6 */
-    HOB_BLOCK_ITEM,      /* of a list, with its marker; level: how deep, from 1, written as indentation */
-    HOB_BLOCK_ROW,       /* of a table, cells apart by " | " */
-    HOB_BLOCK_LINES,     /* plain text: lines keep their white space */
-    HOB_BLOCK_CODE,      /* the same, and a line is never joined with the next to one sentence */
+    HOB_BLOCK_ITEM, /* of a list, with its marker; level: how deep, from 1, written as indentation */
+    HOB_BLOCK_ROW,  /* of a table, cells apart by " | " */
+    HOB_BLOCK_LINES, /* plain text: lines keep their white space */
+    HOB_BLOCK_CODE,  /* the same, and a line is never joined with the next to one sentence */
 } hob_block_kind;
 
 typedef struct hob_text_block {
@@ -46,7 +46,8 @@ typedef struct hob_document {
     hob_block_kind kind;
     uint8_t level;
     bool open;
-    bool apart, next_apart; /* the open block, or the one after it, is set apart from the one before */
+    bool apart,
+        next_apart; /* the open block, or the one after it, is set apart from the one before */
 } hob_document;
 
 void hob_document_free(hob_document *d);

@@ -36,15 +36,15 @@ struct docx {
     hob_styles styles;
     hob_style *style; /* that is being read */
 
-    unsigned skip; /* depth of the outermost element that is left out; 0: none */
-    bool open;     /* a block of the document */
-    bool text;     /* inside w:t */
-    unsigned run;  /* depth of the w:r around; 0: none */
-    bool hidden;         /* the run */
+    unsigned skip;         /* depth of the outermost element that is left out; 0: none */
+    bool open;             /* a block of the document */
+    bool text;             /* inside w:t */
+    unsigned run;          /* depth of the w:r around; 0: none */
+    bool hidden;           /* the run */
     uint8_t heading, item; /* level; 0: the paragraph is none */
     unsigned tables;       /* around */
-    bool row, cell;      /* inside a row of the outermost one; of which a cell has begun */
-    unsigned separators; /* that are to be written before the next text of the row */
+    bool row, cell;        /* inside a row of the outermost one; of which a cell has begun */
+    unsigned separators;   /* that are to be written before the next text of the row */
     char title[TITLE_RAW_MAX];
     size_t title_len;
     bool in_title;
@@ -192,10 +192,8 @@ static int fail_other(docx *x)
     static const struct {
         const char *part, *name;
     } kinds[] = {
-        {"xl/workbook.xml", "an Excel file"},
-        {"ppt/presentation.xml", "a PowerPoint file"},
-        {"META-INF/container.xml", "an EPUB book"},
-        {"content.xml", "an OpenDocument file"},
+        {"xl/workbook.xml", "an Excel file"},       {"ppt/presentation.xml", "a PowerPoint file"},
+        {"META-INF/container.xml", "an EPUB book"}, {"content.xml", "an OpenDocument file"},
         {"META-INF/MANIFEST.MF", "a Java archive"},
     };
     const char *what = "a ZIP archive";
@@ -404,7 +402,6 @@ static void characters_of_property(docx *x, const char *text, size_t len)
 }
 
 /* ---- a part ---- */
-
 
 /* ---- the file ---- */
 

@@ -36,25 +36,27 @@ typedef struct hob_extract_limits {
     uint64_t input_bytes; /* of the file; text formats in addition: 8 times text_bytes */
     uint32_t text_bytes;  /* of the normalized text, at most HOB_EXTRACT_TEXT_MOST */
     uint32_t chunks;
-    uint32_t memory_mb; /* address space beside the mapped file and vocabulary; a helper has as much again */
-    uint32_t cpu_s;     /* of the extractor, and again of a helper */
+    uint32_t
+        memory_mb; /* address space beside the mapped file and vocabulary; a helper has as much again */
+    uint32_t cpu_s; /* of the extractor, and again of a helper */
     uint32_t wall_ms;
 } hob_extract_limits;
 #define HOB_EXTRACT_LIMITS_DEFAULT                                                                 \
     {                                                                                              \
         .input_bytes = 256 << 20, .text_bytes = 16 << 20, .chunks = 1 << 17, .memory_mb = 512,     \
-        .cpu_s = 30, .wall_ms = 120000                                                             \
+        .cpu_s = 30, .wall_ms = 600000                                                             \
     }
 
 enum {
-    HOB_EXTRACT_TEXT_MOST = 1 << 30,
-    HOB_EXTRACT_DEPTH_MAX = 1000, /* elements around one another, in HTML and DOCX */
-    HOB_EXTRACT_RATIO_MAX = 200,  /* unpacked bytes to packed ones, past the first MiB */
-    HOB_EXTRACT_RAW_FACTOR = 8,   /* bytes of a text format to text_bytes */
-    HOB_EXTRACT_TITLE_MAX = 512,  /* bytes; a longer title is none */
-    HOB_EXTRACT_NAME_MAX = 1024,  /* bytes of a file name or media type that are looked at */
+    HOB_EXTRACT_TEXT_MOST = 1 << 28, /* its raw form is counted in 32 bits by MD4C */
+    HOB_EXTRACT_DEPTH_MAX = 1000,    /* elements around one another, in HTML and DOCX */
+    HOB_EXTRACT_RATIO_MAX = 200,     /* unpacked bytes to packed ones, past the first MiB */
+    HOB_EXTRACT_RAW_FACTOR = 8,      /* bytes of a text format to text_bytes */
+    HOB_EXTRACT_TITLE_MAX = 512,     /* bytes; a longer title is none */
+    HOB_EXTRACT_NAME_MAX = 1024,     /* bytes of a file name or media type that are looked at */
 
-    HOB_CHUNK_TOKENS = 200, /* what chunks are cut to by default, of the 256 that small encoders take */
+    HOB_CHUNK_TOKENS =
+        200, /* what chunks are cut to by default, of the 256 that small encoders take */
     HOB_CHUNK_OVERLAP = 32,
     HOB_CHUNK_TOKENS_LEAST = 32,
     HOB_CHUNK_TOKENS_MOST = 8192,
@@ -62,14 +64,15 @@ enum {
 
 /* What was stripped from the text or replaced in it, in code points. */
 typedef struct hob_stripped {
-    uint32_t control;    /* C0 and C1 without tab and line ends, noncharacters */
-    uint32_t zero_width; /* joiners where no script joins, soft hyphens, fillers, other default ignorables */
-    uint32_t bidi;       /* embeddings, overrides, isolates, marks */
-    uint32_t tags;       /* U+E0000 to U+E007F, which spell ASCII invisibly */
-    uint32_t variation;  /* variation selectors */
-    uint32_t marks;      /* combining marks past the 30th on one letter */
-    uint32_t hidden;     /* elements that a page hides, runs that a DOCX hides */
-    uint32_t replaced;   /* bytes that were no character, now U+FFFD */
+    uint32_t control; /* C0 and C1 without tab and line ends, noncharacters */
+    uint32_t
+        zero_width; /* joiners where no script joins, soft hyphens, fillers, other default ignorables */
+    uint32_t bidi;      /* embeddings, overrides, isolates, marks */
+    uint32_t tags;      /* U+E0000 to U+E007F, which spell ASCII invisibly */
+    uint32_t variation; /* variation selectors */
+    uint32_t marks;     /* combining marks past the 30th on one letter */
+    uint32_t hidden;    /* elements that a page hides, runs that a DOCX hides */
+    uint32_t replaced;  /* bytes that were no character, now U+FFFD */
 } hob_stripped;
 
 /* Descriptors that the parent hands down. */

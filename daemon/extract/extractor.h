@@ -21,20 +21,24 @@
 #include "daemon/extract/extract.h"
 
 typedef struct hob_extract_request {
-    int document;           /* a regular file or memfd, open for reading; stays the caller's, its offset may move */
-    int vocabulary;         /* a GGUF file whose tokenizer counts; -1: no chunks. Stays the caller's */
-    const char *name;       /* as uploaded; NULL or "": none. Only the first HOB_EXTRACT_NAME_MAX bytes count */
-    const char *media_type; /* likewise */
-    const char *pdftotext;  /* NULL: where Debian has it */
+    int document; /* a regular file or memfd, open for reading; stays the caller's, its offset may move */
+    int vocabulary; /* a GGUF file whose tokenizer counts; -1: no chunks. Stays the caller's */
+    const char
+        *name; /* as uploaded; NULL or "": none. Only the first HOB_EXTRACT_NAME_MAX bytes count */
+    const char *media_type;                /* likewise */
+    const char *pdftotext;                 /* NULL: where Debian has it */
     uint32_t chunk_tokens, overlap_tokens; /* see chunk.h for what is allowed */
     hob_extract_limits limits;
 } hob_extract_request;
-extern const hob_extract_request hob_extract_request_default; /* descriptors -1, the usual sizes and limits */
+extern const hob_extract_request
+    hob_extract_request_default; /* descriptors -1, the usual sizes and limits */
 
 typedef struct hob_extracted_chunk {
-    uint32_t start, end; /* bytes of the text, on characters' borders; both ascend from chunk to chunk */
-    uint32_t tokens;     /* of the chunk's text alone */
-    const char *path;    /* of headings above, "A > B"; "": none. Valid UTF-8 without control characters */
+    uint32_t start,
+        end; /* bytes of the text, on characters' borders; both ascend from chunk to chunk */
+    uint32_t tokens; /* of the chunk's text alone */
+    const char
+        *path; /* of headings above, "A > B"; "": none. Valid UTF-8 without control characters */
 } hob_extracted_chunk;
 
 /* error set: why says it in one line, in ASCII or UTF-8, and nothing else is filled. */
@@ -44,8 +48,8 @@ typedef struct hob_extraction {
     const char *media_type; /* what the file turned out to be; static */
     const char *encoding;   /* of a text file: "utf-8", …; else "" */
     char *title;            /* "": none */
-    char *text;             /* valid UTF-8, no control characters but '\n' and '\t'; followed by a NUL */
-    size_t text_len;        /* bytes, at least 1 */
+    char *text;      /* valid UTF-8, no control characters but '\n' and '\t'; followed by a NUL */
+    size_t text_len; /* bytes, at least 1 */
     hob_extracted_chunk *chunks;
     uint32_t chunk_count;
     hob_stripped stripped;

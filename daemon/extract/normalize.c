@@ -109,8 +109,8 @@ static utf8proc_int32_t peek(const char *text, size_t len, size_t *ret_step)
     utf8proc_int32_t c = -1;
     if (len == 0)
         return c;
-    const utf8proc_ssize_t step = utf8proc_iterate((const utf8proc_uint8_t *)text,
-                                                   len < 4 ? (utf8proc_ssize_t)len : 4, &c);
+    const utf8proc_ssize_t step =
+        utf8proc_iterate((const utf8proc_uint8_t *)text, len < 4 ? (utf8proc_ssize_t)len : 4, &c);
     *ret_step = step > 0 ? (size_t)step : 1;
     return step > 0 ? c : 0xFFFD;
 }
@@ -137,8 +137,8 @@ static int clean(cleaning *k, utf8proc_int32_t c, utf8proc_int32_t after)
     }
     if (!is_presentation(c))
         return put(k, c);
-    const utf8proc_ssize_t count =
-        utf8proc_decompose_char(c, parts, DECOMPOSED_MAX, UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT, &boundary);
+    const utf8proc_ssize_t count = utf8proc_decompose_char(
+        c, parts, DECOMPOSED_MAX, UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT, &boundary);
     if (count < 1 || count > DECOMPOSED_MAX)
         return put(k, c);
     for (utf8proc_ssize_t i = 0; r >= 0 && i < count; i++)

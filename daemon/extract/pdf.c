@@ -18,7 +18,7 @@
 #include "daemon/extract/formats.h"
 
 enum {
-    FILES_MAX = 32,         /* open at once in pdftotext; must be less than HOB_SANDBOX_PROGRAM_FD */
+    FILES_MAX = 32, /* open at once in pdftotext; must be less than HOB_SANDBOX_PROGRAM_FD */
     COMPLAINTS_MAX = 65536, /* bytes of its standard error that are looked at */
     /* Exit statuses of pdftotext, and ours if it cannot run. */
     CANNOT_OPEN = 1,
@@ -38,7 +38,8 @@ static void run(const char *program, int program_fd, int document, const int out
 {
     static char name[] = "pdftotext", encoding[] = "-enc", utf8[] = "UTF-8", input[] = "-",
                 locale[] = "LC_ALL=C.UTF-8";
-    char *const argv[] = {name, encoding, utf8, input, input, NULL}, *const environment[] = {locale, NULL};
+    char *const argv[] = {name, encoding, utf8, input, input, NULL}, *const environment[] = {locale,
+                                                                                             NULL};
     const rlim_t memory = ((rlim_t)limits->memory_mb << 20) + document_bytes;
     hob_diag diag = {"limits"};
     if (dup3(program_fd, HOB_SANDBOX_PROGRAM_FD, O_CLOEXEC) >= 0 &&
@@ -165,8 +166,7 @@ static int judge(int status, const hob_bytes *complaints, hob_document *d)
         return hob_document_fail(d, HOB_EXTRACT_ENCRYPTED,
                                  "the PDF file does not permit that its text is taken");
     case CANNOT_RUN:
-        return hob_document_fail(d, HOB_EXTRACT_INTERNAL,
-                                 "pdftotext cannot be run in its sandbox");
+        return hob_document_fail(d, HOB_EXTRACT_INTERNAL, "pdftotext cannot be run in its sandbox");
     default:
         return hob_document_fail(d, HOB_EXTRACT_MALFORMED,
                                  "pdftotext gave up on the PDF file with status %d",

@@ -16,7 +16,7 @@
 #include "daemon/extract/wire.h"
 
 enum {
-    NICE = 19,             /* what runs for people goes first */
+    NICE = 10,             /* what runs for people goes first */
     TEXT_PART = 32768,     /* bytes of a TEXT */
     OUT_MOST = 256 * 1024, /* collected before it is written */
 };
@@ -53,18 +53,12 @@ static bool parse_options(int argc, char **argv, extraction *x)
         uint64_t *number;
         const char **text;
     } options[] = {
-        {"--name", NULL, &x->file.name},
-        {"--type", NULL, &x->file.media_type},
-        {"--pdftotext", NULL, &x->pdftotext},
-        {"--input-bytes", &input_bytes, NULL},
-        {"--text-bytes", &numbers[0], NULL},
-        {"--chunks", &numbers[1], NULL},
-        {"--memory-mb", &numbers[2], NULL},
-        {"--cpu-s", &numbers[3], NULL},
-        {"--wall-ms", &numbers[4], NULL},
-        {"--chunk-tokens", &numbers[5], NULL},
-        {"--overlap-tokens", &numbers[6], NULL},
-        {"--vocabulary", &numbers[7], NULL},
+        {"--name", NULL, &x->file.name},         {"--type", NULL, &x->file.media_type},
+        {"--pdftotext", NULL, &x->pdftotext},    {"--input-bytes", &input_bytes, NULL},
+        {"--text-bytes", &numbers[0], NULL},     {"--chunks", &numbers[1], NULL},
+        {"--memory-mb", &numbers[2], NULL},      {"--cpu-s", &numbers[3], NULL},
+        {"--wall-ms", &numbers[4], NULL},        {"--chunk-tokens", &numbers[5], NULL},
+        {"--overlap-tokens", &numbers[6], NULL}, {"--vocabulary", &numbers[7], NULL},
     };
     x->file.name = x->file.media_type = "";
     for (int i = 0; i + 1 < argc; i += 2)
@@ -128,9 +122,9 @@ static int send_chunk(void *user, const hob_chunk *c, const char *path, size_t p
 {
     extraction *x = user;
     x->chunks++;
-    return sent(x, hob_wire_put_chunk(
-                       &x->out,
-                       &(hob_wire_chunk){.chunk = *c, .path = path, .path_len = path_len}));
+    return sent(
+        x, hob_wire_put_chunk(&x->out,
+                              &(hob_wire_chunk){.chunk = *c, .path = path, .path_len = path_len}));
 }
 
 static int send_all(extraction *x)
@@ -168,15 +162,13 @@ static int open_document(extraction *x)
     if (fstat(HOB_EXTRACT_FD_DOCUMENT, &st) < 0 || !S_ISREG(st.st_mode))
         return hob_document_fail(&x->d, HOB_EXTRACT_INTERNAL, "the document is not a regular file");
     if ((uint64_t)st.st_size > x->limits.input_bytes)
-        return hob_document_fail(&x->d, HOB_EXTRACT_TOO_LARGE,
-                                 "the file has %llu bytes; allowed are %llu",
-                                 (unsigned long long)st.st_size,
-                                 (unsigned long long)x->limits.input_bytes);
+        return hob_document_fail(
+            &x->d, HOB_EXTRACT_TOO_LARGE, "the file has %llu bytes; allowed are %llu",
+            (unsigned long long)st.st_size, (unsigned long long)x->limits.input_bytes);
     x->file.bytes = (size_t)st.st_size;
     if (st.st_size == 0)
         return 0;
-    x->file.data =
-        mmap(NULL, x->file.bytes, PROT_READ, MAP_PRIVATE, HOB_EXTRACT_FD_DOCUMENT, 0);
+    x->file.data = mmap(NULL, x->file.bytes, PROT_READ, MAP_PRIVATE, HOB_EXTRACT_FD_DOCUMENT, 0);
     return x->file.data == MAP_FAILED ? fail_system(x, "the document cannot be mapped") : 0;
 }
 
@@ -225,9 +217,9 @@ static int open_vocabulary(extraction *x)
 /* A page in a character set that only its own words give away. */
 static int check_charset(extraction *x)
 {
-    static const char *const known[] = {"",       "utf-8",      "utf8",       "us-ascii",
-                                        "ascii",  "iso-8859-1", "iso8859-1",  "latin1",
-                                        "latin-1", "cp1252",    "windows-1252"};
+    static const char *const known[] = {"",        "utf-8",      "utf8",        "us-ascii",
+                                        "ascii",   "iso-8859-1", "iso8859-1",   "latin1",
+                                        "latin-1", "cp1252",     "windows-1252"};
     char name[32];
     if (x->encoding != HOB_ENCODING_WINDOWS_1252)
         return 0;

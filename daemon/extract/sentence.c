@@ -17,16 +17,16 @@ enum {
 
 /* Behind which a full stop ends no sentence, in small letters: English, German, French, Spanish, Italian, Dutch. */
 static const char *const abbreviations[] = {
-    "abb",   "abs",  "al",    "allg",  "anm",  "apr",  "approx", "art",   "aug",  "av",   "bd",
-    "bspw",  "bzgl", "bzw",   "ca",    "cap",  "cf",   "chap",   "co",    "corp", "dec",  "dept",
-    "dez",   "dipl", "dr",    "ed",    "eds",  "eg",   "eq",     "esp",   "etc",  "evtl", "fam",
-    "feb",   "ff",   "fig",   "figs",  "gem",  "ggf",  "hr",     "hrsg",  "ie",   "inc",  "incl",
-    "ing",   "inkl", "insb",  "jan",   "jh",   "jr",   "jul",    "jun",   "kap",  "lt",   "ltd",
-    "mag",   "max",  "messrs", "min",  "mio",  "mme",  "mr",     "mrd",   "mrs",  "ms",   "mt",
-    "no",    "nos",  "nov",   "nr",    "okt",  "oct",  "pag",    "par",   "phd",  "pp",   "prof",
-    "resp",  "rev",  "sec",   "sect",  "sen",  "sep",  "sept",   "sig",   "sog",  "sr",   "sra",
-    "st",    "std",  "str",   "tab",   "tel",  "univ", "usw",    "vgl",   "viz",  "vol",  "vs",
-    "zzgl",
+    "abb",  "abs",  "al",   "allg", "anm", "apr",  "approx", "art",    "aug", "av",
+    "bd",   "bspw", "bzgl", "bzw",  "ca",  "cap",  "cf",     "chap",   "co",  "corp",
+    "dec",  "dept", "dez",  "dipl", "dr",  "ed",   "eds",    "eg",     "eq",  "esp",
+    "etc",  "evtl", "fam",  "feb",  "ff",  "fig",  "figs",   "gem",    "ggf", "hr",
+    "hrsg", "ie",   "inc",  "incl", "ing", "inkl", "insb",   "jan",    "jh",  "jr",
+    "jul",  "jun",  "kap",  "lt",   "ltd", "mag",  "max",    "messrs", "min", "mio",
+    "mme",  "mr",   "mrd",  "mrs",  "ms",  "mt",   "no",     "nos",    "nov", "nr",
+    "okt",  "oct",  "pag",  "par",  "phd", "pp",   "prof",   "resp",   "rev", "sec",
+    "sect", "sen",  "sep",  "sept", "sig", "sog",  "sr",     "sra",    "st",  "std",
+    "str",  "tab",  "tel",  "univ", "usw", "vgl",  "viz",    "vol",    "vs",  "zzgl",
 };
 
 size_t hob_skip_space(const char *text, size_t at, size_t end)
@@ -45,15 +45,15 @@ static utf8proc_int32_t code_point(const char *text, size_t at, size_t end, size
         return text[at];
     }
     const size_t left = end - at < 4 ? end - at : 4;
-    const utf8proc_ssize_t step = utf8proc_iterate((const utf8proc_uint8_t *)text + at,
-                                                   (utf8proc_ssize_t)left, &c);
+    const utf8proc_ssize_t step =
+        utf8proc_iterate((const utf8proc_uint8_t *)text + at, (utf8proc_ssize_t)left, &c);
     *ret_step = step > 0 ? (size_t)step : 1;
     return step > 0 ? c : 0xFFFD;
 }
 
 typedef enum mark {
     MARK_NONE,
-    MARK_STOP,  /* '.', which has other uses */
+    MARK_STOP,   /* '.', which has other uses */
     MARK_SPACED, /* ends a sentence if white space follows */
     MARK_CJK,
 } mark;
@@ -114,14 +114,16 @@ static bool is_digit(unsigned char c)
 static bool is_abbreviation(const char *text, size_t at, size_t stop)
 {
     size_t from = stop;
-    while (from > at && stop - from < ABBREVIATION_BYTES && is_letter((unsigned char)text[from - 1]))
+    while (from > at && stop - from < ABBREVIATION_BYTES &&
+           is_letter((unsigned char)text[from - 1]))
         from--;
     const size_t len = stop - from;
     const bool at_edge = from == at || !((unsigned char)text[from - 1] & 0x80);
     if (len == 1)
         return at_edge && (from == at || !is_digit((unsigned char)text[from - 1]));
     if (len == 0) {
-        while (from > at && stop - from <= ORDINAL_DIGITS && is_digit((unsigned char)text[from - 1]))
+        while (from > at && stop - from <= ORDINAL_DIGITS &&
+               is_digit((unsigned char)text[from - 1]))
             from--;
         return stop > from && stop - from <= ORDINAL_DIGITS &&
                (from == at || text[from - 1] == ' ' || text[from - 1] == '\n' ||
@@ -137,8 +139,7 @@ static bool is_abbreviation(const char *text, size_t at, size_t stop)
 static bool can_begin(const char *text, size_t at, size_t end)
 {
     size_t step;
-    return at == end || utf8proc_category(code_point(text, at, end, &step)) !=
-                            UTF8PROC_CATEGORY_LL;
+    return at == end || utf8proc_category(code_point(text, at, end, &step)) != UTF8PROC_CATEGORY_LL;
 }
 
 size_t hob_sentence_end(const char *text, size_t at, size_t end)

@@ -40,8 +40,8 @@ void hob_style_name(hob_style *style, const char *name)
     if (strncasecmp(name, "heading ", 8) == 0 && name[8] >= '1' && name[8] <= '9' && !name[9])
         style->heading = name[8] - '0' <= LEVELS ? (uint8_t)(name[8] - '0') : LEVELS;
     style->title = strcasecmp(name, "title") == 0;
-    style->item = strncasecmp(name, "list bullet", 11) == 0 ||
-                  strncasecmp(name, "list number", 11) == 0;
+    style->item =
+        strncasecmp(name, "list bullet", 11) == 0 || strncasecmp(name, "list number", 11) == 0;
 }
 
 static const hob_style *find(const hob_styles *s, const char *id)

@@ -9,9 +9,9 @@
 #include <unzip.h>
 
 enum {
-    FREE_BYTES = 1 << 20,  /* of a part, before its ratio is looked at */
-    MARKUP_FACTOR = 64,    /* bytes of a part to the bytes of text that are allowed */
-    ENCRYPTED_FLAG = 1,    /* of a header's general purpose bits */
+    FREE_BYTES = 1 << 20, /* of a part, before its ratio is looked at */
+    MARKUP_FACTOR = 64,   /* bytes of a part to the bytes of text that are allowed */
+    ENCRYPTED_FLAG = 1,   /* of a header's general purpose bits */
     CASE_SENSITIVE = 1,
 };
 
@@ -84,9 +84,10 @@ int hob_zip_open(const uint8_t *data, size_t bytes, hob_zip **ret, hob_document 
     z->zip = unzOpen2_64("", &functions);
     if (!z->zip) {
         free(z);
-        return hob_document_fail(d, HOB_EXTRACT_MALFORMED,
-                                 "the file begins like a ZIP container and has no directory of one: "
-                                 "it may be cut off");
+        return hob_document_fail(
+            d, HOB_EXTRACT_MALFORMED,
+            "the file begins like a ZIP container and has no directory of one: "
+            "it may be cut off");
     }
     *ret = z;
     return 0;

@@ -42,27 +42,30 @@ static void test_composition(void **state)
     normal("e\u0301", "\u00e9");
     normal("a\u0323\u0307", "\u1ea1\u0307"); /* reordered and composed */
     normal("a\u0307\u0323", "\u1ea1\u0307");
-    normal("\u212b", "\u00c5"); /* angstrom sign */
-    normal("\u1100\u1161\u11a8", "\uac01");                 /* Hangul */
+    normal("\u212b", "\u00c5");             /* angstrom sign */
+    normal("\u1100\u1161\u11a8", "\uac01"); /* Hangul */
 }
 
 static void test_presentation(void **state)
 {
     (void)state;
     normal("\ufb01re \ufb03ce", "fire ffice");
-    normal("\uff21\uff22\uff11", "AB1");           /* full width */
-    normal("\uff76\uff9e", "\u30ac");              /* half width, then composed */
-    normal("\U0001d400\U0001d4b6", "Aa");          /* bold, script */
-    normal("\ufefb", "\u0644\u0627");              /* Arabic ligature */
-    normal("\u2f00\u2ea0", "\u4e00\u2ea0");    /* a radical with an ideograph, one without */
-    normal("x\u00b2 \u00bd \u2460 \u2122 \u2163 \u2026", "x\u00b2 \u00bd \u2460 \u2122 \u2163 \u2026"); /* meaning */
+    normal("\uff21\uff22\uff11", "AB1");    /* full width */
+    normal("\uff76\uff9e", "\u30ac");       /* half width, then composed */
+    normal("\U0001d400\U0001d4b6", "Aa");   /* bold, script */
+    normal("\ufefb", "\u0644\u0627");       /* Arabic ligature */
+    normal("\u2f00\u2ea0", "\u4e00\u2ea0"); /* a radical with an ideograph, one without */
+    normal("x\u00b2 \u00bd \u2460 \u2122 \u2163 \u2026",
+           "x\u00b2 \u00bd \u2460 \u2122 \u2163 \u2026"); /* meaning */
 }
 
 static void test_white_space(void **state)
 {
     (void)state;
     normal("a\u00a0b\u3000c\u2009d", "a b c d");
-    normal("a\r\nb\rc\xc2\x85" "d\u2028e", "a\nb\nc\nd\ne");
+    normal("a\r\nb\rc\xc2\x85"
+           "d\u2028e",
+           "a\nb\nc\nd\ne");
     normal("a\fb\vc\u2029d", "a\n\nb\n\nc\n\nd");
     normal("a\tb", "a\tb");
 }
@@ -147,7 +150,9 @@ static void test_encodings(void **state)
     hob_bytes copy = {0};
     const char *text;
     size_t len;
-    assert_int_equal(hob_encoding_decode((uint8_t *)nul, sizeof nul, HOB_ENCODING_UTF8, &copy, &text, &len, &d), 0);
+    assert_int_equal(
+        hob_encoding_decode((uint8_t *)nul, sizeof nul, HOB_ENCODING_UTF8, &copy, &text, &len, &d),
+        0);
     assert_int_equal(len, 399);
     assert_int_equal(d.stripped.control, 1);
     hob_bytes_free(&copy);
@@ -191,12 +196,14 @@ static void test_sniffed(void **state)
     assert_int_equal(sniff("# words", "a.txt", "text/plain"), HOB_FORMAT_TEXT);
     assert_int_equal(sniff("# words", "README.MD", ""), HOB_FORMAT_MARKDOWN);
     assert_int_equal(sniff("# words", "x", "text/markdown; charset=utf-8"), HOB_FORMAT_MARKDOWN);
-    assert_int_equal(sniff("<p align=center>logo</p>\n# words", "README.md", ""), HOB_FORMAT_MARKDOWN);
+    assert_int_equal(sniff("<p align=center>logo</p>\n# words", "README.md", ""),
+                     HOB_FORMAT_MARKDOWN);
     assert_int_equal(sniff("<p>words", "a.htm", ""), HOB_FORMAT_HTML);
     assert_int_equal(sniff("<p>words", "", "text/html"), HOB_FORMAT_HTML);
     assert_int_equal(sniff("<p>words", "a.txt", ""), HOB_FORMAT_TEXT);
     /* content before name */
-    assert_int_equal(sniff(" <!-- x -->\n<!DOCTYPE HTML><p>", "a.txt", "text/plain"), HOB_FORMAT_HTML);
+    assert_int_equal(sniff(" <!-- x -->\n<!DOCTYPE HTML><p>", "a.txt", "text/plain"),
+                     HOB_FORMAT_HTML);
     assert_int_equal(sniff("<?xml version='1.0'?>\n<html xmlns='x'>", "a.md", ""), HOB_FORMAT_HTML);
     assert_int_equal(sniff("%PDF-1.7\n", "a.txt", "text/plain"), HOB_FORMAT_PDF);
     assert_int_equal(sniff("PK\3\4xxxx", "a.txt", ""), HOB_FORMAT_DOCX);
@@ -258,8 +265,9 @@ static void test_blocks(void **state)
     put(&d, HOB_BLOCK_CODE, 0, "\n  if (x)\t y; \n\n\n\n\tz\n\n");
     assert_int_equal(hob_document_end(&d), 0);
     assert_int_equal(hob_bytes_append(&d.text, "", 1), 0);
-    assert_string_equal(d.text.data, "A\ntitle\n\none two\nthree\n\n- x\n  - y\n\n- z\n\na | b\nc | d\n\n"
-                                     "  if (x)\t y;\n\n\tz");
+    assert_string_equal(d.text.data,
+                        "A\ntitle\n\none two\nthree\n\n- x\n  - y\n\n- z\n\na | b\nc | d\n\n"
+                        "  if (x)\t y;\n\n\tz");
     d.text.len--;
     assert_int_equal(d.block_count, 8);
     assert_null(dc_document(&d));
@@ -341,7 +349,8 @@ static void test_sentences(void **state)
         "Das ist z. B. so, vgl. Abb. 3 auf S. 7 oben.| Am 3. Mai bzw. am 4. Juni.| Ende.",
         "It was 1984.| Orwell wrote it.| See sec. 2 etc. and so on.",
         "\u6587\u3002|\u6587\u3002\u300d|\u6587\uff01|\u6587 \u6587\uff1f",
-        "\u0939\u0948\u0964| \u0915\u094d\u092f\u093e?| \u0647\u0644\u061f| \u0646\u0639\u0645\u06d4| X",
+        "\u0939\u0948\u0964| \u0915\u094d\u092f\u093e?| \u0647\u0644\u061f| "
+        "\u0646\u0639\u0645\u06d4| X",
         "no stop\nbut a line|\n\nand a blank one",
         "www.example.com/a.b?c is one.| Version 1.2.3 too",
         "lower case. does not begin one.| Upper does.",
@@ -381,7 +390,8 @@ static void test_charset(void **state)
     (void)state;
     char name[16];
     static const char meta[] = "<html><META Charset = \"Shift_JIS\">";
-    static const char http[] = "<meta http-equiv='Content-Type' content='text/html; charset=koi8-r'>";
+    static const char http[] =
+        "<meta http-equiv='Content-Type' content='text/html; charset=koi8-r'>";
     static const char xml[] = "<?xml version='1.0' encoding='ISO-8859-2'?>";
     hob_html_charset((const uint8_t *)meta, strlen(meta), name, sizeof name);
     assert_string_equal(name, "shift_jis");
