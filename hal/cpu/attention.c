@@ -316,15 +316,26 @@ static size_t query_at(const attend_job *job, const attend_part *p, uint32_t i)
            (size_t)(p->head * job->group + i % job->group) * job->op->head_dim;
 }
 
+/* y = x * scale. Sixteen at a time, a number that compilers see. */
+static void scale_row(const float *restrict x, float scale, float *restrict y, uint32_t n)
+{
+    uint32_t j = 0;
+
+    for (; j + 16 <= n; j += 16)
+        for (uint32_t i = 0; i < 16; i++)
+            y[j + i] = x[j + i] * scale;
+    for (; j < n; j++)
+        y[j] = x[j] * scale;
+}
+
 static void begin_queries(const attend_job *job, const attend_part *p, const attend_memory *m,
                           bool turned)
 {
     const hob_attention *op = job->op;
 
     for (uint32_t i = 0; i < p->queries; i++) {
-        const float *q = op->q->data + query_at(job, p, i);
-        for (uint32_t j = 0; j < op->head_dim; j++)
-            m->q[i * op->head_dim + j] = q[j] * op->scale;
+        scale_row(op->q->data + query_at(job, p, i), op->scale, m->q + i * op->head_dim,
+                  op->head_dim);
         if (turned)
             turn(m->q + i * op->head_dim, op->head_dim);
         m->state[i][0] = -INFINITY;
@@ -343,8 +354,7 @@ static void end_queries(const attend_job *job, const attend_part *p, const atten
         const float inverse = 1.0f / m->state[i][1];
         if (turned)
             turn(m->o + i * p->width, op->head_dim);
-        for (uint32_t j = 0; j < op->head_dim; j++)
-            out[j] = m->o[i * p->width + j] * inverse;
+        scale_row(m->o + i * p->width, inverse, out, op->head_dim);
     }
 }
 
