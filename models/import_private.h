@@ -9,6 +9,7 @@
 
 #include "models/gguf_write.h"
 #include "models/import.h"
+#include "models/model.h"
 #include "models/safetensors.h"
 #include "models/strict_json.h"
 
@@ -24,15 +25,12 @@ enum {
 
 /* --- sentence-transformers: import_sentence.c --- */
 
-/* llama.cpp's numbers, in the key "<architecture>.pooling_type". */
-typedef enum hob_import_pooling { HOB_POOLING_MEAN = 1, HOB_POOLING_CLS = 2 } hob_import_pooling;
-
 typedef struct hob_import_sentence {
     bool present;         /* the folder has a modules.json */
     char transformer[64]; /* the model's folder inside it; "": itself */
     bool lowercases;      /* text is lower-cased before it is tokenized */
     uint32_t max_tokens;  /* longest input; 0: not said */
-    hob_import_pooling pooling;
+    hob_pooling pooling;
     uint32_t width; /* of what is pooled; 0: not said */
 } hob_import_sentence;
 

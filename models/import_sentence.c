@@ -51,7 +51,7 @@ static int read_pooling(const char *folder, const char *path, hob_import_sentenc
 {
     static const struct {
         const char *key;
-        hob_import_pooling pooling;
+        hob_pooling pooling;
     } known[] = {{"pooling_mode_mean_tokens", HOB_POOLING_MEAN},
                  {"pooling_mode_cls_token", HOB_POOLING_CLS}};
     char name[96];
