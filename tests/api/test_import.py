@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """hobctl import: what becomes of a Hugging Face folder, held against the GGUF project's own package (names and quantization),
 and how it refuses. The folder is a tiny sentence-transformers model made here, and the real all-MiniLM-L6-v2."""
-import copy
 import hashlib
 import json
 import os
 import resource
-import shutil
-import struct
 import subprocess
 from pathlib import Path
 
@@ -15,6 +12,7 @@ import gguf
 import numpy as np
 import pytest
 from conftest import HOBCTL, ROOT
+from hf_folder import check_refused, drop, keys_of, read_safetensors, set_key, tensor, write_folder, write_safetensors
 
 LAYERS, WIDTH, FF, POSITIONS = 2, 64, 96, 24
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "hello", "world", "##s", "##é", "é", "#"]
@@ -42,31 +40,6 @@ def bert_tensors(seed=1):
     return tensors
 
 
-def write_safetensors(path, tensors, dtype="F32"):
-    """dtype: that of the floats."""
-    header, data = {"__metadata__": {"format": "pt"}}, b""
-    for name, w in tensors.items():
-        kind = dtype if w.dtype == np.float32 else "I64"
-        if kind == "F16":
-            w = w.astype("<f2")
-        elif kind == "BF16":
-            w = (w.view("<u4") >> 16).astype("<u2")
-        raw = w.tobytes()
-        header[name] = {"dtype": kind, "shape": list(w.shape), "data_offsets": [len(data), len(data) + len(raw)]}
-        data += raw
-    text = json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
-
-
-def read_safetensors(path):
-    raw = path.read_bytes()
-    length, = struct.unpack_from("<Q", raw)
-    for name, t in json.loads(raw[8:8 + length]).items():
-        if name != "__metadata__":
-            begin, end = (8 + length + n for n in t["data_offsets"])
-            yield name, np.frombuffer(raw[begin:end], {"F32": "<f4", "I64": "<i8"}[t["dtype"]]).reshape(t["shape"])
-
-
 def documents():
     """The text files of the tiny model, by name."""
     special = [{"id": WORDS.index(w), "content": w, "special": True, "normalized": False} for w in SPECIAL]
@@ -91,25 +64,9 @@ def documents():
     }
 
 
-def write_folder(folder, texts=None, tensors=None):
-    folder.mkdir()
-    for name, text in (texts or documents()).items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(text if isinstance(text, str) else json.dumps(text))
-    if tensors is None:
-        tensors = bert_tensors()
-    if tensors:
-        write_safetensors(folder / "model.safetensors", tensors)
-    return folder
-
-
 @pytest.fixture
 def folder(tmp_path):
-    return write_folder(tmp_path / "tiny")
-
-
-def keys_of(reader):
-    return {k: f.contents() for k, f in reader.fields.items() if not k.startswith("GGUF.")}
+    return write_folder(tmp_path / "tiny", documents(), bert_tensors())
 
 
 def check_tensors(reader, tensors, kind, context, names):
@@ -231,6 +188,20 @@ def test_without_sentence_transformers(hobctl, folder, tmp_path):
     assert keys["bert.context_length"] == 20 and keys["bert.pooling_type"] == 1
 
 
+def test_newer_sentence_transformers(hobctl, folder, tmp_path):
+    """As its version 6 writes a folder: other names, and the longest input is the tokenizer's."""
+    old, new = tmp_path / "old.gguf", tmp_path / "new.gguf"
+    hobctl("import", folder, "--out", old)
+    modules = [("base.modules.transformer", "Transformer"), ("sentence_transformer.modules.pooling", "Pooling"), ("base.modules.normalize", "Normalize")]
+    texts = documents() | {"1_Pooling/config.json": {"embedding_dimension": WIDTH, "pooling_mode": "mean", "include_prompt": True},
+                           "sentence_bert_config.json": {"transformer_task": "feature-extraction", "module_output_name": "token_embeddings"}}
+    for module, (place, name) in zip(texts["modules.json"], modules):
+        module["type"] = f"sentence_transformers.{place}.{name}"
+    texts["tokenizer_config.json"]["model_max_length"] = 16
+    hobctl("import", write_folder(tmp_path / "newer", texts, bert_tensors()), "--out", new)
+    assert old.read_bytes() == new.read_bytes()
+
+
 def test_narrow_rows_stay_f16(hobctl, tmp_path):
     """Rows that are no whole number of blocks."""
     texts = documents()
@@ -242,38 +213,6 @@ def test_narrow_rows_stay_f16(hobctl, tmp_path):
     hobctl("import", folder, "--out", out)
     types = {t.name: t.tensor_type.name for t in gguf.GGUFReader(out).tensors}
     assert types["blk.0.ffn_down.weight"] == "F16" and types["blk.0.ffn_up.weight"] == "Q8_0"
-
-
-def set_key(name, *path_and_value):
-    """A change of one key in one of the folder's texts."""
-    *path, last, value = path_and_value
-
-    def change(texts, tensors):
-        at = texts[name]
-        for key in path:
-            at = at[key]
-        at[last] = value
-    change.__name__ = f"{name}:{last}={str(value)[:20]}"
-    return change
-
-
-def drop(name, *path):
-    def change(texts, tensors):
-        at = texts[name]
-        for key in path[:-1]:
-            at = at[key]
-        del at[path[-1]]
-    change.__name__ = f"{name}:-{path[-1]}"
-    return change
-
-
-def tensor(name, w, dtype=None):
-    def change(texts, tensors):
-        tensors.pop(name, None)
-        if w is not None:
-            tensors[name] = w if dtype is None else w.astype(dtype)
-    change.__name__ = f"tensor:{name[-24:]}"
-    return change
 
 
 def poke(value):
@@ -305,9 +244,12 @@ REFUSALS = [
     (set_key("modules.json", 2, "type", "sentence_transformers.models.Dense"), "modules.json: module 2: got sentence_transformers.models.Dense"),
     (set_key("modules.json", 0, "type", "custom.Transformer"), "module 0: got custom.Transformer, supported is Transformer"),
     (set_key("modules.json", 0, "path", "../tiny"), 'module 0: path: got "../tiny", allowed is a folder\'s name'),
-    (set_key("1_Pooling/config.json", "pooling_mode_cls_token", True), "1_Pooling/config.json: pooling_mode_mean_tokens: supported are"),
-    (set_key("1_Pooling/config.json", "pooling_mode_max_tokens", True), "1_Pooling/config.json: pooling_mode_max_tokens: supported are"),
-    (set_key("1_Pooling/config.json", "pooling_mode_mean_tokens", False), "no pooling_mode is chosen"),
+    (set_key("1_Pooling/config.json", "pooling_mode_cls_token", True), "1_Pooling/config.json: pooling_mode: supported are"),
+    (set_key("1_Pooling/config.json", "pooling_mode_max_tokens", True), "1_Pooling/config.json: pooling_mode: supported are"),
+    (set_key("1_Pooling/config.json", "pooling_mode_mean_tokens", False), "1_Pooling/config.json: pooling_mode: supported are"),
+    (set_key("1_Pooling/config.json", "pooling_mode", "lasttoken"), "1_Pooling/config.json: pooling_mode: supported are"),
+    (set_key("1_Pooling/config.json", "pooling_mode", ["mean", "cls"]), "1_Pooling/config.json: pooling_mode: supported are"),
+    (set_key("sentence_bert_config.json", "transformer_task", "fill-mask"), 'transformer_task: got "fill-mask"'),
     (set_key("1_Pooling/config.json", "word_embedding_dimension", 65), "word_embedding_dimension: got 65, hidden_size is 64"),
     (set_key("sentence_bert_config.json", "max_seq_length", 0), "max_seq_length: got 0, allowed are 1 to"),
     (lambda texts, _: texts.update({"config_sentence_transformers.json": {"default_prompt_name": "query"}}), 'default_prompt_name: got "query"'),
@@ -343,15 +285,9 @@ REFUSALS = [
 
 @pytest.mark.parametrize("change, message", REFUSALS, ids=[c.__name__ for c, _ in REFUSALS])
 def test_refuses(hobctl, tmp_path, change, message):
-    texts, tensors = copy.deepcopy(documents()), bert_tensors()
+    texts, tensors = documents(), bert_tensors()
     change(texts, tensors)
-    folder = write_folder(tmp_path / "bad", texts, tensors)
-    out = tmp_path / "out.gguf"
-    out.write_text("what was there before")
-    done = hobctl("import", folder, "--out", out, check=False)
-    assert done.returncode == 1 and done.stdout == b"" and message in done.stderr.decode(), done.stderr.decode()
-    assert out.read_text() == "what was there before"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["bad", "out.gguf"]
+    check_refused(hobctl, tmp_path, texts, tensors, message)
 
 
 @pytest.mark.parametrize("lines, message", [
@@ -407,13 +343,21 @@ def minilm():
     return Path(done.stdout.strip())
 
 
-@pytest.mark.parametrize("kind", ["f16", "q8_0"])
-def test_minilm(hobctl, minilm, tmp_path, kind):
-    out = tmp_path / "out.gguf"
-    hobctl("import", minilm, "--out", out, "--type", kind, "--name", "all-MiniLM-L6-v2")
-    found = gguf.GGUFReader(out)
-    check_tensors(found, dict(read_safetensors(minilm / "model.safetensors")), kind, 256, gguf.get_tensor_name_map(gguf.MODEL_ARCH.BERT, 6))
-    keys = keys_of(found)
+@pytest.fixture(scope="session")
+def minilm_files(hobctl, minilm, tmp_path_factory):
+    """What becomes of it, by type."""
+    files = {kind: tmp_path_factory.mktemp("minilm") / f"{kind}.gguf" for kind in ("f16", "q8_0")}
+    for kind, out in files.items():
+        hobctl("import", minilm, "--out", out, "--type", kind, "--name", "all-MiniLM-L6-v2")
+    return files
+
+
+def test_minilm(minilm, minilm_files):
+    weights = dict(read_safetensors(minilm / "model.safetensors"))
+    readers = {kind: gguf.GGUFReader(path) for kind, path in minilm_files.items()}
+    for kind, reader in readers.items():
+        check_tensors(reader, weights, kind, 256, gguf.get_tensor_name_map(gguf.MODEL_ARCH.BERT, 6))
+    keys = keys_of(readers["f16"])
     assert keys["bert.context_length"] == 256 and keys["bert.pooling_type"] == 1 and keys["bert.attention.head_count"] == 12
     words = json.loads((minilm / "tokenizer.json").read_text())["model"]["vocab"]
     tokens = keys["tokenizer.ggml.tokens"]
@@ -423,10 +367,8 @@ def test_minilm(hobctl, minilm, tmp_path, kind):
         assert tokens[i] == (word if plain else word[2:] if word.startswith("##") else "▁" + word)
 
 
-def test_minilm_token_ids(hobctl, minilm, tmp_path):
+def test_minilm_token_ids(hobctl, minilm_files):
     """As Hugging Face's tokenizers gives them: tests/data/make_minilm_reference.py."""
-    out = tmp_path / "out.gguf"
-    hobctl("import", minilm, "--out", out)
     for text, ids in json.loads((ROOT / "tests/data/minilm_ids.json").read_text()):
-        found = json.loads(hobctl("tokenize", "--model", out, "--bos", input=text.encode()).stdout)["ids"]
+        found = json.loads(hobctl("tokenize", "--model", minilm_files["q8_0"], "--bos", input=text.encode()).stdout)["ids"]
         assert found == ids, text

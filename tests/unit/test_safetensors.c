@@ -264,6 +264,26 @@ static void test_bounds_nesting(void **state)
     json_decref(v);
 }
 
+static void test_bounds_values(void **state)
+{
+    (void)state;
+    for (int over = 0; over < 2; over++) {
+        const size_t len = 2 * ((size_t)HOB_STRICT_VALUES_MAX - 1 + (size_t)over) + 1;
+        char *text = malloc(len);
+        json_t *v = NULL;
+        hob_diag diag = {""};
+        assert_non_null(text);
+        for (size_t i = 0; i < len; i++)
+            text[i] = i == 0 ? '[' : i + 1 == len ? ']' : i % 2 ? '1' : ',';
+        assert_int_equal(hob_strict_parse("x.json", text, len, &v, &diag), over ? HOB_EFORMAT : 0);
+        assert_int_equal(json_array_size(v), over ? 0 : HOB_STRICT_VALUES_MAX - 1);
+        if (over)
+            assert_string_equal(diag.text, "x.json: more than the 4194304 JSON values allowed");
+        json_decref(v);
+        free(text);
+    }
+}
+
 static void test_typed_members(void **state)
 {
     (void)state;
@@ -305,7 +325,8 @@ int main(void)
         cmocka_unit_test(test_answers),         cmocka_unit_test(test_reads_floats),
         cmocka_unit_test(test_reads_files),     cmocka_unit_test(test_refuses_headers),
         cmocka_unit_test(test_refuses_entries), cmocka_unit_test(test_refuses_gaps_and_overlaps),
-        cmocka_unit_test(test_bounds_nesting),  cmocka_unit_test(test_typed_members),
+        cmocka_unit_test(test_bounds_nesting),  cmocka_unit_test(test_bounds_values),
+        cmocka_unit_test(test_typed_members),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
