@@ -27,7 +27,8 @@
     X("key_limits", MAX_PROMPT_TOKENS, "max_prompt_tokens", 0, 1 << 20)                            \
     X("key_limits", MAX_OUTPUT_TOKENS, "max_output_tokens", 0, 1 << 20)                            \
     X("key_limits", PATIENCE_MS, "patience_ms", 0, 3600000)                                        \
-    X("limits", DEFAULT_OUTPUT_TOKENS, "default_output_tokens", 1, 1 << 20)
+    X("limits", DEFAULT_OUTPUT_TOKENS, "default_output_tokens", 1, 1 << 20)                        \
+    X("key_limits", STORED_MB, "stored_mb", 0, 1 << 24)
 
 #define LIMIT(group, id, name, low, high)                                                          \
     FIELD(group, name, HOB_FIELD_U32, hob_conf, key_limits[HOB_LIMIT_##id], low, high, NULL, false),

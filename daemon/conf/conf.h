@@ -26,6 +26,7 @@ typedef enum hob_limit {
     HOB_LIMIT_MAX_OUTPUT_TOKENS,
     HOB_LIMIT_PATIENCE_MS,
     HOB_LIMIT_DEFAULT_OUTPUT_TOKENS, /* when a request names none */
+    HOB_LIMIT_STORED_MB,             /* MiB of files that the key has uploaded and not deleted */
     HOB_LIMITS,
 } hob_limit;
 const char *hob_limit_name(hob_limit l); /* "requests_per_minute" */
