@@ -297,7 +297,7 @@ typedef struct text_user {
 static int add_text(void *user, int64_t id, const hob_stored_chunk *k, hob_diag *diag)
 {
     text_user *u = user;
-    const size_t len = strlen(k->text);
+    const size_t len = k->text_len;
     const uint64_t known = u->end > k->first_byte ? u->end - k->first_byte : 0;
     (void)diag;
     if (hob_text_len(&u->r->answer) + len > HOB_DOCUMENTS_ANSWER_MAX) {

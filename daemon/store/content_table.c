@@ -180,10 +180,10 @@ static int add_chunk(sqlite3_stmt *row, sqlite3_stmt *text, int64_t id, const ho
     hob_sql_int(row, ":end", (int64_t)c->end_byte);
     hob_sql_int(row, ":tokens", c->tokens);
     hob_sql_text(row, ":heading", c->heading);
-    hob_sql_text(row, ":text", c->text);
+    hob_sql_bytes(row, ":text", c->text, c->text_len);
     hob_sql_int(text, ":id", id);
     hob_sql_text(text, ":heading", c->heading);
-    hob_sql_text(text, ":text", c->text);
+    hob_sql_bytes(text, ":text", c->text, c->text_len);
     if ((code = hob_sql_step(row, diag)) < 0 || (code = hob_sql_step(text, diag)) < 0)
         return code;
     (void)sqlite3_reset(row);
@@ -201,7 +201,7 @@ int hob_content_add_chunks(sqlite3 *db, const hob_content *t, const hob_stored_c
     int code;
 
     for (uint32_t i = 0; i < count; i++)
-        bytes += strlen(list[i].text);
+        bytes += list[i].text_len;
     if ((code = hob_store_check_room(db, 3 * bytes, diag)) < 0 || /* with its index */
         (code = hob_schema_add_text(db, t->tenant, diag)) < 0)
         return code;
@@ -348,7 +348,8 @@ int hob_content_chunks(sqlite3 *db, int64_t content, uint32_t from, uint32_t mos
                                     .end_byte = (uint64_t)sqlite3_column_int64(s, 2),
                                     .tokens = (uint32_t)sqlite3_column_int64(s, 3),
                                     .heading = (const char *)sqlite3_column_text(s, 4),
-                                    .text = (const char *)sqlite3_column_text(s, 5)};
+                                    .text = (const char *)sqlite3_column_text(s, 5),
+                                    .text_len = (size_t)sqlite3_column_bytes(s, 5)};
         code = c.heading && c.text ? visit(user, sqlite3_column_int64(s, 0), &c, diag)
                                    : hob_store_fail(db, diag);
     }

@@ -59,7 +59,9 @@ typedef struct hob_content {
 typedef struct hob_stored_chunk {
     uint64_t first_byte, end_byte; /* of what it stands in: see the extractor */
     uint32_t tokens;
-    const char *heading, *text; /* UTF-8; from the table: valid during the visit */
+    const char *heading,
+        *text; /* UTF-8; from the table: valid during the visit, text with a NUL behind it */
+    size_t text_len;
 } hob_stored_chunk;
 
 /* "md" of "notes/Read.MD", "" where there is none that is short and plain. */

@@ -26,6 +26,13 @@ void hob_sql_text(sqlite3_stmt *s, const char *name, const char *value)
         (void)sqlite3_bind_text(s, at, value, -1, SQLITE_STATIC);
 }
 
+void hob_sql_bytes(sqlite3_stmt *s, const char *name, const char *text, size_t len)
+{
+    const int at = parameter(s, name);
+    if (at)
+        (void)sqlite3_bind_text64(s, at, text, len, SQLITE_STATIC, SQLITE_UTF8);
+}
+
 void hob_sql_blob(sqlite3_stmt *s, const char *name, const void *data, size_t len)
 {
     const int at = parameter(s, name);

@@ -36,8 +36,9 @@ typedef struct hob_scope {
 HOB_MUST_CHECK int hob_sql_prepare(sqlite3 *db, const char *sql, const hob_scope *scope,
                                    sqlite3_stmt **ret, hob_diag *diag);
 void hob_sql_int(sqlite3_stmt *s, const char *name, int64_t value);
-/* Neither is copied: they live until the statement is finished. NULL is NULL. */
+/* None of these is copied: they live until the statement is finished. NULL is NULL. */
 void hob_sql_text(sqlite3_stmt *s, const char *name, const char *value);
+void hob_sql_bytes(sqlite3_stmt *s, const char *name, const char *text, size_t len);
 void hob_sql_blob(sqlite3_stmt *s, const char *name, const void *data, size_t len);
 /* 1: there is a row; 0: no more. On failure too the statement is the caller's to finalize. */
 HOB_MUST_CHECK int hob_sql_step(sqlite3_stmt *s, hob_diag *diag);

@@ -122,7 +122,8 @@ static inline hob_content made_content(made_store *m, const char *const *texts, 
     uint64_t at = 0;
     ok(hob_content_next(m->db, none, 0, &t, &diag));
     for (uint32_t i = 0; i < count; i++) {
-        const hob_stored_chunk c = {at, at + strlen(texts[i]), 10, "Heading", texts[i]};
+        const hob_stored_chunk c = {at,       at + strlen(texts[i]), 10, "Heading",
+                                    texts[i], strlen(texts[i])};
         ok(hob_content_add_chunks(m->db, &t, &c, 1, 1, &diag));
         at = c.end_byte + 1;
     }

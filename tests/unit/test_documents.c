@@ -219,7 +219,8 @@ static void test_a_content_is_made(void **state)
     ok(hob_content_source(m.db, &t, &source, &diag));
     assert_string_equal(source.public, f.public);
     for (int i = 0; i < 3; i++) {
-        const hob_stored_chunk k = {(uint64_t)i * 10, (uint64_t)i * 10 + 10, 5, "H", texts[i]};
+        const hob_stored_chunk k = {(uint64_t)i * 10, (uint64_t)i * 10 + 10, 5, "H",
+                                    texts[i],         strlen(texts[i])};
         ok(hob_content_add_chunks(m.db, &t, &k, 1, (uint64_t)i + 1, &diag));
     }
     assert_int_equal(hob_content_add_vectors(m.db, &t, 0, 1, halves, 8, &diag), HOB_ENOENT);
@@ -313,7 +314,7 @@ static void test_failed_cancelled_and_again(void **state)
         ok(hob_attachment_add(m.db, &m.mine, c.id, &w, &diag));
     }
     ok(hob_content_next(m.db, none, 0, &t, &diag));
-    const hob_stored_chunk k = {0, 4, 5, "", "half"};
+    const hob_stored_chunk k = {0, 4, 5, "", "half", 4};
     ok(hob_content_add_chunks(m.db, &t, &k, 1, 1, &diag));
     ok(hob_content_count_failure(m.db, &t, &diag));
     ok(hob_content_fail(m.db, &t, "unsupported_file", "it is a picture", &diag));
