@@ -22,6 +22,7 @@ enum {
 int hob_ctl_inspect(int argc, char **argv);
 int hob_ctl_generate(int argc, char **argv);
 int hob_ctl_tokenize(int argc, char **argv);
+int hob_ctl_extract(int argc, char **argv); /* of a document */
 int hob_ctl_template(int argc, char **argv);
 int hob_ctl_perplexity(int argc, char **argv);
 int hob_ctl_bench(int argc, char **argv);

@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "daemon/extract/extract.h"
+
 typedef struct command {
     const char *name, *help;
     int (*run)(int argc, char **argv);
@@ -24,6 +26,7 @@ static const command commands[] = {
      hob_ctl_inspect},
     {"generate", "continue a prompt on a model file, without a server", hob_ctl_generate},
     {"tokenize", "text on stdin to token ids", hob_ctl_tokenize},
+    {"extract", "the text and chunks that hob makes of a document", hob_ctl_extract},
     {"template", "messages on stdin to the prompt that a chat template makes of them",
      hob_ctl_template},
     {"perplexity", "how well a model file predicts a text", hob_ctl_perplexity},
@@ -50,6 +53,8 @@ int main(int argc, char **argv)
         return HOB_EXIT_USAGE;
     }
     const char *name = argv[1];
+    if (strcmp(name, "--extract") == 0) /* started by the command extract */
+        return hob_extract_main(argc - 2, argv + 2);
     int status = HOB_EXIT_OK;
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
         print_help(stdout);

@@ -19,6 +19,7 @@
 
 #include "daemon/engine/budget.h"
 #include "daemon/engine/process.h"
+#include "daemon/engine/sandbox.h"
 #include "hal/select.h"
 
 enum {

@@ -8,7 +8,7 @@
 #include "daemon/gateway/documents.h"
 #include "daemon/gateway/query.h"
 
-enum { PAGE_DEFAULT = 20, PAGE_MAX = 100, CONTENT_CHUNKS = 1000000, HOB_EXTRACTOR_VERSION = 1 };
+enum { PAGE_DEFAULT = 20, PAGE_MAX = 100, CONTENT_CHUNKS = 1000000 };
 
 const char *hob_attachment_status_name(hob_attachment_status s)
 {

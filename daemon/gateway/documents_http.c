@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/extract/extract.h"
 #include "daemon/gateway/documents.h"
 #include "daemon/gateway/query.h"
 
@@ -13,10 +14,6 @@ enum {
     PAIRS_MAX = 16,
     PAIR_NAME_MAX = 64,   /* characters */
     PAIR_VALUE_MAX = 512, /* of a text */
-    HOB_CHUNK_TOKENS = 200,
-    HOB_CHUNK_OVERLAP = 32,
-    HOB_CHUNK_TOKENS_LEAST = 16,
-    HOB_CHUNK_TOKENS_MOST = 8192,
 };
 
 static const hob_document_route routes[] = {

@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,9 +16,8 @@
 #include <unistd.h>
 
 #include "daemon/engine/engine.h"
+#include "daemon/engine/spawn.h"
 #include "daemon/gateway/state.h"
-
-extern char **environ;
 
 enum {
     BACKOFF_FIRST_MS = 100,
@@ -30,6 +28,7 @@ enum {
     STEADY_S = 60,         /* alive for so long, an engine's past failures are forgotten */
 };
 
+_Static_assert((int)HOB_ENGINE_FD == (int)HOB_SPAWN_FD, "the first descriptor");
 _Static_assert((int)HOB_ARBITER_SLOTS >= (int)HOB_CONF_MODELS_MAX, "a slot for each engine");
 
 static const char *kv_name(hob_type type)
@@ -84,43 +83,14 @@ static int spawn_child(const hob_link *l, const char *device, int fd, pid_t *ret
     char digits[NUMBERS][16];
     const char *argv[2 + 6 + 2 * NUMBERS + 1] = {
         "hobd", "--engine", "--model", m->path, "--device", device, "--kv", kv_name(m->kv_type)};
-    posix_spawn_file_actions_t files;
-    posix_spawnattr_t attributes;
-    sigset_t none, defaults;
+    const int fds[] = {fd, l->g->arbiter_fd};
 
     for (int i = 0; i < NUMBERS; i++) {
         snprintf(digits[i], sizeof digits[i], "%u", numbers[i].value);
         argv[8 + 2 * i] = numbers[i].name;
         argv[9 + 2 * i] = digits[i];
     }
-    if (posix_spawn_file_actions_init(&files) != 0)
-        return HOB_ENOMEM;
-    if (posix_spawnattr_init(&attributes) != 0) {
-        posix_spawn_file_actions_destroy(&files);
-        return HOB_ENOMEM;
-    }
-    sigemptyset(&none);
-    sigfillset(&defaults);
-    int rc = posix_spawnattr_setsigmask(&attributes, &none);
-    rc |= posix_spawnattr_setsigdefault(&attributes, &defaults);
-    /* A group of its own: Ctrl-C at the terminal is for the gateway, which then drains. */
-    rc |= posix_spawnattr_setpgroup(&attributes, 0);
-    rc |= posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
-                                                    POSIX_SPAWN_SETPGROUP);
-    rc |= posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    rc |= posix_spawn_file_actions_adddup2(&files, fd, HOB_ENGINE_FD);
-    if (l->g->arbiter)
-        rc |= posix_spawn_file_actions_adddup2(&files, l->g->arbiter_fd, HOB_ENGINE_ARBITER_FD);
-    rc |= posix_spawn_file_actions_addclosefrom_np(&files, l->g->arbiter ? HOB_ENGINE_ARBITER_FD + 1
-                                                                         : HOB_ENGINE_FD + 1);
-    if (rc == 0)
-        rc = posix_spawn(ret, "/proc/self/exe", &files, &attributes, (char *const *)(uintptr_t)argv,
-                         environ);
-    posix_spawnattr_destroy(&attributes);
-    posix_spawn_file_actions_destroy(&files);
-    if (rc != 0)
-        errno = rc;
-    return rc == 0 ? 0 : HOB_EIO;
+    return hob_spawn_self(argv, fds, l->g->arbiter ? 2 : 1, false, ret);
 }
 
 /* An engine that was up has streams that wait for the next one: only in a row do they have to wait longer. */
