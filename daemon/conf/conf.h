@@ -26,6 +26,7 @@ typedef enum hob_limit {
     HOB_LIMIT_MAX_OUTPUT_TOKENS,
     HOB_LIMIT_PATIENCE_MS,
     HOB_LIMIT_DEFAULT_OUTPUT_TOKENS, /* when a request names none */
+    HOB_LIMIT_STORED_MB,             /* MiB of files that the key has uploaded and not deleted */
     HOB_LIMITS,
 } hob_limit;
 const char *hob_limit_name(hob_limit l); /* "requests_per_minute" */
@@ -82,6 +83,7 @@ typedef struct hob_conf {
     hob_conf_model models[HOB_CONF_MODELS_MAX]; /* the first is `default` */
     uint32_t key_limits[HOB_LIMITS];            /* of a key that has none of its own */
     uint32_t max_body_bytes;                    /* of a request; 8 MiB */
+    uint32_t max_file_mb;                       /* MiB of one that is uploaded; 512 */
     uint32_t max_connections;                   /* 512 */
     uint32_t max_connections_per_address;       /* 128 */
     uint32_t auth_failures_per_minute;          /* of an address, before it is slowed down; 10 */

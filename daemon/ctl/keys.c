@@ -126,7 +126,8 @@ typedef struct key_options {
         LIMIT_OPTION("--max-prompt-tokens", o_, MAX_PROMPT_TOKENS),                                \
         LIMIT_OPTION("--max-output-tokens", o_, MAX_OUTPUT_TOKENS),                                \
         LIMIT_OPTION("--patience-ms", o_, PATIENCE_MS),                                            \
-        LIMIT_OPTION("--default-output-tokens", o_, DEFAULT_OUTPUT_TOKENS)
+        LIMIT_OPTION("--default-output-tokens", o_, DEFAULT_OUTPUT_TOKENS),                        \
+        LIMIT_OPTION("--stored-mb", o_, STORED_MB)
 #define LIMIT_OPTION(name_, o_, id_)                                                               \
     HOB_TEXT(name_, "N", &(o_)->limits[HOB_LIMIT_##id_], "0: no limit; default: as hob.conf")
 

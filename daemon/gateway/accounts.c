@@ -13,7 +13,7 @@
 #include <sys/random.h>
 #include <time.h>
 
-#include "daemon/gateway/state.h"
+#include "daemon/gateway/ingest.h"
 
 enum { DAY_S = 86400, TELL_US = 1000000, ROWS_MAX = 1000 };
 
@@ -73,6 +73,8 @@ int hob_accounts_open(hob_gateway *g, hob_diag *diag)
         (code = hob_usage_table_each(db, 0, today, take_usage, g, diag)) < 0)
         return code;
     g->pruned_day = today;
+    if ((code = hob_ingest_open(g, diag)) < 0)
+        return code;
     if (imported > 0)
         hob_log(HOB_LOG_INFO, "%u API keys were taken from %s, which is retired", imported,
                 g->conf->keys);
@@ -308,7 +310,9 @@ void hob_accounts_close(hob_gateway *g)
         while (tell_some(g))
             ;
     }
+    hob_ingest_close(g);
     hob_store_close(g->store);
     g->store = NULL;
+    hob_ingest_free(g);
     lose_kept(g);
 }

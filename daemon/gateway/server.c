@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "daemon/gateway/ingest.h"
 #include "daemon/gateway/responses.h"
 
 enum {
@@ -107,6 +108,7 @@ static int inner_callback(struct lws *wsi, enum lws_callback_reasons reason, voi
     if (reason == LWS_CALLBACK_EVENT_WAIT_CANCELLED) { /* the store has woken us */
         if (g->store)
             hob_store_collect(g->store);
+        hob_ingest_collect(g);
         return 0;
     }
     if (reason != LWS_CALLBACK_RAW_RX_FILE && reason != LWS_CALLBACK_RAW_WRITEABLE_FILE &&
@@ -213,6 +215,7 @@ static void on_tick(lws_sorted_usec_list_t *sul)
     hob_responses_tick(g, now);
     hob_links_tick(g, now);
     hob_accounts_tick(g, now);
+    hob_ingest_tick(g);
     hob_listeners_tick(g);
     hob_fronts_tick(g);
     return_memory(g);

@@ -23,8 +23,11 @@ typedef struct hob_job hob_job;
 typedef struct hob_link hob_link;
 typedef struct hob_listener hob_listener;
 typedef struct hob_front hob_front;
-typedef struct hob_response hob_response;     /* responses.h */
 typedef struct hob_embeddings hob_embeddings; /* api_embeddings.c: an answer of /v1/embeddings */
+typedef struct hob_response hob_response;     /* responses.h */
+typedef struct hob_document_route hob_document_route; /* documents.h, as are the next */
+typedef struct hob_upload hob_upload;
+typedef struct hob_download hob_download;
 
 enum {
     HOB_WRITE_MAX = 16384,       /* bytes of one lws_write */
@@ -38,6 +41,7 @@ enum {
     HOB_LANES_MAX = 64,          /* responses waiting or running on one WebSocket */
     HOB_ENGINE_WAIT_MS = 20000,  /* a request's wait for an engine that is coming up */
     HOB_RECOVERY_WAIT_MS = 60000, /* a stream's wait for its engine's successor */
+    HOB_PATH_IDS = 2,             /* in the path of a document's route */
 };
 
 /* ---- link.c, supervisor.c: one engine process ---- */
@@ -185,7 +189,8 @@ typedef enum hob_route {
     HOB_ROUTE_RESPONSE_INPUT,
     HOB_ROUTE_ESTIMATE,
     HOB_ROUTE_EMBEDDINGS,
-    HOB_ROUTE_ADMIN, /* c->admin_route says which */
+    HOB_ROUTE_DOCUMENTS, /* c->document_route says which */
+    HOB_ROUTE_ADMIN,     /* c->admin_route says which */
 } hob_route;
 
 /* admin.c: what the admin socket, and elsewhere a key of the role admin, may ask for, under /hob/v1/admin/ */
@@ -197,6 +202,9 @@ typedef struct hob_admin_route {
 /* admin_keys.c */
 enum { HOB_ADMIN_KEY_ROUTES = 6 };
 extern const hob_admin_route hob_admin_key_routes[HOB_ADMIN_KEY_ROUTES];
+/* admin_store.c */
+enum { HOB_ADMIN_STORE_ROUTES = 1 };
+extern const hob_admin_route hob_admin_store_routes[HOB_ADMIN_STORE_ROUTES];
 /* NULL: there is no such route. method NULL: of any. */
 const hob_admin_route *hob_admin_find(const char *method, const char *path);
 
@@ -214,15 +222,20 @@ struct hob_conn {
     uint64_t opened_us, deadline_us; /* deadline: of the state; 0: none */
     /* the request */
     hob_route route;
-    const hob_admin_route *admin_route; /* of HOB_ROUTE_ADMIN */
-    char cors_origin[256];              /* of a page that may read the answer; "": none */
-    hob_key *key;                       /* held; NULL in --dev */
-    bool by_text;                       /* it was let in by its key's text, not by a certificate */
-    uint8_t text_hash[32];              /* of that text, which may be rotated away meanwhile */
-    char name[128];                     /* of /v1/models/{name} and /v1/responses/{name} */
+    const hob_admin_route *admin_route;       /* of HOB_ROUTE_ADMIN */
+    const hob_document_route *document_route; /* of HOB_ROUTE_DOCUMENTS */
+    char ids[HOB_PATH_IDS][40];               /* in its path */
+    char cors_origin[256];                    /* of a page that may read the answer; "": none */
+    hob_key *key;                             /* held; NULL in --dev */
+    bool by_text;          /* it was let in by its key's text, not by a certificate */
+    uint8_t text_hash[32]; /* of that text, which may be rotated away meanwhile */
+    char name[128];        /* of /v1/models/{name} and /v1/responses/{name} */
     char request_id[32];
     size_t body_bytes, body_seen; /* announced, come */
     uint64_t body_began_us;
+    uint64_t body_paused_us,
+        body_idle_us;    /* since when it is not read, 0: it is; how long it was not before */
+    hob_upload *upload;  /* what the body is, file by file; NULL: it is kept in `body` */
     hob_bytes body;      /* also a WebSocket message in the making */
     uint32_t fragments;  /* of that message */
     hob_api_error early; /* status 0: none; answered once the body has passed */
@@ -250,6 +263,7 @@ struct hob_conn {
     hob_response *follows;    /* a background response whose events it reads; NULL: none */
     hob_conn *follow_next;    /* of those that follow it */
     uint64_t follow_sequence; /* of the next event to be written */
+    hob_download *download;   /* a file that it reads; NULL: none */
 };
 
 hob_conn *hob_conn_new(hob_gateway *g, struct lws *wsi,
@@ -556,9 +570,10 @@ void hob_metrics_write(hob_gateway *g, hob_text *t);
 /* ---- server.c ---- */
 
 struct hob_gateway {
-    hob_conf *conf;        /* changed in place by a reload */
-    const char *conf_path; /* NULL in --dev */
-    hob_store *store;      /* NULL in --dev */
+    hob_conf *conf;            /* changed in place by a reload */
+    const char *conf_path;     /* NULL in --dev */
+    hob_store *store;          /* NULL in --dev */
+    struct hob_ingest *ingest; /* ingest.c; NULL without a store */
     hob_keyring keys;
     hob_failures failures;
     struct hob_usage_job *usage_kept; /* what the store could not take, in its order */

@@ -14,11 +14,11 @@
 #define COLUMNS                                                                                    \
     "hash, old_hash, old_until, label, tenant, admin, priority, models, collections, expires,"     \
     " revoked, requests_per_minute, tokens_per_minute, tokens_per_day, concurrent_requests,"       \
-    " max_prompt_tokens, max_output_tokens, patience_ms, default_output_tokens"
+    " max_prompt_tokens, max_output_tokens, patience_ms, default_output_tokens, stored_mb"
 enum { PEEK_BUSY_MS = 5000 }; /* for hobd, which may just be starting */
 enum { FIRST_LIMIT = 11, LAST = FIRST_LIMIT + HOB_LIMITS }; /* columns before created */
 _Static_assert(HOB_LIMIT_REQUESTS_PER_MINUTE == 0 && HOB_LIMIT_CONCURRENT_REQUESTS == 3 &&
-                   HOB_LIMIT_PATIENCE_MS == 6 && HOB_LIMITS == 8,
+                   HOB_LIMIT_PATIENCE_MS == 6 && HOB_LIMIT_STORED_MB == 8 && HOB_LIMITS == 9,
                "the limits are read and written in the order of COLUMNS");
 
 /* ---- rows ---- */
@@ -159,7 +159,7 @@ static int add_to(sqlite3 *db, int64_t count, hob_key_record *r, hob_diag *diag)
         return code;
     if (sqlite3_prepare_v2(db,
                            "INSERT INTO keys (" COLUMNS ", created) VALUES "
-                           "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                           "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
                            -1, &s, NULL) != SQLITE_OK)
         return hob_store_fail(db, diag);
     bind(s, r);
@@ -187,7 +187,7 @@ int hob_key_table_update(sqlite3 *db, hob_key_record *r, hob_diag *diag)
         return code;
     if (sqlite3_prepare_v2(db,
                            "UPDATE keys SET (" COLUMNS ") = "
-                           "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) WHERE id = ?",
+                           "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) WHERE id = ?",
                            -1, &s, NULL) != SQLITE_OK)
         return hob_store_fail(db, diag);
     bind(s, r);

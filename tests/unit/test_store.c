@@ -44,6 +44,8 @@ static int drop_files(void **state)
     unlink(other);
     snprintf(other, sizeof other, "%s-shm", path);
     unlink(other);
+    snprintf(other, sizeof other, "%s.lock", path);
+    unlink(other);
     return 0;
 }
 
@@ -370,7 +372,10 @@ static void test_an_older_store_is_brought_up_to_date(void **state)
     r.old_hash[0] = 9;
     assert_int_equal(hob_key_table_add(hob_store_database(s), &r, &diag), 0);
     hob_store_close(s);
-    change("DROP TABLE retired; PRAGMA user_version = 1");
+    change("DROP TABLE retired; PRAGMA user_version = 1;"
+           "DROP TABLE attachments; DROP TABLE batches; DROP TABLE contents; DROP TABLE chunks;"
+           "DROP TABLE vectors; DROP TABLE collections; DROP TABLE file_parts; DROP TABLE files;"
+           "ALTER TABLE keys DROP COLUMN stored_mb");
     s = open_store();
     assert_int_equal(hob_key_table_has_hash(hob_store_database(s), r.old_hash, &known, &diag), 0);
     assert_true(known);
