@@ -16,6 +16,7 @@
 #include "daemon/gateway/gateway.h"
 #include "daemon/gateway/keyring.h"
 #include "daemon/gateway/log.h"
+#include "daemon/gateway/loop.h"
 
 typedef struct hob_gateway hob_gateway;
 typedef struct hob_conn hob_conn;
@@ -121,8 +122,12 @@ void hob_listeners_close(hob_gateway *g);
 void hob_listeners_tick(hob_gateway *g);
 int hob_listener_callback(hob_listener *l, enum lws_callback_reasons reason);
 
-/* Whether the connection may come in; also sets its socket's options. */
-bool hob_door_admits(const hob_listener *l, int fd);
+/* A connection that was accepted and admitted becomes one of the front's. */
+void hob_listener_take_in(void *listener, int fd);
+
+/* Whether a connection from there may come in. */
+bool hob_door_admits(const hob_listener *l, const uint8_t source[16]);
+void hob_door_prepare(const hob_gateway *g, int fd, bool is_unix); /* its socket's options */
 /* The peer's address, IPv4 mapped into IPv6; all zero when there is none. local: of this machine. */
 void hob_peer_address(int fd, uint8_t ret[16], bool *ret_local);
 
@@ -519,6 +524,7 @@ struct hob_gateway {
     int64_t usage_day;                /* of the last usage that was taken from the keyring */
     uint64_t usage_us;                /* when the store was last told */
     int64_t pruned_day;               /* when the store last had to forget what is old */
+    hob_loop loop;
     struct lws_context *context;
     struct lws_vhost *inner; /* without clients: engines, signals, listening sockets */
     hob_front *front;        /* takes in what is accepted now */
@@ -529,7 +535,6 @@ struct hob_gateway {
     gid_t group;
     int signal_fd;
     hob_door_slot door[HOB_DOOR_SLOTS];
-    uint64_t door_seed;
     int notify_fd; /* -1: none */
     bool notified;
     uint64_t watchdog_us, watchdog_fed_us; /* 0: nobody watches */
