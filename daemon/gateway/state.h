@@ -216,7 +216,9 @@ struct hob_conn {
     hob_key *key;                       /* held; NULL in --dev */
     bool by_text;                       /* it was let in by its key's text, not by a certificate */
     uint8_t text_hash[32];              /* of that text, which may be rotated away meanwhile */
-    char name[128];                     /* of /v1/models/{name} and /v1/responses/{name} */
+    char label
+        [HOB_KEY_WORD_MAX]; /* of the certificate, where that let it in: the key's may be another meanwhile */
+    char name[128]; /* of /v1/models/{name} and /v1/responses/{name} */
     char request_id[32];
     size_t body_bytes, body_seen; /* announced, come */
     uint64_t body_began_us;
@@ -277,6 +279,13 @@ bool hob_http_header(struct lws *wsi, enum lws_token_indexes token, char *ret, s
 size_t hob_http_head(hob_conn *c, char *ret, size_t cap, int status, const char *type,
                      const char *extra, const size_t *body_len); /* NULL: a stream */
 
+/* query.c: the parameters of the request's URL. All: 0, or HOB_EINVAL with a 400. */
+typedef int hob_query_take(void *user, const char *name, const char *value, hob_api_error *e);
+int hob_query_each(const hob_conn *c, hob_query_take *take, void *user, hob_api_error *e);
+int hob_query_number(const char *name, const char *value, uint64_t least, uint64_t most,
+                     uint64_t *ret, hob_api_error *e);
+int hob_query_bad(const char *name, const char *value, const char *allowed, hob_api_error *e);
+
 /* site.c: 0, or HOB_EINVAL with a 403. Remembers an origin that CORS headers are due to. */
 int hob_site_check(hob_conn *c, hob_api_error *e);
 bool hob_site_is_preflight(const hob_conn *c);
@@ -297,6 +306,7 @@ typedef enum hob_job_state {
     HOB_JOB_LANE,   /* behind another response of its stream_id, or behind the prompt it shares */
     HOB_JOB_QUEUED, /* the engine is not up, or suspects run one at a time */
     HOB_JOB_PREPARING, /* PREPARE was sent */
+    HOB_JOB_PREPARED,  /* PREPARED came, and is awaited for other prompts of its answer */
     HOB_JOB_RUNNING,   /* RUN was sent */
     HOB_JOB_PARKING, /* CANCEL was sent to make room for a suspect: it is queued again when that is done */
     HOB_JOB_ENDED, /* a choice that has finished before others of its answer */
@@ -380,8 +390,8 @@ void hob_job_tokens(hob_gateway *g, hob_link *l, uint64_t id, const hob_tokens_m
 void hob_job_refused(hob_gateway *g, hob_link *l, uint64_t id, json_t *error);
 /* ---- admission.c ---- */
 
-/* At PREPARED, which said how many of the prompt's tokens are cached: 0, or HOB_EINVAL with a 429. */
-int hob_admission_check(hob_job *j, uint32_t cached, hob_api_error *e);
+/* When all prompts of its answer are prepared: 0, or HOB_EINVAL with a 429. */
+int hob_admission_check(hob_job *j, hob_api_error *e);
 /* More requests than the queue may have: fills the error. */
 void hob_admission_full(hob_job *j, hob_api_error *e);
 /* When its first and its last token would come if it ran now; false: nothing is known of the engine's speed yet. */
@@ -392,7 +402,7 @@ void hob_admission_first_token(const hob_job *j, uint64_t now_us);
 void hob_admission_estimate(hob_job *j, uint32_t cached);
 
 void hob_jobs_free(hob_gateway *g); /* at the end: those without a connection */
-/* Between job.c, opening.c and recovery.c. */
+/* Between job.c, opening.c, prepared.c and recovery.c. */
 void hob_job_leave(hob_job *j); /* its connection */
 void hob_job_free(hob_job *j);  /* takes it out of everything */
 hob_job *hob_job_find(hob_gateway *g, uint64_t id);
@@ -400,6 +410,14 @@ void hob_job_uncount(hob_job *j);                      /* the engine has it no m
 void hob_job_fail(hob_job *j, const hob_api_error *e); /* frees it */
 void hob_job_finish_cancelled(hob_job *j);             /* frees it */
 HOB_MUST_CHECK int hob_job_keep_prompt(hob_job *j, const hob_job *leader); /* HOB_ENOMEM */
+HOB_MUST_CHECK int hob_job_keep_ids(hob_job *j, const uint8_t *ids,
+                                    uint32_t count); /* HOB_ENOMEM */
+/* The answer that the job belongs to has its end: what is left of its choices goes too. A connection may start the next. */
+void hob_job_done(hob_job *j);
+void hob_job_fail_busy(hob_job *j); /* frees it */
+uint32_t hob_job_credit_window(const hob_job *j);
+/* prepared.c: does a prompt of so many tokens fit? Sets max_tokens; 0, or HOB_EINVAL with the error. */
+int hob_job_check_size(hob_job *j, uint32_t prompt, hob_api_error *e);
 
 /* ---- opening.c: from a request to its jobs ---- */
 
@@ -411,8 +429,13 @@ void hob_job_open(hob_conn *c, hob_api_request *request, size_t bytes, bool webs
 
 /* Whether j is the last of its answer to end. */
 bool hob_choice_is_last(const hob_job *j);
-/* first runs: with it the other choices, and the prompts behind its own, are admitted. */
-void hob_choices_admit(hob_job *first);
+/* The jobs that compute the prompts of j's answer, one by one: the one after `at`, NULL: the first; NULL when there are no
+ * more. */
+hob_job *hob_choices_prompt(hob_job *j, const hob_job *at);
+/* Whether the ids of all its prompts have come. */
+bool hob_choices_prompts_known(hob_job *j);
+/* It runs: so all jobs of its answer are admitted. */
+void hob_choices_admit(hob_job *j);
 /* j has computed its prompt, or cannot: the choices that share it start. One that cannot ends the answer, j included. */
 void hob_choices_start(hob_job *j);
 /* Tokens of all choices together; a prompt that several share counts once. */
@@ -437,8 +460,9 @@ int hob_limits_model(const hob_gateway *g, const hob_key *key, uint32_t model, h
 /* Before the engine hears of it: rights, requests a minute and at once, and tokens where it is sure already that there are
  * too few. 0, or HOB_EINVAL with the error. */
 int hob_limits_begin(hob_job *j, hob_api_error *e);
-/* Its prompt has so many tokens and max_tokens is set: reserves both. 0, or HOB_EINVAL with the error. */
-int hob_limits_reserve(hob_job *j, uint32_t prompt_tokens, hob_api_error *e);
+/* All prompts of its answer are known, and max_tokens is set: reserves what they and their choices take, or nothing. 0, or
+ * HOB_EINVAL with the error. */
+int hob_limits_reserve(hob_job *j, hob_api_error *e);
 /* Whether that would be possible now. */
 int hob_limits_ask(const hob_job *j, hob_api_error *e);
 /* A choice that shares the prompt starts: its part of what was reserved for all. */
