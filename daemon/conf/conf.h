@@ -104,6 +104,7 @@ typedef struct hob_conf {
     uint32_t response_store_bytes;              /* of all of them; 16 MiB */
     uint32_t response_store_ttl_s;              /* after their end; 3600 */
     uint32_t max_background;                    /* running without a connection; 32 */
+    uint32_t max_estimates;                     /* under way at once, half of them of one key; 32 */
     uint32_t background_timeout_s;              /* for one of them; 3600 */
     uint32_t drain_timeout_ms;                  /* after SIGTERM; 30000 */
     uint32_t hang_timeout_ms; /* an engine without a heartbeat is taken for dead; 10000 */

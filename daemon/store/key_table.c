@@ -332,22 +332,23 @@ int hob_key_table_was_revoked(sqlite3 *db, const char *label, bool *ret, hob_dia
     return code;
 }
 
-int hob_key_table_each(sqlite3 *db, bool revoked_too, hob_key_visit *visit, void *user,
-                       hob_diag *diag)
+int hob_key_table_each(sqlite3 *db, int64_t after, bool revoked_too, hob_key_visit *visit,
+                       void *user, hob_diag *diag)
 {
     sqlite3_stmt *s = NULL;
     int code = 0, step = SQLITE_DONE;
-    if (sqlite3_prepare_v2(db, SELECT "?1 OR revoked IS NULL ORDER BY keys.id", -1, &s, NULL) !=
-        SQLITE_OK)
+    if (sqlite3_prepare_v2(db, SELECT "keys.id > ?2 AND (?1 OR revoked IS NULL) ORDER BY keys.id",
+                           -1, &s, NULL) != SQLITE_OK)
         return hob_store_fail(db, diag);
     sqlite3_bind_int(s, 1, revoked_too);
-    while (code >= 0 && (step = sqlite3_step(s)) == SQLITE_ROW) {
+    sqlite3_bind_int64(s, 2, after);
+    while (code == 0 && (step = sqlite3_step(s)) == SQLITE_ROW) {
         hob_key_record r;
         code = read_row(s, &r, diag);
         if (code == 0)
             code = visit(user, &r, diag);
     }
-    if (code >= 0 && step != SQLITE_DONE)
+    if (code == 0 && step != SQLITE_DONE)
         code = hob_store_fail(db, diag);
     sqlite3_finalize(s);
     return code;

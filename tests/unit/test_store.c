@@ -343,7 +343,7 @@ static void test_revoked_keys_are_forgotten_with_their_usage(void **state)
     const hob_key_usage u = {keys[1].id, 7, 1, 1, 1, 1, 0};
     assert_int_equal(hob_usage_table_add(db, &u, &diag), 0);
     assert_int_equal(hob_key_table_prune(db, 100, &diag), 0);
-    assert_int_equal(hob_key_table_each(db, true, count_visit, &count, &diag), 0);
+    assert_int_equal(hob_key_table_each(db, 0, true, count_visit, &count, &diag), 0);
     assert_int_equal(count, 3);
     assert_int_equal(hob_key_table_has_hash(db, keys[2].hash, &known, &diag), 0);
     assert_true(known); /* no key file brings it back */
@@ -355,7 +355,7 @@ static void test_revoked_keys_are_forgotten_with_their_usage(void **state)
     assert_int_equal(hob_usage_table_prune(db, 8, &diag), 0);
     assert_int_equal(hob_key_table_prune(db, 100, &diag), 0);
     count = 0;
-    assert_int_equal(hob_key_table_each(db, true, count_visit, &count, &diag), 0);
+    assert_int_equal(hob_key_table_each(db, 0, true, count_visit, &count, &diag), 0);
     assert_int_equal(count, 2);
     hob_store_close(s);
 }
@@ -438,7 +438,7 @@ static void test_jobs(void **state)
         assert_int_equal(order[i], i);
     assert_true(__atomic_load_n(&wakes, __ATOMIC_RELAXED) > 0);
     s = open_store();
-    assert_int_equal(hob_key_table_each(hob_store_database(s), true, count_visit, &count, &diag),
+    assert_int_equal(hob_key_table_each(hob_store_database(s), 0, true, count_visit, &count, &diag),
                      0);
     assert_int_equal(count, JOBS - JOBS / 10);
     hob_store_close(s);
