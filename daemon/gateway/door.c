@@ -96,6 +96,6 @@ bool hob_door_admits(const hob_listener *l, const uint8_t source[16])
     if (g->conn_count - g->admin_count + g->loop.waiting >= conf->max_connections)
         return false;
     return l->is_unix ||
-           (hob_source_turns(&g->loop.sources, source) < conf->max_connections_per_address &&
+           (hob_loop_connections(&g->loop, source) < conf->max_connections_per_address &&
             (!l->tls || takes_token(g, source)));
 }

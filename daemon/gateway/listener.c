@@ -221,7 +221,7 @@ static void on_accepted(hob_listener *l, int fd)
         refuse(g, fd);
     else if (l->is_unix)
         hob_listener_take_in(l, fd);
-    else if (hob_loop_take_in(&g->loop, l, fd, source) < 0)
+    else if (hob_loop_take_in(&g->loop, l, fd, source, l->tls) < 0)
         refuse(g, fd);
 }
 

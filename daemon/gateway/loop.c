@@ -22,6 +22,8 @@ enum {
     EVENTS = 512,   /* fetched at once */
     TURN_US = 1000, /* of clients' work, before engines and others are looked at again */
     IDLE_MS = 1000,
+    HANDSHAKE_PART = 8,         /* of the time, while answers are computed; */
+    HANDSHAKE_AHEAD_US = 32000, /* that of so long may be used at once */
 };
 
 _Static_assert(EPOLLIN == POLLIN && EPOLLOUT == POLLOUT && EPOLLERR == POLLERR &&
@@ -35,11 +37,17 @@ struct hob_watch {
     uint32_t wanted;     /* by libwebsockets */
     uint32_t ready;      /* what epoll has said */
     bool serving, armed; /* armed: epoll would tell */
+    bool handshake;      /* its turns are those of handshakes */
 };
 
 static hob_watch *watch_of(hob_turn *t)
 {
     return lws_container_of(t, hob_watch, turn);
+}
+
+static hob_sources *sources_of(hob_loop *l, const hob_watch *w)
+{
+    return w->handshake ? &l->handshakes : &l->sources;
 }
 
 /* ---- what libwebsockets wants ---- */
@@ -68,7 +76,7 @@ static void unwatch(hob_loop *l, int fd)
 {
     hob_watch *w = &l->watches[fd];
     (void)epoll_ctl(l->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
-    hob_turn_close(&l->sources, &w->turn);
+    hob_turn_close(sources_of(l, w), &w->turn);
     *w = (hob_watch){0};
 }
 
@@ -135,7 +143,7 @@ static void serve(hob_loop *l, int fd)
         l->waiting--;
         l->take_in(owner, fd);
         if (!w->wsi)
-            hob_turn_close(&l->sources, &w->turn);
+            hob_turn_close(sources_of(l, w), &w->turn);
         return;
     }
     struct lws_pollfd p = {.fd = fd,
@@ -152,19 +160,53 @@ static void serve(hob_loop *l, int fd)
         lws_set_timeout(w->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
 }
 
-/* Clients' work, by turns. */
+/* Serves whose turn it is; the time after that, 0: it was nobody's. */
+static uint64_t serve_next(hob_loop *l, hob_sources *s, uint64_t now_us)
+{
+    hob_turn *t = hob_turn_next(s);
+    if (!t)
+        return 0;
+    serve(l, (int)(watch_of(t) - l->watches));
+    const uint64_t then_us = hob_now_us();
+    hob_turn_done(s, then_us - now_us);
+    return then_us;
+}
+
 static void serve_clients(hob_loop *l)
 {
     const uint64_t begin_us = hob_now_us();
-    uint64_t at_us = begin_us;
-    hob_turn *t;
+    for (uint64_t us = begin_us; us && us - begin_us < TURN_US;)
+        us = serve_next(l, &l->sources, us);
+}
 
-    while (at_us - begin_us < TURN_US && (t = hob_turn_next(&l->sources))) {
-        serve(l, (int)(watch_of(t) - l->watches));
-        const uint64_t now_us = hob_now_us();
-        hob_turn_done(&l->sources, now_us - at_us);
-        at_us = now_us;
+/* Until when handshakes have to wait; 0: they have not. */
+static uint64_t handshakes_wait_us(const hob_loop *l, uint64_t now_us)
+{
+    return l->inferring && l->handshakes_due_us > now_us ? l->handshakes_due_us - now_us : 0;
+}
+
+static void serve_handshakes(hob_loop *l)
+{
+    const uint64_t begin_us = hob_now_us();
+    for (uint64_t us = begin_us, then_us; us - begin_us < TURN_US && !handshakes_wait_us(l, us);
+         us = then_us) {
+        if (!(then_us = serve_next(l, &l->handshakes, us)))
+            return;
+        if (l->handshakes_due_us + HANDSHAKE_AHEAD_US < us)
+            l->handshakes_due_us = us - HANDSHAKE_AHEAD_US;
+        l->handshakes_due_us += (then_us - us) * HANDSHAKE_PART;
     }
+}
+
+/* How long to wait for something to do when there is nothing else. */
+static int patience_ms(const hob_loop *l, int most_ms)
+{
+    if (hob_turn_any(&l->sources))
+        return 0;
+    if (!hob_turn_any(&l->handshakes))
+        return most_ms;
+    const uint64_t ms = (handshakes_wait_us(l, hob_now_us()) + 999) / 1000;
+    return ms < (uint64_t)most_ms ? (int)ms : most_ms;
 }
 
 int hob_loop_turn(hob_loop *l)
@@ -180,9 +222,7 @@ int hob_loop_turn(hob_loop *l)
             return forced;
         wait_ms = forced ? 0 : 1;
     }
-    if (hob_turn_any(&l->sources))
-        wait_ms = 0;
-    const int n = epoll_wait(l->epoll_fd, events, EVENTS, wait_ms);
+    const int n = epoll_wait(l->epoll_fd, events, EVENTS, patience_ms(l, wait_ms));
     if (n < 0 && errno != EINTR)
         return HOB_EIO;
     for (int i = 0; i < n; i++) {
@@ -190,7 +230,7 @@ int hob_loop_turn(hob_loop *l)
         w->ready |= events[i].events;
         w->armed = false;
         if (w->turn.source)
-            hob_turn_wait(&l->sources, &w->turn);
+            hob_turn_wait(sources_of(l, w), &w->turn);
         else
             first[count++] = events[i].data.fd;
     }
@@ -198,20 +238,38 @@ int hob_loop_turn(hob_loop *l)
         if (l->watches[first[i]].ready) /* serving the others may have closed it */
             serve(l, first[i]);
     serve_clients(l);
+    serve_handshakes(l);
     return 0;
 }
 
-int hob_loop_take_in(hob_loop *l, void *owner, int fd, const uint8_t source[16])
+int hob_loop_take_in(hob_loop *l, void *owner, int fd, const uint8_t source[16], bool handshake)
 {
     if ((uint32_t)fd >= l->count)
         return HOB_ENOMEM;
     hob_watch *w = &l->watches[fd];
-    if (hob_turn_open(&l->sources, &w->turn, source) < 0)
+    w->handshake = handshake;
+    if (hob_turn_open(sources_of(l, w), &w->turn, source) < 0)
         return HOB_ENOMEM;
     w->owner = owner;
     l->waiting++;
-    hob_turn_wait(&l->sources, &w->turn);
+    hob_turn_wait(sources_of(l, w), &w->turn);
     return 0;
+}
+
+void hob_loop_settle(hob_loop *l, int fd)
+{
+    hob_watch *w = &l->watches[fd];
+    hob_turn next;
+    if (!w->handshake || hob_turn_open(&l->sources, &next, w->turn.source->address) < 0)
+        return;
+    hob_turn_close(&l->handshakes, &w->turn);
+    w->turn = next;
+    w->handshake = false;
+}
+
+uint32_t hob_loop_connections(const hob_loop *l, const uint8_t source[16])
+{
+    return hob_source_turns(&l->sources, source) + hob_source_turns(&l->handshakes, source);
 }
 
 int hob_loop_open(hob_loop *l, uint32_t descriptors, void (*take_in)(void *owner, int fd),
@@ -227,6 +285,7 @@ int hob_loop_open(hob_loop *l, uint32_t descriptors, void (*take_in)(void *owner
     l->count = descriptors;
     if (getrandom(&l->sources.seed, sizeof l->sources.seed, 0) != (ssize_t)sizeof l->sources.seed)
         l->sources.seed = hob_now_us(); /* only a little easier to guess */
+    l->handshakes.seed = l->sources.seed;
     return 0;
 }
 
@@ -236,7 +295,7 @@ void hob_loop_close(hob_loop *l)
         return;
     for (uint32_t fd = 0; fd < l->count; fd++)
         if (l->watches[fd].owner) {
-            hob_turn_close(&l->sources, &l->watches[fd].turn);
+            hob_turn_close(sources_of(l, &l->watches[fd]), &l->watches[fd].turn);
             close((int)fd);
         }
     free(l->watches);

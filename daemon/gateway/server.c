@@ -147,6 +147,8 @@ int hob_client_callback(struct lws *wsi, enum lws_callback_reasons reason, void 
         lws_set_opaque_user_data(wsi, c);
         return 0;
     case LWS_CALLBACK_HTTP:
+        hob_loop_settle(&gateway_of(wsi)->loop, (int)lws_get_socket_fd(wsi));
+        /* fallthrough */
     case LWS_CALLBACK_HTTP_BODY:
     case LWS_CALLBACK_HTTP_BODY_COMPLETION:
     case LWS_CALLBACK_HTTP_WRITEABLE:
@@ -158,6 +160,8 @@ int hob_client_callback(struct lws *wsi, enum lws_callback_reasons reason, void 
             return -1;
         return in && strcasecmp(in, "websocket") == 0 ? hob_websocket_confirm(c) : 0;
     case LWS_CALLBACK_ESTABLISHED:
+        hob_loop_settle(&gateway_of(wsi)->loop, (int)lws_get_socket_fd(wsi));
+        /* fallthrough */
     case LWS_CALLBACK_RECEIVE:
     case LWS_CALLBACK_RECEIVE_PONG:
     case LWS_CALLBACK_SERVER_WRITEABLE:
@@ -322,7 +326,7 @@ int hob_gateway_run(hob_conf *conf, const char *path)
         hob_link_open(&g->links[i], g, i);
     lws_sul_schedule(g->context, 0, &g->tick, on_tick, TICK_US);
     while (!g->ending && hob_loop_turn(&g->loop) >= 0)
-        ;
+        g->loop.inferring = g->jobs != NULL;
     status = g->ending ? g->status : 1;
     g->ending = true;
     goto done;
