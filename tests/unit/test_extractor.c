@@ -26,6 +26,13 @@
 #include "tests/support/document_check.h"
 #include "tests/support/zip_maker.h"
 
+/* A sanitizer's runtime takes address space without end, and does not start in a helper's sandbox. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { SANITIZED = 1 };
+#else
+enum { SANITIZED = 0 };
+#endif
+
 static int vocabulary_fd = -1;
 
 static int memfd(const void *data, size_t bytes)
@@ -240,10 +247,11 @@ static void test_zip_bomb(void **state)
     zip_free(&z);
 }
 
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 static void test_memory_limit(void **state)
 {
     (void)state;
+    if (SANITIZED)
+        skip();
     enum { BYTES = 20 << 20 };
     char *page = malloc(BYTES);
     for (size_t i = 0; i < BYTES; i++)
@@ -254,7 +262,6 @@ static void test_memory_limit(void **state)
     fails(&r, HOB_EXTRACT_MEMORY, "the limit is 200 MiB");
     free(page);
 }
-#endif
 
 /* Gumbo takes quadratic time for elements inside elements. */
 static void test_time_limit(void **state)
@@ -376,7 +383,7 @@ LIE(other_error, say_raw(HOB_WIRE_ERROR, "\xffx", 2);)
 LIE(raw, if (hob_bytes_append(&said, "HTTP/1.1 200 OK\r\n\r\n", 19) < 0) abort();)
 LIE(binary_error, say_raw(HOB_WIRE_ERROR, "\1\xff\xfe", 3);)
 LIE(sleep, sleep(60);)
-LIE(crash, raise(SIGSEGV);)
+LIE(crash, raise(SIGKILL);)
 LIE(truth, say_meta(6, "t"); say_text("a\u00e4", 3); say_text("\nxy", 3); say_chunk(0, 3, 2, "");
     say_chunk(4, 6, 2, "p"); say_end(2);)
 /* What comes behind the end is not looked at. */
@@ -418,7 +425,7 @@ static const lie lies[] = {
     BROKEN(other_error),
     BROKEN(raw),
     {"binary_error", HOB_EXTRACT_UNSUPPORTED, "unsupported", tell_binary_error},
-    {"crash", HOB_EXTRACT_CRASHED, "signal 11", tell_crash},
+    {"crash", HOB_EXTRACT_CRASHED, "signal 9", tell_crash},
     {"sleep", HOB_EXTRACT_TIMEOUT, "more than 300 ms", tell_sleep},
     {"many_chunks", HOB_EXTRACT_CRASHED, "a chunk's range, order, tokens or number",
      tell_many_chunks},
@@ -534,10 +541,7 @@ static bool has_landlock(void)
 static void test_helpers_sandbox(void **state)
 {
     (void)state;
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    skip(); /* a sanitizer's runtime does not start in it */
-#endif
-    if (!has_landlock())
+    if (SANITIZED || !has_landlock())
         skip();
     char self[4096];
     const ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
@@ -607,9 +611,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_refused_requests),
         cmocka_unit_test(test_input_limits),
         cmocka_unit_test(test_zip_bomb),
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
         cmocka_unit_test(test_memory_limit),
-#endif
         cmocka_unit_test(test_time_limit),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_hostile_child),
