@@ -271,6 +271,9 @@ static int load(hob_engine *e, const engine_options *o, const hob_choice *choice
                                          .kv_type = kv_type,
                                          .prefix_tokens = o->prefix_tokens,
                                          .itl_target_ms = o->itl_target_ms,
+                                         .on_long_step = hob_engine_long_step,
+                                         .user = e,
+                                         .long_step_ms = HOB_ENGINE_BEAT_MS,
                                          .touch_memory = budget.limit_bytes > 0};
     if ((rc = hob_batcher_new(e->model, &options, &e->batcher, diag)) < 0)
         return rc;

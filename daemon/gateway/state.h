@@ -63,12 +63,14 @@ struct hob_link {
     uint64_t started_us, heard_us, restart_us; /* heard: the last heartbeat */
     uint64_t moved_us; /* when the machine last went on after it had stood still */
     uint32_t text_ms;  /* what it said of the request in its tokenizer */
+    uint32_t step_ms;  /* what it expects its step to take; 0: not long */
     uint32_t failures; /* in a row; the backoff's exponent */
     uint64_t restarts; /* since the gateway started */
     bool ever_ready;
     bool unloading, unloaded; /* by an administrator: no new requests; then no engine either */
     uint64_t unload_by_us;    /* when those that still run are ended */
     bool benched;             /* its device has failed: the engine runs on the CPU */
+    bool blamed; /* the device did not say so itself: until a request turns out to be the cause */
     uint32_t context, max_sequences; /* from HELLO */
     uint64_t kv_tokens;
     json_t *hello, *stats;
@@ -89,6 +91,8 @@ struct hob_link {
 void hob_link_open(hob_link *l, hob_gateway *g, uint32_t index);
 void hob_link_close(hob_link *l); /* kills the process */
 /* Queues a message; false when the link is not ready or its queue is full. */
+/* Longest time without a heartbeat that is no hang, in microseconds. */
+uint64_t hob_link_patience_us(const hob_link *l);
 bool hob_link_send(hob_link *l, hob_message_type type, uint64_t id, const void *payload,
                    size_t len);
 int hob_link_callback(hob_link *l, struct lws *wsi, enum lws_callback_reasons reason);

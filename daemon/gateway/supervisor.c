@@ -159,7 +159,7 @@ static void start(hob_link *l)
     l->reader = (hob_reader){0};
     l->state = HOB_LINK_STARTING;
     l->started_us = l->heard_us = hob_now_us();
-    l->text_ms = 0;
+    l->text_ms = l->step_ms = 0;
     l->wsi =
         lws_adopt_descriptor_vhost(l->g->inner, LWS_ADOPT_RAW_FILE_DESC, fd, "hob-inner", NULL);
     if (!l->wsi) { /* which has closed the descriptor */
@@ -211,8 +211,14 @@ void hob_link_fail(hob_link *l, const char *why)
     l->state = HOB_LINK_DOWN;
     l->restarts++;
     let_go(l);
-    if (hob_jobs_link_lost(l->g, l)) /* the cause is gone */
+    if (hob_jobs_link_lost(l->g, l)) { /* the cause is gone */
         l->failures = 0;
+        if (l->blamed) {
+            hob_log(HOB_LOG_INFO, "%s: device %s is used again: a request was at fault",
+                    l->model->name, l->model->device);
+            l->benched = l->blamed = false;
+        }
+    }
     schedule_restart(l, was_ready);
 }
 
@@ -271,6 +277,7 @@ void hob_links_reap(hob_gateway *g)
                     "%s: device %s has failed: the engine runs on the CPU from now on",
                     l->model->name, l->model->device);
         l->benched |= benched;
+        l->blamed |= benched && WIFSIGNALED(status);
         l->pid = 0;
         if (g->arbiter)
             hob_arbiter_clear(g->arbiter, l->index);
@@ -290,13 +297,32 @@ void hob_links_reap(hob_gateway *g)
     }
 }
 
+uint64_t hob_link_patience_us(const hob_link *l)
+{
+    enum {
+        SLOWER = 4,
+        MOST = 8
+    }; /* a slow device or a busy machine, and what an engine may claim */
+    const uint64_t timeout_ms = l->g->conf->hang_timeout_ms,
+                   step_ms = SLOWER * (uint64_t)l->step_ms, most_ms = MOST * timeout_ms;
+    return 1000 * (step_ms < timeout_ms ? timeout_ms : step_ms < most_ms ? step_ms : most_ms);
+}
+
 static bool is_silent(hob_link *l)
 {
-    const uint64_t most_us = l->g->conf->hang_timeout_ms * (uint64_t)1000;
+    const uint64_t most_us = hob_link_patience_us(l);
     if (l->state != HOB_LINK_READY || hob_now_us() - l->heard_us <= most_us)
         return false;
     /* When it was the gateway that was held up, the heartbeats wait in the socket. */
     return hob_link_read(l) == 0 && hob_now_us() - l->heard_us > most_us;
+}
+
+static void fail_silent(hob_link *l)
+{
+    char why[128];
+    snprintf(why, sizeof why, "its heartbeat has stopped for %llu ms; its step should take %u ms",
+             (unsigned long long)(hob_now_us() - l->heard_us) / 1000, l->step_ms);
+    hob_link_fail(l, why);
 }
 
 /* ---- on an administrator's word ---- */
@@ -360,7 +386,7 @@ void hob_links_tick(hob_gateway *g, uint64_t now_us)
             now_us - l->started_us > LOAD_TIMEOUT_S * (uint64_t)1000000)
             hob_link_fail(l, "it did not load its model in time");
         else if (is_silent(l))
-            hob_link_fail(l, "its heartbeat has stopped");
+            fail_silent(l);
         else if (l->state == HOB_LINK_READY && l->text_ms > g->conf->hang_timeout_ms &&
                  now_us - l->moved_us > g->conf->hang_timeout_ms * (uint64_t)1000)
             hob_link_fail(l, "its tokenizer does not come to an end");
