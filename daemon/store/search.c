@@ -244,7 +244,8 @@ static int add_chunk(void *user, int64_t id, const hob_stored_chunk *k, hob_diag
     hob_passage *p = user;
     const bool first = !p->text;
     const uint64_t known = p->end_byte > k->first_byte && !first ? p->end_byte - k->first_byte : 0;
-    const bool apart = !first && k->first_byte > p->end_byte;
+    const char *gap = hob_stored_gap(first || known ? 0 : k->first_byte - p->end_byte);
+    const size_t gap_len = strlen(gap);
     (void)id;
     if (first) {
         p->first_byte = k->first_byte;
@@ -252,14 +253,13 @@ static int add_chunk(void *user, int64_t id, const hob_stored_chunk *k, hob_diag
     }
     if (known >= k->text_len)
         return 0;
-    char *text = realloc(p->text, p->text_len + apart + k->text_len - known + 1);
+    char *text = realloc(p->text, p->text_len + gap_len + k->text_len - known + 1);
     if (!text)
         return hob_fail(diag, HOB_ENOMEM, "no memory for a passage");
     p->text = text;
-    if (apart)
-        text[p->text_len++] = '\n';
-    memcpy(text + p->text_len, k->text + known, k->text_len - known + 1);
-    p->text_len += k->text_len - known;
+    memcpy(text + p->text_len, gap, gap_len);
+    memcpy(text + p->text_len + gap_len, k->text + known, k->text_len - known + 1);
+    p->text_len += gap_len + k->text_len - known;
     p->end_byte = k->end_byte;
     return 0;
 }
