@@ -1,60 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The index of vectors: it finds what double precision finds, by group, above a minimum, ties by id; whatever was removed
- * is gone and its room comes back; an add that fails leaves nothing behind; threads build, write and search at once. */
-#include "daemon/store/vectors_view.h"
+ * is gone and its room comes back; an add that fails leaves nothing behind. */
+#include "tests/support/vector_index.h"
 
-// clang-format off
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <cmocka.h>
-// clang-format on
-#include <math.h>
 #include <signal.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 enum { K = 10, WIDE = 4096, WIDE_BLOCK = 496 }; /* the latter: rows of WIDE numbers in a chunk */
-#define MUCH ((size_t)64 << 20)
-
-/* ---- vectors ---- */
-
-static uint32_t next_random(uint64_t *state)
-{
-    *state = *state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-    return (uint32_t)(*state >> 33);
-}
-
-static float next_float(uint64_t *state)
-{
-    return (float)next_random(state) * 0x1p-30f - 1;
-}
-
-/* A vector of length 1 that belongs to the seed, in one of `clusters` clusters; 0: in none. */
-static void make_vector(uint64_t seed, uint32_t dim, uint32_t clusters, float *ret)
-{
-    uint64_t noise = seed * 2 + 1, center = clusters ? seed % clusters * 1000003 + 7 : 0;
-    double square = 0;
-    for (uint32_t k = 0; k < dim; k++) {
-        ret[k] = next_float(&noise) + (clusters ? next_float(&center) : 0);
-        square += (double)ret[k] * ret[k];
-    }
-    for (uint32_t k = 0; k < dim; k++)
-        ret[k] = (float)(ret[k] / sqrt(square));
-}
-
-static float *make_vectors(uint64_t seed, size_t n, uint32_t dim, uint32_t clusters)
-{
-    float *v = malloc(n * dim * sizeof *v);
-    assert_non_null(v);
-    for (size_t i = 0; i < n; i++)
-        make_vector(seed + i, dim, clusters, v + i * dim);
-    return v;
-}
 
 static double dot(const float *a, const float *b, uint32_t dim)
 {
@@ -63,56 +17,6 @@ static double dot(const float *a, const float *b, uint32_t dim)
         for (uint32_t l = 0; l < 4; l++)
             sum[l] += (double)a[k + l] * b[k + l];
     return sum[0] + sum[1] + sum[2] + sum[3];
-}
-
-/* ---- an index, and what it must find ---- */
-
-static hob_vectors *new_index(uint32_t dim, size_t bytes_max)
-{
-    hob_vectors *v = NULL;
-    hob_diag diag = {""};
-    const int code =
-        hob_vectors_new(memfd_create("vectors", MFD_CLOEXEC), dim, bytes_max, &v, &diag);
-    assert_string_equal(diag.text, "");
-    assert_int_equal(code, 0);
-    return v;
-}
-
-/* Rows with the ids first, first + 1, ... of one group. */
-static int try_add(hob_vectors *v, const float *rows, uint64_t first, uint32_t group, size_t n,
-                   hob_diag *diag)
-{
-    uint64_t *ids = malloc((n + 1) * sizeof *ids);
-    uint32_t *groups = malloc((n + 1) * sizeof *groups);
-    assert_true(ids && groups);
-    for (size_t i = 0; i < n; i++) {
-        ids[i] = first + i;
-        groups[i] = group;
-    }
-    const int code = hob_vectors_add(v, rows, ids, groups, n, diag);
-    free(ids);
-    free(groups);
-    return code;
-}
-
-static void add(hob_vectors *v, const float *rows, uint64_t first, uint32_t group, size_t n)
-{
-    hob_diag diag = {""};
-    const int code = try_add(v, rows, first, group, n, &diag);
-    assert_string_equal(diag.text, "");
-    assert_int_equal(code, 0);
-}
-
-static uint32_t search(hob_vectors *v, const float *query, uint32_t k, const hob_group_set *allowed,
-                       float min_score, hob_vector_hit *ret)
-{
-    uint32_t count = UINT32_MAX;
-    hob_diag diag = {""};
-    const hob_vectors_query q = {query, 1, k, allowed, min_score};
-    const int code = hob_vectors_search(v, &q, ret, &count, &diag);
-    assert_string_equal(diag.text, "");
-    assert_int_equal(code, 0);
-    return count;
 }
 
 typedef struct scored {
@@ -138,15 +42,6 @@ static scored *brute_force(const float *rows, const uint64_t *ids, size_t n, uin
     qsort(all, n, sizeof *all, by_score);
     return all;
 }
-
-static hob_vectors_stats stats_of(hob_vectors *v)
-{
-    hob_vectors_stats s;
-    hob_vectors_get_stats(v, &s);
-    return s;
-}
-
-/* ---- tests ---- */
 
 static void test_refusals(void **state)
 {
@@ -525,122 +420,6 @@ static void test_disk_full(void **state)
     free(rows);
 }
 
-/* ---- threads ---- */
-
-enum { BUILD_DIM = 1024, BUILD_ROWS = 9000, BUILDERS = 4 };
-static const float *build_rows;
-
-static void *build(void *user)
-{
-    hob_vectors *v = user;
-    static atomic_uint turns;
-    const uint32_t turn = atomic_fetch_add(&turns, 1) % BUILDERS, each = BUILD_ROWS / BUILDERS;
-    assert_int_equal(
-        try_add(v, build_rows + (size_t)turn * each * BUILD_DIM, turn * each, turn, each, NULL), 0);
-    return NULL;
-}
-
-static void test_built_by_several_threads(void **state)
-{
-    (void)state;
-    hob_vectors *v[2] = {new_index(BUILD_DIM, MUCH), new_index(BUILD_DIM, MUCH)};
-    float *rows = make_vectors(0, BUILD_ROWS, BUILD_DIM, 20);
-    hob_vector_hit hits[2][K];
-    pthread_t ids[BUILDERS];
-
-    build_rows = rows;
-    for (uint32_t i = 0; i < BUILDERS; i++)
-        assert_int_equal(pthread_create(&ids[i], NULL, build, v[0]), 0);
-    for (uint32_t i = 0; i < BUILDERS; i++)
-        pthread_join(ids[i], NULL);
-    for (uint32_t i = 0; i < BUILDERS; i++)
-        build(v[1]);
-    assert_int_equal(stats_of(v[0]).rows, BUILD_ROWS);
-    for (uint32_t r = 0; r < BUILD_ROWS; r += 71) {
-        for (int i = 0; i < 2; i++)
-            assert_int_equal(search(v[i], rows + (size_t)r * BUILD_DIM, K, NULL, -1, hits[i]), K);
-        assert_memory_equal(hits[0], hits[1], sizeof hits[0]);
-        assert_int_equal(hits[0][0].id, r);
-    }
-    hob_vectors_free(v[0]);
-    hob_vectors_free(v[1]);
-    free(rows);
-}
-
-/* One thread writes: row by row those that stay, of even groups; and those of odd groups, which it removes some time later.
- * Two search meanwhile: for a row that stays, which must be found; and must not meet what was removed before. */
-enum { LIVE_DIM = 2048, LIVE_ROUNDS = 260, LIVE_EACH = 13, LIVE_LAG = 20, READERS = 2 };
-typedef struct live {
-    hob_vectors *v;
-    atomic_uint kept, removed; /* rounds whose rows were added; whose rows that go were removed */
-    atomic_bool end;
-    atomic_uint wrong, searches;
-} live;
-
-static void make_live(uint32_t group, uint32_t i, float *ret)
-{
-    make_vector((uint64_t)group * LIVE_EACH + i, LIVE_DIM, 0, ret);
-}
-
-static void *read_live(void *user)
-{
-    live *l = user;
-    float query[LIVE_DIM];
-    hob_vector_hit hits[K];
-    uint32_t count;
-    uint64_t random = (uint64_t)(uintptr_t)&query;
-
-    while (!atomic_load(&l->end)) {
-        const uint32_t kept = atomic_load(&l->kept), removed = atomic_load(&l->removed);
-        if (kept == 0)
-            continue;
-        const uint32_t group = 2 * (next_random(&random) % kept),
-                       i = next_random(&random) % LIVE_EACH;
-        const hob_vectors_query q = {query, 1, K, NULL, -1};
-        make_live(group, i, query);
-        bool right = hob_vectors_search(l->v, &q, hits, &count, NULL) == 0 && count == K &&
-                     hits[0].id == group * LIVE_EACH + i;
-        for (uint32_t h = 0; right && h < K; h++)
-            right = hits[h].group == hits[h].id / LIVE_EACH &&
-                    (hits[h].group % 2 == 0 || hits[h].group / 2 >= removed);
-        atomic_fetch_add(&l->wrong, !right);
-        atomic_fetch_add(&l->searches, 1);
-    }
-    return NULL;
-}
-
-static void test_searched_while_written(void **state)
-{
-    (void)state;
-    static live l;
-    static float rows[LIVE_EACH * LIVE_DIM];
-    pthread_t readers[READERS];
-
-    l.v = new_index(LIVE_DIM, MUCH);
-    for (int i = 0; i < READERS; i++)
-        assert_int_equal(pthread_create(&readers[i], NULL, read_live, &l), 0);
-    for (uint32_t round = 0; round < LIVE_ROUNDS; round++) {
-        for (uint32_t group = 2 * round; group < 2 * round + 2; group++) {
-            for (uint32_t i = 0; i < LIVE_EACH; i++)
-                make_live(group, i, rows + i * LIVE_DIM);
-            add(l.v, rows, group * LIVE_EACH, group, LIVE_EACH);
-        }
-        atomic_store(&l.kept, round + 1);
-        if (round >= LIVE_LAG) {
-            assert_int_equal(hob_vectors_remove(l.v, 2 * (round - LIVE_LAG) + 1), LIVE_EACH);
-            atomic_store(&l.removed, round - LIVE_LAG + 1);
-        }
-    }
-    while (atomic_load(&l.searches) < 50)
-        usleep(1000);
-    atomic_store(&l.end, true);
-    for (int i = 0; i < READERS; i++)
-        pthread_join(readers[i], NULL);
-    assert_int_equal(atomic_load(&l.wrong), 0);
-    assert_int_equal(stats_of(l.v).rows, (LIVE_ROUNDS + LIVE_LAG) * LIVE_EACH);
-    hob_vectors_free(l.v);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -653,8 +432,6 @@ int main(void)
         cmocka_unit_test(test_a_view_outlasts_its_rows),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_disk_full),
-        cmocka_unit_test(test_built_by_several_threads),
-        cmocka_unit_test(test_searched_while_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
