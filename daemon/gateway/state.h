@@ -70,6 +70,7 @@ struct hob_link {
     bool unloading, unloaded; /* by an administrator: no new requests; then no engine either */
     uint64_t unload_by_us;    /* when those that still run are ended */
     bool benched;             /* its device has failed: the engine runs on the CPU */
+    bool blamed; /* the device did not say so itself: until a request turns out to be the cause */
     uint32_t context, max_sequences; /* from HELLO */
     uint64_t kv_tokens;
     json_t *hello, *stats;

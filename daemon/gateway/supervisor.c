@@ -211,8 +211,14 @@ void hob_link_fail(hob_link *l, const char *why)
     l->state = HOB_LINK_DOWN;
     l->restarts++;
     let_go(l);
-    if (hob_jobs_link_lost(l->g, l)) /* the cause is gone */
+    if (hob_jobs_link_lost(l->g, l)) { /* the cause is gone */
         l->failures = 0;
+        if (l->blamed) {
+            hob_log(HOB_LOG_INFO, "%s: device %s is used again: a request was at fault",
+                    l->model->name, l->model->device);
+            l->benched = l->blamed = false;
+        }
+    }
     schedule_restart(l, was_ready);
 }
 
@@ -271,6 +277,7 @@ void hob_links_reap(hob_gateway *g)
                     "%s: device %s has failed: the engine runs on the CPU from now on",
                     l->model->name, l->model->device);
         l->benched |= benched;
+        l->blamed |= benched && WIFSIGNALED(status);
         l->pid = 0;
         if (g->arbiter)
             hob_arbiter_clear(g->arbiter, l->index);
