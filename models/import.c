@@ -52,6 +52,32 @@ int hob_import_config_u32(const hob_import_job *job, const char *key, uint32_t m
     return hob_strict_required(rc);
 }
 
+int hob_import_config_common(hob_import_job *job)
+{
+    const struct {
+        const char *key;
+        uint32_t max, *ret;
+    } keys[] = {{"num_hidden_layers", HOB_LAYERS_MAX, &job->layers},
+                {"hidden_size", 65536, &job->sizes[HOB_SIZE_WIDTH]},
+                {"intermediate_size", 1 << 20, &job->sizes[HOB_SIZE_FF]},
+                {"num_attention_heads", 1024, &job->heads},
+                {"vocab_size", HOB_IMPORT_VOCAB_MAX, &job->sizes[HOB_SIZE_VOCAB]},
+                {"max_position_embeddings", 1 << 30, &job->sizes[HOB_SIZE_POSITIONS]}};
+    int rc = 0;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys && rc == 0; i++)
+        rc = hob_import_config_u32(job, keys[i].key, keys[i].max, keys[i].ret);
+    return rc;
+}
+
+void hob_import_put_common(const hob_import_job *job)
+{
+    hob_import_put_u32(job, "block_count", job->layers);
+    hob_import_put_u32(job, "context_length", job->context);
+    hob_import_put_u32(job, "embedding_length", job->sizes[HOB_SIZE_WIDTH]);
+    hob_import_put_u32(job, "feed_forward_length", job->sizes[HOB_SIZE_FF]);
+    hob_import_put_u32(job, "attention.head_count", job->heads);
+}
+
 static int find_architecture(const hob_import_job *job, const hob_import_arch **ret)
 {
     const char *type;

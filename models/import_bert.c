@@ -95,29 +95,22 @@ static int check_variant(const hob_import_job *job)
     return 0;
 }
 
-static int read_sizes(hob_import_job *job, uint32_t *ret_heads, double *ret_epsilon)
+static int read_sizes(hob_import_job *job, double *ret_epsilon)
 {
     uint32_t *s = job->sizes;
     int rc;
     *ret_epsilon = 1e-12;
-    if ((rc = hob_import_config_u32(job, "num_hidden_layers", HOB_LAYERS_MAX, &job->layers)) < 0 ||
-        (rc = hob_import_config_u32(job, "hidden_size", 65536, &s[HOB_SIZE_WIDTH])) < 0 ||
-        (rc = hob_import_config_u32(job, "intermediate_size", 1 << 20, &s[HOB_SIZE_FF])) < 0 ||
-        (rc = hob_import_config_u32(job, "num_attention_heads", 1024, ret_heads)) < 0 ||
-        (rc = hob_import_config_u32(job, "vocab_size", HOB_IMPORT_VOCAB_MAX, &s[HOB_SIZE_VOCAB])) <
-            0 ||
-        (rc = hob_import_config_u32(job, "type_vocab_size", 1024, &s[HOB_SIZE_TYPES])) < 0 ||
-        (rc = hob_import_config_u32(job, "max_position_embeddings", 1 << 24,
-                                    &s[HOB_SIZE_POSITIONS])) < 0)
+    if ((rc = hob_import_config_common(job)) < 0 ||
+        (rc = hob_import_config_u32(job, "type_vocab_size", 1024, &s[HOB_SIZE_TYPES])) < 0)
         return rc;
     rc = hob_strict_number(HOB_IMPORT_CONFIG, job->config, "layer_norm_eps", 1e-30, 1, ret_epsilon,
                            job->diag);
     if (rc < 0 && rc != HOB_ENOENT)
         return rc;
-    if (s[HOB_SIZE_WIDTH] % *ret_heads)
+    if (s[HOB_SIZE_WIDTH] % job->heads)
         return hob_fail(job->diag, HOB_EFORMAT,
                         "%s: hidden_size: got %u, which is no multiple of num_attention_heads %u",
-                        HOB_IMPORT_CONFIG, s[HOB_SIZE_WIDTH], *ret_heads);
+                        HOB_IMPORT_CONFIG, s[HOB_SIZE_WIDTH], job->heads);
     if (job->sentence.width && job->sentence.width != s[HOB_SIZE_WIDTH])
         return hob_fail(job->diag, HOB_EFORMAT,
                         "the pooling's word_embedding_dimension: got %u, hidden_size is %u",
@@ -143,18 +136,13 @@ static int read_context(hob_import_job *job, const hob_import_texts *texts)
 static int convert(hob_import_job *job)
 {
     hob_import_texts texts = {0};
-    uint32_t heads = 0;
     double epsilon;
     int rc;
-    if ((rc = check_variant(job)) < 0 || (rc = read_sizes(job, &heads, &epsilon)) < 0 ||
+    if ((rc = check_variant(job)) < 0 || (rc = read_sizes(job, &epsilon)) < 0 ||
         (rc = hob_import_texts_read(job->folder, &texts, job->diag)) < 0 ||
         (rc = read_context(job, &texts)) < 0)
         goto fail;
-    hob_import_put_u32(job, "block_count", job->layers);
-    hob_import_put_u32(job, "context_length", job->context);
-    hob_import_put_u32(job, "embedding_length", job->sizes[HOB_SIZE_WIDTH]);
-    hob_import_put_u32(job, "feed_forward_length", job->sizes[HOB_SIZE_FF]);
-    hob_import_put_u32(job, "attention.head_count", heads);
+    hob_import_put_common(job);
     hob_import_put_f32(job, "attention.layer_norm_epsilon", (float)epsilon);
     hob_import_put_bool(job, "attention.causal", false);
     hob_import_put_u32(job, "pooling_type", job->sentence.pooling);

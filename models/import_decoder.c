@@ -85,22 +85,15 @@ static int check_variant(const hob_import_job *job, const char *class)
     return 0;
 }
 
-static int read_sizes(hob_import_job *job, uint32_t *ret_heads, uint32_t *ret_kv_heads)
+static int read_sizes(hob_import_job *job, uint32_t *ret_kv_heads)
 {
     uint32_t *s = job->sizes;
-    uint64_t kv_heads, head_dim;
-    int rc;
-    if ((rc = hob_import_config_u32(job, "num_hidden_layers", HOB_LAYERS_MAX, &job->layers)) < 0 ||
-        (rc = hob_import_config_u32(job, "hidden_size", 65536, &s[HOB_SIZE_WIDTH])) < 0 ||
-        (rc = hob_import_config_u32(job, "intermediate_size", 1 << 20, &s[HOB_SIZE_FF])) < 0 ||
-        (rc = hob_import_config_u32(job, "num_attention_heads", 1024, ret_heads)) < 0 ||
-        (rc = hob_import_config_u32(job, "vocab_size", HOB_IMPORT_VOCAB_MAX, &s[HOB_SIZE_VOCAB])) <
-            0 ||
-        (rc = hob_import_config_u32(job, "max_position_embeddings", 1 << 30, &job->context)) < 0)
+    int rc = hob_import_config_common(job);
+    if (rc < 0)
         return rc;
-    kv_heads = *ret_heads;
-    head_dim = s[HOB_SIZE_WIDTH] / *ret_heads;
-    rc = hob_strict_u64(HOB_IMPORT_CONFIG, job->config, "num_key_value_heads", 1, *ret_heads,
+    job->context = s[HOB_SIZE_POSITIONS];
+    uint64_t kv_heads = job->heads, head_dim = s[HOB_SIZE_WIDTH] / job->heads;
+    rc = hob_strict_u64(HOB_IMPORT_CONFIG, job->config, "num_key_value_heads", 1, job->heads,
                         &kv_heads, job->diag);
     if (rc == 0 || rc == HOB_ENOENT)
         rc = hob_strict_u64(HOB_IMPORT_CONFIG, job->config, "head_dim", 1, 1024, &head_dim,
@@ -113,7 +106,7 @@ static int read_sizes(hob_import_job *job, uint32_t *ret_heads, uint32_t *ret_kv
                         (unsigned long long)head_dim);
     job->head_dim = (uint32_t)head_dim;
     *ret_kv_heads = (uint32_t)kv_heads;
-    s[HOB_SIZE_Q] = *ret_heads * job->head_dim;
+    s[HOB_SIZE_Q] = job->heads * job->head_dim;
     s[HOB_SIZE_KV] = *ret_kv_heads * job->head_dim;
     return 0;
 }
@@ -186,11 +179,11 @@ static int convert(hob_import_job *job, const char *class, const hob_import_spec
                    size_t count, bool known_scaling)
 {
     hob_import_texts texts = {0};
-    uint32_t heads = 0, kv_heads = 0;
+    uint32_t kv_heads = 0;
     double epsilon = 0;
     bool is_tied = false;
     int rc;
-    if ((rc = check_variant(job, class)) < 0 || (rc = read_sizes(job, &heads, &kv_heads)) < 0)
+    if ((rc = check_variant(job, class)) < 0 || (rc = read_sizes(job, &kv_heads)) < 0)
         return rc;
     rc = hob_strict_number(HOB_IMPORT_CONFIG, job->config, "rms_norm_eps", 1e-30, 1, &epsilon,
                            job->diag);
@@ -200,11 +193,7 @@ static int convert(hob_import_job *job, const char *class, const hob_import_spec
         hob_strict_bool(HOB_IMPORT_CONFIG, job->config, "tie_word_embeddings", &is_tied, job->diag);
     if (rc < 0 && rc != HOB_ENOENT)
         return rc;
-    hob_import_put_u32(job, "block_count", job->layers);
-    hob_import_put_u32(job, "context_length", job->context);
-    hob_import_put_u32(job, "embedding_length", job->sizes[HOB_SIZE_WIDTH]);
-    hob_import_put_u32(job, "feed_forward_length", job->sizes[HOB_SIZE_FF]);
-    hob_import_put_u32(job, "attention.head_count", heads);
+    hob_import_put_common(job);
     hob_import_put_u32(job, "attention.head_count_kv", kv_heads);
     hob_import_put_u32(job, "attention.key_length", job->head_dim);
     hob_import_put_u32(job, "attention.value_length", job->head_dim);

@@ -112,7 +112,7 @@ typedef struct hob_import_job {
     const char *architecture; /* GGUF's */
     const char *prefix;       /* in front of all names of tensors, "" or "bert." */
     uint32_t sizes[HOB_SIZES];
-    uint32_t layers, context, head_dim;
+    uint32_t layers, context, heads, head_dim;
     hob_import_weights weights;
     hob_import_tensor *tensors; /* [tensor_count] in the file's order */
     size_t tensor_count;
@@ -138,6 +138,10 @@ void hob_import_put_bool(const hob_import_job *job, const char *name, bool value
 /* A key of config.json that must be there, 1 .. max. */
 HOB_MUST_CHECK int hob_import_config_u32(const hob_import_job *job, const char *key, uint32_t max,
                                          uint32_t *ret);
+/* Those that all architectures have: layers, heads, and the sizes WIDTH, FF, VOCAB and POSITIONS. */
+HOB_MUST_CHECK int hob_import_config_common(hob_import_job *job);
+/* What of them and of context GGUF has keys for. */
+void hob_import_put_common(const hob_import_job *job);
 
 /* One that config.json names by model_type. */
 typedef struct hob_import_arch {
