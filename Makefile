@@ -137,12 +137,13 @@ run: ## sets up, starts hobd on https://127.0.0.1:8443, asks it a question, stay
 	@BUILD='$(BUILD)' MODEL='$(MODEL)' PORT='$(PORT)' packaging/setup/run
 
 # Every recipe that runs a test goes through tests/run, which adds up and prints the one closing line.
-TEST_ENV = HOB_CC='$(CC) $(CFLAGS_ALL)' HOB_SANITIZED='$(SAN)' HOB_BUILD='$(abspath $(BUILD))' HOB_TEST_MODEL="$$(packaging/setup/model)" HOB_PYTHON="$$(packaging/setup/venv)"
+TEST_ENV = HOB_CC='$(CC) $(CFLAGS_ALL)' HOB_SANITIZED='$(SAN)' HOB_BUILD='$(abspath $(BUILD))' HOB_TEST_MODEL="$$(packaging/setup/model)" HOB_TEST_EMBEDDING="$$(BUILD='$(BUILD)' packaging/setup/embedding)" HOB_PYTHON="$$(packaging/setup/venv)"
 tests-ready:
 	@packaging/setup/packages build test
 	@packaging/setup/model >/dev/null
 	@packaging/setup/venv >/dev/null
 	@$(MAKE) $(PARALLEL) --no-print-directory all tests-built
+	@BUILD='$(BUILD)' packaging/setup/embedding >/dev/null
 tests-built: $(UNIT) $(KERNELS) $(REPLAY)
 
 test: tests-ready ## builds and runs all tests
