@@ -24,11 +24,11 @@ typedef struct hob_job hob_job;
 typedef struct hob_link hob_link;
 typedef struct hob_listener hob_listener;
 typedef struct hob_front hob_front;
-typedef struct hob_embeddings hob_embeddings; /* api_embeddings.c: an answer of /v1/embeddings */
-typedef struct hob_response hob_response;     /* responses.h */
+typedef struct hob_response hob_response;             /* responses.h */
 typedef struct hob_document_route hob_document_route; /* documents.h, as are the next */
 typedef struct hob_upload hob_upload;
 typedef struct hob_download hob_download;
+typedef struct hob_embeddings hob_embeddings; /* api_embeddings.c: an answer of /v1/embeddings */
 
 enum {
     HOB_WRITE_MAX = 16384,       /* bytes of one lws_write */

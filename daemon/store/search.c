@@ -206,8 +206,8 @@ void hob_search_result_free(hob_search_result *r)
 }
 
 /* The file that the content is known by in the collections: the first that was put there. 1: there is one. */
-static int name_passage(sqlite3 *db, const hob_search *s, const hob_search_result *r,
-                        hob_passage *p, hob_diag *diag)
+static int name_passage(sqlite3 *db, const hob_search *s, const hob_search_result *r, hob_found *p,
+                        hob_diag *diag)
 {
     for (uint32_t i = 0; i < s->collection_count; i++) {
         sqlite3_stmt *q = NULL;
@@ -241,7 +241,7 @@ static int name_passage(sqlite3 *db, const hob_search *s, const hob_search_resul
 
 static int add_chunk(void *user, int64_t id, const hob_stored_chunk *k, hob_diag *diag)
 {
-    hob_passage *p = user;
+    hob_found *p = user;
     const bool first = !p->text;
     const uint64_t known = p->end_byte > k->first_byte && !first ? p->end_byte - k->first_byte : 0;
     const char *gap = hob_stored_gap(first || known ? 0 : k->first_byte - p->end_byte);
@@ -265,14 +265,13 @@ static int add_chunk(void *user, int64_t id, const hob_stored_chunk *k, hob_diag
 }
 
 /* Where the chunk belongs: a passage that it prolongs, else a new one; NULL: there is no room for it. */
-static hob_passage *place_of(const hob_search *s, hob_search_result *r, int64_t chunk,
-                             bool *ret_new)
+static hob_found *place_of(const hob_search *s, hob_search_result *r, int64_t chunk, bool *ret_new)
 {
     const int64_t content = hob_stored_content(chunk);
     const uint32_t at = hob_stored_ordinal(chunk);
     *ret_new = false;
     for (uint32_t i = 0; i < r->count; i++) {
-        hob_passage *p = &r->list[i];
+        hob_found *p = &r->list[i];
         if (p->content != content || p->last - p->first + 1 >= JOINED_MAX)
             continue;
         if (at + 1 == p->first || at == p->last + 1)
@@ -281,7 +280,7 @@ static hob_passage *place_of(const hob_search *s, hob_search_result *r, int64_t 
     if (r->count >= s->k)
         return NULL;
     *ret_new = true;
-    r->list[r->count] = (hob_passage){.content = content, .first = at, .last = at};
+    r->list[r->count] = (hob_found){.content = content, .first = at, .last = at};
     return &r->list[r->count];
 }
 
@@ -298,7 +297,7 @@ static int choose(sqlite3 *db, const hob_search *s, candidates *c, hob_search_re
         if (score < s->threshold)
             continue;
         seen++;
-        hob_passage *p = place_of(s, r, c->list[i].chunk, &is_new);
+        hob_found *p = place_of(s, r, c->list[i].chunk, &is_new);
         if (!p)
             continue;
         if (is_new && (code = name_passage(db, s, r, p, diag)) <= 0) {
@@ -320,7 +319,7 @@ static int read_texts(sqlite3 *db, hob_search_result *r, hob_diag *diag)
 {
     int code = 0;
     for (uint32_t i = 0; code == 0 && i < r->count; i++) {
-        hob_passage *p = &r->list[i];
+        hob_found *p = &r->list[i];
         code = hob_content_chunks(db, p->content, p->first, p->last - p->first + 1, add_chunk, p,
                                   diag);
         if (code == 0 && (!p->text || !p->heading || !p->attributes))

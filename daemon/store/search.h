@@ -34,7 +34,7 @@ typedef struct hob_search {
 } hob_search;
 
 /* Chunks of one document that follow one another. */
-typedef struct hob_passage {
+typedef struct hob_found {
     int64_t content;
     uint32_t first, last; /* ordinals */
     double
@@ -44,10 +44,10 @@ typedef struct hob_passage {
     size_t text_len;
     char file[HOB_PUBLIC_ID_MAX], name[HOB_FILE_NAME_MAX];
     char *attributes; /* a JSON object */
-} hob_passage;
+} hob_found;
 
 typedef struct hob_search_result { /* zero-initialize; released by hob_search_result_free */
-    hob_passage list[HOB_SEARCH_RESULTS_MAX];
+    hob_found list[HOB_SEARCH_RESULTS_MAX];
     uint32_t count;
     /* Those that were searched, and when they were last used. */
     int64_t collections[HOB_SEARCH_COLLECTIONS_MAX], active_s[HOB_SEARCH_COLLECTIONS_MAX];
