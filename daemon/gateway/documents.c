@@ -67,7 +67,7 @@ static void done(hob_store_job *j)
         hob_conn_kill(c, "no memory for an answer");
     else if (c) /* OpenAI's clients look again when they are told to */
         hob_http_respond(c, 200, "application/json",
-                         r->unfinished ? "openai-poll-after-ms: 250\r\n" : "",
+                         r->unfinished ? "openai-poll-after-ms: 100\r\n" : "",
                          hob_text_data(&r->answer), hob_text_len(&r->answer));
     request_free(r);
 }

@@ -64,9 +64,10 @@ static void vectors_done(hob_store_job *j)
     }
     p->content.embedded += p->batch;
     hob_place_embed_drop(p);
-    if (p->indexed)
+    if (p->indexed) {
+        p->ingest->g->metrics.documents++;
         hob_place_leave(p);
-    else
+    } else
         hob_place_embed(p);
 }
 
@@ -81,10 +82,12 @@ static void complete_done(hob_store_job *j)
     hob_place *p = (hob_place *)j;
     if (p->ingest->g->ending)
         return;
-    if (j->code < 0)
+    if (j->code < 0) {
         hob_place_retry(p, j->code, j->diag.text);
-    else
-        hob_place_leave(p);
+        return;
+    }
+    p->ingest->g->metrics.documents++;
+    hob_place_leave(p);
 }
 
 /* ---- vectors ---- */

@@ -92,6 +92,7 @@ static void fail_done(hob_store_job *j)
     if (j->code < 0)
         hob_place_retry(p, j->code, j->diag.text);
     else {
+        p->ingest->g->metrics.documents_failed += !f->once_more;
         hob_documents_wake(p->ingest->g); /* what it has stored goes */
         hob_place_leave(p);
     }

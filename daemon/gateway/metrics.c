@@ -4,6 +4,7 @@
  * counter added there shows up here; only names and numbers are taken from it. */
 #include <string.h>
 
+#include "daemon/gateway/ingest.h"
 #include "daemon/gateway/responses.h"
 
 static const uint32_t ttft_bounds_ms[HOB_TTFT_BUCKETS] = {50,   100,  200,   500,   1000,
@@ -130,6 +131,34 @@ static void ttft(const hob_metrics *m, hob_text *t)
                     (unsigned long long)m->ttft_count);
 }
 
+static void documents(const hob_gateway *g, hob_text *t)
+{
+    const hob_metrics *m = &g->metrics;
+    hob_vectors_stats index = {0};
+
+    if (!g->ingest)
+        return;
+    if (g->ingest->index.vectors)
+        hob_vectors_get_stats(g->ingest->index.vectors, &index);
+    one(t, "hob_uploaded_bytes_total", "counter", "Bytes of files that were stored.",
+        (double)m->uploaded_bytes);
+    one(t, "hob_documents_completed_total", "counter", "Documents that can be searched.",
+        (double)m->documents);
+    one(t, "hob_documents_failed_total", "counter", "Files that nothing could be made of.",
+        (double)m->documents_failed);
+    one(t, "hob_searches_total", "counter", "Searches in documents.", (double)m->searches);
+    one(t, "hob_searches_by_words_total", "counter",
+        "Of those, without the nearest vectors, because there were none or it took too long.",
+        (double)m->searches_by_words);
+    one(t, "hob_search_seconds_total", "counter",
+        "From the query, its vector included, to what was found.", (double)m->search_us / 1e6);
+    one(t, "hob_vector_index_rows", "gauge", "Vectors in the index.", (double)index.rows);
+    one(t, "hob_vector_index_bytes", "gauge", "Memory that the index of vectors takes.",
+        (double)index.bytes);
+    one(t, "hob_vector_index_limit_bytes", "gauge", "What it may take.",
+        (double)hob_index_limit(g->conf));
+}
+
 void hob_metrics_write(hob_gateway *g, hob_text *t)
 {
     const hob_metrics *m = &g->metrics;
@@ -201,6 +230,7 @@ void hob_metrics_write(hob_gateway *g, hob_text *t)
     one(t, "hob_buffers_limit_bytes", "gauge",
         "Of those, at most, before requests are refused; 0: no limit.",
         (double)hob_buffers_limit(g->conf));
+    documents(g, t);
     ttft(m, t);
     engine_state(g, t);
     engine_stats(g, t);

@@ -20,7 +20,8 @@ struct hob_retrieval {
     hob_embed *embed;             /* the query's vector is being made */
     lws_sorted_usec_list_t timer; /* when the words have to do */
     float *vectors;
-    bool searching;      /* the job runs */
+    bool searching; /* the job runs */
+    uint64_t began_us;
     hob_retrieved *done; /* NULL: nobody wants to hear */
     void *user;
     hob_search search;
@@ -93,8 +94,13 @@ static void note_use(const hob_retrieval *r)
 static void search_done(hob_store_job *j)
 {
     hob_retrieval *r = (hob_retrieval *)j;
-    if (j->code >= 0 && !r->g->ending)
+    if (j->code >= 0 && !r->g->ending) {
+        hob_metrics *m = &r->g->metrics;
+        m->searches++;
+        m->searches_by_words += !r->search.vectors;
+        m->search_us += hob_now_us() - r->began_us;
         note_use(r);
+    }
     if (r->done && !r->g->ending)
         r->done(r->user, j->code, j->diag.text, &r->result, !r->search.vectors);
     retrieval_free(r);
@@ -173,6 +179,7 @@ hob_retrieval *hob_retrieve(hob_gateway *g, const hob_retrieval_request *q, hob_
     r->g = g;
     r->done = done;
     r->user = user;
+    r->began_us = hob_now_us();
     r->filter = json_incref(q->filter);
     r->search = (hob_search){.scope = q->scope,
                              .collection_count = q->collection_count,

@@ -581,6 +581,7 @@ typedef struct hob_metrics {
     uint64_t connections, refused_connections, websockets, jobs, finished, cancelled, failed,
         recovered, poisoned, shed, reloads, reloads_refused;
     uint64_t prompt_tokens, cached_tokens, answer_tokens, bytes_out, stalled_closes;
+    uint64_t uploaded_bytes, documents, documents_failed, searches, searches_by_words, search_us;
     uint64_t limited[HOB_QUOTA_BOUNDS]; /* requests refused by their key's limits */
     uint64_t ttft[HOB_TTFT_BUCKETS + 1], ttft_us;
     uint64_t ttft_count;

@@ -17,7 +17,7 @@
 
 #include "daemon/engine/engine.h"
 #include "daemon/engine/spawn.h"
-#include "daemon/gateway/state.h"
+#include "daemon/gateway/ingest.h"
 
 enum {
     BACKOFF_FIRST_MS = 100,
@@ -48,7 +48,8 @@ static uint32_t memory_share_mb(const hob_link *l)
 {
     const hob_conf *c = l->g->conf;
     const uint32_t total = c->memory_mb,
-                   gateway = (uint32_t)(hob_buffers_limit(c) >> 20) + GATEWAY_MB;
+                   index = c->plain ? 0 : (uint32_t)(hob_index_limit(c) >> 20),
+                   gateway = (uint32_t)(hob_buffers_limit(c) >> 20) + GATEWAY_MB + index;
     uint64_t all = 0;
 
     if (total == 0)

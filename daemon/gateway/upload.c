@@ -105,6 +105,7 @@ static void answer(hob_upload *u)
         hob_http_error(c, &e);
         return;
     }
+    u->g->metrics.uploaded_bytes += u->file.bytes;
     hob_file_object(&t, &u->file);
     hob_text_puts(&t, "\n");
     detach(u);
