@@ -18,10 +18,9 @@ enum { KEY_MAX = 96, QUANTIZATION_VERSION = 2 };
 /* llama.cpp's numbers in general.file_type: what most tensors are. */
 enum { FILE_TYPE_F16 = 1, FILE_TYPE_Q8_0 = 7 };
 
-static const hob_import_arch *const architectures[] = {&hob_import_bert};
+static const hob_import_arch *const architectures[] = {&hob_import_bert, &hob_import_llama,
+                                                       &hob_import_qwen2};
 enum { ARCHITECTURES = sizeof architectures / sizeof *architectures };
-
-static const char config_name[] = "config.json";
 
 void hob_import_put_u32(const hob_import_job *job, const char *name, uint32_t value)
 {
@@ -47,17 +46,44 @@ void hob_import_put_bool(const hob_import_job *job, const char *name, bool value
 int hob_import_config_u32(const hob_import_job *job, const char *key, uint32_t max, uint32_t *ret)
 {
     uint64_t v;
-    const int rc = hob_strict_u64(config_name, job->config, key, 1, max, &v, job->diag);
+    const int rc = hob_strict_u64(HOB_IMPORT_CONFIG, job->config, key, 1, max, &v, job->diag);
     if (rc == 0)
         *ret = (uint32_t)v;
     return hob_strict_required(rc);
+}
+
+int hob_import_config_common(hob_import_job *job)
+{
+    const struct {
+        const char *key;
+        uint32_t max, *ret;
+    } keys[] = {{"num_hidden_layers", HOB_LAYERS_MAX, &job->layers},
+                {"hidden_size", 65536, &job->sizes[HOB_SIZE_WIDTH]},
+                {"intermediate_size", 1 << 20, &job->sizes[HOB_SIZE_FF]},
+                {"num_attention_heads", 1024, &job->heads},
+                {"vocab_size", HOB_IMPORT_VOCAB_MAX, &job->sizes[HOB_SIZE_VOCAB]},
+                {"max_position_embeddings", 1 << 30, &job->sizes[HOB_SIZE_POSITIONS]}};
+    int rc = 0;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys && rc == 0; i++)
+        rc = hob_import_config_u32(job, keys[i].key, keys[i].max, keys[i].ret);
+    return rc;
+}
+
+void hob_import_put_common(const hob_import_job *job)
+{
+    hob_import_put_u32(job, "block_count", job->layers);
+    hob_import_put_u32(job, "context_length", job->context);
+    hob_import_put_u32(job, "embedding_length", job->sizes[HOB_SIZE_WIDTH]);
+    hob_import_put_u32(job, "feed_forward_length", job->sizes[HOB_SIZE_FF]);
+    hob_import_put_u32(job, "attention.head_count", job->heads);
 }
 
 static int find_architecture(const hob_import_job *job, const hob_import_arch **ret)
 {
     const char *type;
     char known[128] = "";
-    const int rc = hob_strict_string(config_name, job->config, "model_type", &type, job->diag);
+    const int rc =
+        hob_strict_string(HOB_IMPORT_CONFIG, job->config, "model_type", &type, job->diag);
     if (rc < 0)
         return hob_strict_required(rc);
     for (size_t i = 0; i < ARCHITECTURES; i++) {
@@ -69,7 +95,7 @@ static int find_architecture(const hob_import_job *job, const hob_import_arch **
         snprintf(known + used, sizeof known - used, " %s", architectures[i]->model_type);
     }
     return hob_fail(job->diag, HOB_EUNSUPPORTED, "%s: model_type: got \"%.60s\", supported:%s",
-                    config_name, type, known);
+                    HOB_IMPORT_CONFIG, type, known);
 }
 
 /* The last part of the path or repository that config.json gives as the model's origin: what is before it belongs to another
@@ -77,7 +103,8 @@ static int find_architecture(const hob_import_job *job, const hob_import_arch **
 static void put_name(const hob_import_job *job, const char *model_type)
 {
     const char *name = job->options->name, *origin;
-    if (!name && hob_strict_string(config_name, job->config, "_name_or_path", &origin, NULL) == 0) {
+    if (!name &&
+        hob_strict_string(HOB_IMPORT_CONFIG, job->config, "_name_or_path", &origin, NULL) == 0) {
         const char *slash = strrchr(origin, '/');
         name = slash ? slash + 1 : origin;
     }
@@ -115,13 +142,14 @@ static int run(hob_import_job *job, hob_import_result *ret)
     if (snprintf(job->folder, sizeof job->folder, "%s/%s", o->folder, job->sentence.transformer) >=
         (int)sizeof job->folder)
         return hob_fail(job->diag, HOB_ELIMIT, "%.120s: the path is too long", o->folder);
-    if ((rc = hob_strict_read(job->folder, config_name, HOB_IMPORT_CONFIG_MAX, &job->config,
+    if ((rc = hob_strict_read(job->folder, HOB_IMPORT_CONFIG, HOB_IMPORT_CONFIG_MAX, &job->config,
                               job->diag)) < 0 ||
         (rc = find_architecture(job, &arch)) < 0 ||
         (rc = hob_import_weights_open(job->folder, &job->weights, job->diag)) < 0 ||
         (rc = hob_gguf_writer_new(&job->out, job->diag)) < 0)
         return rc;
     job->architecture = arch->architecture;
+    job->prefix = "";
     hob_gguf_put_string(job->out, "general.architecture", arch->architecture,
                         strlen(arch->architecture));
     put_name(job, arch->model_type);
@@ -157,6 +185,7 @@ int hob_import(const hob_import_options *options, hob_import_result *ret, hob_di
     hob_gguf_writer_free(job->out);
     hob_import_weights_close(&job->weights);
     free(job->tensors);
+    free(job->computed);
     json_decref(job->config);
     free(job);
     return rc;

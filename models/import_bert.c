@@ -12,8 +12,6 @@
 #include "models/arch.h"
 #include "models/import_private.h"
 
-static const char config_name[] = "config.json";
-
 #define LAYER(from, to, rows, cols)                                                                \
     {                                                                                              \
         "encoder.layer.%u." from, "blk.%u." to, HOB_SIZE_##rows, HOB_SIZE_##cols, 0                \
@@ -63,23 +61,24 @@ static int check_variant(const hob_import_job *job)
     int rc;
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         const char *text;
-        rc = hob_strict_string(config_name, job->config, texts[i].key, &text, job->diag);
+        rc = hob_strict_string(HOB_IMPORT_CONFIG, job->config, texts[i].key, &text, job->diag);
         if (rc < 0 && rc != HOB_ENOENT)
             return rc;
         if (rc == 0 && strcmp(text, texts[i].known) != 0)
             return hob_fail(job->diag, HOB_EUNSUPPORTED, "%s: %s: got \"%.60s\", supported is %s",
-                            config_name, texts[i].key, text, texts[i].known);
+                            HOB_IMPORT_CONFIG, texts[i].key, text, texts[i].known);
     }
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
         bool set = false;
-        rc = hob_strict_bool(config_name, job->config, flags[i], &set, job->diag);
+        rc = hob_strict_bool(HOB_IMPORT_CONFIG, job->config, flags[i], &set, job->diag);
         if (rc < 0 && rc != HOB_ENOENT)
             return rc;
         if (set)
             return hob_fail(job->diag, HOB_EUNSUPPORTED, "%s: %s: got true, supported is false",
-                            config_name, flags[i]);
+                            HOB_IMPORT_CONFIG, flags[i]);
     }
-    rc = hob_strict_member(config_name, job->config, "architectures", JSON_ARRAY, &list, job->diag);
+    rc = hob_strict_member(HOB_IMPORT_CONFIG, job->config, "architectures", JSON_ARRAY, &list,
+                           job->diag);
     if (rc < 0)
         return hob_strict_optional(rc);
     for (size_t i = 0; i < json_array_size(list); i++) {
@@ -91,34 +90,27 @@ static int check_variant(const hob_import_job *job)
             return hob_fail(job->diag, HOB_EUNSUPPORTED,
                             "%s: architectures: got %.60s, supported are BertModel, "
                             "BertForMaskedLM and BertForPreTraining",
-                            config_name, name ? name : "something else than a string");
+                            HOB_IMPORT_CONFIG, name ? name : "something else than a string");
     }
     return 0;
 }
 
-static int read_sizes(hob_import_job *job, uint32_t *ret_heads, double *ret_epsilon)
+static int read_sizes(hob_import_job *job, double *ret_epsilon)
 {
     uint32_t *s = job->sizes;
     int rc;
     *ret_epsilon = 1e-12;
-    if ((rc = hob_import_config_u32(job, "num_hidden_layers", HOB_LAYERS_MAX, &job->layers)) < 0 ||
-        (rc = hob_import_config_u32(job, "hidden_size", 65536, &s[HOB_SIZE_WIDTH])) < 0 ||
-        (rc = hob_import_config_u32(job, "intermediate_size", 1 << 20, &s[HOB_SIZE_FF])) < 0 ||
-        (rc = hob_import_config_u32(job, "num_attention_heads", 1024, ret_heads)) < 0 ||
-        (rc = hob_import_config_u32(job, "vocab_size", HOB_IMPORT_VOCAB_MAX, &s[HOB_SIZE_VOCAB])) <
-            0 ||
-        (rc = hob_import_config_u32(job, "type_vocab_size", 1024, &s[HOB_SIZE_TYPES])) < 0 ||
-        (rc = hob_import_config_u32(job, "max_position_embeddings", 1 << 24,
-                                    &s[HOB_SIZE_POSITIONS])) < 0)
+    if ((rc = hob_import_config_common(job)) < 0 ||
+        (rc = hob_import_config_u32(job, "type_vocab_size", 1024, &s[HOB_SIZE_TYPES])) < 0)
         return rc;
-    rc = hob_strict_number(config_name, job->config, "layer_norm_eps", 1e-30, 1, ret_epsilon,
+    rc = hob_strict_number(HOB_IMPORT_CONFIG, job->config, "layer_norm_eps", 1e-30, 1, ret_epsilon,
                            job->diag);
     if (rc < 0 && rc != HOB_ENOENT)
         return rc;
-    if (s[HOB_SIZE_WIDTH] % *ret_heads)
+    if (s[HOB_SIZE_WIDTH] % job->heads)
         return hob_fail(job->diag, HOB_EFORMAT,
                         "%s: hidden_size: got %u, which is no multiple of num_attention_heads %u",
-                        config_name, s[HOB_SIZE_WIDTH], *ret_heads);
+                        HOB_IMPORT_CONFIG, s[HOB_SIZE_WIDTH], job->heads);
     if (job->sentence.width && job->sentence.width != s[HOB_SIZE_WIDTH])
         return hob_fail(job->diag, HOB_EFORMAT,
                         "the pooling's word_embedding_dimension: got %u, hidden_size is %u",
@@ -131,8 +123,8 @@ static int read_context(hob_import_job *job, const hob_import_texts *texts)
     double most = job->sentence.max_tokens;
     /* model_max_length may be 1e30 and means none then. */
     if (most == 0 && texts->config) {
-        const int rc = hob_strict_number("tokenizer_config.json", texts->config, "model_max_length",
-                                         1, 1e300, &most, job->diag);
+        const int rc = hob_strict_number(HOB_IMPORT_TOKENIZER_CONFIG, texts->config,
+                                         "model_max_length", 1, 1e300, &most, job->diag);
         if (rc < 0 && rc != HOB_ENOENT)
             return rc;
     }
@@ -144,18 +136,13 @@ static int read_context(hob_import_job *job, const hob_import_texts *texts)
 static int convert(hob_import_job *job)
 {
     hob_import_texts texts = {0};
-    uint32_t heads = 0;
     double epsilon;
     int rc;
-    if ((rc = check_variant(job)) < 0 || (rc = read_sizes(job, &heads, &epsilon)) < 0 ||
+    if ((rc = check_variant(job)) < 0 || (rc = read_sizes(job, &epsilon)) < 0 ||
         (rc = hob_import_texts_read(job->folder, &texts, job->diag)) < 0 ||
         (rc = read_context(job, &texts)) < 0)
         goto fail;
-    hob_import_put_u32(job, "block_count", job->layers);
-    hob_import_put_u32(job, "context_length", job->context);
-    hob_import_put_u32(job, "embedding_length", job->sizes[HOB_SIZE_WIDTH]);
-    hob_import_put_u32(job, "feed_forward_length", job->sizes[HOB_SIZE_FF]);
-    hob_import_put_u32(job, "attention.head_count", heads);
+    hob_import_put_common(job);
     hob_import_put_f32(job, "attention.layer_norm_epsilon", (float)epsilon);
     hob_import_put_bool(job, "attention.causal", false);
     hob_import_put_u32(job, "pooling_type", job->sentence.pooling);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What sentence-transformers stores beside a model: modules.json with the chain of modules, each module's config.json, and
- * the longest input. Known chains are a transformer, its pooling and, if it is there, the normalization to length 1, which
+ * the longest input; in the words of its version 6 too. Known chains are a transformer, its pooling and, if it is there, the normalization to length 1, which
  * cosine similarity does not see; anything else would change the embeddings and is refused. */
 #include <stdio.h>
 #include <string.h>
@@ -46,46 +46,57 @@ static int read_module(const json_t *modules, size_t i, const char *wanted, char
     return 0;
 }
 
+/* What the pooling's config.json has chosen: a text, as newer versions write it, or a flag of each mode. */
+static int read_mode(const char *name, json_t *config, hob_pooling *ret, hob_diag *diag)
+{
+    static const struct {
+        const char *text, *flag;
+        hob_pooling pooling;
+    } known[] = {{"mean", "pooling_mode_mean_tokens", HOB_POOLING_MEAN},
+                 {"cls", "pooling_mode_cls_token", HOB_POOLING_CLS}};
+    const json_t *mode = json_object_get(config, "pooling_mode");
+    const char *text = json_string_value(mode), *key;
+    hob_pooling found = 0;
+    unsigned chosen = mode != NULL;
+    json_t *v;
+    for (size_t i = 0; text && i < sizeof known / sizeof *known; i++)
+        if (strcmp(text, known[i].text) == 0)
+            found = known[i].pooling;
+    json_object_foreach(config, key, v)
+    {
+        if (mode || strncmp(key, "pooling_mode_", 13) != 0 || !json_is_true(v))
+            continue;
+        chosen++;
+        for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+            if (strcmp(key, known[i].flag) == 0)
+                found = known[i].pooling;
+    }
+    if (!found || chosen != 1)
+        return hob_fail(diag, HOB_EUNSUPPORTED,
+                        "%s: pooling_mode: supported are the mean of all tokens and the first one "
+                        "(cls), and one alone",
+                        name);
+    *ret = found;
+    return 0;
+}
+
 static int read_pooling(const char *folder, const char *path, hob_import_sentence *ret,
                         hob_diag *diag)
 {
-    static const struct {
-        const char *key;
-        hob_pooling pooling;
-    } known[] = {{"pooling_mode_mean_tokens", HOB_POOLING_MEAN},
-                 {"pooling_mode_cls_token", HOB_POOLING_CLS}};
+    static const char *const widths[] = {"word_embedding_dimension", "embedding_dimension"};
     char name[96];
-    const char *key;
-    json_t *config = NULL, *v;
+    json_t *config = NULL;
     uint64_t width = 0;
-    int chosen = 0, rc;
-    snprintf(name, sizeof name, "%s%sconfig.json", path, path[0] ? "/" : "");
+    int rc;
+    snprintf(name, sizeof name, "%s%s" HOB_IMPORT_CONFIG, path, path[0] ? "/" : "");
     if ((rc = hob_strict_read(folder, name, HOB_IMPORT_CONFIG_MAX, &config, diag)) < 0)
         return rc;
-    rc = hob_strict_u64(name, config, "word_embedding_dimension", 1, UINT32_MAX, &width, diag);
-    if (rc < 0 && rc != HOB_ENOENT)
-        goto fail;
+    for (size_t i = 0; i < sizeof widths / sizeof *widths && rc == 0; i++)
+        rc = hob_strict_optional(
+            hob_strict_u64(name, config, widths[i], 1, UINT32_MAX, &width, diag));
+    if (rc == 0)
+        rc = read_mode(name, config, &ret->pooling, diag);
     ret->width = (uint32_t)width;
-    rc = 0;
-    json_object_foreach(config, key, v)
-    {
-        if (strncmp(key, "pooling_mode", 12) != 0 || json_is_false(v) || json_is_null(v))
-            continue;
-        ret->pooling = 0;
-        for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-            if (json_is_true(v) && strcmp(key, known[i].key) == 0)
-                ret->pooling = known[i].pooling;
-        if (ret->pooling == 0 || ++chosen > 1) {
-            rc = hob_fail(diag, HOB_EUNSUPPORTED,
-                          "%s: %.60s: supported are pooling_mode_mean_tokens or "
-                          "pooling_mode_cls_token, and one alone",
-                          name, key);
-            goto fail;
-        }
-    }
-    if (chosen == 0)
-        rc = hob_fail(diag, HOB_EFORMAT, "%s: no pooling_mode is chosen", name);
-fail:
     json_decref(config);
     return rc;
 }
@@ -93,6 +104,7 @@ fail:
 static int read_limits(const char *folder, hob_import_sentence *ret, hob_diag *diag)
 {
     static const char file[] = "sentence_bert_config.json";
+    const char *task;
     char name[128];
     json_t *config = NULL;
     uint64_t tokens = 0;
@@ -100,7 +112,13 @@ static int read_limits(const char *folder, hob_import_sentence *ret, hob_diag *d
     int rc = hob_strict_read(folder, name, HOB_IMPORT_CONFIG_MAX, &config, diag);
     if (rc < 0)
         return hob_strict_optional(rc);
-    rc = hob_strict_u64(name, config, "max_seq_length", 1, UINT32_MAX, &tokens, diag);
+    rc = hob_strict_string(name, config, "transformer_task", &task, diag);
+    if (rc == 0 && strcmp(task, "feature-extraction") != 0)
+        rc = hob_fail(diag, HOB_EUNSUPPORTED,
+                      "%s: transformer_task: got \"%.60s\", supported is feature-extraction", name,
+                      task);
+    if (rc == 0 || rc == HOB_ENOENT)
+        rc = hob_strict_u64(name, config, "max_seq_length", 1, UINT32_MAX, &tokens, diag);
     if (rc == 0 || rc == HOB_ENOENT)
         rc = hob_strict_bool(name, config, "do_lower_case", &ret->lowercases, diag);
     ret->max_tokens = (uint32_t)tokens;

@@ -246,61 +246,93 @@ static const hob_safetensors_tensor *take_spelling(hob_import_job *job, const ch
     return found;
 }
 
+/* Room for one more. */
+static hob_import_tensor *new_tensor(hob_import_job *job)
+{
+    hob_import_tensor *grown = realloc(job->tensors, (job->tensor_count + 1) * sizeof *grown);
+    if (!grown) {
+        hob_fail(job->diag, HOB_ENOMEM, "no memory for tensor %zu", job->tensor_count);
+        return NULL;
+    }
+    job->tensors = grown;
+    grown[job->tensor_count] = (hob_import_tensor){.type = HOB_TYPE_F32};
+    return &grown[job->tensor_count++];
+}
+
+int hob_import_add_values(hob_import_job *job, const char *name, const float *values,
+                          uint32_t count)
+{
+    hob_import_tensor *t = new_tensor(job);
+    if (!t)
+        return HOB_ENOMEM;
+    t->values = values;
+    t->count = count;
+    hob_gguf_put_tensor(job->out, name, t->type, 1, (const uint64_t[]){count});
+    return 0;
+}
+
+static int check_shape(const hob_import_job *job, const hob_import_shard *shard,
+                       const hob_safetensors_tensor *t, uint32_t dim_count, const uint64_t *wanted)
+{
+    char got_text[128], wanted_text[64];
+    bool same = t->dim_count == dim_count;
+    for (uint32_t i = 0; same && i < dim_count; i++)
+        same = t->dims[i] == wanted[i];
+    if (!same) {
+        shape_text(got_text, sizeof got_text, t->dim_count, t->dims);
+        shape_text(wanted_text, sizeof wanted_text, dim_count, wanted);
+        return hob_fail(job->diag, HOB_EFORMAT, "%s: tensor %.80s: got %s, config.json says %s",
+                        shard->name, t->name, got_text, wanted_text);
+    }
+    if (!t->is_float)
+        return hob_fail(job->diag, HOB_EUNSUPPORTED,
+                        "%s: tensor %.80s: got %s, supported are F32, F16 and BF16", shard->name,
+                        t->name, t->dtype);
+    return 0;
+}
+
 static int add_one(hob_import_job *job, const hob_import_spec *spec, uint32_t layer)
 {
     const uint32_t rows = job->sizes[spec->rows], cols = job->sizes[spec->cols];
     const bool matrix = spec->rows != HOB_SIZE_NONE;
     const uint64_t wanted[2] = {matrix ? rows : cols, cols};
     const uint32_t dim_count = matrix ? 2 : 1;
-    char name[256], got_shape[128], wanted_shape[64];
-    hob_import_tensor *t = &job->tensors[job->tensor_count];
-    t->from = take_spelling(job, spec->from, layer, name, &t->shard);
-    if (!t->from)
+    const hob_import_shard *shard = NULL;
+    char name[256], to[64];
+    const hob_safetensors_tensor *from = take_spelling(job, spec->from, layer, name, &shard);
+    if (!spec->to)
+        return 0;
+    if (!from)
         return hob_fail(job->diag, HOB_EFORMAT, "tensor %.100s: not in %s", name,
                         job->weights.count == 1 ? job->weights.shards[0].name : index_name);
-    if (t->from->dim_count != dim_count || t->from->dims[0] != wanted[0] ||
-        (matrix && t->from->dims[1] != wanted[1])) {
-        shape_text(got_shape, sizeof got_shape, t->from->dim_count, t->from->dims);
-        shape_text(wanted_shape, sizeof wanted_shape, dim_count, wanted);
-        return hob_fail(job->diag, HOB_EFORMAT, "%s: tensor %.80s: got %s, config.json says %s",
-                        t->shard->name, t->from->name, got_shape, wanted_shape);
-    }
-    if (!t->from->is_float)
-        return hob_fail(job->diag, HOB_EUNSUPPORTED,
-                        "%s: tensor %.80s: got %s, supported are F32, F16 and BF16", t->shard->name,
-                        t->from->name, t->from->dtype);
+    const int rc = check_shape(job, shard, from, dim_count, wanted);
+    if (rc < 0)
+        return rc;
+    hob_import_tensor *t = new_tensor(job);
+    if (!t)
+        return HOB_ENOMEM;
     const uint32_t kept = spec->flags & HOB_IMPORT_CONTEXT ? job->context : rows;
     const uint64_t dims[2] = {cols, kept};
+    t->shard = shard;
+    t->from = from;
+    t->cols = cols;
     t->count = matrix ? (uint64_t)cols * kept : cols;
-    t->type = HOB_TYPE_F32;
+    t->head_rows = spec->flags & HOB_IMPORT_PAIRS ? job->head_dim : 0;
     if (matrix && !(spec->flags & HOB_IMPORT_F32))
         t->type =
             cols % hob_type_find(job->options->type)->block_len ? HOB_TYPE_F16 : job->options->type;
-    snprintf(t->name, sizeof t->name, spec->to, layer);
-    hob_gguf_put_tensor(job->out, t->name, t->type, dim_count, dims);
-    job->tensor_count++;
+    snprintf(to, sizeof to, spec->to, layer);
+    hob_gguf_put_tensor(job->out, to, t->type, dim_count, dims);
     return 0;
 }
 
 static bool is_of_layers(const hob_import_spec *spec)
 {
-    return strstr(spec->to, "%u") != NULL;
+    return strstr(spec->from, "%u") != NULL;
 }
 
 int hob_import_add(hob_import_job *job, const hob_import_spec *specs, size_t count)
 {
-    size_t per_layer = 0, total;
-    for (size_t i = 0; i < count; i++)
-        per_layer += is_of_layers(&specs[i]);
-    hob_import_tensor *grown = NULL;
-    if (hob_mul_size(job->layers, per_layer, &total) &&
-        hob_add_size(total, job->tensor_count + count, &total) &&
-        hob_mul_size(total, sizeof *grown, &total))
-        grown = realloc(job->tensors, total);
-    if (!grown)
-        return hob_fail(job->diag, HOB_ENOMEM, "no memory for the tensors of %u layers",
-                        job->layers);
-    job->tensors = grown;
     int rc = 0;
     for (size_t i = 0; i < count && rc == 0; i++)
         if (!is_of_layers(&specs[i]))
@@ -327,23 +359,29 @@ static uint64_t bytes_of(const hob_import_tensor *t, uint64_t elements)
     return elements / type->block_len * type->block_bytes;
 }
 
-static int copy_tensor(copier *c, const hob_import_tensor *t)
+/* Elements first .. first + count - 1 of the source are the next of the result. */
+static int copy_range(copier *c, const hob_import_tensor *t, uint64_t first, uint64_t count)
 {
     const hob_import_job *job = c->job;
     hob_diag why = {""};
-    for (uint64_t at = 0; at < t->count;) {
-        const uint64_t left = t->count - at;
-        const size_t n = left < CHUNK ? (size_t)left : CHUNK;
-        int rc = hob_safetensors_read(t->shard->file, t->from, at, n, c->floats, &why);
-        if (rc < 0)
-            return hob_fail(job->diag, rc, "%s: %s", t->shard->name, why.text);
+    int rc;
+    for (uint64_t at = first; at < first + count;) {
+        const uint64_t left = first + count - at;
+        const size_t n = left < CHUNK ? (size_t)left : CHUNK, bytes = (size_t)bytes_of(t, n);
+        if (t->from) {
+            if ((rc = hob_safetensors_read(t->shard->file, t->from, at, n, c->floats, &why)) < 0)
+                return hob_fail(job->diag, rc, "%s: %s", t->shard->name, why.text);
+        } else {
+            memcpy(c->floats, t->values + at, n * sizeof *c->floats);
+        }
         const size_t good = hob_quantize(t->type, c->floats, n, c->written);
         if (good < n)
             return hob_fail(job->diag, HOB_EFORMAT,
                             "%s: tensor %.80s: element %llu is %g, which %s cannot hold",
-                            t->shard->name, t->from->name, (unsigned long long)(at + good),
-                            (double)c->floats[good], hob_type_find(t->type)->name);
-        const size_t bytes = (size_t)bytes_of(t, n);
+                            t->from ? t->shard->name : HOB_IMPORT_CONFIG,
+                            t->from ? t->from->name : "that is computed",
+                            (unsigned long long)(at + good), (double)c->floats[good],
+                            hob_type_find(t->type)->name);
         if ((rc = hob_gguf_writer_data(job->out, c->written, bytes, job->diag)) < 0)
             return rc;
         at += n;
@@ -353,6 +391,19 @@ static int copy_tensor(copier *c, const hob_import_tensor *t)
             return hob_fail(job->diag, HOB_ECANCELED, "the import was ended");
     }
     return 0;
+}
+
+static int copy_tensor(copier *c, const hob_import_tensor *t)
+{
+    const uint32_t head = t->head_rows;
+    int rc = 0;
+    if (!head)
+        return copy_range(c, t, 0, t->count);
+    for (uint64_t row = 0; row < t->count / t->cols && rc == 0; row++) {
+        const uint64_t i = row % head, from = row - i + i / 2 + (i % 2 ? head / 2 : 0);
+        rc = copy_range(c, t, from * t->cols, t->cols);
+    }
+    return rc;
 }
 
 int hob_import_copy(const hob_import_job *job, uint64_t *ret_bytes)

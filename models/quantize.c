@@ -10,11 +10,6 @@
 
 enum { Q8_0_LEN = 32, Q8_0_BYTES = 34, HALF_INFINITY = 0x7c00 };
 
-bool hob_quantizes_to(hob_type type)
-{
-    return type == HOB_TYPE_F32 || type == HOB_TYPE_F16 || type == HOB_TYPE_Q8_0;
-}
-
 static size_t first_not_finite(const float *src, size_t count)
 {
     size_t i = 0;

@@ -6,10 +6,7 @@
 
 #include "hal/hal.h"
 
-/* Whether there is a conversion to this type: F32, F16 and Q8_0. */
-bool hob_quantizes_to(hob_type type);
-
-/* Writes the count weights at src, a multiple of the type's block_len, as count / block_len * block_bytes bytes to dst, which
+/* Writes the count weights at src, a multiple of the block_len of type (F32, F16 or Q8_0), as count / block_len * block_bytes bytes to dst, which
  * needs no alignment. F16 is rounded to nearest even. A block of Q8_0 has d = max |w| / 127, rounded to f16 after the codes
  * round(w / d), halves away from zero, were taken with it: the GGUF project's reference, bit for bit.
  * Returns count, or the index of the first weight that cannot be written: not finite, or too large for an f16. Thread: any. */

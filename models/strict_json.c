@@ -13,10 +13,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* The deepest nesting of brackets outside strings, wrong ones included. */
-static int nesting(const char *text, size_t len)
+/* Brackets outside strings, wrong ones included, and what they and the commas separate. */
+static int look_over(const char *what, const char *text, size_t len, hob_diag *diag)
 {
-    int depth = 0, most = 0;
+    int depth = 0;
+    size_t values = 1;
     bool in_string = false;
     for (size_t i = 0; i < len; i++) {
         if (in_string) {
@@ -30,25 +31,30 @@ static int nesting(const char *text, size_t len)
         case '"': in_string = true; break;
         case '{':
         case '[':
-            if (++depth > most)
-                most = depth;
-            if (most > HOB_STRICT_DEPTH_MAX)
-                return most;
+            depth++;
+            values++;
             break;
         case '}':
         case ']': depth--; break;
+        case ',': values++; break;
         default: break;
         }
+        if (depth > HOB_STRICT_DEPTH_MAX)
+            return hob_fail(diag, HOB_EFORMAT, "%s: JSON nested deeper than the %d levels allowed",
+                            what, HOB_STRICT_DEPTH_MAX);
+        if (values > HOB_STRICT_VALUES_MAX)
+            return hob_fail(diag, HOB_EFORMAT, "%s: more than the %d JSON values allowed", what,
+                            HOB_STRICT_VALUES_MAX);
     }
-    return most;
+    return 0;
 }
 
 int hob_strict_parse(const char *what, const char *text, size_t len, json_t **ret, hob_diag *diag)
 {
     json_error_t error;
-    if (nesting(text, len) > HOB_STRICT_DEPTH_MAX)
-        return hob_fail(diag, HOB_EFORMAT, "%s: JSON nested deeper than the %d levels allowed",
-                        what, HOB_STRICT_DEPTH_MAX);
+    const int rc = look_over(what, text, len, diag);
+    if (rc < 0)
+        return rc;
     json_t *parsed = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
     if (!parsed)
         return json_error_code(&error) == json_error_out_of_memory
@@ -120,12 +126,6 @@ int hob_strict_read(const char *dir, const char *name, size_t max, json_t **ret,
         return rc;
     rc = hob_strict_parse(name, text, len, ret, diag);
     free(text);
-    if (rc == 0 && !json_is_object(*ret) && !json_is_array(*ret)) {
-        json_decref(*ret);
-        *ret = NULL;
-        rc = hob_fail(diag, HOB_EFORMAT, "%s: got a bare value, allowed is an object or array",
-                      name);
-    }
     return rc;
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * JSON out of files that nobody vouches for: config.json and its like in a model's folder, and the header of a safetensors
- * file. What is read has no key twice in an object, no more nesting than HOB_STRICT_DEPTH_MAX and no byte behind its end.
+ * file. What is read has no key twice in an object, no more nesting than HOB_STRICT_DEPTH_MAX, no more values than
+ * HOB_STRICT_VALUES_MAX (a value takes a hundred bytes of memory, and may have been one of text) and no byte behind its end.
  * jansson does the parsing; its objects' hash tables are keyed by a random seed.
  *
  * `what` names the document in a diagnosis. A key that is null counts as missing. */
@@ -12,7 +13,10 @@
 
 #include "hal/base.h"
 
-enum { HOB_STRICT_DEPTH_MAX = 32 };
+enum {
+    HOB_STRICT_DEPTH_MAX = 32,
+    HOB_STRICT_VALUES_MAX = 1 << 22, /* a vocabulary of 262,144 with its merges has 2 million */
+};
 
 /* HOB_EFORMAT. The caller releases *ret. */
 HOB_MUST_CHECK int hob_strict_parse(const char *what, const char *text, size_t len, json_t **ret,

@@ -47,11 +47,11 @@ int hob_ctl_import(int argc, char **argv)
         .positional = "DIR",
         .notes =
             "Reads config.json, model.safetensors or the shards of model.safetensors.index.json,\n"
-            "tokenizer.json or vocab.txt, tokenizer_config.json, and of sentence-transformers\n"
-            "modules.json, the pooling's config.json and sentence_bert_config.json. "
-            "Architectures:\n"
-            "bert. The same folder gives the same bytes. FILE is replaced as a whole, or, when\n"
-            "something is wrong, left as it was.",
+            "tokenizer.json or vocab.txt, tokenizer_config.json, chat_template.jinja, and of\n"
+            "sentence-transformers modules.json, the pooling's config.json and\n"
+            "sentence_bert_config.json. Architectures: bert, llama, qwen2. The same folder gives "
+            "the\n"
+            "same bytes. FILE is replaced as a whole, or, when something is wrong, left as it was.",
         .options = options,
         .option_count = sizeof options / sizeof options[0]};
     int folders = 0, shown = -1;

@@ -19,6 +19,7 @@
 
 #include "daemon/engine/budget.h"
 #include "daemon/engine/process.h"
+#include "daemon/engine/sandbox.h"
 #include "hal/select.h"
 
 enum {
@@ -334,6 +335,9 @@ static int load(hob_engine *e, const engine_options *o, const hob_choice *choice
                                          .kv_type = kv_type,
                                          .prefix_tokens = o->prefix_tokens,
                                          .itl_target_ms = o->itl_target_ms,
+                                         .on_long_step = hob_engine_long_step,
+                                         .user = e,
+                                         .long_step_ms = HOB_ENGINE_BEAT_MS,
                                          .touch_memory = budget.limit_bytes > 0};
     if ((rc = hob_batcher_new(e->model, &options, &e->batcher, diag)) < 0)
         return rc;

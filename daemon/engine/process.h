@@ -68,6 +68,9 @@ void hob_prepared_free(hob_prepared *p);
 void *hob_engine_text_thread(void *engine);
 void *hob_engine_embed_text_thread(void *engine);
 void *hob_engine_step_thread(void *engine);
+/* The batcher's on_long_step. Thread: step */
+void hob_engine_long_step(void *engine, uint32_t expected_ms);
+enum { HOB_ENGINE_BEAT_MS = 200 }; /* between two heartbeats */
 uint64_t hob_resident_bytes(void); /* of this process */
 
 /* A test's switch: aborts when the environment's HOB_ENGINE_FAULT is "where:id" and id is among ids. where: prepare (the

@@ -41,8 +41,9 @@
  *   ERROR    JSON {"code": "HOB_E…", "message": "…"}, and "tokens" and "max_tokens" when a prompt, or "input" of an EMBED, is too
  *            long; the id is then unknown to the engine. With id 0: the model could not be loaded, and the engine exits.
  *   STATS    JSON, every second: numbers by name, those of hob_batcher_stats, the cost model and the device.
- *   HEARTBEAT u64 steps finished | u32 milliseconds that `text` has been at its present request, 0 when it has none; sent by
- *            `step` between steps, at least every quarter of a second while it is alive. */
+ *   HEARTBEAT u64 steps finished | u32 milliseconds that `text` has been at its present request, 0 when it has none |
+ *            u32 milliseconds that the step which begins will take, as the cost model has it, 0: not long; sent by `step`
+ *            between steps, at least every quarter of a second while it is alive, and before each step that takes longer. */
 #ifndef HOB_DAEMON_ENGINE_PROTOCOL_H
 #define HOB_DAEMON_ENGINE_PROTOCOL_H
 

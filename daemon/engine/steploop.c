@@ -13,7 +13,6 @@
 #include "daemon/engine/process.h"
 
 enum {
-    BEAT_MS = 200,
     REPORT_MS = 1000,
     TURN_MS = 20, /* of waiting for the processor before the mail is looked at again */
 };
@@ -310,14 +309,21 @@ static uint64_t steps_of(const hob_engine *e)
     return s.steps;
 }
 
-static void beat(hob_engine *e)
+static void beat(hob_engine *e, uint32_t expected_ms)
 {
-    uint8_t beat[12];
+    uint8_t beat[16];
     const uint64_t since_us = atomic_load(&e->text_since_us), now_us = hob_now_us();
     hob_put_u64(beat, steps_of(e));
     hob_put_u32(beat + 8,
                 since_us && now_us > since_us ? (uint32_t)((now_us - since_us) / 1000) : 0);
+    hob_put_u32(beat + 12, expected_ms);
     hob_engine_send(e, HOB_MSG_HEARTBEAT, 0, beat, sizeof beat);
+}
+
+void hob_engine_long_step(void *engine, uint32_t expected_ms)
+{
+    beat(engine, expected_ms);
+    hob_engine_wake(engine);
 }
 
 typedef struct figure {
@@ -427,7 +433,8 @@ void *hob_engine_step_thread(void *engine)
     for (;;) {
         bool work = has_work(e);
         const uint64_t since_ms = (hob_now_us() - beaten) / 1000;
-        const int wait_ms = work || since_ms >= BEAT_MS ? 0 : BEAT_MS - (int)since_ms;
+        const int wait_ms =
+            work || since_ms >= HOB_ENGINE_BEAT_MS ? 0 : HOB_ENGINE_BEAT_MS - (int)since_ms;
         for (hob_mail *mail = hob_mailbox_take(&e->for_step, wait_ms), *next; mail; mail = next) {
             next = mail->next;
             obey(e, &mail->message);
@@ -435,9 +442,9 @@ void *hob_engine_step_thread(void *engine)
         }
         step(e);
         uint64_t now = hob_now_us();
-        if (now - beaten >= BEAT_MS * (uint64_t)1000) {
+        if (now - beaten >= HOB_ENGINE_BEAT_MS * (uint64_t)1000) {
             beaten = now;
-            beat(e);
+            beat(e, 0);
         }
         if (now - reported >= REPORT_MS * (uint64_t)1000) {
             reported = now;

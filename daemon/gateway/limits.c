@@ -174,6 +174,26 @@ static uint64_t least_tokens(const hob_job *j)
     return prompts * least(n * least(output, most - 1) + 1, most - 1 + n);
 }
 
+/* Estimates take no place in the queue, only the tokenizer's time. */
+static int check_estimates(const hob_job *j, hob_api_error *e)
+{
+    const uint32_t most = j->g->conf->max_estimates, each = most / 2 + most % 2;
+    uint32_t all = 0, own = 0;
+
+    for (const hob_job *o = j->g->jobs; o; o = o->next) {
+        all += o != j && o->request.estimate;
+        own += o != j && o->request.estimate && o->key && o->key == j->key;
+    }
+    if (all < most && own < each)
+        return 0;
+    hob_api_fail(e, 429, "rate_limit_error", "server_busy", NULL,
+                 "estimates under way: %u, %u of them of this key; limit %u, of one key %u", all,
+                 own, most, each);
+    e->reason = "max_estimates";
+    e->retry_after_ms = LEAST_WAIT_MS;
+    return HOB_EINVAL;
+}
+
 int hob_limits_begin(hob_job *j, hob_api_error *e)
 {
     const hob_quota_time t = now();
@@ -182,6 +202,10 @@ int hob_limits_begin(hob_job *j, hob_api_error *e)
                   : j->key               ? j->key->record.priority
                                          : HOB_PRIORITY_STANDARD;
     j->patience_ms = hob_limit_of(j->g, j->key, HOB_LIMIT_PATIENCE_MS);
+    if (j->request.estimate && check_estimates(j, e) < 0) {
+        j->g->metrics.shed++;
+        return HOB_EINVAL;
+    }
     if (j->key && j->index == 0) { /* the other jobs of its answer are no requests of their own */
         const hob_quota_limits limits = limits_of(j->g, j->key);
         if (check_rights(j->g, j->key, &j->request, e) < 0)
@@ -197,29 +221,36 @@ int hob_limits_begin(hob_job *j, hob_api_error *e)
     return 0;
 }
 
+/* A prompt and its choices: they are within a context, and few. */
+static uint32_t tokens_of(const hob_job *j)
+{
+    return j->prompt_tokens + choices_of(j) * j->max_tokens;
+}
+
 int hob_limits_ask(const hob_job *j, hob_api_error *e)
 {
     hob_quota_refusal refusal;
     if (!j->key)
         return 0;
     const hob_quota_limits limits = limits_of(j->g, j->key);
-    return hob_quota_ask(&j->key->quota, &limits, now(),
-                         j->prompt_tokens + choices_of(j) * j->max_tokens, &refusal)
+    return hob_quota_ask(&j->key->quota, &limits, now(), tokens_of(j), &refusal)
                ? explain(j->link, &refusal, e)
                : 0;
 }
 
-int hob_limits_reserve(hob_job *j, uint32_t prompt_tokens, hob_api_error *e)
+int hob_limits_reserve(hob_job *j, hob_api_error *e)
 {
     hob_quota_refusal refusal;
+    uint64_t tokens = 0;
     if (!j->key)
         return 0;
     const hob_quota_limits limits = limits_of(j->g, j->key);
-    /* prompt and answer are within a context, and choices are few */
-    const uint32_t tokens = prompt_tokens + choices_of(j) * j->max_tokens;
+    for (hob_job *p = NULL; (p = hob_choices_prompt(j, p));)
+        tokens += tokens_of(p);
     if (hob_quota_reserve(&j->key->quota, &limits, now(), tokens, &refusal))
         return refuse(j->link, &refusal, e);
-    j->reserved = tokens;
+    for (hob_job *p = NULL; (p = hob_choices_prompt(j, p));)
+        p->reserved = tokens_of(p);
     return 0;
 }
 

@@ -75,10 +75,11 @@ static int on_message(void *user, const hob_message *m)
     switch (m->type) {
     case HOB_MSG_HELLO: return on_hello(l, m);
     case HOB_MSG_HEARTBEAT:
-        if (m->len != 12)
+        if (m->len != 16)
             return HOB_EFORMAT;
         l->heard_us = hob_now_us();
         l->text_ms = hob_get_u32(m->payload + 8);
+        l->step_ms = hob_get_u32(m->payload + 12);
         return 0;
     case HOB_MSG_STATS:
         if (!(o = load_object(m)))

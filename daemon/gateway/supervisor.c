@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,9 +16,8 @@
 #include <unistd.h>
 
 #include "daemon/engine/engine.h"
+#include "daemon/engine/spawn.h"
 #include "daemon/gateway/state.h"
-
-extern char **environ;
 
 enum {
     BACKOFF_FIRST_MS = 100,
@@ -30,6 +28,7 @@ enum {
     STEADY_S = 60,         /* alive for so long, an engine's past failures are forgotten */
 };
 
+_Static_assert((int)HOB_ENGINE_FD == (int)HOB_SPAWN_FD, "the first descriptor");
 _Static_assert((int)HOB_ARBITER_SLOTS >= (int)HOB_CONF_MODELS_MAX, "a slot for each engine");
 
 static const char *kv_name(hob_type type)
@@ -84,43 +83,14 @@ static int spawn_child(const hob_link *l, const char *device, int fd, pid_t *ret
     char digits[NUMBERS][16];
     const char *argv[2 + 6 + 2 * NUMBERS + 1] = {
         "hobd", "--engine", "--model", m->path, "--device", device, "--kv", kv_name(m->kv_type)};
-    posix_spawn_file_actions_t files;
-    posix_spawnattr_t attributes;
-    sigset_t none, defaults;
+    const int fds[] = {fd, l->g->arbiter_fd};
 
     for (int i = 0; i < NUMBERS; i++) {
         snprintf(digits[i], sizeof digits[i], "%u", numbers[i].value);
         argv[8 + 2 * i] = numbers[i].name;
         argv[9 + 2 * i] = digits[i];
     }
-    if (posix_spawn_file_actions_init(&files) != 0)
-        return HOB_ENOMEM;
-    if (posix_spawnattr_init(&attributes) != 0) {
-        posix_spawn_file_actions_destroy(&files);
-        return HOB_ENOMEM;
-    }
-    sigemptyset(&none);
-    sigfillset(&defaults);
-    int rc = posix_spawnattr_setsigmask(&attributes, &none);
-    rc |= posix_spawnattr_setsigdefault(&attributes, &defaults);
-    /* A group of its own: Ctrl-C at the terminal is for the gateway, which then drains. */
-    rc |= posix_spawnattr_setpgroup(&attributes, 0);
-    rc |= posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
-                                                    POSIX_SPAWN_SETPGROUP);
-    rc |= posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    rc |= posix_spawn_file_actions_adddup2(&files, fd, HOB_ENGINE_FD);
-    if (l->g->arbiter)
-        rc |= posix_spawn_file_actions_adddup2(&files, l->g->arbiter_fd, HOB_ENGINE_ARBITER_FD);
-    rc |= posix_spawn_file_actions_addclosefrom_np(&files, l->g->arbiter ? HOB_ENGINE_ARBITER_FD + 1
-                                                                         : HOB_ENGINE_FD + 1);
-    if (rc == 0)
-        rc = posix_spawn(ret, "/proc/self/exe", &files, &attributes, (char *const *)(uintptr_t)argv,
-                         environ);
-    posix_spawnattr_destroy(&attributes);
-    posix_spawn_file_actions_destroy(&files);
-    if (rc != 0)
-        errno = rc;
-    return rc == 0 ? 0 : HOB_EIO;
+    return hob_spawn_self(argv, fds, l->g->arbiter ? 2 : 1, false, ret);
 }
 
 /* An engine that was up has streams that wait for the next one: only in a row do they have to wait longer. */
@@ -159,7 +129,7 @@ static void start(hob_link *l)
     l->reader = (hob_reader){0};
     l->state = HOB_LINK_STARTING;
     l->started_us = l->heard_us = hob_now_us();
-    l->text_ms = 0;
+    l->text_ms = l->step_ms = 0;
     l->wsi =
         lws_adopt_descriptor_vhost(l->g->inner, LWS_ADOPT_RAW_FILE_DESC, fd, "hob-inner", NULL);
     if (!l->wsi) { /* which has closed the descriptor */
@@ -212,8 +182,14 @@ void hob_link_fail(hob_link *l, const char *why)
     l->restarts++;
     let_go(l);
     const bool found = hob_jobs_link_lost(l->g, l);
-    if (hob_embeds_link_lost(l->g, l) || found) /* the cause is gone */
+    if (hob_embeds_link_lost(l->g, l) || found) { /* the cause is gone */
         l->failures = 0;
+        if (l->blamed) {
+            hob_log(HOB_LOG_INFO, "%s: device %s is used again: a request was at fault",
+                    l->model->name, l->model->device);
+            l->benched = l->blamed = false;
+        }
+    }
     schedule_restart(l, was_ready);
 }
 
@@ -273,6 +249,7 @@ void hob_links_reap(hob_gateway *g)
                     "%s: device %s has failed: the engine runs on the CPU from now on",
                     l->model->name, l->model->device);
         l->benched |= benched;
+        l->blamed |= benched && WIFSIGNALED(status);
         l->pid = 0;
         if (g->arbiter)
             hob_arbiter_clear(g->arbiter, l->index);
@@ -292,13 +269,32 @@ void hob_links_reap(hob_gateway *g)
     }
 }
 
+uint64_t hob_link_patience_us(const hob_link *l)
+{
+    enum {
+        SLOWER = 4,
+        MOST = 8
+    }; /* a slow device or a busy machine, and what an engine may claim */
+    const uint64_t timeout_ms = l->g->conf->hang_timeout_ms,
+                   step_ms = SLOWER * (uint64_t)l->step_ms, most_ms = MOST * timeout_ms;
+    return 1000 * (step_ms < timeout_ms ? timeout_ms : step_ms < most_ms ? step_ms : most_ms);
+}
+
 static bool is_silent(hob_link *l)
 {
-    const uint64_t most_us = l->g->conf->hang_timeout_ms * (uint64_t)1000;
+    const uint64_t most_us = hob_link_patience_us(l);
     if (l->state != HOB_LINK_READY || hob_now_us() - l->heard_us <= most_us)
         return false;
     /* When it was the gateway that was held up, the heartbeats wait in the socket. */
     return hob_link_read(l) == 0 && hob_now_us() - l->heard_us > most_us;
+}
+
+static void fail_silent(hob_link *l)
+{
+    char why[128];
+    snprintf(why, sizeof why, "its heartbeat has stopped for %llu ms; its step should take %u ms",
+             (unsigned long long)(hob_now_us() - l->heard_us) / 1000, l->step_ms);
+    hob_link_fail(l, why);
 }
 
 /* ---- on an administrator's word ---- */
@@ -364,7 +360,7 @@ void hob_links_tick(hob_gateway *g, uint64_t now_us)
             now_us - l->started_us > LOAD_TIMEOUT_S * (uint64_t)1000000)
             hob_link_fail(l, "it did not load its model in time");
         else if (is_silent(l))
-            hob_link_fail(l, "its heartbeat has stopped");
+            fail_silent(l);
         else if (l->state == HOB_LINK_READY && l->text_ms > g->conf->hang_timeout_ms &&
                  now_us - l->moved_us > g->conf->hang_timeout_ms * (uint64_t)1000)
             hob_link_fail(l, "its tokenizer does not come to an end");

@@ -536,5 +536,6 @@ void hob_cpu_fill_avx2(hob_cpu_kernels *k)
     k->max = max_of;
     k->exp_sum = exp_sum;
     k->at_least = at_least;
+    k->scan = hob_cpu_scan_avx2;
     memcpy(k->linear, hob_cpu_linear_avx2, sizeof k->linear);
 }

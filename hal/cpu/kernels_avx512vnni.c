@@ -721,4 +721,5 @@ void hob_cpu_fill_avx512vnni(hob_cpu_kernels *k)
     k->gate = gate;
     k->exp_sum = exp_sum;
     k->from_half = from_half;
+    k->scan = hob_cpu_scan_avx512vnni;
 }

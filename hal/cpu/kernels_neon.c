@@ -509,5 +509,6 @@ void hob_cpu_fill_neon(hob_cpu_kernels *k)
     k->max = max_of;
     k->exp_sum = exp_sum;
     k->at_least = at_least;
+    k->scan = hob_cpu_scan_neon;
     hob_cpu_fill_linear_neon(k);
 }

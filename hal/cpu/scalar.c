@@ -290,6 +290,20 @@ static uint32_t at_least(const float *x, uint32_t n, float floor, uint32_t *ids)
     return count;
 }
 
+static void scan(const int8_t *v, const float *d, uint32_t panel_count, uint32_t dim,
+                 const int8_t *q, uint32_t n, float *y, size_t y_stride)
+{
+    for (uint32_t row = 0; row < panel_count * 16; row++) {
+        const int8_t *of_row = v + (size_t)(row / 16) * 16 * dim + row % 16 * 4;
+        for (uint32_t i = 0; i < n; i++) {
+            int32_t sum = 0;
+            for (uint32_t k = 0; k < dim; k++)
+                sum += q[i * dim + k] * of_row[k / 4 * 64 + k % 4];
+            y[i * y_stride + row] = d[row] * (float)sum;
+        }
+    }
+}
+
 void hob_cpu_fill_scalar(hob_cpu_kernels *k)
 {
     *k = (hob_cpu_kernels){
@@ -310,6 +324,7 @@ void hob_cpu_fill_scalar(hob_cpu_kernels *k)
         .max = max_of,
         .exp_sum = exp_sum,
         .at_least = at_least,
+        .scan = scan,
     };
     for (int kind = 0; kind < HOB_KINDS; kind++)
         k->linear[kind] = kind < HOB_KIND_F16 ? linear_quantized : linear_float;

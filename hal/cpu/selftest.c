@@ -141,6 +141,9 @@ static const char *first_disagreement(const hob_cpu_kernels *k, golden *g)
     BOTH_AGREE("at_least", memset(g->ids[i], 0, sizeof g->ids[i]);
                uint32_t n = t->at_least(g->unit, LENGTH, 3.0f, g->ids[i]);
                memset(g->ids[i] + n, 0, sizeof g->ids[i] - n * 4), ids)
+    for (uint32_t n = 1; n <= 8; n++) {
+        BOTH_AGREE("scan", t->scan(g->q[0], g->x, 1, 96, g->q[0] + 4 * COLS, n, g->out[i], 17), out)
+    }
 #undef BOTH_AGREE
     return attention_disagrees(k, &plain, g);
 }

@@ -525,6 +525,47 @@ static void check_logits(check *c)
     }
 }
 
+/* Vectors of every number of queries and panels, with the largest sums there can be. */
+static void check_scan(check *c)
+{
+    enum { PANELS = 5, DIM = 4096, QUERIES = 8 };
+    static const uint32_t dims[] = {32, 64, 96, 384, 416, DIM};
+    int8_t *v = malloc(PANELS * 16 * DIM + 1), *q = malloc(QUERIES * DIM + 1);
+    float d[PANELS * 16 + 1];
+
+    if (!v || !q)
+        abort();
+    for (uint32_t i = 0; i < QUERIES * 6; i++) {
+        const uint32_t n = i % QUERIES + 1, dim = dims[i / QUERIES], panels = i % (PANELS + 1);
+        const size_t skew = i & 1, y_stride = panels * 16 + i % 7;
+        for (size_t k = 0; k < (size_t)PANELS * 16 * dim; k++)
+            v[skew + k] = (int8_t)(random_below(c, 255) - 127);
+        for (size_t k = 0; k < (size_t)QUERIES * dim; k++)
+            q[skew + k] = (int8_t)(random_below(c, 255) - 127);
+        for (uint32_t k = 0; k < dim; k++) { /* the last query, and rows like it and against it */
+            q[skew + (n - 1) * dim + k] = k & 1 ? -127 : 127;
+            v[skew + k / 4 * 64 + k % 4] = k & 1 ? -127 : 127;
+            v[skew + k / 4 * 64 + 4 + k % 4] = k & 1 ? 127 : -127;
+        }
+        fill_random(c, d + skew, PANELS * 16, 0.01f);
+        d[skew + 2] = NAN; /* as beyond the last row */
+        BOTH(
+            n * y_stride * 4, 4, ,
+            t->scan(v + skew, d + skew, panels, dim, q + skew, n, y, y_stride),
+            for (uint32_t j = 0; j < n; j++) for (uint32_t row = 0; row < panels * 16; row++) {
+                double sum = 0;
+                for (uint32_t k = 0; k < dim; k++)
+                    sum += q[skew + j * dim + k] *
+                           v[skew + (row / 16 * dim + k / 4 * 4) * 16 + row % 16 * 4 + k % 4];
+                if (row != 2)
+                    expect_near(c, "y", j * y_stride + row, got[j * y_stride + row],
+                                sum * d[skew + row], 1e-6 * fabs(sum * d[skew + row]));
+            });
+    }
+    free(v);
+    free(q);
+}
+
 const check_case kernel_cases[] = {
 #define CASE(name, kind) {"linear", #kind, linear_##name},
     HOB_QUANTIZED_TYPES(CASE) CASE(f16, F16) CASE(bf16, BF16) CASE(f32, F32)
@@ -540,5 +581,6 @@ const check_case kernel_cases[] = {
     {"scale_lanes", "q8", check_scale_lanes},
     {"attention", "f32", check_attention},
     {"logits", "f32", check_logits},
+    {"scan", "i8", check_scan},
     {NULL, NULL, NULL},
 };
