@@ -5,9 +5,11 @@
  * the weights, one tensor after the other. */
 #include "models/import.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "models/arch.h"
 #include "models/import_private.h"
@@ -136,7 +138,12 @@ static int run(hob_import_job *job, hob_import_result *ret)
     const hob_import_options *o = job->options;
     const hob_import_arch *arch = NULL;
     hob_import_result result = {0};
+    struct stat st;
     int rc;
+    const int reason = stat(o->folder, &st) < 0 ? errno : S_ISDIR(st.st_mode) ? 0 : ENOTDIR;
+    if (reason)
+        return hob_fail(job->diag, HOB_ENOENT, "%.120s: not a folder: %s", o->folder,
+                        strerror(reason));
     if ((rc = hob_import_sentence_read(o->folder, &job->sentence, job->diag)) < 0)
         return rc;
     if (snprintf(job->folder, sizeof job->folder, "%s/%s", o->folder, job->sentence.transformer) >=

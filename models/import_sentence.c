@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What sentence-transformers stores beside a model: modules.json with the chain of modules, each module's config.json, and
- * the longest input; in the words of its version 6 too. Known chains are a transformer, its pooling and, if it is there, the normalization to length 1, which
- * cosine similarity does not see; anything else would change the embeddings and is refused. */
+ * the longest input; its version 6 has other names for some of it. Known chains are a transformer, its pooling and, if it is
+ * there, the normalization to length 1, which cosine similarity does not see; anything else would change the embeddings and
+ * is refused. */
 #include <stdio.h>
 #include <string.h>
 

@@ -72,8 +72,7 @@ static int check_index(hob_import_weights *w, json_t *map, hob_diag *diag)
             file = json_object_get(map, name);
             if (!file || strcmp(json_string_value(file), s->name) != 0)
                 return hob_fail(diag, HOB_EFORMAT,
-                                "%s: tensor %.80s of %.80s is not in it, or of "
-                                "another file",
+                                "%s: tensor %.80s: it is in %.80s, which the index does not say",
                                 index_name, name, s->name);
         }
     }

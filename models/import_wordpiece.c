@@ -54,27 +54,39 @@ static int must_be_true(wordpiece *w, const char *what, const json_t *o, const c
     return rc;
 }
 
-/* tokenizer_config.json repeats settings of tokenizer.json, and which of them wins where they differ has changed between
- * versions of transformers. */
-static int read_case(wordpiece *w, const char *what, const json_t *o, const char *lowercase_key)
+/* Case and accents, as o has them or else as they are in w. */
+static int read_case(wordpiece *w, const char *what, const json_t *o, const char *lowercase_key,
+                     bool *ret_lowercase, bool *ret_strip)
 {
-    bool lower = w->lowercase, strip;
-    int rc = flag(w, what, o, lowercase_key, &lower);
+    *ret_lowercase = w->lowercase;
+    int rc = flag(w, what, o, lowercase_key, ret_lowercase);
     if (rc < 0)
         return rc;
-    strip = lower; /* BERT strips accents where it lower-cases, unless it is told otherwise */
-    if ((rc = flag(w, what, o, "strip_accents", &strip)) < 0)
+    /* BERT strips accents where it lower-cases, unless it is told otherwise */
+    *ret_strip = *ret_lowercase;
+    return flag(w, what, o, "strip_accents", ret_strip);
+}
+
+/* tokenizer_config.json repeats settings of tokenizer.json, and which of them wins where they differ has changed between
+ * versions of transformers. Without a tokenizer.json it is what counts. */
+static int read_config_case(wordpiece *w)
+{
+    const json_t *c = w->texts->config;
+    bool lowercase, strip;
+    const int rc =
+        read_case(w, HOB_IMPORT_TOKENIZER_CONFIG, c, "do_lower_case", &lowercase, &strip);
+    if (rc < 0)
         return rc;
-    if (w->texts->tokenizer && o == w->texts->config &&
-        (lower != w->lowercase ||
-         (json_is_boolean(json_object_get(o, "strip_accents")) && strip != w->strip_accents)))
+    if (w->texts->tokenizer &&
+        (lowercase != w->lowercase ||
+         (json_is_boolean(json_object_get(c, "strip_accents")) && strip != w->strip_accents)))
         return hob_fail(w->diag, HOB_EUNSUPPORTED,
-                        "%s: %s or strip_accents: other than the normalizer's in %s", what,
-                        lowercase_key, HOB_IMPORT_TOKENIZER);
-    if (w->texts->tokenizer && o == w->texts->config)
-        return 0;
-    w->lowercase = lower;
-    w->strip_accents = strip;
+                        "%s: do_lower_case or strip_accents: other than the normalizer's in %s",
+                        HOB_IMPORT_TOKENIZER_CONFIG, HOB_IMPORT_TOKENIZER);
+    if (!w->texts->tokenizer) {
+        w->lowercase = lowercase;
+        w->strip_accents = strip;
+    }
     return 0;
 }
 
@@ -102,7 +114,8 @@ static int read_settings(wordpiece *w, const json_t **ret_model)
             (rc = hob_import_must_be(model, "continuing_subword_prefix", "##", w->diag)) < 0 ||
             (rc = must_be_true(w, HOB_IMPORT_TOKENIZER, normalizer, "clean_text")) < 0 ||
             (rc = must_be_true(w, HOB_IMPORT_TOKENIZER, normalizer, "handle_chinese_chars")) < 0 ||
-            (rc = read_case(w, HOB_IMPORT_TOKENIZER, normalizer, "lowercase")) < 0)
+            (rc = read_case(w, HOB_IMPORT_TOKENIZER, normalizer, "lowercase", &w->lowercase,
+                            &w->strip_accents)) < 0)
             return rc;
         rc = hob_strict_u64(HOB_IMPORT_TOKENIZER, model, "max_input_chars_per_word", 100, 100,
                             &longest, w->diag);
@@ -112,7 +125,7 @@ static int read_settings(wordpiece *w, const json_t **ret_model)
     if ((rc = must_be_true(w, HOB_IMPORT_TOKENIZER_CONFIG, c, "tokenize_chinese_chars")) < 0 ||
         (rc = must_be_true(w, HOB_IMPORT_TOKENIZER_CONFIG, c, "do_basic_tokenize")) < 0)
         return rc;
-    return c || !t ? read_case(w, HOB_IMPORT_TOKENIZER_CONFIG, c, "do_lower_case") : 0;
+    return read_config_case(w);
 }
 
 /* What tokenizer.json puts around a text is [CLS] and [SEP], as hob does. */

@@ -7,11 +7,20 @@
 #include <string.h>
 #include <time.h>
 
-enum { ACTIVE_S = 60 }; /* a collection's last use is noted as often as that */
+#include "daemon/gateway/ingest.h"
+
+enum {
+    ACTIVE_S = 60,      /* a collection's last use is noted as often as that */
+    EMBED_PERCENT = 70, /* of the time that is left: for the query's vector */
+};
 
 struct hob_retrieval {
     hob_store_job job;
     hob_gateway *g;
+    hob_embed *embed;             /* the query's vector is being made */
+    lws_sorted_usec_list_t timer; /* when the words have to do */
+    float *vectors;
+    bool searching;      /* the job runs */
     hob_retrieved *done; /* NULL: nobody wants to hear */
     void *user;
     hob_search search;
@@ -24,8 +33,12 @@ static void retrieval_free(hob_retrieval *r)
 {
     for (uint32_t i = 0; i < HOB_SEARCH_QUERIES_MAX; i++)
         free(r->queries[i]);
+    if (r->embed)
+        hob_embed_cancel(r->embed);
+    lws_sul_cancel(&r->timer);
     hob_search_result_free(&r->result);
     json_decref(r->filter);
+    free(r->vectors);
     free(r);
 }
 
@@ -87,6 +100,70 @@ static void search_done(hob_store_job *j)
     retrieval_free(r);
 }
 
+static void search(hob_retrieval *r)
+{
+    r->searching = true;
+    lws_sul_cancel(&r->timer);
+    hob_store_read(r->g->store, &r->job);
+}
+
+/* ---- the query's vector ---- */
+
+static void embedded(void *user, const hob_embed_result *e, const hob_api_error *error)
+{
+    hob_retrieval *r = user;
+    const hob_index *x = &r->g->ingest->index;
+    const size_t bytes = e ? (size_t)e->count * e->dimensions * sizeof *r->vectors : 0;
+
+    r->embed = NULL;
+    if (!e)
+        hob_log(HOB_LOG_DEBUG, "a search goes by words alone: %s", error->message);
+    else if (x->state == HOB_INDEX_READY && e->dimensions == x->dimensions &&
+             (r->vectors = malloc(bytes))) {
+        memcpy(r->vectors, e->vectors, bytes);
+        r->search.vectors = r->vectors;
+        r->search.dim = e->dimensions;
+        r->search.index = x->vectors;
+    }
+    search(r);
+}
+
+static void too_late(lws_sorted_usec_list_t *timer)
+{
+    hob_retrieval *r = lws_container_of(timer, hob_retrieval, timer);
+    hob_embed_cancel(r->embed);
+    r->embed = NULL;
+    search(r);
+}
+
+/* False: there is no vector to be waited for. */
+static bool ask_vector(hob_retrieval *r)
+{
+    static const hob_embed_handler handler = {.done = embedded};
+    const hob_index *x = &r->g->ingest->index;
+    const uint64_t now_us = hob_now_us();
+    json_t *inputs = json_array();
+    hob_embed_request request = {.model = x->model,
+                                 .class = HOB_ARBITER_QUERY,
+                                 .tenant = r->search.scope.tenant,
+                                 .truncate = true,
+                                 .inputs = inputs,
+                                 .handler = &handler,
+                                 .user = r};
+    hob_api_error e;
+    int code = x->state == HOB_INDEX_READY && r->job.deadline_us > now_us ? 0 : HOB_EINVAL;
+
+    for (uint32_t i = 0; code == 0 && i < r->search.query_count; i++)
+        code = json_array_append_new(inputs, json_string(r->queries[i]));
+    if (code == 0 && (code = hob_embed_start(r->g, &request, &r->embed, &e)) < 0)
+        r->embed = NULL;
+    json_decref(inputs);
+    if (code == 0)
+        lws_sul_schedule(r->g->context, 0, &r->timer, too_late,
+                         (lws_usec_t)((r->job.deadline_us - now_us) * EMBED_PERCENT / 100));
+    return code == 0;
+}
+
 hob_retrieval *hob_retrieve(hob_gateway *g, const hob_retrieval_request *q, hob_retrieved *done,
                             void *user)
 {
@@ -116,11 +193,14 @@ hob_retrieval *hob_retrieve(hob_gateway *g, const hob_retrieval_request *q, hob_
                              .done = search_done,
                              .deadline_us = q->deadline_us ? q->deadline_us
                                                            : hob_now_us() + HOB_RETRIEVAL_LIMIT_US};
-    hob_store_read(g->store, &r->job);
+    if (!ask_vector(r))
+        search(r);
     return r;
 }
 
 void hob_retrieval_cancel(hob_retrieval *r)
 {
     r->done = NULL;
+    if (!r->searching)
+        retrieval_free(r);
 }

@@ -110,6 +110,9 @@ def test_options(hobctl, folder, tmp_path):
     assert hobctl("import", "--out", out, check=False).returncode == 2
     assert hobctl("import", folder, folder, "--out", out, check=False).returncode == 2
     assert hobctl("import", folder, check=False).returncode == 2
+    done = hobctl("import", tmp_path / "no", "--out", out, check=False)
+    assert done.returncode == 1 and b"/no: not a folder: No such file or directory" in done.stderr
+    assert b"out.gguf: not a folder" in hobctl("import", out, "--out", out, check=False).stderr
     done = hobctl("import", folder, "--out", out, "--type", "q4_0", check=False)
     assert done.returncode == 2 and b"allowed: q8_0|f16" in done.stderr
 
@@ -314,7 +317,7 @@ def test_vocab_txt(hobctl, folder, tmp_path, lines, message):
     ("/etc/passwd", "allowed is the name of a .safetensors file beside it"),
     (7, "allowed is the name of a .safetensors file beside it"),
     ("no.safetensors", "no.safetensors: cannot open: No such file or directory"),
-    ("a.safetensors", "tensor embeddings.LayerNorm.bias of b.safetensors is not in it, or of another file"),
+    ("a.safetensors", "tensor embeddings.LayerNorm.bias: it is in b.safetensors, which the index does not say"),
 ])
 def test_index(hobctl, folder, tmp_path, name, message):
     tensors = bert_tensors()
