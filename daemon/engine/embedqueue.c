@@ -9,6 +9,7 @@
 enum {
     AGING_US = 15000000,
     BATCH_ROWS = 128,  /* of a step on the processor: others wait for its end */
+    TEXTS_MOST = 64,   /* of a step: each takes blocks of its own in attention */
     STREAM_ROWS = 256, /* of texts that somebody waits for */
     FULL_PERCENT = 75, /* a step this full is worth measuring */
 };
@@ -51,6 +52,16 @@ void hob_embed_input_free(hob_embed_input *in)
     *in = (hob_embed_input){0};
 }
 
+/* A step of so many texts. */
+static int warm_up(hob_embed_queue *q, const uint32_t *ids, uint32_t texts, uint32_t tokens_each)
+{
+    uint32_t count = 0;
+
+    for (uint32_t rows = 0; count < texts && rows + tokens_each <= q->rows; rows += tokens_each)
+        q->texts[count++] = (hob_embed_text){ids, tokens_each};
+    return hob_embedder_step(q->embedder, q->texts, count, q->vectors);
+}
+
 int hob_embed_queue_new(hob_model *m, uint32_t step_rows, hob_embed_queue **ret, hob_diag *diag)
 {
     const hob_model_info *info = hob_model_get_info(m);
@@ -76,7 +87,8 @@ int hob_embed_queue_new(hob_model *m, uint32_t step_rows, hob_embed_queue **ret,
         rc = hob_fail(diag, HOB_ENOMEM, "embeddings: no memory for steps of %u tokens", step_rows);
         goto fail;
     }
-    rc = hob_embedder_step(q->embedder, &(hob_embed_text){ids, longest}, 1, q->vectors);
+    if ((rc = warm_up(q, ids, 1, longest)) == 0)
+        rc = warm_up(q, ids, TEXTS_MOST, 1);
     if (rc < 0) {
         hob_fail(diag, rc, "device %s: its first step failed: %s", dev->info.name,
                  dev->failure.text[0] ? dev->failure.text : hob_error_name(rc));
@@ -244,7 +256,7 @@ static uint32_t take_texts(hob_embed_queue *q, uint32_t *ret_rows)
     const uint32_t rank = rank_of(r, now_us), wanted = q->alone                    ? q->rows
                                                        : rank == HOB_ARBITER_BATCH ? BATCH_ROWS
                                                                                    : STREAM_ROWS;
-    for (; r; r = next_of(q, rank, now_us)) {
+    for (; r && count < TEXTS_MOST; r = next_of(q, rank, now_us)) {
         const uint32_t length = r->in.lengths[r->done + r->taken];
         if (count > 0 && (rows + length > wanted || rows + length > q->rows))
             break;

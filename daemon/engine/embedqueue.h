@@ -34,8 +34,8 @@ typedef struct hob_embed_stats {
     double tokens_per_second;         /* of steps of late; 0: none was measured yet */
 } hob_embed_stats;
 
-/* step_rows: as for hob_embedder_new. HOB_ENOMEM. Runs one step of the longest text, so that its memory is there from now on
- * and a device that cannot is found out: HOB_EDEVICE. */
+/* step_rows: as for hob_embedder_new. HOB_ENOMEM. Runs a step of the longest text and one of the most texts, so that their
+ * memory is there from now on and a device that cannot is found out: HOB_EDEVICE. */
 HOB_MUST_CHECK int hob_embed_queue_new(hob_model *m, uint32_t step_rows, hob_embed_queue **ret,
                                        hob_diag *diag);
 void hob_embed_queue_free(hob_embed_queue *q);

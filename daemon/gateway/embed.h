@@ -29,23 +29,23 @@ typedef struct hob_embed_handler {
 
 typedef struct hob_embed_request {
     uint32_t model; /* index in the configuration */
-    hob_arbiter_class class
-        ;            /* HOB_ARBITER_QUERY: a question that somebody waits for; _BATCH: ingest */
-    uint32_t tenant; /* who shares the engine with others; 0 in --dev */
+    /* HOB_ARBITER_QUERY: a question that somebody waits for; _BATCH: ingest */
+    hob_arbiter_class class;
+    uint32_t tenant;      /* who shares the engine with others; 0 in --dev */
     uint32_t patience_ms; /* how long it may be expected to wait when it is counted; 0: any time */
     bool truncate;        /* texts that are too long are cut, and no error */
-    json_t *
-        inputs; /* list of 1 to HOB_EMBED_INPUTS_MAX texts, or lists of token ids; a reference is taken */
+    /* list of 1 to HOB_EMBED_INPUTS_MAX texts, or lists of token ids; a reference is taken */
+    json_t *inputs;
     const hob_embed_handler *handler; /* lives as long as the request */
     void *user;
 } hob_embed_request;
 
 enum { HOB_EMBED_INPUTS_MAX = 2048 };
 
-/* Starts it. 0, with *ret to be cancelled by, until done was called: never before this returns. HOB_EINVAL with *e filled: it is
- * refused, and done is not called: the model generates text (400), too many wait (429, retry_after_ms), its engine is unloaded or
+/* Starts it. 0, with *ret to be cancelled by until done was called, which is never before this returns. HOB_EINVAL with *e
+ * filled, and done is not called: the model generates text (400), too many wait (429, retry_after_ms), its engine is unloaded or
  * there is no memory (503). Other refusals come to done: a text that is empty or too long (400, with its number and both
- * counts), an engine that does not come up (503), a request that kills engines (500). */
+ * counts), an engine that does not come up (503), a request that kills engines (500). done may start others and cancel others. */
 HOB_MUST_CHECK int hob_embed_start(struct hob_gateway *g, const hob_embed_request *request,
                                    hob_embed **ret, hob_api_error *e);
 /* No callback any more. */

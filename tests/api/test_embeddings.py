@@ -297,7 +297,8 @@ def test_only_the_poison_fails(tmp_path, embedder, monkeypatch, where):
     zebra = 29145  # of the vocabulary of BERT
     monkeypatch.setenv("HOB_ENGINE_FAULT", f"{where}:{zebra}")
     texts = [[f"{n} {i} " + "word " * 50 for i in range(60)] for n in range(3)]
-    with started(dev_server(tmp_path, embedder, "--hang-timeout-ms", "700")) as server:
+    patience = ("--hang-timeout-ms", "1500") if where == "hang" else ()
+    with started(dev_server(tmp_path, embedder, *patience)) as server:
         calm = [embed(server, t)[0] for t in texts]
         with ThreadPoolExecutor(4) as pool:
             rest = [pool.submit(embed, server, t) for t in texts]
