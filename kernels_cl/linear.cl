@@ -28,7 +28,7 @@ typedef float side_type;
     for (uint k = split; k < cols; k += splits) {                                                  \
         const float w = float_value(panel, k, lane);                                               \
         UNROLL for (uint r = 0; r < n; r++)                                                        \
-            acc[r] += w * x[(size_t)min(r, x_rows - 1) * cols + k];                                \
+            acc[r] = multiply_add(w, x[(size_t)min(r, x_rows - 1) * cols + k], acc[r]);                    \
     }
 #else
 /* Block b of a lane: its codes by 4, and its scales. */
@@ -62,9 +62,9 @@ typedef float side_type;
                     int sum = 0;                                                                   \
                     UNROLL for (uint j = h * STEPS; j < (h + 1) * STEPS; j++)                      \
                         sum = DOT4(codes[j], q[j], sum);                                           \
-                    acc[r] += k.scale[h] * s.x * (float)sum;                                       \
+                    acc[r] = multiply_add(k.scale[h] * s.x, (float)sum, acc[r]);                   \
                     if (HAS_MINIMUM)                                                               \
-                        acc[r] += k.minimum[h] * (HALVES == 1 ? s.w : h ? s.z : s.y);              \
+                        acc[r] = multiply_add(k.minimum[h], HALVES == 1 ? s.w : h ? s.z : s.y, acc[r]); \
                 }                                                                                  \
             }                                                                                      \
         }                                                                                          \
@@ -80,13 +80,13 @@ typedef float side_type;
             UNROLL for (uint j = h * STEPS; j < (h + 1) * STEPS; j++) {                            \
                 const float4 w = float_codes(codes[j]);                                            \
                 UNROLL for (uint r = 0; r < n; r++)                                                \
-                    part[r] += dot(w, vload4(8 * b + j, x + min(r, x_rows - 1) * ROW_OF_X));       \
+                    part[r] = dot_add(w, vload4(8 * b + j, x + min(r, x_rows - 1) * ROW_OF_X), part[r]); \
             }                                                                                      \
             UNROLL for (uint r = 0; r < n; r++) {                                                  \
                 global const float *s = side + min(r, x_rows - 1) * ROW_OF_SIDE + b * 2;           \
-                acc[r] += k.scale[h] * part[r];                                                    \
+                acc[r] = multiply_add(k.scale[h], part[r], acc[r]);                                \
                 if (HAS_MINIMUM)                                                                   \
-                    acc[r] += k.minimum[h] * (HALVES == 2 ? s[h] : s[0] + s[1]);                   \
+                    acc[r] = multiply_add(k.minimum[h], HALVES == 2 ? s[h] : s[0] + s[1], acc[r]); \
             }                                                                                      \
         }                                                                                          \
     }

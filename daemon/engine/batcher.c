@@ -19,7 +19,7 @@ enum {
     QUIET_US = 150000,    /* of a step without streams: cancels and new requests wait for its end */
 };
 
-static const double SPARE_LEAST = 0.1,
+static const double SPARE_LEAST = 0.2,
                     SPARE_MOST = 0.5; /* of the target, for what a prediction cannot know */
 
 struct hob_batcher {
@@ -268,6 +268,19 @@ static int plan_prefill(hob_batcher *b, step_plan *p)
     return 0;
 }
 
+/* Whether the sequence lets this step pass, but never two in a row: one of the batch class whose token would hold up the
+ * first one of a better class. */
+static bool lets_pass(const hob_batcher *b, const hob_sequence *s)
+{
+    if (s->priority != HOB_PRIORITY_BATCH || s->left_out)
+        return false;
+    for (const hob_sequence *other = b->places.running; other; other = other->next)
+        if (other->priority < HOB_PRIORITY_BATCH && hob_sequence_missing(other) > 1 &&
+            hob_sequence_runnable(other))
+            return true;
+    return false;
+}
+
 static int plan_step(hob_batcher *b, step_plan *p, uint64_t now_us)
 {
     *p =
@@ -275,8 +288,11 @@ static int plan_step(hob_batcher *b, step_plan *p, uint64_t now_us)
     for (hob_sequence *s = b->places.running; s; s = s->next) {
         if (hob_sequence_runnable(s))
             s->stalled_since_us = now_us;
-        if (hob_sequence_missing(s) == 1 && s->credit > 0)
-            plan_rows(b, p, s, 1);
+        if (hob_sequence_missing(s) == 1 && s->credit > 0) {
+            s->left_out = lets_pass(b, s);
+            if (!s->left_out)
+                plan_rows(b, p, s, 1);
+        }
     }
     p->decode_rows = p->batch.row_count;
     return plan_prefill(b, p);
@@ -356,6 +372,11 @@ int hob_batcher_step(hob_batcher *b, hob_token_sink *sink, void *user)
     hob_places_grow(&b->places, start_us);
     if ((rc = plan_step(b, &p, start_us)) < 0 || p.batch.row_count == 0)
         return rc;
+    const double expected_ms =
+        hob_cost_predict(&b->stats.cost, p.batch.row_count, p.attended) / 1000;
+    if (b->options.on_long_step && expected_ms > b->options.long_step_ms)
+        b->options.on_long_step(b->options.user,
+                                expected_ms < UINT32_MAX ? (uint32_t)expected_ms : UINT32_MAX);
     if ((rc = hob_context_step(b->context, &p.batch)) < 0)
         return rc;
     for (uint32_t i = 0; i < p.batch.logit_count; i++)
@@ -375,24 +396,35 @@ enum {
     CALIBRATION_US = 500000
 }; /* a step that takes longer ends the calibration, or has compiled its kernels */
 
-/* Time of a step of so many rows of one sequence, from position first on; of a second one if the first took long. */
-static int time_step(hob_batcher *b, uint32_t rows, uint32_t first, const uint32_t *blocks,
-                     double *ret_us)
+/* Time of a step of so many rows of one sequence, from position first on, the last of them sampled; of a second one if the
+ * first took long. */
+static int time_step(hob_batcher *b, uint32_t rows, uint32_t sampled, uint32_t first,
+                     const uint32_t *blocks, double *ret_us)
 {
-    enum { LOGITS = 4, RUNS = 2 };
+    enum { RUNS = 2 };
     const hob_span span = {.row_count = rows, .first_position = first, .blocks = blocks};
+    const uint32_t most = rows < b->options.max_sequences ? rows : b->options.max_sequences;
+    const hob_logit_edit edit = {.token = 0, .divide = 1, .add = 0};
     hob_batch batch = {.row_count = rows,
                        .tokens = b->tokens,
                        .span_count = 1,
                        .spans = &span,
+                       .logit_count = sampled < most ? sampled : most,
                        .logit_rows = b->logit_rows};
     int rc = 0;
-    for (uint32_t r = rows > LOGITS ? rows - LOGITS : 0;
-         r < rows && batch.logit_count < b->options.max_sequences; r++)
-        b->logit_rows[batch.logit_count++] = r;
+    for (uint32_t i = 0; i < batch.logit_count; i++) {
+        b->logit_rows[i] = rows - batch.logit_count + i;
+        b->wanted[i] = (hob_candidates_in){.row = i,
+                                           .k = HOB_CANDIDATES_MAX,
+                                           .inverse_temperature = 1,
+                                           .edit_count = 1,
+                                           .edits = &edit};
+    }
     for (int run = 0; rc >= 0 && run < RUNS && (run == 0 || *ret_us > CALIBRATION_US); run++) {
         const uint64_t start_us = hob_now_us();
         rc = hob_context_step(b->context, &batch);
+        if (rc >= 0)
+            rc = hob_context_candidates(b->context, b->wanted, batch.logit_count, b->candidates);
         *ret_us = (double)(hob_now_us() - start_us);
     }
     return rc;
@@ -400,29 +432,29 @@ static int time_step(hob_batcher *b, uint32_t rows, uint32_t first, const uint32
 
 int hob_batcher_calibrate(hob_batcher *b)
 {
-    static const uint32_t rows[] = {1, 4, 16, 64};
-    enum { STEPS = sizeof rows / sizeof *rows, FAR_BLOCKS = 32 };
+    static const uint32_t rows[] = {1, 2, 4, 16, 64};
+    enum { STEPS = sizeof rows / sizeof *rows, FAR = 3, SAMPLED = 4, FAR_BLOCKS = 32 };
     double us[STEPS], far_us = 0;
     uint32_t blocks[FAR_BLOCKS], count = 0;
     const uint32_t known = b->options.context / HOB_KV_BLOCK_TOKENS,
                    far_blocks = known < FAR_BLOCKS ? known : FAR_BLOCKS,
                    first = far_blocks > 1 ? (far_blocks - 1) * HOB_KV_BLOCK_TOKENS : 0;
     const uint32_t block = hob_kv_pool_take(b->places.pool);
-    int rc = 0;
 
     memset(b->tokens, 0, b->options.step_rows * sizeof *b->tokens);
     for (uint32_t i = 0; i < FAR_BLOCKS; i++) /* a long context, as far as time goes */
         blocks[i] = block;
-    rc = time_step(b, rows[2], 0, blocks, &far_us); /* warms up */
-    for (; rc >= 0 && count < STEPS && (count < 2 || us[count - 1] < CALIBRATION_US); count++)
-        rc = time_step(b, rows[count], 0, blocks, &us[count]);
+    /* warms up, with all its rows sampled: a kernel that a device compiles when it first runs is met here */
+    int rc = time_step(b, rows[FAR], rows[FAR], first, blocks, &far_us);
+    for (; rc >= 0 && count < STEPS && (count < 3 || us[count - 1] < CALIBRATION_US); count++)
+        rc = time_step(b, rows[count], SAMPLED, 0, blocks, &us[count]);
     const bool far = rc >= 0 && count == STEPS && first;
     if (far)
-        rc = time_step(b, rows[2], first, blocks, &far_us);
+        rc = time_step(b, rows[FAR], SAMPLED, first, blocks, &far_us);
     hob_kv_pool_give(b->places.pool, &block, 1);
     if (rc >= 0)
         hob_cost_begin(&b->stats.cost, rows, us, count,
-                       far ? (far_us - us[2]) * HOB_COST_ATTENDED / (rows[2] * first) : 0);
+                       far ? (far_us - us[FAR]) * HOB_COST_ATTENDED / (rows[FAR] * first) : 0);
     return rc;
 }
 

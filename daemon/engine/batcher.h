@@ -26,6 +26,10 @@ typedef struct hob_batcher_options {
     hob_type kv_type;
     uint32_t prefix_tokens; /* of finished sequences, kept for prompts that begin alike, at most */
     uint32_t itl_target_ms; /* of a step while sequences decode; 0: none */
+    /* Called before a step that will probably take longer than long_step_ms, with its milliseconds; may be NULL. */
+    void (*on_long_step)(void *user, uint32_t expected_ms);
+    void *user;
+    uint32_t long_step_ms;
     bool
         touch_memory; /* make the whole KV cache resident at once, so that memory in use does not grow later */
 } hob_batcher_options;

@@ -72,7 +72,7 @@ static bool is_supervised(const hob_gateway *g, uint64_t now_us)
 {
     for (uint32_t i = 0; i < g->link_count; i++)
         if (g->links[i].state == HOB_LINK_READY &&
-            now_us - g->links[i].heard_us > 2000 * (uint64_t)g->conf->hang_timeout_ms)
+            now_us - g->links[i].heard_us > 2 * hob_link_patience_us(&g->links[i]))
             return false;
     return true;
 }

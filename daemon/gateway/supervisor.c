@@ -129,7 +129,7 @@ static void start(hob_link *l)
     l->reader = (hob_reader){0};
     l->state = HOB_LINK_STARTING;
     l->started_us = l->heard_us = hob_now_us();
-    l->text_ms = 0;
+    l->text_ms = l->step_ms = 0;
     l->wsi =
         lws_adopt_descriptor_vhost(l->g->inner, LWS_ADOPT_RAW_FILE_DESC, fd, "hob-inner", NULL);
     if (!l->wsi) { /* which has closed the descriptor */
@@ -181,8 +181,15 @@ void hob_link_fail(hob_link *l, const char *why)
     l->state = HOB_LINK_DOWN;
     l->restarts++;
     let_go(l);
-    if (hob_jobs_link_lost(l->g, l)) /* the cause is gone */
+    const bool found = hob_jobs_link_lost(l->g, l);
+    if (hob_embeds_link_lost(l->g, l) || found) { /* the cause is gone */
         l->failures = 0;
+        if (l->blamed) {
+            hob_log(HOB_LOG_INFO, "%s: device %s is used again: a request was at fault",
+                    l->model->name, l->model->device);
+            l->benched = l->blamed = false;
+        }
+    }
     schedule_restart(l, was_ready);
 }
 
@@ -198,6 +205,7 @@ void hob_link_ready(hob_link *l)
             json_string_value(json_object_get(l->hello, "device")),
             json_string_value(json_object_get(l->hello, "isa")), l->context, l->max_sequences);
     hob_jobs_link_ready(l->g, l);
+    hob_embeds_link_ready(l->g, l);
 }
 
 /* Whether the way an engine ended is its device's doing: it says so, or code of a driver broke. */
@@ -241,6 +249,7 @@ void hob_links_reap(hob_gateway *g)
                     "%s: device %s has failed: the engine runs on the CPU from now on",
                     l->model->name, l->model->device);
         l->benched |= benched;
+        l->blamed |= benched && WIFSIGNALED(status);
         l->pid = 0;
         if (g->arbiter)
             hob_arbiter_clear(g->arbiter, l->index);
@@ -260,13 +269,32 @@ void hob_links_reap(hob_gateway *g)
     }
 }
 
+uint64_t hob_link_patience_us(const hob_link *l)
+{
+    enum {
+        SLOWER = 4,
+        MOST = 8
+    }; /* a slow device or a busy machine, and what an engine may claim */
+    const uint64_t timeout_ms = l->g->conf->hang_timeout_ms,
+                   step_ms = SLOWER * (uint64_t)l->step_ms, most_ms = MOST * timeout_ms;
+    return 1000 * (step_ms < timeout_ms ? timeout_ms : step_ms < most_ms ? step_ms : most_ms);
+}
+
 static bool is_silent(hob_link *l)
 {
-    const uint64_t most_us = l->g->conf->hang_timeout_ms * (uint64_t)1000;
+    const uint64_t most_us = hob_link_patience_us(l);
     if (l->state != HOB_LINK_READY || hob_now_us() - l->heard_us <= most_us)
         return false;
     /* When it was the gateway that was held up, the heartbeats wait in the socket. */
     return hob_link_read(l) == 0 && hob_now_us() - l->heard_us > most_us;
+}
+
+static void fail_silent(hob_link *l)
+{
+    char why[128];
+    snprintf(why, sizeof why, "its heartbeat has stopped for %llu ms; its step should take %u ms",
+             (unsigned long long)(hob_now_us() - l->heard_us) / 1000, l->step_ms);
+    hob_link_fail(l, why);
 }
 
 /* ---- on an administrator's word ---- */
@@ -301,10 +329,12 @@ static hob_job *job_of(const hob_link *l)
 /* Where an engine dies meanwhile it is restarted as ever: what was accepted is answered. */
 static void finish_unload(hob_link *l, uint64_t now_us)
 {
-    if (now_us > l->unload_by_us)
+    if (now_us > l->unload_by_us) {
         for (hob_job *j; (j = job_of(l));)
             hob_job_shut_down(j, true);
-    if (job_of(l)) {
+        hob_embeds_shut_down(l->g, l);
+    }
+    if (job_of(l) || hob_embeds_on(l)) {
         if (l->state == HOB_LINK_DOWN && l->pid == 0 && now_us >= l->restart_us)
             start(l);
         return;
@@ -330,7 +360,7 @@ void hob_links_tick(hob_gateway *g, uint64_t now_us)
             now_us - l->started_us > LOAD_TIMEOUT_S * (uint64_t)1000000)
             hob_link_fail(l, "it did not load its model in time");
         else if (is_silent(l))
-            hob_link_fail(l, "its heartbeat has stopped");
+            fail_silent(l);
         else if (l->state == HOB_LINK_READY && l->text_ms > g->conf->hang_timeout_ms &&
                  now_us - l->moved_us > g->conf->hang_timeout_ms * (uint64_t)1000)
             hob_link_fail(l, "its tokenizer does not come to an end");

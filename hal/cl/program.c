@@ -42,13 +42,17 @@ static void write_options(const hob_cl_device *dev, hob_cl_file file, uint32_t k
 {
     const hob_type type = hob_kind_type((hob_kind)kind);
     const hob_type_info *t = hob_type_find(type);
-    size_t n = (size_t)snprintf(text, size, "-cl-std=CL1.2 -DDOT=%d", dev->dot[kind]);
+    cl_device_fp_config floats = 0;
+
+    dev->api->GetDeviceInfo(dev->id, CL_DEVICE_SINGLE_FP_CONFIG, sizeof floats, &floats, NULL);
+    size_t n = (size_t)snprintf(text, size, "-cl-std=CL1.2 -DDOT=%d -DFMA=%d", dev->dot[kind],
+                                (floats & CL_FP_FMA) != 0);
 
     if (dev->wanted_splits == 0)
         n += (size_t)snprintf(text + n, size - n, " -DSPLITS=%u", dev->tuning.splits);
-
     if (file == HOB_CL_FILE_rope_kv || file == HOB_CL_FILE_attention) {
-        snprintf(text + n, size - n, " -DKV_Q8=%d", type == HOB_TYPE_Q8_0);
+        snprintf(text + n, size - n, " -DKV_Q8=%d -DKV_ROWS=%d", type == HOB_TYPE_Q8_0,
+                 type == HOB_TYPE_F32);
         return;
     }
     if (t->to_float) {

@@ -13,7 +13,7 @@
  *       acc = fma(M * d_x, (float)sum(sub_min * q_x), acc)   instead, with group 16
  *   F16, BF16 and F32 weights: acc = fma(w, x, acc), k ascending. Then acc + bias, then y + acc.
  * - Reductions are 16 virtual accumulators (element i goes to i % 16), added in the tree 8, 4, 2, 1 apart.
- * - exp is hob_exp's polynomial, step by step.
+ * - exp is hob_exp's polynomial, step by step; GELU is hob_gelu_tail's.
  *
  * Weights come as the panels of hal/panels.h. */
 #ifndef HOB_HAL_CPU_KERNELS_H
@@ -57,6 +57,12 @@ typedef struct hob_cpu_output {
     bool add;          /* onto what y holds */
 } hob_cpu_output;
 
+/* y[i][row] = d[row] * (float)(sum over k of q[i][k] * v[row][k]), the sum exact: vectors of dim bytes, -127 .. 127 on both
+ * sides, dim a multiple of 32 up to 4096. v: panels of 16 rows, [dim / 4][16][4]; d [panel_count * 16]; q [n][dim], n 1 .. 8;
+ * y [n][y_stride]. The panels are read once. */
+typedef void hob_cpu_scan_fn(const int8_t *v, const float *d, uint32_t panel_count, uint32_t dim,
+                             const int8_t *q, uint32_t n, float *y, size_t y_stride);
+
 /* scratch: hob_cpu_scratch_bytes(cols), aligned to 64. */
 typedef void (*hob_cpu_linear_fn)(const hob_panels *w, const hob_cpu_input *x,
                                   const hob_cpu_output *out, uint32_t first_panel,
@@ -68,11 +74,15 @@ typedef struct hob_cpu_kernels {
 
     /* y[i] = x[i] / sqrt(mean(x^2) + eps) * w[i]; may be in place */
     void (*rms_norm)(const float *x, const float *w, float eps, float *y, uint32_t n);
+    /* y[i] = fma((x[i] - mean) * scale, w[i], b[i]), scale = 1 / sqrt(mean((x - mean)^2) + eps); may be in place */
+    void (*layer_norm)(const float *x, const float *w, const float *b, float eps, float *y,
+                       uint32_t n);
     /* d = max|x| / 127, q = round to even of x * (127 / max|x|). A block with NaN or infinity: d NaN, q 0. */
     void (*quantize)(const float *x, uint32_t blocks, int8_t *q, hob_cpu_scale *scales);
     /* In place on [heads][head_dim]; cosine, sine: [n_rot / 2] */
     void (*rope)(float *x, uint32_t heads, uint32_t head_dim, uint32_t n_rot, bool neox,
                  const float *cosine, const float *sine);
+    /* out[i] = act(gate[i]) * up[i], up NULL: act(gate[i]) */
     void (*gate)(hob_gate_kind kind, const float *gate, const float *up, float *out, size_t n);
 
     void (*to_half)(const float *x, uint16_t *y, size_t n);
@@ -102,6 +112,8 @@ typedef struct hob_cpu_kernels {
     float (*exp_sum)(const float *x, size_t n, float scale, float shift);
     /* Indices, ascending, of x[i] >= floor; returns how many. ids has room for n + 16. */
     uint32_t (*at_least)(const float *x, uint32_t n, float floor, uint32_t *ids);
+
+    hob_cpu_scan_fn *scan; /* of stored vectors */
 } hob_cpu_kernels;
 
 /* Bytes of working memory a linear of that many columns needs. */
@@ -123,6 +135,7 @@ void hob_cpu_fill_scalar(hob_cpu_kernels *k);
 void hob_cpu_fill_neon(hob_cpu_kernels *k);
 void hob_cpu_fill_avx2(hob_cpu_kernels *k);
 void hob_cpu_fill_avx512vnni(hob_cpu_kernels *k);
+hob_cpu_scan_fn hob_cpu_scan_neon, hob_cpu_scan_avx2, hob_cpu_scan_avx512vnni;
 
 /* Compares a table with the scalar one on fixed inputs. HOB_EDEVICE names the kernel that disagrees. */
 HOB_MUST_CHECK int hob_cpu_self_test(const hob_cpu_kernels *k, hob_diag *diag);

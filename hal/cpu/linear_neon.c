@@ -12,17 +12,6 @@
 
 enum { DIRECT_COLUMNS = 3, TILE_ROWS = 8 };
 
-/* acc + the 4 products of w with x's lane, which must be a constant in the end. */
-INLINE int32x4_t dot_lane(int32x4_t acc, int8x16_t w, int8x16_t x, int lane)
-{
-    switch (lane) {
-    case 0: return vdotq_laneq_s32(acc, w, x, 0);
-    case 1: return vdotq_laneq_s32(acc, w, x, 1);
-    case 2: return vdotq_laneq_s32(acc, w, x, 2);
-    default: return vdotq_laneq_s32(acc, w, x, 3);
-    }
-}
-
 /* A block's unpacked scales, as kernels.h defines them. */
 typedef struct record {
     float d[16], m[16];

@@ -26,6 +26,17 @@ INLINE float32x4_t fma_lane(float32x4_t acc, float32x4_t w, float32x4_t x, int l
     }
 }
 
+/* acc + the 4 products of w with x's lane, which must be a constant in the end. */
+INLINE int32x4_t dot_lane(int32x4_t acc, int8x16_t w, int8x16_t x, int lane)
+{
+    switch (lane) {
+    case 0: return vdotq_laneq_s32(acc, w, x, 0);
+    case 1: return vdotq_laneq_s32(acc, w, x, 1);
+    case 2: return vdotq_laneq_s32(acc, w, x, 2);
+    default: return vdotq_laneq_s32(acc, w, x, 3);
+    }
+}
+
 /* 16 neighbouring weights of a float type; kind is a constant. */
 INLINE void load_lanes(hob_kind kind, const void *p, float32x4_t w[4])
 {

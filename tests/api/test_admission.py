@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """A request that would wait too long is refused at once and told when to come back; what one would take can be asked."""
 import json
+import os
+import signal
 import threading
 import time
 from pathlib import Path
 
 import pytest
-from conftest import dev_server, limited_server, started
+from conftest import PACE, dev_server, limited_server, started
 from wire import Connection, chat, post
 
 CHAT = "/v1/chat/completions"
+PATIENCE_MS = 2000 * PACE
+BUSY_TOKENS = 6000 if PACE == 1 else 3000  # longer than the patience, shorter than the longest Retry-After
 LONG = [{"role": "user", "content": "harbour " * 300}]
 
 
@@ -18,7 +22,7 @@ def message(server, path, body):
 
 
 def open_to(server):
-    c = Connection(server, timeout=60)
+    c = Connection(server, timeout=60 * PACE)
     if server.ca:
         c.socket = server.context.wrap_socket(c.socket, server_hostname="localhost")
     return c
@@ -34,9 +38,9 @@ def ask(server, path, body):
 
 @pytest.fixture(scope="module")
 def impatient(tmp_path_factory, model):
-    """One request at a time; others wait 2 s for their first token at most."""
+    """One request at a time; others wait PATIENCE_MS for their first token at most."""
     folder = tmp_path_factory.mktemp("impatient")
-    with started(dev_server(folder, model, "--max-sequences", "1", "--patience-ms", "2000")) as server:
+    with started(dev_server(folder, model, "--max-sequences", "1", "--patience-ms", str(PATIENCE_MS))) as server:
         server.wait_metric("hob_engine_cost_step_1_us", lambda v: v > 0)
         yield server
 
@@ -45,7 +49,7 @@ class Busy:
     """The server's one place is taken."""
     def __init__(self, server, **options):
         self.c = open_to(server)
-        self.c.send(message(server, CHAT, {**chat("Count.", stream=True, max_tokens=6000), "ignore_eos": True, **options}))
+        self.c.send(message(server, CHAT, {**chat("Count.", stream=True, max_tokens=BUSY_TOKENS), "ignore_eos": True, **options}))
 
     def __enter__(self):
         assert self.c.head()[0] == 200
@@ -94,7 +98,7 @@ def test_patience(impatient):
     with Busy(impatient):
         status, _, body = estimate(impatient, **question)
         assert status == 200 and body["admitted"] is False and body["reason"] == "patience_ms", body
-        assert body["predicted_ttft_ms"] > 2000
+        assert body["predicted_ttft_ms"] > PATIENCE_MS
         assert impatient.metric("hob_requests_shed_total") == shed
         status, headers, body = ask(impatient, CHAT, {"model": "default", **question})
         error = body["error"]
@@ -113,8 +117,8 @@ def test_promises_to_one_tenant_hold_up_no_other(tmp_path, var):
     """Who asks again and again is told later and later times; of others only a few count."""
     server = limited_server(tmp_path, var, "", "max_sequences = 1;", tenants=("b",))
     with Path(server.command[2]).open("a") as conf:
-        conf.write("key_limits = { patience_ms = 2000; };\n")
-    question = {"model": "default", "messages": [{"role": "user", "content": "Count."}], "max_tokens": 200}
+        conf.write(f"key_limits = {{ patience_ms = {PATIENCE_MS}; }};\n")
+    question = {"model": "default", "messages": [{"role": "user", "content": "Count."}], "max_tokens": 200 // PACE}
     with started(server):
         server.wait_metric("hob_engine_cost_step_1_us", lambda v: v > 0)
         with Busy(server):
@@ -156,7 +160,7 @@ def test_queue_is_bounded_in_tokens(tmp_path, var):
                 c.send(message(server, CHAT, {**small, "stream": True, "hob_queue_events": True}))
                 assert c.head()[0] == 200
                 assert time.monotonic() - began < 20
-        thread.join(60)
+        thread.join(60 * PACE)
         assert answers[0][0] == 200, answers
 
 
@@ -180,3 +184,38 @@ def test_estimate_of_what_would_be_refused(tmp_path, var, hobctl):
         status, _, body = estimate(server, **question)
         assert status == 429 and body["error"]["hob_reason"] == "requests_per_minute", body
         assert server.metric("hob_requests_limited_total") == limited + 1
+
+
+def test_estimates_under_way_are_bounded(tmp_path, var):
+    """Of one key, and in all: while the engine stands still they pile up."""
+    server = limited_server(tmp_path, var, "max_estimates = 3;", tenants=("b",))
+    question = {"model": "default", "messages": [{"role": "user", "content": "Count."}]}
+
+    def begin(key):
+        c = open_to(server)
+        c.send(post("/hob/v1/estimate", question, f"Authorization: Bearer {key}"))
+        return c
+
+    with started(server):
+        engine, = server.engines()
+        os.kill(engine, signal.SIGSTOP)
+        try:
+            under_way = [begin(server.key), begin(server.key)]
+            time.sleep(0.3)
+            refusals = [begin(server.key)]
+            time.sleep(0.1)
+            under_way.append(begin("hob_b"))
+            time.sleep(0.1)
+            refusals.append(begin("hob_b"))
+            for c in refusals:
+                status, headers, body = c.response()
+                error = json.loads(body)["error"]
+                assert status == 429 and error["code"] == "server_busy" and error["hob_reason"] == "max_estimates", error
+                assert int(headers["retry-after"]) >= 1
+        finally:
+            os.kill(engine, signal.SIGCONT)
+        for c in under_way:
+            assert c.response()[0] == 200
+        for c in under_way + refusals:
+            c.socket.close()
+        assert estimate(server, **{"messages": question["messages"]})[0] == 200

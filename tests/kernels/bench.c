@@ -7,6 +7,11 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+
+enum {
+    COLD_BYTES = 96 << 20
+}; /* do not fit a cache, as the weights that one column is multiplied with in decoding */
 
 static double bandwidth; /* of one thread */
 
@@ -93,9 +98,11 @@ static void bench_others(const hob_cpu_kernels *k, const peak *most)
                share((double)(count) / t * 1e-9, most->floats));                                   \
     } while (0)
     LINE("rms_norm 576", 576, k->rms_norm(a, b, 1e-5f, y, 576));
+    LINE("layer_norm 384", 384, k->layer_norm(a, b, b, 1e-12f, y, 384));
     LINE("quantize 576", 576, k->quantize(a, 18, q, scales));
     LINE("rope 9 heads of 64", 576, k->rope(y, 9, 64, 64, false, a, b));
     LINE("gate 1536", 1536, k->gate(HOB_GATE_SILU, a, b, y, 1536));
+    LINE("gelu 1536", 1536, k->gate(HOB_GATE_GELU, a, NULL, y, 1536));
     LINE("from_half 2048", 2048, k->from_half(half, y, 2048));
     LINE("attend_scores 48 queries", QUERIES * 32 * DIM,
          k->attend_scores(a, DIM, QUERIES, keys, DIM, s));
@@ -107,6 +114,32 @@ static void bench_others(const hob_cpu_kernels *k, const peak *most)
     LINE("exp_sum 49152", N, y[0] = k->exp_sum(a, N, 1.0f, 5.0f));
     LINE("at_least 49152", N, ids[0] = k->at_least(a, N, 4.9f, ids));
 #undef LINE
+}
+
+/* Stored vectors that do not fit a cache. */
+static void bench_scan(const hob_cpu_kernels *k, const peak *most)
+{
+    enum { DIM = 384, PANELS = COLD_BYTES / (16 * DIM), BLOCK = 64, QUERIES = 8 };
+    static float d[16 * BLOCK], y[QUERIES * 16 * BLOCK];
+    static int8_t q[QUERIES * DIM];
+    int8_t *v = aligned_alloc(2 << 20, COLD_BYTES);
+    double seconds;
+
+    if (!v)
+        abort();
+    madvise(v, COLD_BYTES, MADV_HUGEPAGE);
+    memset(v, 0x11, COLD_BYTES);
+    memset(q, 0x22, sizeof q);
+    for (uint32_t n = 1; n <= QUERIES; n *= 2) {
+        BEST(seconds, for (uint32_t p = 0; p + BLOCK <= PANELS; p += BLOCK)
+                          k->scan(v + (size_t)p * 16 * DIM, d, BLOCK, DIM, q, n, y, 16 * BLOCK));
+        const double bytes = (double)(PANELS / BLOCK * BLOCK) * 16 * DIM / seconds * 1e-9;
+        printf("  scan %ux%d %27u queries %9.1f us %6.1f GMAC/s %3.0f %% %6.1f GB/s %3.0f %% of "
+               "reading\n",
+               PANELS / BLOCK * BLOCK * 16, DIM, n, seconds * 1e6, bytes * n,
+               share(bytes * n, most->integers), bytes, share(bytes, bandwidth));
+    }
+    free(v);
 }
 
 /* Matrices of SmolLM2 135M, Gemma 3 270M and Qwen2.5 0.5B by type and shape. */
@@ -123,8 +156,8 @@ static const struct {
     {HOB_KIND_Q8_0, 151936, 896},
 };
 
-/* Many rows are logits, of a few columns; of one column they do not fit a cache, as in decoding. */
-enum { LOGITS = 32768, COLD_BYTES = 96 << 20 };
+/* Many rows are logits, of a few columns. */
+enum { LOGITS = 32768 };
 
 static void bench_linears(const hob_cpu_kernels *k, const peak *most)
 {
@@ -160,7 +193,9 @@ void run_bench(const char *op, int only_tier)
                most.floats);
         if (!op || strcmp(op, "linear") == 0)
             bench_linears(&k, &most);
-        if (!op || strcmp(op, "linear") != 0)
+        if (!op || strcmp(op, "scan") == 0)
+            bench_scan(&k, &most);
+        if (!op || (strcmp(op, "linear") != 0 && strcmp(op, "scan") != 0))
             bench_others(&k, &most);
     }
 }

@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Search. See search.h. */
+#include "daemon/store/search.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/store/fuse.h"
+#include "daemon/store/search_words.h"
+#include "hal/half.h"
+
+enum {
+    CANDIDATES = 100, /* of each ranking */
+    FUSED_MAX = 2 * HOB_SEARCH_QUERIES_MAX * CANDIDATES,
+    CHUNKS_MAX =
+        2 *
+        HOB_SEARCH_RESULTS_MAX, /* that passages are made of: twice as many as there may be of these */
+};
+_Static_assert((int)CANDIDATES <= (int)HOB_VECTORS_K_MAX, "the index returns as many");
+
+/* ---- what may be found ---- */
+
+/* Bit c: content c may. */
+typedef struct allowed {
+    hob_group_set set;
+    uint64_t *words;
+} allowed;
+
+static int find_collections(sqlite3 *db, const hob_search *s, hob_search_result *ret,
+                            hob_diag *diag)
+{
+    for (uint32_t i = 0; i < s->collection_count; i++) {
+        hob_collection_key key;
+        const int code = hob_collection_find(db, &s->scope, s->collections[i], &key, diag);
+        if (code < 0)
+            return code;
+        ret->collections[i] = key.id;
+        ret->active_s[i] = key.last_active_s;
+    }
+    return 0;
+}
+
+static int make_room(sqlite3 *db, allowed *a, hob_diag *diag)
+{
+    sqlite3_stmt *s = NULL;
+    int64_t most = 0;
+    int code = hob_sql_prepare(db, "SELECT coalesce(max(id), 0) FROM contents", NULL, &s, diag);
+    code = hob_sql_value(code, s, &most, diag);
+    if (code < 0)
+        return code;
+    if (most < 0 || most >= UINT32_MAX - 64)
+        return hob_fail(diag, HOB_EFORMAT, "the store is damaged: content %lld", (long long)most);
+    a->set.count = (uint32_t)most + 1;
+    a->set.words = a->words = calloc((size_t)most / 64 + 1, sizeof *a->words);
+    return a->words ? 0 : hob_fail(diag, HOB_ENOMEM, "no memory for a search");
+}
+
+static bool filter_matches(const json_t *filter, const char *attributes)
+{
+    if (!filter)
+        return true;
+    json_t *object = attributes ? json_loads(attributes, 0, NULL) : NULL;
+    const bool yes = object && hob_filter_matches(filter, object);
+    json_decref(object);
+    return yes;
+}
+
+static int allow(sqlite3 *db, const hob_search *s, int64_t collection, allowed *a, hob_diag *diag)
+{
+    /* Without a filter the index alone is read. */
+    static const char all[] = "SELECT content FROM attachments WHERE collection = :id"
+                              " AND content IS NOT NULL",
+                      some[] = "SELECT content, attributes FROM attachments WHERE collection = :id"
+                               " AND content IS NOT NULL";
+    sqlite3_stmt *q = NULL;
+    int step = 0, code = hob_sql_prepare(db, s->filter ? some : all, NULL, &q, diag);
+    hob_sql_int(q, ":id", collection);
+    while (code == 0 && (step = hob_sql_step(q, diag)) > 0) {
+        const int64_t content = sqlite3_column_int64(q, 0);
+        if (content > 0 && content < a->set.count &&
+            (!s->filter || filter_matches(s->filter, (const char *)sqlite3_column_text(q, 1))))
+            a->words[content / 64] |= UINT64_C(1) << content % 64;
+    }
+    sqlite3_finalize(q);
+    return code < 0 ? code : step;
+}
+
+/* ---- candidates ---- */
+
+typedef struct candidate {
+    int64_t chunk;
+    double fused, words; /* words: the best of its scores by words */
+    double cosine;       /* NAN: not known yet */
+} candidate;
+
+typedef struct candidates {
+    uint32_t count;
+    candidate list[FUSED_MAX];
+    /* of one query */
+    hob_ranked words[CANDIDATES];
+    uint64_t word_ids[CANDIDATES], meaning_ids[CANDIDATES];
+    hob_fused fused[2 * CANDIDATES];
+} candidates;
+
+static candidate *find(candidates *c, int64_t chunk)
+{
+    for (uint32_t i = 0; i < c->count; i++)
+        if (c->list[i].chunk == chunk)
+            return &c->list[i];
+    c->list[c->count] = (candidate){.chunk = chunk, .cosine = NAN};
+    return &c->list[c->count++];
+}
+
+/* hits: of one query by meaning. */
+static int add_query(sqlite3 *db, const hob_search *s, const char *query, const allowed *a,
+                     const hob_vector_hit *hits, uint32_t hit_count, candidates *ret,
+                     hob_diag *diag)
+{
+    uint32_t word_count = 0;
+    if (!s->meaning_only || !s->vectors) {
+        const int code = hob_search_words(db, s->scope.tenant, query, &a->set, CANDIDATES,
+                                          ret->words, &word_count, diag);
+        if (code < 0)
+            return code;
+    }
+    for (uint32_t i = 0; i < word_count; i++)
+        ret->word_ids[i] = (uint64_t)ret->words[i].chunk;
+    for (uint32_t i = 0; i < hit_count; i++)
+        ret->meaning_ids[i] = hits[i].id;
+    const size_t n =
+        hob_fuse_ranks(ret->word_ids, word_count, ret->meaning_ids, hit_count, ret->fused);
+    for (size_t i = 0; i < n; i++) {
+        const hob_fused *f = &ret->fused[i];
+        candidate *c = find(ret, (int64_t)f->id);
+        c->fused += f->score;
+        if (f->rank[0])
+            c->words = fmax(c->words, ret->words[f->rank[0] - 1].score);
+        if (f->rank[1]) {
+            const double score = hits[f->rank[1] - 1].score;
+            c->cosine = isnan(c->cosine) ? score : fmax(c->cosine, score);
+        }
+    }
+    return 0;
+}
+
+static int add_all(sqlite3 *db, const hob_search *s, const allowed *a, candidates *ret,
+                   hob_diag *diag)
+{
+    const hob_vectors_query query = {.queries = s->vectors,
+                                     .n = s->query_count,
+                                     .k = CANDIDATES,
+                                     .allowed = &a->set,
+                                     .min_score = -INFINITY};
+    uint32_t counts[HOB_SEARCH_QUERIES_MAX] = {0};
+    hob_vector_hit *hits = malloc(s->query_count * CANDIDATES * sizeof *hits);
+    int code = hits ? 0 : hob_fail(diag, HOB_ENOMEM, "no memory for a search");
+    if (code == 0 && s->vectors)
+        code = hob_vectors_search(s->index, &query, hits, counts, diag);
+    for (uint32_t q = 0; code == 0 && q < s->query_count; q++)
+        code = add_query(db, s, s->queries[q], a, hits + q * CANDIDATES, counts[q], ret, diag);
+    free(hits);
+    return code;
+}
+
+static int by_fused(const void *a, const void *b)
+{
+    const candidate *x = a, *y = b;
+    if (x->fused != y->fused)
+        return x->fused > y->fused ? -1 : 1;
+    return x->chunk < y->chunk ? -1 : 1;
+}
+
+/* Of one that was found by its words: its vector is in the store. */
+static int read_cosine(sqlite3 *db, const hob_search *s, candidate *c, hob_diag *diag)
+{
+    sqlite3_stmt *q = NULL;
+    int code = hob_sql_prepare(db, "SELECT data FROM vectors WHERE chunk = :id", NULL, &q, diag);
+    hob_sql_int(q, ":id", c->chunk);
+    c->cosine = 0;
+    if (code == 0 && (code = hob_sql_step(q, diag)) > 0) {
+        const uint8_t *data = sqlite3_column_blob(q, 0);
+        const bool fits = data && sqlite3_column_bytes(q, 0) == (int)(s->dim * sizeof(uint16_t));
+        for (uint32_t v = 0; fits && v < s->query_count; v++) {
+            double sum = 0;
+            for (uint32_t i = 0; i < s->dim; i++)
+                sum += (double)s->vectors[v * s->dim + i] *
+                       hob_half_to_float((uint16_t)(data[2 * i] | data[2 * i + 1] << 8));
+            c->cosine = v == 0 ? sum : fmax(c->cosine, sum);
+        }
+        code = 0;
+    }
+    sqlite3_finalize(q);
+    return code;
+}
+
+static double score_of(const hob_search *s, const candidate *c)
+{
+    const double score = s->vectors ? c->cosine : c->words / (c->words + 4);
+    return score < 0 || isnan(score) ? 0 : score > 1 ? 1 : score;
+}
+
+/* ---- passages ---- */
+
+void hob_search_result_free(hob_search_result *r)
+{
+    for (uint32_t i = 0; i < r->count; i++) {
+        free(r->list[i].heading);
+        free(r->list[i].text);
+        free(r->list[i].attributes);
+    }
+    *r = (hob_search_result){0};
+}
+
+/* The file that the content is known by in the collections: the first that was put there. 1: there is one. */
+static int name_found(sqlite3 *db, const hob_search *s, const hob_search_result *r, hob_found *p,
+                      hob_diag *diag)
+{
+    for (uint32_t i = 0; i < s->collection_count; i++) {
+        sqlite3_stmt *q = NULL;
+        int found = 0,
+            code = hob_sql_prepare(
+                db,
+                "SELECT f.public, f.name, a.attributes FROM attachments AS a"
+                " JOIN files AS f ON f.id = a.file JOIN contents AS t ON t.id = a.content"
+                " WHERE a.collection = :collection AND a.content = :content"
+                " AND t.searchable AND t.tenant = :tenant AND f.tenant = :tenant"
+                " AND f.state = 1 ORDER BY a.id",
+                &s->scope, &q, diag);
+        hob_sql_int(q, ":collection", r->collections[i]);
+        hob_sql_int(q, ":content", p->content);
+        while (code == 0 && !found && (code = hob_sql_step(q, diag)) > 0) {
+            const char *attributes = (const char *)sqlite3_column_text(q, 2);
+            code = 0;
+            if (!filter_matches(s->filter, attributes))
+                continue;
+            found = 1;
+            if ((code = hob_sql_copy(q, 0, p->file, sizeof p->file, diag)) == 0)
+                code = hob_sql_copy(q, 1, p->name, sizeof p->name, diag);
+            p->attributes = strdup(attributes ? attributes : "{}");
+        }
+        sqlite3_finalize(q);
+        if (code < 0 || found)
+            return code < 0 ? code : 1;
+    }
+    return 0;
+}
+
+static int add_chunk(void *user, int64_t id, const hob_stored_chunk *k, hob_diag *diag)
+{
+    hob_found *p = user;
+    const bool first = !p->text;
+    const uint64_t known = p->end_byte > k->first_byte && !first ? p->end_byte - k->first_byte : 0;
+    const char *gap = hob_stored_gap(first || known ? 0 : k->first_byte - p->end_byte);
+    const size_t gap_len = strlen(gap);
+    (void)id;
+    if (first) {
+        p->first_byte = k->first_byte;
+        p->heading = strdup(k->heading);
+    }
+    if (known >= k->text_len)
+        return 0;
+    char *text = realloc(p->text, p->text_len + gap_len + k->text_len - known + 1);
+    if (!text)
+        return hob_fail(diag, HOB_ENOMEM, "no memory for a passage");
+    p->text = text;
+    memcpy(text + p->text_len, gap, gap_len);
+    memcpy(text + p->text_len + gap_len, k->text + known, k->text_len - known + 1);
+    p->text_len += gap_len + k->text_len - known;
+    p->end_byte = k->end_byte;
+    return 0;
+}
+
+static int by_score(const void *a, const void *b)
+{
+    const hob_passage *x = a, *y = b;
+    if (x->score != y->score)
+        return x->score > y->score ? -1 : 1;
+    return x->group != y->group ? (x->group < y->group ? -1 : 1) : x->first < y->first ? -1 : 1;
+}
+
+/* The best candidates, neighbours joined, in the order of the best of each. list [CHUNKS_MAX]. */
+static int join_best(sqlite3 *db, const hob_search *s, candidates *c, hob_passage *list,
+                     size_t *ret_count, hob_diag *diag)
+{
+    size_t n = 0;
+    for (uint32_t i = 0; i < c->count && n < 2 * s->k; i++) {
+        candidate *one = &c->list[i];
+        const uint32_t at = hob_stored_ordinal(one->chunk);
+        const int code = s->vectors && isnan(one->cosine) ? read_cosine(db, s, one, diag) : 0;
+        if (code < 0)
+            return code;
+        if (score_of(s, one) >= s->threshold)
+            list[n++] = (hob_passage){.group = (uint32_t)hob_stored_content(one->chunk),
+                                      .first = at,
+                                      .last = at,
+                                      .score = one->fused};
+    }
+    n = hob_fuse_neighbours(list, n);
+    qsort(list, n, sizeof *list, by_score);
+    *ret_count = n;
+    return 0;
+}
+
+static int choose(sqlite3 *db, const hob_search *s, candidates *c, hob_search_result *r,
+                  hob_diag *diag)
+{
+    hob_passage list[CHUNKS_MAX];
+    size_t n = 0;
+    int code = join_best(db, s, c, list, &n, diag);
+    for (size_t i = 0; code >= 0 && i < n && r->count < s->k; i++) {
+        hob_found *f = &r->list[r->count];
+        *f = (hob_found){.content = list[i].group, .first = list[i].first, .last = list[i].last};
+        for (uint32_t k = 0; k < c->count; k++) {
+            const uint32_t at = hob_stored_ordinal(c->list[k].chunk);
+            if (hob_stored_content(c->list[k].chunk) == f->content && at >= f->first &&
+                at <= f->last)
+                f->score = fmax(f->score, score_of(s, &c->list[k]));
+        }
+        code = name_found(db, s, r, f, diag);
+        if (code > 0)
+            r->count++; /* else it has just gone, or is not there yet */
+        else
+            free(f->attributes);
+    }
+    return code < 0 ? code : 0;
+}
+
+static int read_texts(sqlite3 *db, hob_search_result *r, hob_diag *diag)
+{
+    int code = 0;
+    for (uint32_t i = 0; code == 0 && i < r->count; i++) {
+        hob_found *p = &r->list[i];
+        code = hob_content_chunks(db, p->content, p->first, p->last - p->first + 1, add_chunk, p,
+                                  diag);
+        if (code == 0 && (!p->text || !p->heading || !p->attributes))
+            code = hob_fail(diag, p->text ? HOB_ENOMEM : HOB_EFORMAT,
+                            p->text ? "no memory for a passage"
+                                    : "the store is damaged: a chunk is missing");
+    }
+    return code;
+}
+
+int hob_search_run(sqlite3 *db, const hob_search *s, hob_search_result *ret, hob_diag *diag)
+{
+    allowed a = {0};
+    candidates *c = calloc(1, sizeof *c);
+    int code = c ? find_collections(db, s, ret, diag)
+                 : hob_fail(diag, HOB_ENOMEM, "no memory for a search");
+    if (code == 0)
+        code = make_room(db, &a, diag);
+    for (uint32_t i = 0; code == 0 && i < s->collection_count; i++)
+        code = allow(db, s, ret->collections[i], &a, diag);
+    if (code == 0)
+        code = add_all(db, s, &a, c, diag);
+    if (code == 0) {
+        qsort(c->list, c->count, sizeof *c->list, by_fused);
+        code = choose(db, s, c, ret, diag);
+    }
+    if (code == 0)
+        code = read_texts(db, ret, diag);
+    free(a.words);
+    free(c);
+    if (code < 0)
+        hob_search_result_free(ret);
+    return code;
+}
