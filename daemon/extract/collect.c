@@ -168,7 +168,8 @@ static int take_error(hob_collector *c, const hob_message *m)
     const char *line;
     if (hob_wire_get_error(m, &e, &line) < 0)
         return break_off(c, "ERROR");
-    if (!hob_wire_is_text(line, strlen(line))) /* a name that was cut within a character */
+    /* Nothing to show, or a name that was cut within a character. */
+    if (!line[0] || !hob_wire_is_text(line, strlen(line)))
         line = hob_extract_error_name(e);
     return hob_collector_fail(c, e, "%s", line);
 }

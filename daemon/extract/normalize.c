@@ -57,8 +57,11 @@ static bool is_pictograph(utf8proc_int32_t c)
     return (c >= 0x2190 && c <= 0x2BFF) || (c >= 0x1F000 && c <= 0x1FAFF);
 }
 
+/* before: the last letter, since marks on it are reordered later; after: a letter itself. */
 static bool is_joined(utf8proc_int32_t joiner, utf8proc_int32_t before, utf8proc_int32_t after)
 {
+    if (after < 0 || utf8proc_get_property(after)->combining_class != 0)
+        return false;
     if (joiner == 0x200D && is_pictograph(before) && is_pictograph(after))
         return true;
     return (joiner == 0x200C || joiner == 0x200D) && joins_letters(before) && joins_letters(after);
@@ -86,7 +89,7 @@ static bool is_presentation(utf8proc_int32_t c)
 typedef struct cleaning {
     hob_bytes *out;
     hob_stripped *counts;
-    utf8proc_int32_t last; /* code point that was kept, and may be joined with the next */
+    utf8proc_int32_t last; /* letter that was kept, and may be joined with the next */
     unsigned marks;        /* combining marks since the last letter */
 } cleaning;
 
@@ -95,11 +98,11 @@ static int put(cleaning *k, utf8proc_int32_t c)
     utf8proc_uint8_t bytes[4];
     if (utf8proc_get_property(c)->combining_class == 0) {
         k->marks = 0;
+        k->last = c;
     } else if (++k->marks > MARKS_MAX) {
         k->counts->marks++;
         return 0;
     }
-    k->last = c;
     return hob_bytes_append(k->out, bytes, (size_t)utf8proc_encode_char(c, bytes));
 }
 
@@ -195,7 +198,7 @@ int hob_normalize(const char *text, size_t len, hob_bytes *out, hob_stripped *co
     int r = clean_all(&k, text, len);
     if (r == 0) {
         r = hob_bytes_append(out, cleaned.data, cleaned.len);
-    } else if (r > 0) {
+    } else if (r > 0 && cleaned.len > 0) {
         const char *at = (const char *)cleaned.data, *end = at + cleaned.len;
         for (r = 0; r >= 0 && at < end;) {
             const char *line = memchr(at, '\n', (size_t)(end - at));
@@ -205,5 +208,5 @@ int hob_normalize(const char *text, size_t len, hob_bytes *out, hob_stripped *co
         }
     }
     hob_bytes_free(&cleaned);
-    return r;
+    return r < 0 ? r : 0;
 }

@@ -37,7 +37,7 @@ static inline void walk_document(hob_document *d, int r)
 {
     static hob_tokenizer *t;
     if (!t)
-        t = dc_tokenizer("bert");
+        t = small_tokenizer("bert");
     walk_expect((r < 0) != (d->error != HOB_EXTRACT_OK) ? "an error without its kind" : NULL);
     walk_expect(r < 0 && !walk_diag.text[0] ? "an error without a diagnosis" : NULL);
     if (r == 0) {

@@ -2,22 +2,13 @@
  *
  * libFuzzer target over what a parent reads from its extractor. Input: a byte that says whether chunks are wanted and in
  * which pieces the rest comes, then the frames. What is accepted must be sound. */
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "daemon/extract/collect.h"
 #include "daemon/extract/wire.h"
+#include "tests/fuzz/check.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
-
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                        \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
 
 static bool on_border(const hob_extraction *e, uint32_t at)
 {

@@ -5,44 +5,15 @@
  * without, two that place a trusted range, then the text. The byte-level vocabulary has all bytes,
  * so the pieces must add up to the text, control tokens may come from the trusted range only, and
  * the detokenized text must be UTF-8 that does not depend on how it was cut. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "models/sampler.h"
 #include "models/tokenizer.h"
 #include "models/utf8.h"
+#include "tests/fuzz/check.h"
 #include "tests/support/vocabulary.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
-
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                        \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
-
-static hob_tokenizer *open_small(const char *name)
-{
-    mk m = {0};
-    hob_gguf *g;
-    hob_tokenizer *t;
-    vocabulary v = vocabulary_default();
-    const texts_vocabulary spm = spm_vocabulary(), wordpiece = wordpiece_vocabulary();
-    v.pre = name;
-    if (strcmp(name, "llama") == 0)
-        mk_texts_vocabulary(&m, &spm);
-    else if (strcmp(name, "bert") == 0)
-        mk_texts_vocabulary(&m, &wordpiece);
-    else
-        mk_small_vocabulary(&m, &v);
-    CHECK(hob_gguf_parse(m.data, m.bytes, &g, NULL) == 0);
-    CHECK(hob_tokenizer_open(g, &t, NULL) == 0);
-    hob_gguf_close(g);
-    mk_free(&m);
-    return t;
-}
 
 /* The text of ids through the stop strings; the caller frees it. */
 static char *render(const hob_tokenizer *t, const hob_ids *ids, size_t *ret_len)
@@ -104,7 +75,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         return 0;
     const size_t which = data[0] % NAMES;
     if (!made[which])
-        made[which] = open_small(names[which]);
+        made[which] = small_tokenizer(names[which]);
     const hob_tokenizer *t = made[which];
     const size_t len = bytes - 3;
     char *text = malloc(len + 1);

@@ -126,28 +126,6 @@ static inline const char *dc_check_chunks(const hob_document *d, const hob_token
     return covered == d->text.len ? NULL : "text behind the last chunk";
 }
 
-/* "bert", "llama" or the name of a pre-tokenizer; the small vocabularies of vocabulary.h. */
-static inline hob_tokenizer *dc_tokenizer(const char *name)
-{
-    mk m = {0};
-    hob_gguf *g;
-    hob_tokenizer *t;
-    vocabulary v = vocabulary_default();
-    const texts_vocabulary spm = spm_vocabulary(), wordpiece = wordpiece_vocabulary();
-    v.pre = name;
-    if (strcmp(name, "llama") == 0)
-        mk_texts_vocabulary(&m, &spm);
-    else if (strcmp(name, "bert") == 0)
-        mk_texts_vocabulary(&m, &wordpiece);
-    else
-        mk_small_vocabulary(&m, &v);
-    if (hob_gguf_parse(m.data, m.bytes, &g, NULL) < 0 || hob_tokenizer_open(g, &t, NULL) < 0)
-        abort();
-    hob_gguf_close(g);
-    mk_free(&m);
-    return t;
-}
-
 /* Cuts a document and checks all of it. */
 static inline const char *dc_cut(hob_document *d, const hob_tokenizer *t, uint32_t tokens,
                                  uint32_t overlap)

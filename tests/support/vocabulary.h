@@ -7,6 +7,7 @@
 #ifndef HOB_TESTS_VOCABULARY_H
 #define HOB_TESTS_VOCABULARY_H
 
+#include "models/tokenizer.h"
 #include "tests/support/gguf_maker.h"
 
 enum { /* ids */
@@ -277,6 +278,28 @@ static inline texts_vocabulary wordpiece_vocabulary(void)
         {V_MARK "\u4e2d", 0, 1},
     };
     return texts_vocabulary_of("bert", tokens, W_COUNT);
+}
+
+/* A tokenizer of one of them: "llama", "bert", or the name of a byte-level pre-tokenizer. */
+static inline hob_tokenizer *small_tokenizer(const char *name)
+{
+    mk m = {0};
+    hob_gguf *g;
+    hob_tokenizer *t;
+    vocabulary v = vocabulary_default();
+    const texts_vocabulary spm = spm_vocabulary(), wordpiece = wordpiece_vocabulary();
+    v.pre = name;
+    if (strcmp(name, "llama") == 0)
+        mk_texts_vocabulary(&m, &spm);
+    else if (strcmp(name, "bert") == 0)
+        mk_texts_vocabulary(&m, &wordpiece);
+    else
+        mk_small_vocabulary(&m, &v);
+    if (hob_gguf_parse(m.data, m.bytes, &g, NULL) < 0 || hob_tokenizer_open(g, &t, NULL) < 0)
+        abort();
+    hob_gguf_close(g);
+    mk_free(&m);
+    return t;
 }
 
 #endif

@@ -85,7 +85,7 @@ static void test_properties(void **state)
     } vocabularies[] = {{"bert", 16}, {"llama", 1}, {"gpt-2", 2}};
     static const uint32_t sizes[][2] = {{32, 0}, {32, 16}, {48, 7}, {200, 32}, {1000, 500}};
     for (size_t v = 0; v < sizeof vocabularies / sizeof *vocabularies; v++) {
-        hob_tokenizer *t = dc_tokenizer(vocabularies[v].name);
+        hob_tokenizer *t = small_tokenizer(vocabularies[v].name);
         for (unsigned n = 0; n < vocabularies[v].documents; n++) {
             hob_document d = document();
             seed = n * 7919;
@@ -106,7 +106,7 @@ static void test_properties(void **state)
 static void test_the_same_again(void **state)
 {
     (void)state;
-    hob_tokenizer *t = dc_tokenizer("bert");
+    hob_tokenizer *t = small_tokenizer("bert");
     hob_document d = document();
     dc_chunks a = {0}, b = {0};
     seed = 77;
@@ -139,7 +139,7 @@ static char *words(int from, int n)
 
 static dc_chunks cut(hob_document *d, uint32_t tokens, uint32_t overlap)
 {
-    hob_tokenizer *t = dc_tokenizer("bert");
+    hob_tokenizer *t = small_tokenizer("bert");
     dc_chunks k = {0};
     assert_int_equal(hob_chunk_document(d, t, tokens, overlap, dc_keep, &k), 0);
     assert_null(dc_check_chunks(d, t, &k, tokens, overlap));
@@ -336,7 +336,7 @@ static void test_chunk_limit(void **state)
     few.chunks = 3;
     hob_document d = document();
     d.limits = &few;
-    hob_tokenizer *t = dc_tokenizer("bert");
+    hob_tokenizer *t = small_tokenizer("bert");
     dc_chunks k = {0};
     char *text = words(0, 200);
     put(&d, HOB_BLOCK_PARAGRAPH, 0, text);
@@ -361,7 +361,7 @@ static void test_emit_can_end_it(void **state)
 {
     (void)state;
     hob_document d = document();
-    hob_tokenizer *t = dc_tokenizer("bert");
+    hob_tokenizer *t = small_tokenizer("bert");
     int calls = 0;
     char *text = words(0, 200);
     put(&d, HOB_BLOCK_PARAGRAPH, 0, text);
