@@ -20,8 +20,8 @@
 #include "daemon/gateway/log.h"
 
 enum {
-    EVENTS = 512,   /* fetched at once */
-    TURN_US = 1000, /* of clients' work, before engines and others are looked at again */
+    EVENTS = 512,  /* fetched at once */
+    TURN_US = 250, /* of clients' work, before engines and others are looked at again */
     IDLE_MS = 1000,
     HANDSHAKE_PART = 8,         /* of the time, while answers are computed; */
     HANDSHAKE_AHEAD_US = 32000, /* that of so long may be used at once */

@@ -40,7 +40,7 @@ HOB_MUST_CHECK int hob_loop_open(hob_loop *l, uint32_t descriptors,
                                  void (*take_in)(void *owner, int fd), hob_diag *diag);
 /* What a context is to be made with. l outlives it. */
 void hob_loop_describe(hob_loop *l, struct lws_context_creation_info *info);
-/* Serves what is there to be done, for about a millisecond; waits for something when there is nothing. Negative:
+/* Serves what is there to be done, for less than a millisecond; waits for something when there is nothing. Negative:
  * libwebsockets cannot go on. */
 HOB_MUST_CHECK int hob_loop_turn(hob_loop *l);
 /* The connection is taken in when it is its source's turn, among those that shake hands or the others. HOB_ENOMEM. */
