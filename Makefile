@@ -33,8 +33,8 @@ $(BUILD)/hal/cpu/%_neon.o: ISA_FLAGS = -march=armv8.2-a+dotprod $(if $(findstrin
 
 # For a processor under an EMULATOR only kernels-check is built, of what needs no library of that processor.
 # The pure parts of the gateway are in the library, where unit tests reach them.
-PURE_SRC := $(wildcard $(addprefix daemon/gateway/,quota.c failures.c keyring.c forecast.c))
-LIB_SRC := $(filter-out $(SKIP),$(wildcard hal/*.c hal/cpu/*.c $(if $(EMULATOR),,hal/cl/*.c models/*.c daemon/engine/*.c daemon/conf/*.c daemon/store/*.c $(PURE_SRC))))
+PURE_SRC := $(wildcard $(addprefix daemon/gateway/,quota.c failures.c sources.c keyring.c forecast.c multipart.c))
+LIB_SRC := $(filter-out $(SKIP),$(wildcard hal/*.c hal/cpu/*.c $(if $(EMULATOR),,hal/cl/*.c models/*.c daemon/engine/*.c daemon/extract/*.c daemon/conf/*.c daemon/store/*.c $(PURE_SRC))))
 HOBD_SRC := $(filter-out $(PURE_SRC),$(wildcard daemon/main.c daemon/gateway/*.c))
 HOBCTL_SRC := $(wildcard daemon/ctl/*.c)
 UNIT_SRC := $(wildcard tests/unit/test_*.c)
@@ -125,10 +125,11 @@ compile_commands.json: Makefile $(BUILD)/flags $(ALL_SRC)
 	   printf '%s\n{"directory": "%s", "file": "%s", "command": "%s"}' "$$sep" "$(CURDIR)" "$$f" "$(CC) $(CFLAGS_ALL) $$isa -c $$f"; sep=,; \
 	   done; printf '\n]\n'; } > $@.new && mv $@.new $@
 
-setup: ## installs the Debian packages that are missing, builds the private libraries, fetches the model
+setup: ## installs the Debian packages that are missing, builds the private libraries, fetches the models
 	@packaging/setup/packages build test
 	@packaging/deps/build
 	@packaging/setup/model >/dev/null
+	@packaging/setup/model minilm >/dev/null
 	@packaging/setup/venv >/dev/null
 
 run: ## sets up, starts hobd on https://127.0.0.1:8443, asks it a question, stays up (MODEL=file.gguf PORT=n)
@@ -137,12 +138,14 @@ run: ## sets up, starts hobd on https://127.0.0.1:8443, asks it a question, stay
 	@BUILD='$(BUILD)' MODEL='$(MODEL)' PORT='$(PORT)' packaging/setup/run
 
 # Every recipe that runs a test goes through tests/run, which adds up and prints the one closing line.
-TEST_ENV = HOB_CC='$(CC) $(CFLAGS_ALL)' HOB_SANITIZED='$(SAN)' HOB_BUILD='$(abspath $(BUILD))' HOB_TEST_MODEL="$$(packaging/setup/model)" HOB_PYTHON="$$(packaging/setup/venv)"
+TEST_ENV = HOB_CC='$(CC) $(CFLAGS_ALL)' HOB_SANITIZED='$(SAN)' HOB_BUILD='$(abspath $(BUILD))' HOB_TEST_MODEL="$$(packaging/setup/model)" HOB_TEST_EMBEDDING="$$(BUILD='$(BUILD)' packaging/setup/embedding)" HOB_PYTHON="$$(packaging/setup/venv)"
 tests-ready:
 	@packaging/setup/packages build test
 	@packaging/setup/model >/dev/null
+	@packaging/setup/model minilm >/dev/null
 	@packaging/setup/venv >/dev/null
 	@$(MAKE) $(PARALLEL) --no-print-directory all tests-built
+	@BUILD='$(BUILD)' packaging/setup/embedding >/dev/null
 tests-built: $(UNIT) $(KERNELS) $(REPLAY)
 
 test: tests-ready ## builds and runs all tests

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * hobd: the gateway, or with --engine, started by the gateway itself, the process of one model. */
+ * hobd: the gateway, or, started by the gateway itself, with --engine the process of one model and with --extract that of
+ * one document. */
 #include <errno.h>
 #include <psa/crypto.h>
 #include <stdio.h>
@@ -9,6 +10,7 @@
 #include <unistd.h>
 
 #include "daemon/engine/engine.h"
+#include "daemon/extract/extract.h"
 #include "daemon/gateway/gateway.h"
 #include "daemon/gateway/log.h"
 
@@ -152,6 +154,8 @@ int main(int argc, char **argv)
 {
     if (argc >= 2 && strcmp(argv[1], "--engine") == 0)
         return hob_engine_main(argc - 2, argv + 2);
+    if (argc >= 2 && strcmp(argv[1], "--extract") == 0)
+        return hob_extract_main(argc - 2, argv + 2);
     if (argc == 2 && strcmp(argv[1], "--help") == 0) {
         fputs(usage_text, stdout);
         return 0;

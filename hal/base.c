@@ -34,6 +34,7 @@ const char *hob_error_name(int code)
     case HOB_ENOENT: return "HOB_ENOENT";
     case HOB_EDEVICE: return "HOB_EDEVICE";
     case HOB_ECANCELED: return "HOB_ECANCELED";
+    case HOB_ENOSPC: return "HOB_ENOSPC";
     default: return "HOB_E?";
     }
 }

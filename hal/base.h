@@ -23,6 +23,7 @@ enum {
     HOB_ENOENT = -7,       /* the named thing does not exist */
     HOB_EDEVICE = -8,      /* the compute device failed or disagrees with its reference */
     HOB_ECANCELED = -9,    /* the requester went away or said stop */
+    HOB_ENOSPC = -10,      /* the disk has no room for it */
 };
 
 /* One line for a person: what, where, got, allowed. Never ends in a newline. */

@@ -442,34 +442,34 @@ int hob_gguf_parse(const void *data, size_t bytes, hob_gguf **ret, hob_diag *dia
     return 0;
 }
 
-int hob_gguf_open(const char *path, hob_gguf **ret, hob_diag *diag)
+int hob_gguf_open_fd(int fd, const char *name, hob_gguf **ret, hob_diag *diag)
 {
     struct stat st;
     void *map;
     int rc;
     hob_gguf *g = calloc(1, sizeof *g);
-    if (!g)
-        return hob_fail(diag, HOB_ENOMEM, "no memory to open %s", path);
-    /* O_NONBLOCK: a FIFO in the file's place must not hang the open; it means nothing for a regular
-     * file. */
-    g->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (g->fd < 0 || fstat(g->fd, &st) < 0) {
-        rc = hob_fail(diag, HOB_EIO, "%s: cannot open: %s", path, strerror(errno));
+    if (!g) {
+        close(fd);
+        return hob_fail(diag, HOB_ENOMEM, "no memory to open %s", name);
+    }
+    g->fd = fd;
+    if (fstat(fd, &st) < 0) {
+        rc = hob_fail(diag, HOB_EIO, "%s: cannot open: %s", name, strerror(errno));
         goto fail;
     }
     if (!S_ISREG(st.st_mode)) {
-        rc = hob_fail(diag, HOB_EIO, "%s: cannot open: not a regular file", path);
+        rc = hob_fail(diag, HOB_EIO, "%s: cannot open: not a regular file", name);
         goto fail;
     }
     if (st.st_size <= 0 || (uint64_t)st.st_size > SIZE_MAX) {
-        rc = hob_fail(diag, HOB_EFORMAT, "%s: not a GGUF file: %lld bytes", path,
+        rc = hob_fail(diag, HOB_EFORMAT, "%s: not a GGUF file: %lld bytes", name,
                       (long long)st.st_size);
         goto fail;
     }
     g->bytes = (size_t)st.st_size;
-    map = mmap(NULL, g->bytes, PROT_READ, MAP_PRIVATE, g->fd, 0);
+    map = mmap(NULL, g->bytes, PROT_READ, MAP_PRIVATE, fd, 0);
     if (map == MAP_FAILED) {
-        rc = hob_fail(diag, HOB_EIO, "%s: cannot map %zu bytes: %s", path, g->bytes,
+        rc = hob_fail(diag, HOB_EIO, "%s: cannot map %zu bytes: %s", name, g->bytes,
                       strerror(errno));
         goto fail;
     }
@@ -478,8 +478,8 @@ int hob_gguf_open(const char *path, hob_gguf **ret, hob_diag *diag)
     hob_diag why = {""};
     rc = parse(g, &why);
     if (rc < 0) {
-        const char *slash = strrchr(path, '/');
-        hob_fail(diag, rc, "%.100s: %s", slash ? slash + 1 : path, why.text);
+        const char *slash = strrchr(name, '/');
+        hob_fail(diag, rc, "%.100s: %s", slash ? slash + 1 : name, why.text);
         goto fail;
     }
     *ret = g;
@@ -487,6 +487,16 @@ int hob_gguf_open(const char *path, hob_gguf **ret, hob_diag *diag)
 fail:
     hob_gguf_close(g);
     return rc;
+}
+
+int hob_gguf_open(const char *path, hob_gguf **ret, hob_diag *diag)
+{
+    /* O_NONBLOCK: a FIFO in the file's place must not hang the open; it means nothing for a regular
+     * file. */
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0)
+        return hob_fail(diag, HOB_EIO, "%s: cannot open: %s", path, strerror(errno));
+    return hob_gguf_open_fd(fd, path, ret, diag);
 }
 
 void hob_gguf_close(hob_gguf *g)

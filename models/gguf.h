@@ -29,6 +29,8 @@ typedef struct hob_gguf_tensor {
 
 /* HOB_EIO (cannot open), HOB_EFORMAT (broken), HOB_EUNSUPPORTED (version, endianness). */
 HOB_MUST_CHECK int hob_gguf_open(const char *path, hob_gguf **ret, hob_diag *diag);
+/* The same of an open file, whose descriptor is taken over; name: for the diagnosis. */
+HOB_MUST_CHECK int hob_gguf_open_fd(int fd, const char *name, hob_gguf **ret, hob_diag *diag);
 /* The same over bytes that stay valid until close: for tests and fuzzing. data needs no alignment. */
 HOB_MUST_CHECK int hob_gguf_parse(const void *data, size_t bytes, hob_gguf **ret, hob_diag *diag);
 void hob_gguf_close(hob_gguf *g);

@@ -67,7 +67,11 @@ static bool is_ideograph(utf8proc_int32_t c)
 
 static void add(words *w, utf8proc_int32_t c)
 {
-    if (++w->characters <= WORD_MAX)
+    if (++w->characters > WORD_MAX)
+        return;
+    if (c < 0x80)
+        w->word[w->len++] = (char)c;
+    else
         w->len += (size_t)utf8proc_encode_char(c, (utf8proc_uint8_t *)w->word + w->len);
 }
 
@@ -138,13 +142,37 @@ static int take(words *w, utf8proc_int32_t c)
     return end_word(w);
 }
 
+/* The same for ASCII, most of most texts: it has nothing to decompose. */
+static int take_ascii(words *w, unsigned char c)
+{
+    int r;
+    if (c == ' ' || c == '\t' || c == '\n' || c == '\r')
+        return end_word(w);
+    if (c < ' ' || c == 0x7F)
+        return 0;
+    if (!is_punctuation(c)) {
+        add(w, w->t->lowercase && c >= 'A' && c <= 'Z' ? c | 0x20 : c);
+        return 0;
+    }
+    if ((r = end_word(w)) < 0)
+        return r;
+    add(w, c);
+    return end_word(w);
+}
+
 int hob_wordpiece_encode(const hob_tokenizer *t, const char *text, size_t len, hob_push_fn *push,
                          void *context)
 {
     words w = {.t = t, .push = push, .context = context};
     for (size_t i = 0; i < len;) {
         utf8proc_int32_t c, parts[DECOMPOSED_MAX];
-        int step = hob_utf8_step(text + i, len - i), boundary = 0, r;
+        int step, boundary = 0, r;
+        if ((unsigned char)text[i] < 0x80) {
+            if ((r = take_ascii(&w, (unsigned char)text[i++])) < 0)
+                return r;
+            continue;
+        }
+        step = hob_utf8_step(text + i, len - i);
         if (step <= 0) {
             i += step < 0 ? (size_t)-step : len - i;
             continue;

@@ -27,7 +27,8 @@
     X("key_limits", MAX_PROMPT_TOKENS, "max_prompt_tokens", 0, 1 << 20)                            \
     X("key_limits", MAX_OUTPUT_TOKENS, "max_output_tokens", 0, 1 << 20)                            \
     X("key_limits", PATIENCE_MS, "patience_ms", 0, 3600000)                                        \
-    X("limits", DEFAULT_OUTPUT_TOKENS, "default_output_tokens", 1, 1 << 20)
+    X("limits", DEFAULT_OUTPUT_TOKENS, "default_output_tokens", 1, 1 << 20)                        \
+    X("key_limits", STORED_MB, "stored_mb", 0, 1 << 24)
 
 #define LIMIT(group, id, name, low, high)                                                          \
     FIELD(group, name, HOB_FIELD_U32, hob_conf, key_limits[HOB_LIMIT_##id], low, high, NULL, false),
@@ -47,6 +48,7 @@ static const hob_field top_fields[] = {
     TEXT("tls", "client_auth", hob_conf, client_auth, " none optional required "),
     FIELD("tls", "client_keys", HOB_FIELD_BOOL, hob_conf, client_keys, 0, 1, NULL, false),
     NUMBER("limits", hob_conf, max_body_bytes, 1024, 32 << 20),
+    NUMBER("limits", hob_conf, max_file_mb, 1, 1 << 20),
     FIELD("limits", "max_connections", HOB_FIELD_U32, hob_conf, max_connections, 1,
           HOB_CONF_CONNECTIONS_MAX, NULL, true),
     NUMBER("limits", hob_conf, max_connections_per_address, 1, 65535),
@@ -69,6 +71,7 @@ static const hob_field top_fields[] = {
     NUMBER("limits", hob_conf, response_store_bytes, 0, 1 << 30),
     NUMBER("limits", hob_conf, response_store_ttl_s, 1, 30 * 86400),
     NUMBER("limits", hob_conf, max_background, 0, 1 << 16),
+    NUMBER("limits", hob_conf, max_estimates, 1, 1 << 16),
     NUMBER("limits", hob_conf, background_timeout_s, 1, 7 * 86400),
     NUMBER("limits", hob_conf, drain_timeout_ms, 0, 3600000),
     NUMBER("limits", hob_conf, hang_timeout_ms, 500, 3600000),
@@ -122,6 +125,7 @@ void hob_conf_default(hob_conf *c)
         .port = 8443,
         .key_limits[HOB_LIMIT_DEFAULT_OUTPUT_TOKENS] = 1024,
         .max_body_bytes = 8 << 20,
+        .max_file_mb = 512,
         .max_connections = 512,
         .max_connections_per_address = 128,
         .auth_failures_per_minute = 10,
@@ -143,6 +147,7 @@ void hob_conf_default(hob_conf *c)
         .response_store_bytes = 16 << 20,
         .response_store_ttl_s = 3600,
         .max_background = 32,
+        .max_estimates = 32,
         .background_timeout_s = 3600,
         .drain_timeout_ms = 30000,
         .hang_timeout_ms = 10000,

@@ -26,6 +26,7 @@ typedef enum hob_limit {
     HOB_LIMIT_MAX_OUTPUT_TOKENS,
     HOB_LIMIT_PATIENCE_MS,
     HOB_LIMIT_DEFAULT_OUTPUT_TOKENS, /* when a request names none */
+    HOB_LIMIT_STORED_MB,             /* MiB of files that the key has uploaded and not deleted */
     HOB_LIMITS,
 } hob_limit;
 const char *hob_limit_name(hob_limit l); /* "requests_per_minute" */
@@ -82,6 +83,7 @@ typedef struct hob_conf {
     hob_conf_model models[HOB_CONF_MODELS_MAX]; /* the first is `default` */
     uint32_t key_limits[HOB_LIMITS];            /* of a key that has none of its own */
     uint32_t max_body_bytes;                    /* of a request; 8 MiB */
+    uint32_t max_file_mb;                       /* MiB of one that is uploaded; 512 */
     uint32_t max_connections;                   /* 512 */
     uint32_t max_connections_per_address;       /* 128 */
     uint32_t auth_failures_per_minute;          /* of an address, before it is slowed down; 10 */
@@ -102,6 +104,7 @@ typedef struct hob_conf {
     uint32_t response_store_bytes;              /* of all of them; 16 MiB */
     uint32_t response_store_ttl_s;              /* after their end; 3600 */
     uint32_t max_background;                    /* running without a connection; 32 */
+    uint32_t max_estimates;                     /* under way at once, half of them of one key; 32 */
     uint32_t background_timeout_s;              /* for one of them; 3600 */
     uint32_t drain_timeout_ms;                  /* after SIGTERM; 30000 */
     uint32_t hang_timeout_ms; /* an engine without a heartbeat is taken for dead; 10000 */

@@ -86,6 +86,33 @@ static void print_key(const json_t *key)
     putchar('\n');
 }
 
+/* All pages as one list. */
+static int ask_keys(const char *socket, json_t **ret, hob_diag *diag)
+{
+    json_t *list = json_array(), *page = NULL;
+    char path[64] = "/hob/v1/admin/keys";
+    bool more = true;
+    int r = list ? 0 : hob_fail(diag, HOB_ENOMEM, "no memory for the keys");
+
+    while (more && (r = ask(socket, "GET", path, NULL, &page, diag)) == 0) {
+        json_t *keys = json_object_get(page, "data");
+        const size_t count = json_array_size(keys);
+        more = json_is_true(json_object_get(page, "has_more")) && count > 0;
+        snprintf(path, sizeof path, "/hob/v1/admin/keys?after=%lld",
+                 hob_json_number(json_array_get(keys, count - 1), "id"));
+        if (json_array_extend(list, keys) < 0)
+            r = hob_fail(diag, HOB_ENOMEM, "no memory for the keys");
+        json_decref(page);
+        page = NULL;
+        if (r < 0)
+            break;
+    }
+    if (r == 0 && !(*ret = json_pack("{s:s, s:O}", "object", "list", "data", list)))
+        r = hob_fail(diag, HOB_ENOMEM, "no memory for the keys");
+    json_decref(list);
+    return r;
+}
+
 static int print_keys(json_t *answer, bool all, bool json, hob_diag *diag)
 {
     json_t *list = json_object_get(answer, "data");
@@ -126,7 +153,8 @@ typedef struct key_options {
         LIMIT_OPTION("--max-prompt-tokens", o_, MAX_PROMPT_TOKENS),                                \
         LIMIT_OPTION("--max-output-tokens", o_, MAX_OUTPUT_TOKENS),                                \
         LIMIT_OPTION("--patience-ms", o_, PATIENCE_MS),                                            \
-        LIMIT_OPTION("--default-output-tokens", o_, DEFAULT_OUTPUT_TOKENS)
+        LIMIT_OPTION("--default-output-tokens", o_, DEFAULT_OUTPUT_TOKENS),                        \
+        LIMIT_OPTION("--stored-mb", o_, STORED_MB)
 #define LIMIT_OPTION(name_, o_, id_)                                                               \
     HOB_TEXT(name_, "N", &(o_)->limits[HOB_LIMIT_##id_], "0: no limit; default: as hob.conf")
 
@@ -368,7 +396,7 @@ static int keys_list(int argc, char **argv)
     const hob_parsed parsed = hob_options_parse(&syntax, argc, argv, NULL);
     if (parsed != HOB_PARSED_RUN)
         return parsed == HOB_PARSED_HELP ? HOB_EXIT_OK : HOB_EXIT_USAGE;
-    int r = ask(socket, "GET", "/hob/v1/admin/keys", NULL, &answer, &diag);
+    int r = ask_keys(socket, &answer, &diag);
     if (r == 0)
         r = print_keys(answer, all, json, &diag);
     json_decref(answer);

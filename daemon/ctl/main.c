@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "daemon/extract/extract.h"
+
 typedef struct command {
     const char *name, *help;
     int (*run)(int argc, char **argv);
@@ -15,15 +17,20 @@ typedef struct command {
 
 static const command commands[] = {
     {"chat", "talk to the server's model, interactively or with one question", hob_ctl_chat},
+    {"ingest", "put files and folders into a vector store of the server", hob_ctl_ingest},
+    {"search", "find passages in a vector store of the server", hob_ctl_search},
     {"models", "list the server's models", hob_ctl_models},
     {"status", "how the running hobd is, over its admin socket", hob_ctl_status},
     {"keys", "make, list, change, revoke and rotate the API keys of the running hobd",
      hob_ctl_keys},
+    {"store", "check, copy and put back the store", hob_ctl_store},
     {"usage", "requests and tokens of each key and day", hob_ctl_usage},
     {"inspect", "what a model file holds, whether hob can run it, and with how much memory",
      hob_ctl_inspect},
+    {"import", "turn a Hugging Face folder (safetensors) into a GGUF file", hob_ctl_import},
     {"generate", "continue a prompt on a model file, without a server", hob_ctl_generate},
     {"tokenize", "text on stdin to token ids", hob_ctl_tokenize},
+    {"extract", "the text and chunks that hob makes of a document", hob_ctl_extract},
     {"template", "messages on stdin to the prompt that a chat template makes of them",
      hob_ctl_template},
     {"perplexity", "how well a model file predicts a text", hob_ctl_perplexity},
@@ -50,6 +57,8 @@ int main(int argc, char **argv)
         return HOB_EXIT_USAGE;
     }
     const char *name = argv[1];
+    if (strcmp(name, "--extract") == 0) /* started by the command extract */
+        return hob_extract_main(argc - 2, argv + 2);
     int status = HOB_EXIT_OK;
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
         print_help(stdout);

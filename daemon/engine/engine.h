@@ -20,18 +20,4 @@ enum { HOB_ENGINE_EXIT_DEVICE = 3 };
 /* Descriptors that the gateway hands down. */
 enum { HOB_ENGINE_FD = 3, HOB_ENGINE_ARBITER_FD = 4 };
 
-/* What the engine's device needs of the system beyond the CPU. */
-typedef enum hob_sandbox_for {
-    HOB_SANDBOX_CPU,      /* nothing */
-    HOB_SANDBOX_DRIVER,   /* a GPU's driver: device nodes, shared libraries, one cache folder */
-    HOB_SANDBOX_COMPILER, /* OpenCL on the processor: a driver, which runs a linker too */
-} hob_sandbox_for;
-
-/* From here on the process can open for reading only the file at `readable` and what /proc and /sys say of the machine,
- * and cannot write files, execute, or make sockets, but for what `what` names; cache: the folder that a driver may write,
- * or NULL. Landlock where the kernel has it, and seccomp always; inherited by threads made later. HOB_EIO with the reason.
- * Thread: the first, before others start. */
-HOB_MUST_CHECK int hob_sandbox_enter(hob_sandbox_for what, const char *readable, const char *cache,
-                                     hob_diag *diag);
-
 #endif

@@ -136,26 +136,24 @@ static int reader_take_frame(hob_reader *r, hob_message_handler *handle, void *u
     uint8_t type = p[2], flags = p[3];
     uint64_t id = hob_get_u64(p + 8);
     if (version != HOB_PROTOCOL_VERSION)
-        return hob_fail(diag, HOB_EFORMAT, "engine protocol: version %u, expected %d", version,
+        return hob_fail(diag, HOB_EFORMAT, "protocol: version %u, expected %d", version,
                         HOB_PROTOCOL_VERSION);
     if (flags & ~HOB_FRAME_MORE)
-        return hob_fail(diag, HOB_EFORMAT, "engine protocol: frame flags 0x%x, allowed 0x%x", flags,
+        return hob_fail(diag, HOB_EFORMAT, "protocol: frame flags 0x%x, allowed 0x%x", flags,
                         HOB_FRAME_MORE);
     if (len > HOB_FRAME_MAX)
-        return hob_fail(diag, HOB_EFORMAT, "engine protocol: frame of %u bytes, at most %d", len,
+        return hob_fail(diag, HOB_EFORMAT, "protocol: frame of %u bytes, at most %d", len,
                         HOB_FRAME_MAX);
     if (r->in_message && (type != r->type || id != r->id))
         return hob_fail(diag, HOB_EFORMAT,
-                        "engine protocol: a frame of type %u inside a message of type %u", type,
-                        r->type);
+                        "protocol: a frame of type %u inside a message of type %u", type, r->type);
     if (have < HOB_FRAME_HEADER + len)
         return 0;
     if (hob_bytes_left(&r->message) + len > HOB_MESSAGE_MAX)
-        return hob_fail(diag, HOB_EFORMAT, "engine protocol: message over %d bytes",
-                        HOB_MESSAGE_MAX);
+        return hob_fail(diag, HOB_EFORMAT, "protocol: message over %d bytes", HOB_MESSAGE_MAX);
     int rc = hob_bytes_append(&r->message, p + HOB_FRAME_HEADER, len);
     if (rc < 0)
-        return hob_fail(diag, rc, "engine protocol: no memory for a message");
+        return hob_fail(diag, rc, "protocol: no memory for a message");
     hob_bytes_consume(&r->frame, HOB_FRAME_HEADER + len);
     r->type = type;
     r->id = id;
@@ -166,7 +164,7 @@ static int reader_take_frame(hob_reader *r, hob_message_handler *handle, void *u
     size_t whole = r->message.len;
     rc = hob_bytes_append(&r->message, "", 1);
     if (rc < 0)
-        return hob_fail(diag, rc, "engine protocol: no memory for a message");
+        return hob_fail(diag, rc, "protocol: no memory for a message");
     hob_message m = {
         .type = (hob_message_type)type, .id = id, .payload = r->message.data, .len = whole};
     rc = handle(user, &m);
@@ -181,7 +179,7 @@ int hob_reader_feed(hob_reader *r, const void *data, size_t len, hob_message_han
 {
     int rc = hob_bytes_append(&r->frame, data, len);
     if (rc < 0)
-        return hob_fail(diag, rc, "engine protocol: no memory for %zu bytes", len);
+        return hob_fail(diag, rc, "protocol: no memory for %zu bytes", len);
     for (bool again = true; again;) {
         rc = reader_take_frame(r, handle, user, diag, &again);
         if (rc < 0)

@@ -13,7 +13,7 @@
 #include <sys/random.h>
 #include <time.h>
 
-#include "daemon/gateway/state.h"
+#include "daemon/gateway/ingest.h"
 
 enum { DAY_S = 86400, TELL_US = 1000000, ROWS_MAX = 1000 };
 
@@ -69,10 +69,12 @@ int hob_accounts_open(hob_gateway *g, hob_diag *diag)
     sqlite3 *db = hob_store_database(g->store);
     if ((code = hob_key_table_import(db, g->conf->keys, now_s, &imported, diag)) < 0 ||
         (code = prune(db, now_s, diag)) < 0 ||
-        (code = hob_key_table_each(db, false, take_key, g, diag)) < 0 ||
+        (code = hob_key_table_each(db, 0, false, take_key, g, diag)) < 0 ||
         (code = hob_usage_table_each(db, 0, today, take_usage, g, diag)) < 0)
         return code;
     g->pruned_day = today;
+    if ((code = hob_ingest_open(g, diag)) < 0)
+        return code;
     if (imported > 0)
         hob_log(HOB_LOG_INFO, "%u API keys were taken from %s, which is retired", imported,
                 g->conf->keys);
@@ -109,6 +111,8 @@ int hob_accounts_authenticate(hob_conn *c, const char *authorization, const char
         c->key = hob_key_ref(key);
         if ((c->by_text = by_text))
             memcpy(c->text_hash, hash, sizeof hash);
+        else
+            memcpy(c->label, key->record.label, sizeof c->label);
         hob_key_note(key, now_s, &(hob_key_usage){0});
         return 0;
     }
@@ -142,12 +146,15 @@ int hob_accounts_recheck(const hob_conn *c, hob_api_error *e)
     if (!k) /* --dev, the admin socket, routes that need no key */
         return 0;
     if (!hob_key_valid(k, now_s))
-        why = k->gone ? "revoked" : "expired";
+        why = k->gone ? "this API key is revoked" : "this API key is expired";
     else if (c->by_text && !hob_key_answers_to(k, c->text_hash, now_s))
-        why = "rotated: it has a new text";
+        why = "this API key is rotated: it has a new text";
+    else if (!c->by_text && !c->g->conf->client_keys)
+        why = "certificates are no keys any more";
+    else if (!c->by_text && strcmp(k->record.label, c->label) != 0)
+        why = "the certificate names no key any more: the label of its key was changed";
     if (why)
-        return hob_api_fail(e, 401, "invalid_request_error", "invalid_api_key", NULL,
-                            "this API key is %s", why);
+        return hob_api_fail(e, 401, "invalid_request_error", "invalid_api_key", NULL, "%s", why);
     if (c->route == HOB_ROUTE_ADMIN && !k->record.admin)
         return hob_api_fail(e, 403, "invalid_request_error", "not_an_administrator", NULL,
                             "this API key has lost the role admin");
@@ -308,7 +315,9 @@ void hob_accounts_close(hob_gateway *g)
         while (tell_some(g))
             ;
     }
+    hob_ingest_close(g);
     hob_store_close(g->store);
     g->store = NULL;
+    hob_ingest_free(g);
     lose_kept(g);
 }

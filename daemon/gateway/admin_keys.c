@@ -9,9 +9,14 @@
 #include <string.h>
 #include <time.h>
 
-#include "daemon/gateway/state.h"
+#include "daemon/gateway/query.h"
 
-enum { USAGE_ROWS_MAX = 50000, ANSWER_MAX = 15 << 20, DAY_S = 86400, GRACE_MAX_S = 30 * DAY_S };
+enum {
+    USAGE_ROWS_MAX = 50000,
+    PAGE_BYTES = 1 << 20, /* about, of a list of keys: what follows is another page */
+    DAY_S = 86400,
+    GRACE_MAX_S = 30 * DAY_S,
+};
 
 typedef struct key_job {
     hob_store_job job;
@@ -24,8 +29,8 @@ typedef struct key_job {
     hob_key_record record;
     char secret[HOB_KEY_TEXT_MAX];
     uint32_t grace_s, rows;
-    int64_t now_s, from_day;
-    hob_text answer; /* of a list */
+    int64_t now_s, from_day, after; /* after: the number of a key */
+    hob_text answer;                /* of a list */
 } key_job;
 
 /* ---- a key as JSON ---- */
@@ -480,12 +485,13 @@ static void serve_rotate(hob_conn *c, json_t *body)
 static int list_key(void *user, const hob_key_record *r, hob_diag *diag)
 {
     key_job *k = user;
+    (void)diag;
+    if (hob_text_len(&k->answer) > PAGE_BYTES)
+        return 1; /* there is more */
     hob_text_puts(&k->answer, k->rows++ ? "," : "");
     add_key(&k->answer, r);
     hob_text_puts(&k->answer, "}");
-    return hob_text_len(&k->answer) < ANSWER_MAX
-               ? 0
-               : hob_fail(diag, HOB_ELIMIT, "the list is longer than %d bytes", ANSWER_MAX);
+    return 0;
 }
 
 /* Thread: store. */
@@ -493,16 +499,34 @@ static int run_list(sqlite3 *db, hob_store_job *j, hob_diag *diag)
 {
     key_job *k = (key_job *)j;
     hob_text_puts(&k->answer, "{\"object\":\"list\",\"data\":[");
-    const int code = hob_key_table_each(db, true, list_key, k, diag);
-    hob_text_puts(&k->answer, "]}\n");
+    const int code = hob_key_table_each(db, k->after, true, list_key, k, diag);
+    hob_text_puts(&k->answer, code > 0 ? "],\"has_more\":true}\n" : "],\"has_more\":false}\n");
     return code;
+}
+
+static int take_after(void *user, const char *name, const char *value, hob_api_error *e)
+{
+    key_job *k = user;
+    uint64_t n = 0;
+    if (strcmp(name, "after") != 0)
+        return hob_api_bad(e, "unknown_parameter", name, "unknown or unsupported parameter '%.60s'",
+                           name);
+    if (hob_query_number(name, value, 0, INT64_MAX, &n, e) < 0)
+        return HOB_EINVAL;
+    k->after = (int64_t)n;
+    return 0;
 }
 
 static void serve_list(hob_conn *c, json_t *body)
 {
     key_job *k = job_new(c, body, run_list);
+    hob_api_error e = {0};
     if (!k)
         return;
+    if (hob_query_each(c, take_after, k, &e) < 0) {
+        refuse(c, k, &e);
+        return;
+    }
     hob_accounts_tell(c->g); /* when keys were last used */
     post(c, k);
 }

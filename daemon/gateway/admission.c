@@ -277,13 +277,21 @@ static waiting count_waiting(const hob_job *j, uint64_t large)
     return w;
 }
 
+/* Of all prompts of its answer. */
+static uint64_t wanted_by(hob_job *j)
+{
+    uint64_t tokens = 0;
+    for (hob_job *p = NULL; (p = hob_choices_prompt(j, p));)
+        tokens += tokens_of(p, p->cached_tokens);
+    return tokens;
+}
+
 /* Why not; NULL: it may join. */
-static const char *judge(const hob_job *j, uint32_t cached, double *ret_forecast_us,
-                         hob_api_error *e)
+static const char *judge(hob_job *j, double *ret_forecast_us, hob_api_error *e)
 {
     const hob_link *l = j->link;
     const uint64_t most = l->model->max_waiting_tokens, large = most / LARGE_PART + 1,
-                   wanted = tokens_of(j, cached);
+                   wanted = wanted_by(j);
     const waiting w = count_waiting(j, large);
     hob_forecast f;
 
@@ -304,7 +312,7 @@ static const char *judge(const hob_job *j, uint32_t cached, double *ret_forecast
                      (unsigned long long)wanted);
         return "large_requests";
     }
-    if (j->patience_ms == 0 || !hob_admission_forecast(j, cached, &f))
+    if (j->patience_ms == 0 || !hob_admission_forecast(j, j->cached_tokens, &f))
         return NULL;
     *ret_forecast_us = f.first_us / l->slowness;
     const double wait_ms = (double)(hob_now_us() - j->arrived_us) / MS + f.first_us / MS;
@@ -316,12 +324,12 @@ static const char *judge(const hob_job *j, uint32_t cached, double *ret_forecast
     return "patience_ms";
 }
 
-int hob_admission_check(hob_job *j, uint32_t cached, hob_api_error *e)
+int hob_admission_check(hob_job *j, hob_api_error *e)
 {
     keep_promises(j);
-    const char *reason = judge(j, cached, &j->forecast_us, e);
+    const char *reason = judge(j, &j->forecast_us, e);
     j->forecast_at_us = hob_now_us();
-    return reason ? refuse(j, cached, reason, e) : 0;
+    return reason ? refuse(j, j->cached_tokens, reason, e) : 0;
 }
 
 /* ---- /hob/v1/estimate ---- */
@@ -346,7 +354,7 @@ void hob_admission_estimate(hob_job *j, uint32_t cached)
         hob_text_puts(t, ",\"predicted_ttft_ms\":null,\"predicted_duration_ms\":null");
     const hob_link *l = j->link;
     const bool full = hob_link_load(l) + j->request.n > l->max_sequences + l->model->max_waiting;
-    const char *reason = full ? "max_waiting" : judge(j, cached, &forecast_us, &e);
+    const char *reason = full ? "max_waiting" : judge(j, &forecast_us, &e);
     if (!reason && hob_limits_ask(j, &e) < 0)
         reason = e.reason;
     hob_text_format(t, ",\"admitted\":%s,\"reason\":", reason ? "false" : "true");

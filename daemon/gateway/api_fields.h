@@ -13,6 +13,7 @@ enum { /* which bodies have the field */
        HOB_IN_RESPONSES = 4,
        HOB_IN_ANY = 7,
        HOB_IN_SOCKET = 8, /* only in a WebSocket event */
+       HOB_IN_EMBEDDINGS = 16,
 };
 
 typedef struct hob_parser {
@@ -40,5 +41,7 @@ int hob_field_is_integer(hob_parser *p, const char *name, json_t *v, int64_t lea
 
 /* A field of sampling; NULL: none. */
 const hob_field *hob_sampling_field(unsigned in, const char *name);
+/* One that only /v1/embeddings has; NULL: none. */
+const hob_field *hob_embedding_field(const char *name);
 
 #endif

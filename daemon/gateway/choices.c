@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * An answer over HTTP whose choices are several jobs: n for each prompt. They are the jobs of their connection, which has
- * one request at a time. The first job of a prompt computes it; those that share the prompt start when it has its first
- * token, with the same token ids, and find the prompt's full blocks in the engine's cache. A choice that has finished
- * stays until the last one has, since the answer's end adds up all of them; one that fails ends them all. */
+ * one request at a time. The first job of a prompt computes it, once the lengths of all prompts are known and all are
+ * admitted together; those that share the prompt start when it has its first token, with the same token ids, and find the
+ * prompt's full blocks in the engine's cache. A choice that has finished stays until the last one has, since the answer's
+ * end adds up all of them; one that fails ends them all. */
 #include "daemon/gateway/state.h"
 
 bool hob_choice_is_last(const hob_job *j)
@@ -16,12 +17,31 @@ bool hob_choice_is_last(const hob_job *j)
     return true;
 }
 
-void hob_choices_admit(hob_job *first)
+hob_job *hob_choices_prompt(hob_job *j, const hob_job *at)
 {
-    if (first->choices == 1 || !first->conn)
+    if (j->choices == 1 || !j->conn)
+        return at ? NULL : j;
+    hob_job *next = at ? at->conn_next : j->conn->jobs;
+    while (next && next->leader != next->id)
+        next = next->conn_next;
+    return next;
+}
+
+bool hob_choices_prompts_known(hob_job *j)
+{
+    for (const hob_job *p = NULL; (p = hob_choices_prompt(j, p));)
+        if (p->id_count == 0)
+            return false;
+    return true;
+}
+
+void hob_choices_admit(hob_job *j)
+{
+    j->admitted = true;
+    if (j->choices == 1 || !j->conn)
         return;
-    for (hob_job *j = first->conn->jobs; j; j = j->conn_next)
-        j->admitted = true;
+    for (hob_job *k = j->conn->jobs; k; k = k->conn_next)
+        k->admitted = true;
 }
 
 static hob_job *next_behind(const hob_job *leader)

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "daemon/gateway/documents.h"
 #include "daemon/gateway/responses.h"
 
 enum {
@@ -70,6 +71,9 @@ void hob_conn_free(hob_conn *c)
 void hob_conn_drop_jobs(hob_conn *c)
 {
     hob_response_unfollow(c);
+    hob_upload_drop(c);
+    hob_download_drop(c);
+    hob_embeddings_drop(c);
     while (c->jobs)
         hob_job_abandon(c->jobs);
 }
@@ -178,6 +182,8 @@ static void refill(hob_conn *c)
         for (hob_job *j = c->jobs; j; j = j->conn_next)
             j->format->flush(j);
     hob_response_pump(c);
+    hob_download_pump(c);
+    hob_embeddings_pump(c);
 }
 
 int hob_conn_write(hob_conn *c)
@@ -211,15 +217,32 @@ static void body_too_slow(hob_conn *c)
     hob_api_error e;
     hob_api_fail(&e, 408, "invalid_request_error", "request_timeout", NULL,
                  "the body came too slowly: %zu of %zu bytes", c->body_seen, c->body_bytes);
+    hob_upload_drop(c);
     c->close_after = true;
     hob_http_error(c, &e);
 }
 
+/* Of a body that is so old. */
+static uint64_t least_bytes(const hob_conf *conf, uint64_t spent_us)
+{
+    return spent_us < 1000000 ? 0 : (spent_us - 1000000) / 1000 * conf->body_min_bytes_per_s / 1000;
+}
+
 static bool comes_too_slowly(const hob_conf *conf, uint64_t spent_us, size_t bytes)
 {
-    uint64_t least =
-        spent_us < 1000000 ? 0 : (spent_us - 1000000) / 1000 * conf->body_min_bytes_per_s / 1000;
-    return spent_us > conf->body_timeout_ms * (uint64_t)1000 || bytes < least;
+    return spent_us > conf->body_timeout_ms * (uint64_t)1000 || bytes < least_bytes(conf, spent_us);
+}
+
+/* A file may take its time as long as it comes at the least rate, but for when it was not read. */
+static void tick_body(hob_conn *c, uint64_t now_us)
+{
+    const hob_conf *conf = c->g->conf;
+    const uint64_t spent_us = now_us - c->body_began_us - c->body_idle_us;
+    if (c->body_paused_us)
+        return;
+    if (c->upload ? c->body_seen < least_bytes(conf, spent_us)
+                  : comes_too_slowly(conf, spent_us, c->body_seen))
+        body_too_slow(c);
 }
 
 /* The bytes that wait are whole events: each job's error goes behind them. */
@@ -250,8 +273,7 @@ void hob_conn_tick(hob_conn *c, uint64_t now_us)
         return;
     }
     if (c->state == HOB_CONN_BODY) {
-        if (comes_too_slowly(conf, now_us - c->body_began_us, c->body_seen))
-            body_too_slow(c);
+        tick_body(c, now_us);
         return;
     }
     if (c->state == HOB_CONN_SOCKET && c->body_began_us &&

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The door: which connections are let in, before a byte of theirs is read. Connections in all and an address; handshakes
- * an address and second, from a token bucket. An IPv6 address counts with its /64. Unix sockets have no address: only
+ * The door: which connections are let in, before a byte of theirs is read. Connections in all and an address, those that
+ * wait to be taken in among them; handshakes an address and second, from a token bucket. An IPv6 address counts with its /64. Unix sockets have no address: only
  * connections in all count there, and the admin socket has places of its own, so that a full house can be administrated. */
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -41,14 +41,7 @@ void hob_peer_address(int fd, uint8_t ret[16], bool *ret_local)
     *ret_local = memcmp(ret, mapped, 12) == 0 ? ret[12] == 127 : memcmp(ret, loopback, 16) == 0;
 }
 
-static bool is_from(const hob_conn *c, const uint8_t source[16])
-{
-    uint8_t its[16];
-    hob_source_of(c->address, its);
-    return !c->is_unix && memcmp(its, source, sizeof its) == 0;
-}
-
-static void set_socket_options(const hob_gateway *g, int fd, bool is_unix)
+void hob_door_prepare(const hob_gateway *g, int fd, bool is_unix)
 {
     const int one = 1, send_bytes = SEND_BUFFER_BYTES, unsent = NOT_SENT_BYTES;
     /* A reader's stall is ours to notice: the kernel would end it without a word. */
@@ -70,13 +63,11 @@ static bool takes_token(hob_gateway *g, const uint8_t source[16])
 {
     const uint32_t rate = g->conf->handshakes_per_s;
     const uint64_t now = hob_now_us();
-    uint64_t hash = g->door_seed;
 
     if (rate == 0)
         return true;
-    for (size_t i = 0; i < 16; i++)
-        hash = (hash ^ source[i]) * 0x100000001b3u;
-    hob_door_slot *set = &g->door[(hash >> 32) % (HOB_DOOR_SLOTS / WAYS) * WAYS], *slot = set;
+    const uint64_t hash = hob_source_hash(g->loop.sources.seed, source);
+    hob_door_slot *set = &g->door[hash % (HOB_DOOR_SLOTS / WAYS) * WAYS], *slot = set;
     for (size_t i = 0; i < WAYS; i++) {
         if (memcmp(set[i].address, source, sizeof set[i].address) == 0) {
             slot = &set[i];
@@ -95,25 +86,16 @@ static bool takes_token(hob_gateway *g, const uint8_t source[16])
     return true;
 }
 
-bool hob_door_admits(const hob_listener *l, int fd)
+bool hob_door_admits(const hob_listener *l, const uint8_t source[16])
 {
     hob_gateway *g = l->g;
     const hob_conf *conf = g->conf;
-    uint8_t address[16], source[16];
-    uint32_t same = 0;
-    bool local;
 
-    if (l->admin ? g->admin_count >= HOB_ADMIN_CONNECTIONS
-                 : g->conn_count - g->admin_count >= conf->max_connections)
+    if (l->admin)
+        return g->admin_count < HOB_ADMIN_CONNECTIONS;
+    if (g->conn_count - g->admin_count + g->loop.waiting >= conf->max_connections)
         return false;
-    if (!l->is_unix) {
-        hob_peer_address(fd, address, &local);
-        hob_source_of(address, source);
-        for (const hob_conn *c = g->conns; c; c = c->next)
-            same += is_from(c, source);
-        if (same >= conf->max_connections_per_address || (l->tls && !takes_token(g, source)))
-            return false;
-    }
-    set_socket_options(g, fd, l->is_unix);
-    return true;
+    return l->is_unix ||
+           (hob_loop_connections(&g->loop, source) < conf->max_connections_per_address &&
+            (!l->tls || takes_token(g, source)));
 }

@@ -7,24 +7,9 @@
 
 #include <string.h>
 
+#include "daemon/gateway/sources.h"
+
 enum { MINUTE_MS = 60000 };
-
-void hob_source_of(const uint8_t address[16], uint8_t ret[16])
-{
-    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
-    memset(ret, 0, 16);
-    memcpy(ret, address, memcmp(address, mapped, 12) == 0 ? 16 : 8);
-}
-
-static size_t set_of(uint64_t seed, const uint8_t source[16])
-{
-    uint64_t a, b;
-    memcpy(&a, source, 8);
-    memcpy(&b, source + 8, 8);
-    uint64_t h = (a ^ seed) * 0x9e3779b97f4a7c15u;
-    h = (h ^ h >> 32 ^ b) * 0xbf58476d1ce4e5b9u;
-    return (size_t)((h ^ h >> 29) % HOB_FAILURE_SETS);
-}
 
 uint32_t hob_failures_count(hob_failures *f, const uint8_t address[16], uint32_t per_minute,
                             uint64_t now_ms)
@@ -33,7 +18,8 @@ uint32_t hob_failures_count(hob_failures *f, const uint8_t address[16], uint32_t
     if (per_minute == 0)
         return 0;
     hob_source_of(address, source);
-    struct hob_failure *set = f->table[set_of(f->seed, source)], *at = &set[0];
+    struct hob_failure *set = f->table[hob_source_hash(f->seed, source) % HOB_FAILURE_SETS],
+                       *at = &set[0];
     for (size_t i = 0; i < HOB_FAILURE_WAYS; i++) {
         if (set[i].forgiven_ms > now_ms && memcmp(set[i].address, source, sizeof source) == 0) {
             at = &set[i];

@@ -20,8 +20,6 @@ typedef struct hob_failures { /* zero-initialize; seed it with random numbers */
     } table[HOB_FAILURE_SETS][HOB_FAILURE_WAYS];
 } hob_failures;
 
-/* What an address (IPv4 mapped into IPv6) counts as: IPv4 itself, IPv6 its /64. */
-void hob_source_of(const uint8_t address[16], uint8_t ret[16]);
 /* Counts a failure of the address (IPv6: its /64). 0: answer it; else milliseconds for which it is to wait. per_minute 0: never. */
 uint32_t hob_failures_count(hob_failures *f, const uint8_t address[16], uint32_t per_minute,
                             uint64_t now_ms);

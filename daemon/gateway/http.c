@@ -9,12 +9,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/gateway/documents.h"
 #include "daemon/gateway/responses.h"
 
 /* A refused body up to this long is read and dropped, so that the connection lives on; above, it closes. */
 enum {
     DROP_BODY_MAX = 65536,
-    EMPTY_BODY_MAX = 2, /* "{}" */
+    EMPTY_BODY_MAX = 2,    /* "{}" */
+    FORM_BYTES = 64 << 10, /* beside the file in it */
+    FORM_MEMORY = 2 << 20, /* that an upload takes at most */
 };
 
 static const char *reason_of(int status)
@@ -38,6 +41,7 @@ static const char *reason_of(int status)
         {429, "Too Many Requests"},
         {500, "Internal Server Error"},
         {503, "Service Unavailable"},
+        {507, "Insufficient Storage"},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (known[i].status == status)
@@ -52,9 +56,11 @@ static const char *methods_of(const hob_conn *c)
     case HOB_ROUTE_CHAT:
     case HOB_ROUTE_COMPLETION:
     case HOB_ROUTE_RESPONSES:
+    case HOB_ROUTE_EMBEDDINGS:
     case HOB_ROUTE_ESTIMATE:
     case HOB_ROUTE_RESPONSE_CANCEL: return "POST";
     case HOB_ROUTE_RESPONSE: return "GET, DELETE";
+    case HOB_ROUTE_DOCUMENTS: return hob_documents_methods(c->document_route);
     case HOB_ROUTE_ADMIN: return c->admin_route->method;
     default: return "GET";
     }
@@ -253,6 +259,7 @@ static hob_route find_route(hob_conn *c, const char *method, const char *path)
         {"/v1/chat/completions", HOB_ROUTE_CHAT},
         {"/v1/completions", HOB_ROUTE_COMPLETION},
         {"/v1/responses", HOB_ROUTE_RESPONSES},
+        {"/v1/embeddings", HOB_ROUTE_EMBEDDINGS},
         {"/hob/v1/estimate", HOB_ROUTE_ESTIMATE},
     };
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
@@ -265,12 +272,22 @@ static hob_route find_route(hob_conn *c, const char *method, const char *path)
         return take_name(c, path + 11, strlen(path + 11)) ? HOB_ROUTE_MODEL : HOB_ROUTE_NONE;
     if (strncmp(path, "/v1/responses/", 14) == 0)
         return find_response_route(c, path + 14);
-    return HOB_ROUTE_NONE;
+    c->document_route = hob_documents_find(c, method, path);
+    return c->document_route ? HOB_ROUTE_DOCUMENTS : HOB_ROUTE_NONE;
+}
+
+/* What the body of a POST is. */
+static hob_body_kind body_kind(const hob_conn *c)
+{
+    return c->route == HOB_ROUTE_DOCUMENTS         ? c->document_route->body
+           : c->route == HOB_ROUTE_RESPONSE_CANCEL ? HOB_BODY_NONE
+                                                   : HOB_BODY_JSON;
 }
 
 bool hob_route_infers(hob_route r)
 {
-    return r == HOB_ROUTE_CHAT || r == HOB_ROUTE_COMPLETION || r == HOB_ROUTE_RESPONSES;
+    return r == HOB_ROUTE_CHAT || r == HOB_ROUTE_COMPLETION || r == HOB_ROUTE_RESPONSES ||
+           r == HOB_ROUTE_EMBEDDINGS;
 }
 
 /* How long the body is. Fills the error where that cannot be told. */
@@ -295,10 +312,13 @@ static int check_length(hob_conn *c, bool post, hob_api_error *e)
         return hob_api_fail(e, 411, "invalid_request_error", "length_required", NULL,
                             "Content-Length is needed");
     }
-    if (digits > 15 || strtoull(length, NULL, 10) > c->g->conf->max_body_bytes)
+    const uint64_t most = post && body_kind(c) == HOB_BODY_FORM
+                              ? ((uint64_t)c->g->conf->max_file_mb << 20) + FORM_BYTES
+                              : c->g->conf->max_body_bytes;
+    if (digits > 15 || strtoull(length, NULL, 10) > most)
         return hob_api_fail(e, 413, "invalid_request_error", "request_too_large", NULL,
-                            "the body is longer than the %u bytes that are allowed",
-                            c->g->conf->max_body_bytes);
+                            "the body is longer than the %llu bytes that are allowed",
+                            (unsigned long long)most);
     c->body_bytes = strtoull(length, NULL, 10);
     return 0;
 }
@@ -306,9 +326,8 @@ static int check_length(hob_conn *c, bool post, hob_api_error *e)
 /* method: "GET", "POST", "DELETE", or "" for any other. */
 static int check_head(hob_conn *c, const char *path, const char *method, hob_api_error *e)
 {
-    char type[128];
+    char type[256];
 
-    c->route = find_route(c, method, path);
     if (hob_site_check(c, e) < 0)
         return HOB_EINVAL;
     if (hob_site_is_preflight(c)) /* which carries no key */
@@ -324,13 +343,20 @@ static int check_head(hob_conn *c, const char *path, const char *method, hob_api
     if (!method[0] || !has_word(methods_of(c), method))
         return hob_api_fail(e, 405, "invalid_request_error", "method_not_allowed", NULL,
                             "%.60s answers to %s only", path, methods_of(c));
-    if (c->route == HOB_ROUTE_RESPONSE_CANCEL && c->body_bytes > EMPTY_BODY_MAX)
-        return hob_api_bad(e, "invalid_length", NULL, "no body is expected here");
-    if (strcmp(method, "POST") == 0 && c->route != HOB_ROUTE_RESPONSE_CANCEL &&
-        (!hob_http_header(c->wsi, WSI_TOKEN_HTTP_CONTENT_TYPE, type, sizeof type) ||
-         !has_word(type, "application/json")))
+    if (c->route == HOB_ROUTE_DOCUMENTS && hob_documents_check(c, e) < 0)
+        return HOB_EINVAL;
+    if (strcmp(method, "POST") != 0)
+        return 0;
+    const hob_body_kind kind = body_kind(c);
+    const char *wanted = kind == HOB_BODY_FORM ? "multipart/form-data" : "application/json";
+    if (kind == HOB_BODY_NONE)
+        return c->body_bytes > EMPTY_BODY_MAX
+                   ? hob_api_bad(e, "invalid_length", NULL, "no body is expected here")
+                   : 0;
+    if (!hob_http_header(c->wsi, WSI_TOKEN_HTTP_CONTENT_TYPE, type, sizeof type) ||
+        !has_word(type, wanted))
         return hob_api_fail(e, 415, "invalid_request_error", "unsupported_media_type", NULL,
-                            "the body has to be sent with 'Content-Type: application/json'");
+                            "the body has to be sent with 'Content-Type: %s'", wanted);
     return 0;
 }
 
@@ -342,6 +368,7 @@ static void begin_request(hob_conn *c)
     c->early = (hob_api_error){0};
     c->body_seen = c->body.start = c->body.len = 0;
     c->chunked = c->streaming = c->response_done = c->body_ended = false;
+    c->body_paused_us = c->body_idle_us = 0;
     c->deadline_us = 0;
     c->progress_us = hob_now_us();
     hob_request_id(c->request_id, "req_");
@@ -350,6 +377,15 @@ static void begin_request(hob_conn *c)
     bool fits = hob_http_header(c->wsi, WSI_TOKEN_CONNECTION, value, sizeof value);
     c->close_after =
         !fits || has_word(value, "close") || (c->version_1_0 && !has_word(value, "keep-alive"));
+}
+
+/* Whether there is memory for the body; a file needs little. */
+static int admit_body(hob_conn *c, hob_api_error *e)
+{
+    if (body_kind(c) != HOB_BODY_FORM)
+        return hob_buffers_admit(c->g, c->body_bytes, e);
+    const int code = hob_buffers_admit(c->g, FORM_MEMORY, e);
+    return code < 0 ? code : hob_upload_begin(c, e);
 }
 
 static void serve_get(hob_conn *c);
@@ -362,14 +398,16 @@ static int on_head(hob_conn *c, const char *in, size_t len)
     const bool post = lws_hdr_total_length(wsi, WSI_TOKEN_POST_URI) > 0;
     const bool remove = lws_hdr_total_length(wsi, WSI_TOKEN_DELETE_URI) > 0;
     hob_api_error length_error = {0};
+    const char *method = get ? "GET" : post ? "POST" : remove ? "DELETE" : "";
     char path[256], expect[32];
 
     if (c->state != HOB_CONN_IDLE)
         return -1;
     begin_request(c);
     snprintf(path, sizeof path, "%.*s", (int)(len < sizeof path ? len : sizeof path - 1), in);
+    c->route = find_route(c, method, path);
     (void)check_length(c, post, &length_error);
-    (void)check_head(c, path, get ? "GET" : post ? "POST" : remove ? "DELETE" : "", &c->early);
+    (void)check_head(c, path, method, &c->early);
     if (length_error.status && (c->early.status == 0 || length_error.status == 400))
         c->early = length_error;
     else if (!c->early.status && !post && c->body_bytes > 0)
@@ -379,7 +417,7 @@ static int on_head(hob_conn *c, const char *in, size_t len)
                      "the server is shutting down");
         c->early.retry_after_s = HOB_DRAIN_RETRY_S;
     } else if (!c->early.status && post)
-        (void)hob_buffers_admit(c->g, c->body_bytes, &c->early);
+        (void)admit_body(c, &c->early);
     if (!post && c->body_bytes > 0)
         c->close_after = true;
     if (!c->early.status && hob_site_is_preflight(c) && !length_error.status) {
@@ -412,6 +450,8 @@ static int on_head(hob_conn *c, const char *in, size_t len)
         hob_http_error(c, &c->early);
     else if (c->route == HOB_ROUTE_RESPONSE || c->route == HOB_ROUTE_RESPONSE_INPUT)
         hob_responses_serve(c, remove);
+    else if (c->route == HOB_ROUTE_DOCUMENTS)
+        c->document_route->serve(c, NULL);
     else
         serve_get(c);
     return on_writable(c);
@@ -431,6 +471,8 @@ static void model_object(hob_text *t, const hob_gateway *g, uint32_t i)
                     i == 0 ? "true" : "false");
     if (l->context)
         hob_text_format(t, ",\"hob_context_tokens\":%u", l->context);
+    if (l->dimensions)
+        hob_text_format(t, ",\"hob_dimensions\":%u", l->dimensions);
     hob_text_puts(t, "}");
 }
 
@@ -505,12 +547,13 @@ static void serve_get(hob_conn *c)
     hob_text_free(&t);
 }
 
-/* An estimate is asked for in the words of any of the three. body may be NULL. */
+/* An estimate is asked for in the words of any of the three. */
 static hob_api_kind kind_of(hob_route route, const json_t *body)
 {
     switch (route) {
     case HOB_ROUTE_CHAT: return HOB_API_CHAT;
     case HOB_ROUTE_COMPLETION: return HOB_API_COMPLETION;
+    case HOB_ROUTE_EMBEDDINGS: return HOB_API_EMBEDDINGS;
     case HOB_ROUTE_ESTIMATE:
         return json_object_get(body, "prompt")  ? HOB_API_COMPLETION
                : json_object_get(body, "input") ? HOB_API_RESPONSES
@@ -534,21 +577,24 @@ static void serve_post(hob_conn *c)
 {
     hob_api_error e = {0};
     hob_api_request request;
-    json_t *body =
-        hob_api_load(hob_bytes_left(&c->body) ? (const char *)c->body.data + c->body.start : "",
-                     hob_bytes_left(&c->body), &e);
+    json_t *body = hob_api_load(
+        hob_bytes_left(&c->body) ? (const char *)c->body.data + c->body.start : "",
+        hob_bytes_left(&c->body),
+        c->route == HOB_ROUTE_EMBEDDINGS ? HOB_API_VALUES_OF_EMBEDDINGS : HOB_API_VALUES_MAX, &e);
     const size_t bytes = hob_bytes_left(&c->body);
     hob_bytes_free(&c->body);
-    if (c->route == HOB_ROUTE_ADMIN) {
-        if (body)
+    if (!body || c->route == HOB_ROUTE_ADMIN || c->route == HOB_ROUTE_DOCUMENTS) {
+        if (!body)
+            hob_http_error(c, &e);
+        else if (c->route == HOB_ROUTE_ADMIN)
             c->admin_route->serve(c, body);
         else
-            hob_http_error(c, &e);
+            c->document_route->serve(c, body);
         json_decref(body);
         return;
     }
     const hob_api_kind kind = kind_of(c->route, body);
-    int rc = body ? hob_api_parse(c->g->conf, kind, false, body, &request, &e) : HOB_EINVAL;
+    int rc = hob_api_parse(c->g->conf, kind, false, body, &request, &e);
     json_decref(body);
     if (rc == 0 && kind == HOB_API_RESPONSES &&
         (rc = hob_response_continue(c->g, c->key, &request, &e)) < 0)
@@ -562,7 +608,10 @@ static void serve_post(hob_conn *c)
     }
     if (rc < 0)
         hob_http_error(c, &e);
-    else
+    else if (kind == HOB_API_EMBEDDINGS) {
+        hob_embeddings_serve(c, &request);
+        hob_api_request_free(&request);
+    } else
         hob_job_open(c, &request, bytes, false);
 }
 
@@ -577,6 +626,10 @@ static int on_body(hob_conn *c, const char *in, size_t len)
         return 0;
     if (c->body_seen > c->body_bytes)
         return -1;
+    if (c->upload) {
+        hob_upload_data(c, in, len);
+        return 0;
+    }
     if (c->body.len + len > c->body.capacity &&
         hob_buffers_admit(c->g, c->body.capacity + len, &c->early) < 0) {
         hob_bytes_free(
@@ -598,10 +651,15 @@ static int on_body_end(hob_conn *c)
     if (c->state != HOB_CONN_BODY)
         return 0;
     c->state = HOB_CONN_BUSY;
-    if (c->early.status || hob_accounts_recheck(c, &c->early) < 0)
+    if (c->early.status || hob_accounts_recheck(c, &c->early) < 0) {
+        hob_upload_drop(c);
         hob_http_error(c, &c->early);
-    else if (c->route == HOB_ROUTE_RESPONSE_CANCEL)
+    } else if (c->route == HOB_ROUTE_RESPONSE_CANCEL)
         hob_responses_serve(c, false);
+    else if (c->upload)
+        hob_upload_end(c);
+    else if (body_kind(c) == HOB_BODY_NONE)
+        c->document_route->serve(c, NULL);
     else
         serve_post(c);
     return 0;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One inference, from admission to its last byte: PREPARE, the check of its size, RUN, tokens against credit, the end.
+ * One inference, from admission to its last byte: PREPARE, tokens against credit, the end. Between the two, when its size
+ * is known: prepared.c.
  *
  * A job keeps the token ids of its prompt and of what was already generated. When its engine dies it waits for the next
  * one and hands those over, with the same seed, so that the stream goes on where it stopped: recovery.c. */
@@ -80,8 +81,7 @@ void hob_job_free(hob_job *j)
     free(j);
 }
 
-/* The answer that the job belongs to has its end: what is left of its choices goes too. A connection may start the next. */
-static void job_done(hob_job *j)
+void hob_job_done(hob_job *j)
 {
     hob_conn *c = j->conn;
     const bool websocket = j->websocket;
@@ -112,7 +112,7 @@ void hob_job_fail(hob_job *j, const hob_api_error *e)
 {
     j->g->metrics.failed++;
     j->format->failed(j, e);
-    job_done(j);
+    hob_job_done(j);
 }
 
 /* ---- towards the engine ---- */
@@ -125,7 +125,7 @@ static void note_finish(hob_link *l, uint64_t now_us)
     l->finished_us = now_us;
 }
 
-static void fail_busy(hob_job *j)
+void hob_job_fail_busy(hob_job *j)
 {
     hob_api_error e;
     hob_admission_full(j, &e);
@@ -162,39 +162,11 @@ static bool send_prepare(hob_job *j)
            hob_link_send(j->link, HOB_MSG_PREPARE, j->id, hob_text_data(t), hob_text_len(t));
 }
 
-static uint32_t credit_window(const hob_job *j)
+uint32_t hob_job_credit_window(const hob_job *j)
 {
     /* Without a stream the answer is kept here whole and bounded by max_tokens: nothing to wait for. */
     const bool stream = j->request.stream && !j->request.background;
     return stream || j->websocket ? HOB_CREDIT_TOKENS : j->max_tokens;
-}
-
-static bool send_run(hob_job *j)
-{
-    hob_text *t = &j->g->scratch;
-    const char *key;
-    json_t *value;
-    uint32_t window = credit_window(j);
-
-    j->credit = window > j->undrained ? window - j->undrained : 0;
-    if (j->id == j->link->alone && j->credit < HOB_CREDIT_TOKENS)
-        j->credit = HOB_CREDIT_TOKENS; /* others wait for it: its reader must not hold them up */
-    hob_text_clear(t);
-    hob_text_format(t, "{\"max_tokens\":%u,\"credit\":%u,\"seed\":\"%" PRIu64 "\",\"logprobs\":%d",
-                    j->max_tokens, j->credit, j->request.seed,
-                    j->request.logprobs ? j->request.top_logprobs : -1);
-    if (j->id_count > j->prompt_tokens)
-        hob_text_format(t, ",\"resumed\":%u", j->id_count - j->prompt_tokens);
-    hob_text_format(t, ",\"tenant\":%u,\"priority\":%u", j->key ? j->key->record.tenant_number : 0,
-                    j->priority);
-    json_object_foreach(j->request.run, key, value)
-    {
-        hob_text_format(t, ",\"%s\":", key);
-        hob_text_json(t, value);
-    }
-    hob_text_puts(t, "}");
-    return !t->failed &&
-           hob_link_send(j->link, HOB_MSG_RUN, j->id, hob_text_data(t), hob_text_len(t));
 }
 
 /* Those that may run and wait at its engine. */
@@ -225,6 +197,12 @@ void hob_job_start(hob_job *j)
     hob_link *l = j->link;
     hob_api_error e = {0};
 
+    if (l->dimensions) {
+        hob_api_bad(&e, "unsupported_model", "model",
+                    "the model '%.63s' makes embeddings: it generates no text", l->model->name);
+        hob_job_fail(j, &e);
+        return;
+    }
     if (l->unloading && j->state != HOB_JOB_QUEUED && !j->admitted) {
         hob_api_fail(&e, 503, "server_error", "model_unloaded", "model",
                      "the model '%.63s' has been unloaded by an administrator", l->model->name);
@@ -240,7 +218,7 @@ void hob_job_start(hob_job *j)
     }
     if (l->state == HOB_LINK_READY && !j->admitted && j->index == 0 && !j->request.estimate &&
         load >= places_of(l)) {
-        fail_busy(j);
+        hob_job_fail_busy(j);
         return;
     }
     give_place_back(j);
@@ -248,7 +226,7 @@ void hob_job_start(hob_job *j)
         return;
     j->state = HOB_JOB_PREPARING;
     if (!send_prepare(j)) {
-        fail_busy(j); /* the queue to the engine is full */
+        hob_job_fail_busy(j); /* the queue to the engine is full */
         return;
     }
     j->counted = true;
@@ -265,7 +243,7 @@ static void end_choice(hob_job *j, hob_finish finish)
     j->finish = finish;
     j->format->finished(j, finish);
     if (hob_choice_is_last(j))
-        job_done(j);
+        hob_job_done(j);
 }
 
 void hob_job_finish_cancelled(hob_job *j)
@@ -351,7 +329,7 @@ void hob_job_drained(hob_gateway *g, uint64_t id, uint32_t tokens)
     if (!j)
         return;
     j->undrained -= tokens < j->undrained ? tokens : j->undrained;
-    uint32_t held = j->undrained + j->credit, window = credit_window(j);
+    uint32_t held = j->undrained + j->credit, window = hob_job_credit_window(j);
     /* In portions, so that a frame of credit does not go out for each token. */
     if (j->state != HOB_JOB_RUNNING || held >= window || window - held < (window + 3) / 4)
         return;
@@ -362,7 +340,7 @@ void hob_job_drained(hob_gateway *g, uint64_t id, uint32_t tokens)
 
 /* ---- from the engine ---- */
 
-static int keep_ids(hob_job *j, const uint8_t *ids, uint32_t count)
+int hob_job_keep_ids(hob_job *j, const uint8_t *ids, uint32_t count)
 {
     if (count > j->id_capacity - j->id_count) {
         uint32_t need = j->id_count + count, capacity = j->id_capacity ? j->id_capacity : 256;
@@ -389,102 +367,6 @@ int hob_job_keep_prompt(hob_job *j, const hob_job *leader)
     j->id_count = j->id_capacity = j->prompt_tokens = leader->prompt_tokens;
     j->max_tokens = leader->max_tokens;
     return 0;
-}
-
-/* Does it fit? Sets max_tokens. */
-static int check_size(hob_job *j, uint32_t prompt, hob_api_error *e)
-{
-    static const char *const names[] = {"messages", "prompt", "input"};
-    const hob_link *l = j->link;
-    const hob_api_request *r = &j->request;
-    uint32_t most = l->context;
-    const uint32_t most_prompt = hob_limit_of(j->g, j->key, HOB_LIMIT_MAX_PROMPT_TOKENS),
-                   most_output = hob_limit_of(j->g, j->key, HOB_LIMIT_MAX_OUTPUT_TOKENS);
-
-    if (l->kv_tokens && l->kv_tokens < most)
-        most = (uint32_t)l->kv_tokens;
-    if (prompt >= most || (r->max_tokens_given && r->max_tokens > most - prompt)) {
-        if (r->max_tokens_given)
-            return hob_api_bad(e, "context_length_exceeded", names[r->kind],
-                               "this model's context is %u tokens; the prompt has %u and %u are "
-                               "requested for the answer",
-                               most, prompt, r->max_tokens);
-        return hob_api_bad(e, "context_length_exceeded", names[r->kind],
-                           "this model's context is %u tokens; the prompt has %u", most, prompt);
-    }
-    if (most_prompt && prompt > most_prompt) {
-        hob_api_bad(e, "prompt_too_long", names[r->kind],
-                    "this key allows prompts of up to %u tokens; the prompt has %u", most_prompt,
-                    prompt);
-        e->reason = hob_limit_name(HOB_LIMIT_MAX_PROMPT_TOKENS);
-        return HOB_EINVAL;
-    }
-    j->max_tokens = r->max_tokens_given
-                        ? r->max_tokens
-                        : hob_limit_of(j->g, j->key, HOB_LIMIT_DEFAULT_OUTPUT_TOKENS);
-    if (most_output && j->max_tokens > most_output)
-        j->max_tokens = most_output;
-    if (j->max_tokens > most - prompt)
-        j->max_tokens = most - prompt;
-    return 0;
-}
-
-void hob_job_prepared(hob_gateway *g, hob_link *l, uint64_t id, const uint8_t *payload, size_t len)
-{
-    hob_job *j = hob_job_find(g, id);
-    hob_api_error e = {0};
-
-    if (len < 8 || hob_get_u32(payload) != (len - 8) / 4 || (len - 8) % 4 != 0) {
-        hob_link_fail(l, "a broken PREPARED message");
-        return;
-    }
-    if (!j || j->link != l) {
-        (void)hob_link_send(l, HOB_MSG_ABORT, id, NULL, 0);
-        return;
-    }
-    if (j->state != HOB_JOB_PREPARING) {
-        hob_link_fail(l, "PREPARED for a request that was not being prepared");
-        return;
-    }
-    if (j->id_count == 0) {
-        uint32_t prompt = hob_get_u32(payload);
-        int rc = check_size(j, prompt, &e);
-        if (rc == 0 && keep_ids(j, payload + 8, prompt) < 0)
-            hob_api_fail(&e, 503, "server_error", "out_of_memory", NULL,
-                         "no memory for the prompt");
-        j->prompt_tokens = prompt;
-        j->cached_tokens = hob_get_u32(payload + 4) < prompt ? hob_get_u32(payload + 4) : 0;
-        if (e.status == 0 && j->request.estimate) {
-            (void)hob_link_send(l, HOB_MSG_ABORT, id, NULL, 0);
-            hob_admission_estimate(j, j->cached_tokens);
-            j->admitted = true; /* it was answered: it counts as one of its key's minute */
-            job_done(j);
-            return;
-        }
-        if (e.status == 0 && (j->admitted || hob_admission_check(j, j->cached_tokens, &e) == 0))
-            (void)hob_limits_reserve(j, prompt, &e);
-        if (e.status) {
-            (void)hob_link_send(l, HOB_MSG_ABORT, id, NULL, 0);
-            hob_job_fail(j, &e);
-            return;
-        }
-        json_decref(j->request.prepare); /* from here on the ids stand for it */
-        j->request.prepare = NULL;
-        j->request_bytes = 0;
-        g->metrics.prompt_tokens += prompt;
-    }
-    j->state = HOB_JOB_RUNNING;
-    if (!send_run(j)) {
-        (void)hob_link_send(l, HOB_MSG_ABORT, id, NULL, 0);
-        fail_busy(j);
-        return;
-    }
-    if (!j->admitted) {
-        j->admitted = true;
-        hob_choices_admit(j);
-        if (j->format->admitted)
-            j->format->admitted(j);
-    }
 }
 
 static void finish_job(hob_job *j, uint8_t finish)
@@ -524,7 +406,7 @@ void hob_job_tokens(hob_gateway *g, hob_link *l, uint64_t id, const hob_tokens_m
         hob_link_fail(l, "TOKENS beyond what was asked");
         return;
     }
-    if (keep_ids(j, t->ids, t->token_count) < 0) {
+    if (hob_job_keep_ids(j, t->ids, t->token_count) < 0) {
         hob_api_fail(&e, 503, "server_error", "out_of_memory", NULL, "no memory for the answer");
         hob_job_end(j, &e);
         return;
@@ -588,11 +470,11 @@ void hob_job_refused(hob_gateway *g, hob_link *l, uint64_t id, json_t *error)
     if (strcmp(code, "HOB_ELIMIT") == 0 && json_is_integer(tokens) &&
         j->state == HOB_JOB_PREPARING && json_integer_value(tokens) > 0 &&
         json_integer_value(tokens) < UINT32_MAX)
-        (void)check_size(j, (uint32_t)json_integer_value(tokens), &e);
+        (void)hob_job_check_size(j, (uint32_t)json_integer_value(tokens), &e);
     if (e.status)
         ;
     else if (strcmp(code, "HOB_ELIMIT") == 0 && j->state == HOB_JOB_RUNNING) {
-        fail_busy(j);
+        hob_job_fail_busy(j);
         return;
     } else if (strcmp(code, "HOB_EINVAL") == 0 || strcmp(code, "HOB_ELIMIT") == 0 ||
                strcmp(code, "HOB_EUNSUPPORTED") == 0)

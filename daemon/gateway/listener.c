@@ -2,7 +2,7 @@
  *
  * The listening sockets. They are our own, not libwebsockets': it can neither close one nor hand what it accepts to
  * another vhost, and both are needed (SIGTERM, SIGHUP). Each is a raw descriptor in the inner vhost; what it accepts
- * passes the door (door.c) and is then given to the front of the day (front.c).
+ * passes the door (door.c), waits for its source's turn (loop.c) and is then given to the front of the day (front.c).
  *
  * A Unix socket's file is ours while we run: one left by a process that is gone is replaced, one that answers is not. */
 #include <arpa/inet.h>
@@ -20,7 +20,7 @@
 
 enum {
     BACKLOG = 1024,
-    ACCEPTS_AT_ONCE = 16, /* then others get their turn */
+    ACCEPTS_AT_ONCE = 64, /* then others get their turn */
     SOCKET_MODE = 0660,
     GROUPS_MAX = 256,
 };
@@ -186,24 +186,43 @@ static bool may_administrate(const hob_gateway *g, int fd)
     return false;
 }
 
-static void take_in(hob_listener *l, int fd)
+void hob_listener_take_in(void *listener, int fd)
+{
+    hob_listener *l = listener;
+    hob_gateway *g = l->g;
+    hob_door_prepare(g, fd, l->is_unix);
+    g->accepting = l;
+    /* On failure it has closed the descriptor, and freed the connection if there was one. */
+    (void)lws_adopt_socket_vhost(l->tls ? g->front->tls : g->front->plain, fd);
+    g->accepting = NULL;
+}
+
+static void refuse(hob_gateway *g, int fd)
+{
+    g->metrics.refused_connections++;
+    close(fd);
+}
+
+static void on_accepted(hob_listener *l, int fd)
 {
     hob_gateway *g = l->g;
+    uint8_t address[16], source[16];
+    bool local;
+
     if (l->admin && !may_administrate(g, fd)) {
         hob_log(HOB_LOG_WARN, "admin socket: a user who is neither root, hobd's nor in the group "
                               "hob was sent away");
         close(fd);
         return;
     }
-    if (!hob_door_admits(l, fd)) {
-        g->metrics.refused_connections++;
-        close(fd);
-        return;
-    }
-    g->accepting = l;
-    /* On failure it has closed the descriptor, and freed the connection if there was one. */
-    (void)lws_adopt_socket_vhost(l->tls ? g->front->tls : g->front->plain, fd);
-    g->accepting = NULL;
+    hob_peer_address(fd, address, &local);
+    hob_source_of(address, source);
+    if (!hob_door_admits(l, source))
+        refuse(g, fd);
+    else if (l->is_unix)
+        hob_listener_take_in(l, fd);
+    else if (hob_loop_take_in(&g->loop, l, fd, source, l->tls) < 0)
+        refuse(g, fd);
 }
 
 int hob_listener_callback(hob_listener *l, enum lws_callback_reasons reason)
@@ -213,7 +232,7 @@ int hob_listener_callback(hob_listener *l, enum lws_callback_reasons reason)
     for (int i = 0; i < ACCEPTS_AT_ONCE; i++) {
         int fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0)
-            take_in(l, fd);
+            on_accepted(l, fd);
         else if (errno != ECONNABORTED && errno != EINTR)
             break;
     }

@@ -3,6 +3,7 @@
  * What the gateway's own buffers hold: requests in the making, what waits for engines and for readers, and what is kept
  * of each job so that it survives its engine; and the stored responses. They are added up when something new asks for room, not counted along the
  * way: a sum over some hundred connections costs less than a ledger that has to be right at every realloc. */
+#include "daemon/gateway/documents.h"
 #include "daemon/gateway/responses.h"
 
 enum { SHARE = 8, MOST_BYTES = 48 << 20 };
@@ -27,7 +28,9 @@ size_t hob_buffers_bytes(const hob_gateway *g)
 {
     size_t sum = g->scratch.bytes.capacity;
     for (const hob_conn *c = g->conns; c; c = c->next)
-        sum += sizeof *c + c->body.capacity + c->out.capacity;
+        sum += sizeof *c + c->body.capacity + c->out.capacity + hob_upload_bytes(c->upload) +
+               hob_embeddings_bytes(c);
+    sum += hob_embeds_bytes(g);
     for (const hob_job *j = g->jobs; j; j = j->next)
         sum += job_bytes(j);
     for (const hob_response *r = g->responses; r; r = r->next)

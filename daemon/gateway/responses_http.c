@@ -2,16 +2,17 @@
  *
  * What may be asked of a response that is stored: GET for its object or its events, DELETE, cancel, input_items. Query
  * parameters are known by name like fields of a body: one that hob does not know is a 400. */
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/gateway/query.h"
 #include "daemon/gateway/responses.h"
 
 enum { PAGE_DEFAULT = 20, PAGE_MAX = 100 };
 
 typedef struct query {
+    bool items; /* a list of items is asked for */
     bool stream, ascending;
     uint64_t from;  /* of the first event */
     uint32_t limit; /* of items */
@@ -20,52 +21,33 @@ typedef struct query {
 
 /* ---- the query ---- */
 
-static int bad_argument(const char *name, const char *value, const char *allowed, hob_api_error *e)
+static int take_argument(void *user, const char *name, const char *value, hob_api_error *e)
 {
-    return hob_api_bad(e, "invalid_value", name, "%s: got '%.40s', allowed: %s", name, value,
-                       allowed);
-}
-
-static int to_number(const char *name, const char *value, uint64_t least, uint64_t most,
-                     uint64_t *ret, hob_api_error *e)
-{
-    char allowed[64];
-    const size_t digits = strspn(value, "0123456789");
-    const uint64_t n = digits > 0 && digits < 18 ? strtoull(value, NULL, 10) : UINT64_MAX;
-    if (value[digits] || n < least || n > most) {
-        snprintf(allowed, sizeof allowed, "%" PRIu64 " to %" PRIu64, least, most);
-        return bad_argument(name, value, allowed, e);
-    }
-    *ret = n;
-    return 0;
-}
-
-static int take_argument(query *q, bool items, const char *name, const char *value,
-                         hob_api_error *e)
-{
+    query *q = user;
+    const bool items = q->items;
     uint64_t n = 0;
     if (strcmp(name, "include") == 0 || strcmp(name, "include[]") == 0)
         return strcmp(value, "message.output_text.logprobs") == 0
                    ? 0 /* they are there if the response was made with them */
-                   : bad_argument(name, value, "message.output_text.logprobs", e);
+                   : hob_query_bad(name, value, "message.output_text.logprobs", e);
     if (!items && (strcmp(name, "stream") == 0 || strcmp(name, "include_obfuscation") == 0)) {
         const bool on = strcmp(value, "true") == 0;
         if (!on && strcmp(value, "false") != 0)
-            return bad_argument(name, value, "true, false", e);
+            return hob_query_bad(name, value, "true, false", e);
         if (strcmp(name, "stream") == 0)
             q->stream = on;
         else if (on)
-            return bad_argument(name, value, "false", e);
+            return hob_query_bad(name, value, "false", e);
         return 0;
     }
     if (!items && strcmp(name, "starting_after") == 0) {
-        if (to_number(name, value, 0, INT32_MAX, &n, e) < 0)
+        if (hob_query_number(name, value, 0, INT32_MAX, &n, e) < 0)
             return HOB_EINVAL;
         q->from = n + 1;
         return 0;
     }
     if (items && strcmp(name, "limit") == 0) {
-        if (to_number(name, value, 1, PAGE_MAX, &n, e) < 0)
+        if (hob_query_number(name, value, 1, PAGE_MAX, &n, e) < 0)
             return HOB_EINVAL;
         q->limit = (uint32_t)n;
         return 0;
@@ -74,36 +56,21 @@ static int take_argument(query *q, bool items, const char *name, const char *val
         q->ascending = strcmp(value, "asc") == 0;
         return q->ascending || strcmp(value, "desc") == 0
                    ? 0
-                   : bad_argument(name, value, "asc, desc", e);
+                   : hob_query_bad(name, value, "asc, desc", e);
     }
     if (items && strcmp(name, "after") == 0) {
         snprintf(q->after, sizeof q->after, "%s", value);
         return 0;
     }
-    return hob_api_bad(e, "unknown_parameter", name, "unknown or unsupported parameter '%.60s'",
-                       name);
+    return hob_query_unknown(name, e);
 }
 
 static int read_query(hob_conn *c, bool items, query *ret, hob_api_error *e)
 {
-    char argument[256];
-    query q = {.limit = PAGE_DEFAULT};
+    query q = {.items = items, .limit = PAGE_DEFAULT};
 
-    for (int i = 0;; i++) {
-        if (lws_hdr_copy_fragment(c->wsi, argument, sizeof argument, WSI_TOKEN_HTTP_URI_ARGS, i) <
-            0) {
-            if (lws_hdr_fragment_length(c->wsi, WSI_TOKEN_HTTP_URI_ARGS, i) > 0)
-                return hob_api_bad(e, "invalid_value", NULL,
-                                   "a parameter of the URL is longer than %zu bytes",
-                                   sizeof argument - 1);
-            break;
-        }
-        char *value = strchr(argument, '=');
-        if (value)
-            *value++ = '\0';
-        if (argument[0] && take_argument(&q, items, argument, value ? value : "", e) < 0)
-            return HOB_EINVAL;
-    }
+    if (hob_query_each(c, take_argument, &q, e) < 0)
+        return HOB_EINVAL;
     if (q.from > 0 && !q.stream)
         return hob_api_bad(e, "invalid_value", "starting_after",
                            "starting_after needs stream=true");

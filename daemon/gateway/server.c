@@ -9,12 +9,12 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "daemon/gateway/ingest.h"
 #include "daemon/gateway/responses.h"
 
 enum {
@@ -107,6 +107,7 @@ static int inner_callback(struct lws *wsi, enum lws_callback_reasons reason, voi
     if (reason == LWS_CALLBACK_EVENT_WAIT_CANCELLED) { /* the store has woken us */
         if (g->store)
             hob_store_collect(g->store);
+        hob_ingest_collect(g);
         return 0;
     }
     if (reason != LWS_CALLBACK_RAW_RX_FILE && reason != LWS_CALLBACK_RAW_WRITEABLE_FILE &&
@@ -146,6 +147,8 @@ int hob_client_callback(struct lws *wsi, enum lws_callback_reasons reason, void 
         lws_set_opaque_user_data(wsi, c);
         return 0;
     case LWS_CALLBACK_HTTP:
+        hob_loop_settle(&gateway_of(wsi)->loop, (int)lws_get_socket_fd(wsi));
+        /* fallthrough */
     case LWS_CALLBACK_HTTP_BODY:
     case LWS_CALLBACK_HTTP_BODY_COMPLETION:
     case LWS_CALLBACK_HTTP_WRITEABLE:
@@ -157,6 +160,8 @@ int hob_client_callback(struct lws *wsi, enum lws_callback_reasons reason, void 
             return -1;
         return in && strcasecmp(in, "websocket") == 0 ? hob_websocket_confirm(c) : 0;
     case LWS_CALLBACK_ESTABLISHED:
+        hob_loop_settle(&gateway_of(wsi)->loop, (int)lws_get_socket_fd(wsi));
+        /* fallthrough */
     case LWS_CALLBACK_RECEIVE:
     case LWS_CALLBACK_RECEIVE_PONG:
     case LWS_CALLBACK_SERVER_WRITEABLE:
@@ -201,6 +206,7 @@ static void on_tick(lws_sorted_usec_list_t *sul)
 {
     hob_gateway *g = lws_container_of(sul, hob_gateway, tick);
 
+    hob_embeds_tick(g, hob_now_us());
     hob_jobs_tick(g, hob_now_us()); /* first: what a client is told spares it a heartbeat */
     const uint64_t now = hob_now_us();
     bool busy = g->jobs != NULL;
@@ -212,13 +218,16 @@ static void on_tick(lws_sorted_usec_list_t *sul)
     hob_responses_tick(g, now);
     hob_links_tick(g, now);
     hob_accounts_tick(g, now);
+    hob_ingest_tick(g);
     hob_listeners_tick(g);
     hob_fronts_tick(g);
     return_memory(g);
     hob_notify_tick(g, now);
-    if (g->draining && now + drain_margin_us(g) > g->drain_until_us)
+    if (g->draining && now + drain_margin_us(g) > g->drain_until_us) {
         while (g->jobs) /* told why, with time left to read it */
             hob_job_shut_down(g->jobs, false);
+        hob_embeds_shut_down(g, NULL);
+    }
     if (g->draining && !g->ending && (!busy || now > g->drain_until_us)) {
         if (busy)
             hob_log(HOB_LOG_WARN, "drain timeout: %u connections are cut off", g->conn_count);
@@ -237,13 +246,13 @@ static void log_lws(int level, const char *line)
     hob_log(HOB_LOG_DEBUG, "libwebsockets: %.*s", (int)strcspn(line, "\n"), line);
 }
 
-static int raise_descriptor_limit(uint32_t need, hob_diag *diag)
+/* Exactly what is needed: libwebsockets makes its tables as long as the limit is, and with that finds a connection by its
+ * descriptor at once. (Told of a smaller number than the limit it searches them, for each event anew.) */
+static int set_descriptor_limit(uint32_t need, hob_diag *diag)
 {
     struct rlimit r;
     if (getrlimit(RLIMIT_NOFILE, &r) < 0)
         return hob_fail(diag, HOB_EIO, "RLIMIT_NOFILE: %s", strerror(errno));
-    if (r.rlim_cur >= need)
-        return 0;
     if (r.rlim_max < need)
         return hob_fail(diag, HOB_ELIMIT, "max_connections needs %u open files, the limit is %llu",
                         need, (unsigned long long)r.rlim_max);
@@ -263,7 +272,6 @@ static int open_context(hob_gateway *g, hob_diag *diag)
     struct lws_context_creation_info info = {
         .options = LWS_SERVER_OPTION_EXPLICIT_VHOSTS | LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT,
         .user = g,
-        .fd_limit_per_thread = conf->max_connections + FDS_BESIDE,
         .max_http_header_data = (unsigned short)conf->max_header_bytes,
         .max_http_header_pool2 = conf->max_connections + HOB_ADMIN_CONNECTIONS + HEADS_BESIDE,
         .pt_serv_buf_size = HOB_WRITE_MAX,
@@ -273,6 +281,7 @@ static int open_context(hob_gateway *g, hob_diag *diag)
         .uid = (uid_t)-1,
     };
 
+    hob_loop_describe(&g->loop, &info);
     lws_set_log_level(LLL_ERR | LLL_WARN, log_lws);
     g->context = lws_create_context(&info);
     if (!g->context)
@@ -299,12 +308,12 @@ int hob_gateway_run(hob_conf *conf, const char *path)
     g->conf_path = path;
     g->give_up = !path;
     hob_notify_open(g);
-    if (getrandom(&g->door_seed, sizeof g->door_seed, 0) != (ssize_t)sizeof g->door_seed)
-        g->door_seed = hob_now_us(); /* only a little easier to guess */
     g->signal_fd = g->arbiter_fd = -1;
     g->started_us = hob_now_us();
     g->started_s = (int64_t)time(NULL);
-    if (raise_descriptor_limit(conf->max_connections + 2 * FDS_BESIDE, &diag) < 0)
+    const uint32_t descriptors = conf->max_connections + 2 * FDS_BESIDE;
+    if (set_descriptor_limit(descriptors, &diag) < 0 ||
+        hob_loop_open(&g->loop, descriptors, hob_listener_take_in, &diag) < 0)
         goto fail;
     if (open_context(g, &diag) < 0 || hob_front_open(g, conf, &diag) < 0 ||
         open_signals(g, &diag) < 0 || hob_listeners_open(g, &diag) < 0 ||
@@ -316,8 +325,8 @@ int hob_gateway_run(hob_conf *conf, const char *path)
     for (uint32_t i = 0; i < conf->model_count; i++, g->link_count++)
         hob_link_open(&g->links[i], g, i);
     lws_sul_schedule(g->context, 0, &g->tick, on_tick, TICK_US);
-    while (!g->ending && lws_service(g->context, 0) >= 0)
-        ;
+    while (!g->ending && hob_loop_turn(&g->loop) >= 0)
+        g->loop.inferring = g->jobs != NULL;
     status = g->ending ? g->status : 1;
     g->ending = true;
     goto done;
@@ -330,6 +339,8 @@ done:
         return status;
     while (g->jobs)
         hob_job_abandon(g->jobs);
+    for (hob_conn *c = g->conns; c; c = c->next)
+        hob_embeddings_drop(c);
     hob_accounts_close(g); /* the store's thread wakes the context */
     for (uint32_t i = 0; i < g->link_count; i++)
         hob_link_close(&g->links[i]);
@@ -338,7 +349,9 @@ done:
         lws_sul_cancel(&g->queue);
         lws_context_destroy(g->context);
     }
+    hob_loop_close(&g->loop);
     hob_jobs_free(g);
+    hob_embeds_free(g);
     hob_responses_free(g);
     hob_arbiter_free(g->arbiter);
     if (g->arbiter_fd >= 0)

@@ -16,6 +16,7 @@
 #include "daemon/gateway/gateway.h"
 #include "daemon/gateway/keyring.h"
 #include "daemon/gateway/log.h"
+#include "daemon/gateway/loop.h"
 
 typedef struct hob_gateway hob_gateway;
 typedef struct hob_conn hob_conn;
@@ -23,7 +24,11 @@ typedef struct hob_job hob_job;
 typedef struct hob_link hob_link;
 typedef struct hob_listener hob_listener;
 typedef struct hob_front hob_front;
-typedef struct hob_response hob_response; /* responses.h */
+typedef struct hob_response hob_response;             /* responses.h */
+typedef struct hob_document_route hob_document_route; /* documents.h, as are the next */
+typedef struct hob_upload hob_upload;
+typedef struct hob_download hob_download;
+typedef struct hob_embeddings hob_embeddings; /* api_embeddings.c: an answer of /v1/embeddings */
 
 enum {
     HOB_WRITE_MAX = 16384,       /* bytes of one lws_write */
@@ -37,6 +42,7 @@ enum {
     HOB_LANES_MAX = 64,          /* responses waiting or running on one WebSocket */
     HOB_ENGINE_WAIT_MS = 20000,  /* a request's wait for an engine that is coming up */
     HOB_RECOVERY_WAIT_MS = 60000, /* a stream's wait for its engine's successor */
+    HOB_PATH_IDS = 2,             /* in the path of a document's route */
 };
 
 /* ---- link.c, supervisor.c: one engine process ---- */
@@ -73,6 +79,8 @@ struct hob_link {
     bool blamed; /* the device did not say so itself: until a request turns out to be the cause */
     uint32_t context, max_sequences; /* from HELLO */
     uint64_t kv_tokens;
+    uint32_t dimensions;  /* of its vectors, from HELLO; 0: it generates text */
+    uint64_t embed_alone; /* the suspect that runs by itself: embed.c; 0: none */
     json_t *hello, *stats;
     uint32_t jobs;      /* sent and not finished */
     uint32_t estimates; /* of those: they are only prepared, and take nobody's place */
@@ -125,8 +133,12 @@ void hob_listeners_close(hob_gateway *g);
 void hob_listeners_tick(hob_gateway *g);
 int hob_listener_callback(hob_listener *l, enum lws_callback_reasons reason);
 
-/* Whether the connection may come in; also sets its socket's options. */
-bool hob_door_admits(const hob_listener *l, int fd);
+/* A connection that was accepted and admitted becomes one of the front's. */
+void hob_listener_take_in(void *listener, int fd);
+
+/* Whether a connection from there may come in. */
+bool hob_door_admits(const hob_listener *l, const uint8_t source[16]);
+void hob_door_prepare(const hob_gateway *g, int fd, bool is_unix); /* its socket's options */
 /* The peer's address, IPv4 mapped into IPv6; all zero when there is none. local: of this machine. */
 void hob_peer_address(int fd, uint8_t ret[16], bool *ret_local);
 
@@ -181,7 +193,9 @@ typedef enum hob_route {
     HOB_ROUTE_RESPONSE_CANCEL,
     HOB_ROUTE_RESPONSE_INPUT,
     HOB_ROUTE_ESTIMATE,
-    HOB_ROUTE_ADMIN, /* c->admin_route says which */
+    HOB_ROUTE_EMBEDDINGS,
+    HOB_ROUTE_DOCUMENTS, /* c->document_route says which */
+    HOB_ROUTE_ADMIN,     /* c->admin_route says which */
 } hob_route;
 
 /* admin.c: what the admin socket, and elsewhere a key of the role admin, may ask for, under /hob/v1/admin/ */
@@ -193,6 +207,9 @@ typedef struct hob_admin_route {
 /* admin_keys.c */
 enum { HOB_ADMIN_KEY_ROUTES = 6 };
 extern const hob_admin_route hob_admin_key_routes[HOB_ADMIN_KEY_ROUTES];
+/* admin_store.c */
+enum { HOB_ADMIN_STORE_ROUTES = 1 };
+extern const hob_admin_route hob_admin_store_routes[HOB_ADMIN_STORE_ROUTES];
 /* NULL: there is no such route. method NULL: of any. */
 const hob_admin_route *hob_admin_find(const char *method, const char *path);
 
@@ -210,15 +227,22 @@ struct hob_conn {
     uint64_t opened_us, deadline_us; /* deadline: of the state; 0: none */
     /* the request */
     hob_route route;
-    const hob_admin_route *admin_route; /* of HOB_ROUTE_ADMIN */
-    char cors_origin[256];              /* of a page that may read the answer; "": none */
-    hob_key *key;                       /* held; NULL in --dev */
-    bool by_text;                       /* it was let in by its key's text, not by a certificate */
-    uint8_t text_hash[32];              /* of that text, which may be rotated away meanwhile */
-    char name[128];                     /* of /v1/models/{name} and /v1/responses/{name} */
+    const hob_admin_route *admin_route;       /* of HOB_ROUTE_ADMIN */
+    const hob_document_route *document_route; /* of HOB_ROUTE_DOCUMENTS */
+    char ids[HOB_PATH_IDS][40];               /* in its path */
+    char cors_origin[256];                    /* of a page that may read the answer; "": none */
+    hob_key *key;                             /* held; NULL in --dev */
+    bool by_text;          /* it was let in by its key's text, not by a certificate */
+    uint8_t text_hash[32]; /* of that text, which may be rotated away meanwhile */
+    char label
+        [HOB_KEY_WORD_MAX]; /* of the certificate, where that let it in: the key's may be another meanwhile */
+    char name[128]; /* of /v1/models/{name} and /v1/responses/{name} */
     char request_id[32];
     size_t body_bytes, body_seen; /* announced, come */
     uint64_t body_began_us;
+    uint64_t body_paused_us,
+        body_idle_us;    /* since when it is not read, 0: it is; how long it was not before */
+    hob_upload *upload;  /* what the body is, file by file; NULL: it is kept in `body` */
     hob_bytes body;      /* also a WebSocket message in the making */
     uint32_t fragments;  /* of that message */
     hob_api_error early; /* status 0: none; answered once the body has passed */
@@ -240,11 +264,13 @@ struct hob_conn {
         close_by_us; /* its reader has stalled and was told so: what waits may still be read; 0: no */
     hob_job *jobs;   /* in order of arrival; over HTTP all those of one answer */
     uint32_t job_count;
+    hob_embeddings *embeddings; /* that it waits for, or that are being written; NULL: none */
     hob_conn *
         *asked; /* where the one that will answer it, the store, knows it; cleared when it goes */
     hob_response *follows;    /* a background response whose events it reads; NULL: none */
     hob_conn *follow_next;    /* of those that follow it */
     uint64_t follow_sequence; /* of the next event to be written */
+    hob_download *download;   /* a file that it reads; NULL: none */
 };
 
 hob_conn *hob_conn_new(hob_gateway *g, struct lws *wsi,
@@ -296,6 +322,7 @@ typedef enum hob_job_state {
     HOB_JOB_LANE,   /* behind another response of its stream_id, or behind the prompt it shares */
     HOB_JOB_QUEUED, /* the engine is not up, or suspects run one at a time */
     HOB_JOB_PREPARING, /* PREPARE was sent */
+    HOB_JOB_PREPARED,  /* PREPARED came, and is awaited for other prompts of its answer */
     HOB_JOB_RUNNING,   /* RUN was sent */
     HOB_JOB_PARKING, /* CANCEL was sent to make room for a suspect: it is queued again when that is done */
     HOB_JOB_ENDED, /* a choice that has finished before others of its answer */
@@ -379,8 +406,8 @@ void hob_job_tokens(hob_gateway *g, hob_link *l, uint64_t id, const hob_tokens_m
 void hob_job_refused(hob_gateway *g, hob_link *l, uint64_t id, json_t *error);
 /* ---- admission.c ---- */
 
-/* At PREPARED, which said how many of the prompt's tokens are cached: 0, or HOB_EINVAL with a 429. */
-int hob_admission_check(hob_job *j, uint32_t cached, hob_api_error *e);
+/* When all prompts of its answer are prepared: 0, or HOB_EINVAL with a 429. */
+int hob_admission_check(hob_job *j, hob_api_error *e);
 /* More requests than the queue may have: fills the error. */
 void hob_admission_full(hob_job *j, hob_api_error *e);
 /* When its first and its last token would come if it ran now; false: nothing is known of the engine's speed yet. */
@@ -391,7 +418,7 @@ void hob_admission_first_token(const hob_job *j, uint64_t now_us);
 void hob_admission_estimate(hob_job *j, uint32_t cached);
 
 void hob_jobs_free(hob_gateway *g); /* at the end: those without a connection */
-/* Between job.c, opening.c and recovery.c. */
+/* Between job.c, opening.c, prepared.c and recovery.c. */
 void hob_job_leave(hob_job *j); /* its connection */
 void hob_job_free(hob_job *j);  /* takes it out of everything */
 hob_job *hob_job_find(hob_gateway *g, uint64_t id);
@@ -399,6 +426,14 @@ void hob_job_uncount(hob_job *j);                      /* the engine has it no m
 void hob_job_fail(hob_job *j, const hob_api_error *e); /* frees it */
 void hob_job_finish_cancelled(hob_job *j);             /* frees it */
 HOB_MUST_CHECK int hob_job_keep_prompt(hob_job *j, const hob_job *leader); /* HOB_ENOMEM */
+HOB_MUST_CHECK int hob_job_keep_ids(hob_job *j, const uint8_t *ids,
+                                    uint32_t count); /* HOB_ENOMEM */
+/* The answer that the job belongs to has its end: what is left of its choices goes too. A connection may start the next. */
+void hob_job_done(hob_job *j);
+void hob_job_fail_busy(hob_job *j); /* frees it */
+uint32_t hob_job_credit_window(const hob_job *j);
+/* prepared.c: does a prompt of so many tokens fit? Sets max_tokens; 0, or HOB_EINVAL with the error. */
+int hob_job_check_size(hob_job *j, uint32_t prompt, hob_api_error *e);
 
 /* ---- opening.c: from a request to its jobs ---- */
 
@@ -410,8 +445,13 @@ void hob_job_open(hob_conn *c, hob_api_request *request, size_t bytes, bool webs
 
 /* Whether j is the last of its answer to end. */
 bool hob_choice_is_last(const hob_job *j);
-/* first runs: with it the other choices, and the prompts behind its own, are admitted. */
-void hob_choices_admit(hob_job *first);
+/* The jobs that compute the prompts of j's answer, one by one: the one after `at`, NULL: the first; NULL when there are no
+ * more. */
+hob_job *hob_choices_prompt(hob_job *j, const hob_job *at);
+/* Whether the ids of all its prompts have come. */
+bool hob_choices_prompts_known(hob_job *j);
+/* It runs: so all jobs of its answer are admitted. */
+void hob_choices_admit(hob_job *j);
 /* j has computed its prompt, or cannot: the choices that share it start. One that cannot ends the answer, j included. */
 void hob_choices_start(hob_job *j);
 /* Tokens of all choices together; a prompt that several share counts once. */
@@ -425,6 +465,30 @@ hob_usage hob_choices_usage(const hob_job *j);
 void hob_conn_heartbeat(hob_conn *c, uint64_t now_us);
 void hob_job_tell_place(hob_job *j); /* hob_queue_events: when its place has changed */
 
+/* ---- embed.c: vectors; for those who want some: embed.h ---- */
+
+size_t hob_embeds_bytes(const hob_gateway *g); /* that its requests hold */
+bool hob_embeds_on(const hob_link *l);         /* some wait for it */
+void hob_embed_counted(hob_gateway *g, hob_link *l, const hob_message *m);
+void hob_embed_vectors(hob_gateway *g, hob_link *l, const hob_message *m);
+/* False: the id is not of such a request. */
+bool hob_embed_refused(hob_gateway *g, const hob_link *l, uint64_t id, const json_t *error);
+/* Whether the request that killed the engine was found, and is gone. */
+bool hob_embeds_link_lost(hob_gateway *g, hob_link *l);
+void hob_embeds_link_ready(hob_gateway *g, hob_link *l);
+void hob_embeds_tick(hob_gateway *g, uint64_t now_us);
+/* Ends those of a model that is unloaded, or all (NULL). */
+void hob_embeds_shut_down(hob_gateway *g, const hob_link *of);
+void hob_embeds_free(hob_gateway *g); /* at the end: nobody is told */
+
+/* ---- api_embeddings.c ---- */
+
+void hob_embeddings_serve(hob_conn *c, hob_api_request *r); /* r is borrowed */
+/* Adds to the answer when the reader has room for more. */
+void hob_embeddings_pump(hob_conn *c);
+void hob_embeddings_drop(hob_conn *c); /* the client has gone */
+size_t hob_embeddings_bytes(const hob_conn *c);
+
 /* ---- limits.c: what a key may do, asked at each step of a request ---- */
 
 /* "tokens_per_minute", … : error.hob_reason */
@@ -436,8 +500,9 @@ int hob_limits_model(const hob_gateway *g, const hob_key *key, uint32_t model, h
 /* Before the engine hears of it: rights, requests a minute and at once, and tokens where it is sure already that there are
  * too few. 0, or HOB_EINVAL with the error. */
 int hob_limits_begin(hob_job *j, hob_api_error *e);
-/* Its prompt has so many tokens and max_tokens is set: reserves both. 0, or HOB_EINVAL with the error. */
-int hob_limits_reserve(hob_job *j, uint32_t prompt_tokens, hob_api_error *e);
+/* All prompts of its answer are known, and max_tokens is set: reserves what they and their choices take, or nothing. 0, or
+ * HOB_EINVAL with the error. */
+int hob_limits_reserve(hob_job *j, hob_api_error *e);
 /* Whether that would be possible now. */
 int hob_limits_ask(const hob_job *j, hob_api_error *e);
 /* A choice that shares the prompt starts: its part of what was reserved for all. */
@@ -446,6 +511,21 @@ void hob_limits_share(hob_job *leader, hob_job *j);
 void hob_limits_spend(hob_job *j, uint32_t answer_tokens);
 /* What is still reserved is given back. */
 void hob_limits_end(hob_job *j);
+/* The same of a request that is no job: what its key has granted. Zero-initialize. */
+typedef struct hob_grant {
+    hob_key *key; /* held; NULL in --dev */
+    bool begun, spent;
+    uint64_t begun_ms, reserved;
+} hob_grant;
+/* least: tokens that it takes in any case. l: its model's. 0, or HOB_EINVAL with the error. */
+int hob_grant_begin(hob_gateway *g, const hob_link *l, hob_key *key, const hob_api_request *r,
+                    uint64_t least, hob_grant *ret, hob_api_error *e);
+int hob_grant_reserve(hob_gateway *g, const hob_link *l, hob_grant *grant, uint64_t tokens,
+                      hob_api_error *e);
+/* Of what was reserved: prompt tokens that the engine has computed. */
+void hob_grant_spend(hob_grant *grant, uint64_t tokens);
+/* The rest is given back; may be called again. */
+void hob_grant_end(hob_grant *grant);
 /* The x-ratelimit-* lines of an answer to c; "" when its key has no such limit. */
 void hob_limits_headers(const hob_conn *c, char *ret, size_t cap);
 
@@ -512,9 +592,10 @@ void hob_metrics_write(hob_gateway *g, hob_text *t);
 /* ---- server.c ---- */
 
 struct hob_gateway {
-    hob_conf *conf;        /* changed in place by a reload */
-    const char *conf_path; /* NULL in --dev */
-    hob_store *store;      /* NULL in --dev */
+    hob_conf *conf;            /* changed in place by a reload */
+    const char *conf_path;     /* NULL in --dev */
+    hob_store *store;          /* NULL in --dev */
+    struct hob_ingest *ingest; /* ingest.c; NULL without a store */
     hob_keyring keys;
     hob_failures failures;
     struct hob_usage_job *usage_kept; /* what the store could not take, in its order */
@@ -523,6 +604,7 @@ struct hob_gateway {
     int64_t usage_day;                /* of the last usage that was taken from the keyring */
     uint64_t usage_us;                /* when the store was last told */
     int64_t pruned_day;               /* when the store last had to forget what is old */
+    hob_loop loop;
     struct lws_context *context;
     struct lws_vhost *inner; /* without clients: engines, signals, listening sockets */
     hob_front *front;        /* takes in what is accepted now */
@@ -533,7 +615,6 @@ struct hob_gateway {
     gid_t group;
     int signal_fd;
     hob_door_slot door[HOB_DOOR_SLOTS];
-    uint64_t door_seed;
     int notify_fd; /* -1: none */
     bool notified;
     uint64_t watchdog_us, watchdog_fed_us; /* 0: nobody watches */
@@ -541,6 +622,7 @@ struct hob_gateway {
     uint32_t conn_peak;               /* since memory was last given back */
     uint32_t conn_count, admin_count; /* admin: of those, through the admin socket */
     hob_job *jobs;
+    struct hob_embed *embeds;
     hob_response *responses; /* stored: the newest is the first */
     uint32_t response_count, background_count;
     uint64_t next_id;

@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,9 +16,8 @@
 #include <unistd.h>
 
 #include "daemon/engine/engine.h"
+#include "daemon/engine/spawn.h"
 #include "daemon/gateway/state.h"
-
-extern char **environ;
 
 enum {
     BACKOFF_FIRST_MS = 100,
@@ -30,6 +28,7 @@ enum {
     STEADY_S = 60,         /* alive for so long, an engine's past failures are forgotten */
 };
 
+_Static_assert((int)HOB_ENGINE_FD == (int)HOB_SPAWN_FD, "the first descriptor");
 _Static_assert((int)HOB_ARBITER_SLOTS >= (int)HOB_CONF_MODELS_MAX, "a slot for each engine");
 
 static const char *kv_name(hob_type type)
@@ -84,43 +83,14 @@ static int spawn_child(const hob_link *l, const char *device, int fd, pid_t *ret
     char digits[NUMBERS][16];
     const char *argv[2 + 6 + 2 * NUMBERS + 1] = {
         "hobd", "--engine", "--model", m->path, "--device", device, "--kv", kv_name(m->kv_type)};
-    posix_spawn_file_actions_t files;
-    posix_spawnattr_t attributes;
-    sigset_t none, defaults;
+    const int fds[] = {fd, l->g->arbiter_fd};
 
     for (int i = 0; i < NUMBERS; i++) {
         snprintf(digits[i], sizeof digits[i], "%u", numbers[i].value);
         argv[8 + 2 * i] = numbers[i].name;
         argv[9 + 2 * i] = digits[i];
     }
-    if (posix_spawn_file_actions_init(&files) != 0)
-        return HOB_ENOMEM;
-    if (posix_spawnattr_init(&attributes) != 0) {
-        posix_spawn_file_actions_destroy(&files);
-        return HOB_ENOMEM;
-    }
-    sigemptyset(&none);
-    sigfillset(&defaults);
-    int rc = posix_spawnattr_setsigmask(&attributes, &none);
-    rc |= posix_spawnattr_setsigdefault(&attributes, &defaults);
-    /* A group of its own: Ctrl-C at the terminal is for the gateway, which then drains. */
-    rc |= posix_spawnattr_setpgroup(&attributes, 0);
-    rc |= posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
-                                                    POSIX_SPAWN_SETPGROUP);
-    rc |= posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    rc |= posix_spawn_file_actions_adddup2(&files, fd, HOB_ENGINE_FD);
-    if (l->g->arbiter)
-        rc |= posix_spawn_file_actions_adddup2(&files, l->g->arbiter_fd, HOB_ENGINE_ARBITER_FD);
-    rc |= posix_spawn_file_actions_addclosefrom_np(&files, l->g->arbiter ? HOB_ENGINE_ARBITER_FD + 1
-                                                                         : HOB_ENGINE_FD + 1);
-    if (rc == 0)
-        rc = posix_spawn(ret, "/proc/self/exe", &files, &attributes, (char *const *)(uintptr_t)argv,
-                         environ);
-    posix_spawnattr_destroy(&attributes);
-    posix_spawn_file_actions_destroy(&files);
-    if (rc != 0)
-        errno = rc;
-    return rc == 0 ? 0 : HOB_EIO;
+    return hob_spawn_self(argv, fds, l->g->arbiter ? 2 : 1, false, ret);
 }
 
 /* An engine that was up has streams that wait for the next one: only in a row do they have to wait longer. */
@@ -211,7 +181,8 @@ void hob_link_fail(hob_link *l, const char *why)
     l->state = HOB_LINK_DOWN;
     l->restarts++;
     let_go(l);
-    if (hob_jobs_link_lost(l->g, l)) { /* the cause is gone */
+    const bool found = hob_jobs_link_lost(l->g, l);
+    if (hob_embeds_link_lost(l->g, l) || found) { /* the cause is gone */
         l->failures = 0;
         if (l->blamed) {
             hob_log(HOB_LOG_INFO, "%s: device %s is used again: a request was at fault",
@@ -234,6 +205,7 @@ void hob_link_ready(hob_link *l)
             json_string_value(json_object_get(l->hello, "device")),
             json_string_value(json_object_get(l->hello, "isa")), l->context, l->max_sequences);
     hob_jobs_link_ready(l->g, l);
+    hob_embeds_link_ready(l->g, l);
 }
 
 /* Whether the way an engine ended is its device's doing: it says so, or code of a driver broke. */
@@ -357,10 +329,12 @@ static hob_job *job_of(const hob_link *l)
 /* Where an engine dies meanwhile it is restarted as ever: what was accepted is answered. */
 static void finish_unload(hob_link *l, uint64_t now_us)
 {
-    if (now_us > l->unload_by_us)
+    if (now_us > l->unload_by_us) {
         for (hob_job *j; (j = job_of(l));)
             hob_job_shut_down(j, true);
-    if (job_of(l)) {
+        hob_embeds_shut_down(l->g, l);
+    }
+    if (job_of(l) || hob_embeds_on(l)) {
         if (l->state == HOB_LINK_DOWN && l->pid == 0 && now_us >= l->restart_us)
             start(l);
         return;

@@ -14,11 +14,11 @@
 #define COLUMNS                                                                                    \
     "hash, old_hash, old_until, label, tenant, admin, priority, models, collections, expires,"     \
     " revoked, requests_per_minute, tokens_per_minute, tokens_per_day, concurrent_requests,"       \
-    " max_prompt_tokens, max_output_tokens, patience_ms, default_output_tokens"
+    " max_prompt_tokens, max_output_tokens, patience_ms, default_output_tokens, stored_mb"
 enum { PEEK_BUSY_MS = 5000 }; /* for hobd, which may just be starting */
 enum { FIRST_LIMIT = 11, LAST = FIRST_LIMIT + HOB_LIMITS }; /* columns before created */
 _Static_assert(HOB_LIMIT_REQUESTS_PER_MINUTE == 0 && HOB_LIMIT_CONCURRENT_REQUESTS == 3 &&
-                   HOB_LIMIT_PATIENCE_MS == 6 && HOB_LIMITS == 8,
+                   HOB_LIMIT_PATIENCE_MS == 6 && HOB_LIMIT_STORED_MB == 8 && HOB_LIMITS == 9,
                "the limits are read and written in the order of COLUMNS");
 
 /* ---- rows ---- */
@@ -159,7 +159,7 @@ static int add_to(sqlite3 *db, int64_t count, hob_key_record *r, hob_diag *diag)
         return code;
     if (sqlite3_prepare_v2(db,
                            "INSERT INTO keys (" COLUMNS ", created) VALUES "
-                           "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                           "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
                            -1, &s, NULL) != SQLITE_OK)
         return hob_store_fail(db, diag);
     bind(s, r);
@@ -187,7 +187,7 @@ int hob_key_table_update(sqlite3 *db, hob_key_record *r, hob_diag *diag)
         return code;
     if (sqlite3_prepare_v2(db,
                            "UPDATE keys SET (" COLUMNS ") = "
-                           "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) WHERE id = ?",
+                           "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) WHERE id = ?",
                            -1, &s, NULL) != SQLITE_OK)
         return hob_store_fail(db, diag);
     bind(s, r);
@@ -332,22 +332,23 @@ int hob_key_table_was_revoked(sqlite3 *db, const char *label, bool *ret, hob_dia
     return code;
 }
 
-int hob_key_table_each(sqlite3 *db, bool revoked_too, hob_key_visit *visit, void *user,
-                       hob_diag *diag)
+int hob_key_table_each(sqlite3 *db, int64_t after, bool revoked_too, hob_key_visit *visit,
+                       void *user, hob_diag *diag)
 {
     sqlite3_stmt *s = NULL;
     int code = 0, step = SQLITE_DONE;
-    if (sqlite3_prepare_v2(db, SELECT "?1 OR revoked IS NULL ORDER BY keys.id", -1, &s, NULL) !=
-        SQLITE_OK)
+    if (sqlite3_prepare_v2(db, SELECT "keys.id > ?2 AND (?1 OR revoked IS NULL) ORDER BY keys.id",
+                           -1, &s, NULL) != SQLITE_OK)
         return hob_store_fail(db, diag);
     sqlite3_bind_int(s, 1, revoked_too);
-    while (code >= 0 && (step = sqlite3_step(s)) == SQLITE_ROW) {
+    sqlite3_bind_int64(s, 2, after);
+    while (code == 0 && (step = sqlite3_step(s)) == SQLITE_ROW) {
         hob_key_record r;
         code = read_row(s, &r, diag);
         if (code == 0)
             code = visit(user, &r, diag);
     }
-    if (code >= 0 && step != SQLITE_DONE)
+    if (code == 0 && step != SQLITE_DONE)
         code = hob_store_fail(db, diag);
     sqlite3_finalize(s);
     return code;

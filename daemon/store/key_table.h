@@ -55,10 +55,11 @@ HOB_MUST_CHECK int hob_key_table_prune(sqlite3 *db, int64_t before_s, hob_diag *
  * thread. HOB_ENOENT: there is no such file; HOB_EIO. */
 HOB_MUST_CHECK int hob_key_table_peek(const char *path, const uint8_t hash[32], int64_t now_s,
                                       bool *ret, hob_diag *diag);
-/* Each key in the order of their numbers; a negative result of visit ends it and is returned. */
+/* Each key whose number is greater than after, in the order of their numbers; a result of visit that is not 0 ends it and is
+ * returned. */
 typedef int hob_key_visit(void *user, const hob_key_record *r, hob_diag *diag);
-HOB_MUST_CHECK int hob_key_table_each(sqlite3 *db, bool revoked_too, hob_key_visit *visit,
-                                      void *user, hob_diag *diag);
+HOB_MUST_CHECK int hob_key_table_each(sqlite3 *db, int64_t after, bool revoked_too,
+                                      hob_key_visit *visit, void *user, hob_diag *diag);
 /* Takes the file's keys over, those that are new, and renames it. A file that is not there has none. *ret_count: of new
  * keys. */
 HOB_MUST_CHECK int hob_key_table_import(sqlite3 *db, const char *path, int64_t now_s,

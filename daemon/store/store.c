@@ -1,79 +1,75 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The store's file, its schema, its thread. See store.h.
+ * The store's file and its threads. See store.h.
  *
- * Write-ahead logging with synchronous=FULL: a commit is on the disk when it returns. The log is checkpointed by commits
- * of this thread only. Other processes may read the file meanwhile. */
+ * Write-ahead logging with synchronous=FULL: a commit is on the disk when it returns. The log is put into the file by the
+ * writer alone, between its jobs, and only while the reader is between two of its own: whoever checkpoints and whoever
+ * writes are one thread, and no reader's snapshot is ever open meanwhile. (SQLite before 3.51.3 can lose pages when a
+ * checkpoint meets another connection's write.) The log's file is kept at its size, so that small changes find their room
+ * on a disk that has become full. */
 #include "daemon/store/store.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "daemon/store/schema.h"
+
 enum {
-    APPLICATION_ID = 0x686f6231, /* "hob1" */
-    BUSY_MS = 5000,              /* for another process that holds the file */
+    BUSY_MS = 5000,        /* for another process that holds the file */
+    LOG_PAGES = 1000,      /* of the log, before it is put into the file */
+    LOG_PAGES_MOST = 8000, /* before the reader has to wait for that */
+    READER_STEPS = 20000,  /* of SQLite's machine between two looks at the clock: some 100 us */
+    RESERVE_MB = 64,       /* of the disk, for what has to be written at any time, */
+    RESERVE_PART = 16,     /* or this part of a small one */
 };
 
-struct hob_store {
+typedef struct worker {
+    hob_store *store;
     sqlite3 *db;
     pthread_t thread;
-    bool started, locks;
-    pthread_mutex_t lock;
+    bool started, writes;
     pthread_cond_t posted;
+    hob_store_job *waiting, **waiting_end; /* under the store's lock */
+    uint64_t deadline_us;                  /* of the job that runs */
+} worker;
+
+struct hob_store {
+    worker writer, reader;
+    int lock_fd, locks;
+    pthread_mutex_t lock;
+    pthread_mutex_t
+        reading; /* held while the reader has a transaction, and while the log is put into the file */
+    int log_pages; /* writer only */
     /* Under the lock. */
-    hob_store_job *waiting, **waiting_end, *ready, **ready_end;
+    hob_store_job *ready, **ready_end;
     bool closing;
     void (*wake)(void *user);
     void *user;
 };
 
-/* Step i leads from schema version i to i + 1. What is here never changes; a change is a new step. */
-static const char *const migrations[] = {
-    "CREATE TABLE tenants (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;"
-    "CREATE TABLE keys ("
-    "  id INTEGER PRIMARY KEY AUTOINCREMENT,"
-    "  hash BLOB NOT NULL UNIQUE CHECK (length(hash) = 32),"
-    "  old_hash BLOB CHECK (length(old_hash) = 32), old_until INTEGER," /* after a rotation */
-    "  label TEXT NOT NULL, tenant INTEGER NOT NULL REFERENCES tenants,"
-    "  admin INTEGER NOT NULL, priority INTEGER NOT NULL,"
-    "  models TEXT, collections TEXT," /* names between spaces; NULL: all */
-    "  created INTEGER NOT NULL, expires INTEGER, last_used INTEGER, revoked INTEGER,"
-    "  requests_per_minute INTEGER, tokens_per_minute INTEGER, tokens_per_day INTEGER,"
-    "  concurrent_requests INTEGER, max_prompt_tokens INTEGER, max_output_tokens INTEGER,"
-    "  patience_ms INTEGER, default_output_tokens INTEGER" /* NULL: as in hob.conf */
-    ") STRICT;"
-    "CREATE UNIQUE INDEX keys_label ON keys (label) WHERE revoked IS NULL;"
-    "CREATE TABLE usage ("
-    "  key INTEGER NOT NULL REFERENCES keys, day INTEGER NOT NULL," /* days since 1970, UTC */
-    "  requests INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL,"
-    "  cached_tokens INTEGER NOT NULL, answer_tokens INTEGER NOT NULL,"
-    "  PRIMARY KEY (key, day)"
-    ") STRICT, WITHOUT ROWID;",
-    /* What no longer is in keys and must not come back: texts that were rotated away, keys that were forgotten. */
-    "CREATE TABLE retired ("
-    "  hash BLOB PRIMARY KEY NOT NULL CHECK (length(hash) = 32),"
-    "  label TEXT" /* of a revoked key */
-    ") STRICT, WITHOUT ROWID;"
-    "CREATE INDEX retired_label ON retired (label) WHERE label IS NOT NULL;"
-    "INSERT OR IGNORE INTO retired (hash) SELECT old_hash FROM keys WHERE old_hash IS NOT NULL;",
-};
-enum { SCHEMA_VERSION = sizeof migrations / sizeof *migrations };
-
-/* ---- errors ---- */
+/* ---- errors, room ---- */
 
 int hob_store_fail(sqlite3 *db, hob_diag *diag)
 {
-    const int code = sqlite3_errcode(db) & 0xff;
+    const int code = sqlite3_errcode(db) & 0xff, system = sqlite3_system_errno(db);
+    const bool full =
+        code == SQLITE_FULL || (code == SQLITE_IOERR && (system == ENOSPC || system == EDQUOT));
+    if (code == SQLITE_INTERRUPT)
+        return hob_fail(diag, HOB_ECANCELED, "the store: it took longer than it may");
     return hob_fail(diag,
                     code == SQLITE_CORRUPT || code == SQLITE_NOTADB ? HOB_EFORMAT
                     : code == SQLITE_NOMEM                          ? HOB_ENOMEM
+                    : full                                          ? HOB_ENOSPC
                                                                     : HOB_EIO,
-                    "the store: %s", sqlite3_errmsg(db));
+                    "the store: %s", full ? "the disk is full" : sqlite3_errmsg(db));
 }
 
 int hob_store_exec(sqlite3 *db, const char *sql, hob_diag *diag)
@@ -81,73 +77,82 @@ int hob_store_exec(sqlite3 *db, const char *sql, hob_diag *diag)
     return sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK ? 0 : hob_store_fail(db, diag);
 }
 
-static int read_number(sqlite3 *db, const char *sql, int64_t *ret, hob_diag *diag)
+int hob_store_check_room(sqlite3 *db, uint64_t bytes, hob_diag *diag)
 {
+    const char *path = sqlite3_db_filename(db, "main");
+    struct statvfs disk;
     sqlite3_stmt *s = NULL;
-    int code = 0;
-    if (sqlite3_prepare_v2(db, sql, -1, &s, NULL) != SQLITE_OK || sqlite3_step(s) != SQLITE_ROW)
-        code = hob_store_fail(db, diag);
-    else
-        *ret = sqlite3_column_int64(s, 0);
+    uint64_t spare = 0; /* pages of the file that hold nothing: they are filled first */
+
+    if (sqlite3_prepare_v2(
+            db, "SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size",
+            -1, &s, NULL) == SQLITE_OK &&
+        sqlite3_step(s) == SQLITE_ROW)
+        spare = (uint64_t)sqlite3_column_int64(s, 0);
     sqlite3_finalize(s);
-    return code;
+    if (!path || statvfs(path, &disk) != 0)
+        return hob_fail(diag, HOB_EIO, "the store: its disk cannot be asked: %s", strerror(errno));
+    const uint64_t unit = disk.f_frsize, room = disk.f_bavail * unit,
+                   part = disk.f_blocks * unit / RESERVE_PART, most = (uint64_t)RESERVE_MB << 20,
+                   reserve = part < most ? part : most;
+    if (room + spare >= reserve && bytes <= room + spare - reserve)
+        return 0;
+    return hob_fail(diag, HOB_ENOSPC,
+                    "the store: the disk is full: %llu MiB are free, %llu of them kept for keys "
+                    "and usage",
+                    (unsigned long long)((room + spare) >> 20),
+                    (unsigned long long)(reserve >> 20));
 }
 
 /* ---- opening ---- */
 
-static int migrate(sqlite3 *db, int64_t version, hob_diag *diag)
+int hob_store_lock(const char *path, int *ret, hob_diag *diag)
 {
-    char pragma[64];
-    int code = hob_store_exec(db, "BEGIN IMMEDIATE", diag);
-    for (; code == 0 && version < SCHEMA_VERSION; version++)
-        code = hob_store_exec(db, migrations[version], diag);
-    snprintf(pragma, sizeof pragma, "PRAGMA application_id = %d; PRAGMA user_version = %d",
-             APPLICATION_ID, SCHEMA_VERSION);
-    if (code == 0)
-        code = hob_store_exec(db, pragma, diag);
-    if (code == 0)
-        code = hob_store_exec(db, "COMMIT", diag);
-    if (code < 0)
-        (void)sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
-    return code;
+    char name[PATH_MAX];
+    const int n = snprintf(name, sizeof name, "%s.lock", path);
+    if (n < 0 || (size_t)n >= sizeof name)
+        return hob_fail(diag, HOB_EIO, "%s", strerror(ENAMETOOLONG));
+    const int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return hob_fail(diag, HOB_EIO, "%s", strerror(errno));
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        close(fd);
+        return hob_fail(diag, HOB_ELIMIT, "another process has it open");
+    }
+    *ret = fd;
+    return 0;
 }
 
-static int check_integrity(sqlite3 *db, hob_diag *diag)
+static int open_connection(const char *path, int flags, sqlite3 **ret, hob_diag *diag)
 {
-    sqlite3_stmt *s = NULL;
-    int code = 0;
-    if (sqlite3_prepare_v2(db, "PRAGMA quick_check(1)", -1, &s, NULL) != SQLITE_OK ||
-        sqlite3_step(s) != SQLITE_ROW)
-        code = hob_store_fail(db, diag);
-    else if (strcmp((const char *)sqlite3_column_text(s, 0), "ok") != 0)
-        code = hob_fail(diag, HOB_EFORMAT, "it is damaged: %.120s", sqlite3_column_text(s, 0));
-    sqlite3_finalize(s);
-    return code;
+    if (sqlite3_open_v2(path, ret, flags, NULL) != SQLITE_OK)
+        return *ret ? hob_store_fail(*ret, diag) : HOB_ENOMEM;
+    (void)sqlite3_extended_result_codes(*ret, 0);
+    sqlite3_busy_timeout(*ret, BUSY_MS);
+    return 0;
 }
 
-static int prepare(sqlite3 *db, hob_diag *diag)
+/* After each commit: how long the log is. */
+static int on_log(void *user, sqlite3 *db, const char *name, int pages)
 {
-    int64_t version = 0, application = 0, tables = 0;
-    int code;
+    hob_store *s = user;
+    (void)db;
+    (void)name;
+    s->log_pages = pages;
+    return SQLITE_OK;
+}
 
-    if ((code = read_number(db, "PRAGMA user_version", &version, diag)) < 0 ||
-        (code = read_number(db, "PRAGMA application_id", &application, diag)) < 0 ||
-        (code = read_number(db, "SELECT count(*) FROM sqlite_schema", &tables, diag)) < 0)
-        return code;
-    if (application != APPLICATION_ID && (application != 0 || version != 0 || tables > 0))
-        return hob_fail(diag, HOB_EFORMAT, "it is a database of another program");
-    if (version > SCHEMA_VERSION || version < 0)
-        return hob_fail(diag, HOB_EUNSUPPORTED,
-                        "it was written by a newer hob: schema version %lld, this hob knows %d",
-                        (long long)version, SCHEMA_VERSION);
-    if ((code = check_integrity(db, diag)) < 0 ||
-        (code = hob_store_exec(
-             db,
-             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;"
-             "PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON",
-             diag)) < 0)
-        return code;
-    return version < SCHEMA_VERSION ? migrate(db, version, diag) : 0;
+static int make_locks(hob_store *s)
+{
+    if (s->locks == 0 && pthread_mutex_init(&s->lock, NULL) == 0)
+        s->locks++;
+    if (s->locks == 1 && pthread_mutex_init(&s->reading, NULL) == 0)
+        s->locks++;
+    if (s->locks == 2 && pthread_cond_init(&s->writer.posted, NULL) == 0)
+        s->locks++;
+    if (s->locks == 3 && pthread_cond_init(&s->reader.posted, NULL) == 0)
+        s->locks++;
+    return s->locks == 4 ? 0 : HOB_ENOMEM;
 }
 
 int hob_store_open(const char *path, hob_store **ret, hob_diag *diag)
@@ -158,31 +163,31 @@ int hob_store_open(const char *path, hob_store **ret, hob_diag *diag)
 
     if (!s)
         goto fail;
-    s->waiting_end = &s->waiting;
+    s->lock_fd = -1;
     s->ready_end = &s->ready;
-    if (pthread_mutex_init(&s->lock, NULL) != 0)
+    s->writer.waiting_end = &s->writer.waiting;
+    s->reader.waiting_end = &s->reader.waiting;
+    s->writer.store = s->reader.store = s;
+    s->writer.writes = true;
+    if (make_locks(s) < 0)
         goto fail;
-    s->locks = pthread_cond_init(&s->posted, NULL) == 0;
-    if (!s->locks) {
-        pthread_mutex_destroy(&s->lock);
+    if ((code = hob_store_lock(path, &s->lock_fd, &why)) < 0)
         goto fail;
-    }
     /* It holds hashes of keys and who used what: for the owner alone. The log beside it gets the same mode. */
     fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0) {
         code = hob_fail(&why, HOB_EIO, "%s", strerror(errno));
         goto fail;
     }
-    close(fd);
-    if (sqlite3_open_v2(path, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_FULLMUTEX, NULL) !=
-        SQLITE_OK) {
-        code = s->db ? hob_store_fail(s->db, &why) : HOB_ENOMEM;
+    close(fd); /* before SQLite locks it: closing would undo that */
+    if ((code = open_connection(path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_FULLMUTEX, &s->writer.db,
+                                &why)) < 0 ||
+        (code = hob_schema_open(s->writer.db, &why)) < 0 ||
+        (code = open_connection(path, SQLITE_OPEN_READONLY | SQLITE_OPEN_FULLMUTEX, &s->reader.db,
+                                &why)) < 0 ||
+        (code = hob_schema_open_reader(s->reader.db, &why)) < 0)
         goto fail;
-    }
-    sqlite3_busy_timeout(s->db, BUSY_MS);
-    code = prepare(s->db, &why);
-    if (code < 0)
-        goto fail;
+    (void)sqlite3_wal_hook(s->writer.db, on_log, s);
     *ret = s;
     return 0;
 fail:
@@ -193,42 +198,85 @@ fail:
 
 sqlite3 *hob_store_database(hob_store *s)
 {
-    return s->db;
+    return s->writer.db;
 }
 
-/* ---- the thread ---- */
+/* ---- the threads ---- */
 
-/* Thread: store. */
-static void run_job(hob_store *s, hob_store_job *j)
+/* Puts the log into the file. One that is not due much waits for the next time when the reader is in the way. A disk that
+ * is full keeps the log as it is. Thread: store. */
+static void shorten_log(hob_store *s)
 {
-    j->code = hob_store_exec(s->db, "BEGIN IMMEDIATE", &j->diag);
+    if (s->log_pages < LOG_PAGES)
+        return;
+    if (s->log_pages >= LOG_PAGES_MOST)
+        pthread_mutex_lock(&s->reading);
+    else if (pthread_mutex_trylock(&s->reading) != 0)
+        return;
+    if (sqlite3_wal_checkpoint_v2(s->writer.db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL) ==
+        SQLITE_OK)
+        s->log_pages = 0;
+    pthread_mutex_unlock(&s->reading);
+}
+
+/* Thread: of w. */
+static void run_job(worker *w, hob_store_job *j)
+{
+    const char *begin = w->writes ? "BEGIN IMMEDIATE" : "BEGIN";
+    if (j->bare) {
+        j->code = j->run(w->db, j, &j->diag);
+        return;
+    }
+    j->code = hob_store_exec(w->db, begin, &j->diag);
     if (j->code < 0)
         return;
-    j->code = j->run(s->db, j, &j->diag);
-    if (j->code >= 0 && sqlite3_exec(s->db, "COMMIT", NULL, NULL, NULL) != SQLITE_OK)
-        j->code = hob_store_fail(s->db, &j->diag);
-    if (j->code < 0 && !sqlite3_get_autocommit(s->db))
-        (void)sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
+    j->code = j->run(w->db, j, &j->diag);
+    if (j->code >= 0 && sqlite3_exec(w->db, "COMMIT", NULL, NULL, NULL) != SQLITE_OK)
+        j->code = hob_store_fail(w->db, &j->diag);
+    if (j->code < 0 && !sqlite3_get_autocommit(w->db))
+        (void)sqlite3_exec(w->db, "ROLLBACK", NULL, NULL, NULL);
 }
 
-/* Thread: store. */
+/* Ends a reader's statement after its deadline. Thread: search. */
+static int is_late(void *user)
+{
+    const worker *w = user;
+    return w->deadline_us != 0 && hob_now_us() > w->deadline_us;
+}
+
+/* Thread: of w. */
+static void serve(worker *w, hob_store_job *j)
+{
+    hob_store *s = w->store;
+    if (w->writes) {
+        run_job(w, j);
+        shorten_log(s);
+        return;
+    }
+    pthread_mutex_lock(&s->reading);
+    w->deadline_us = j->deadline_us;
+    run_job(w, j);
+    pthread_mutex_unlock(&s->reading);
+}
+
 static void *main_loop(void *user)
 {
-    hob_store *s = user;
+    worker *w = user;
+    hob_store *s = w->store;
     hob_store_job *j;
 
     pthread_mutex_lock(&s->lock);
     for (;;) {
-        while (!s->waiting && !s->closing)
-            pthread_cond_wait(&s->posted, &s->lock);
-        if (!(j = s->waiting))
+        while (!w->waiting && !s->closing)
+            pthread_cond_wait(&w->posted, &s->lock);
+        if (!(j = w->waiting))
             break;
-        s->waiting = j->next;
-        if (!s->waiting)
-            s->waiting_end = &s->waiting;
+        w->waiting = j->next;
+        if (!w->waiting)
+            w->waiting_end = &w->waiting;
         pthread_mutex_unlock(&s->lock);
         j->next = NULL;
-        run_job(s, j);
+        serve(w, j);
         pthread_mutex_lock(&s->lock);
         const bool was_empty = !s->ready;
         *s->ready_end = j;
@@ -240,27 +288,46 @@ static void *main_loop(void *user)
     return NULL;
 }
 
+static int start(worker *w, const char *name)
+{
+    if (pthread_create(&w->thread, NULL, main_loop, w) != 0)
+        return HOB_ENOMEM;
+    (void)pthread_setname_np(w->thread, name);
+    w->started = true;
+    return 0;
+}
+
 int hob_store_start(hob_store *s, void (*wake)(void *user), void *user, hob_diag *diag)
 {
     s->wake = wake;
     s->user = user;
-    if (pthread_create(&s->thread, NULL, main_loop, s) != 0)
-        return hob_fail(diag, HOB_ENOMEM, "the store's thread cannot start");
-    (void)pthread_setname_np(s->thread, "store");
-    s->started = true;
+    sqlite3_progress_handler(s->reader.db, READER_STEPS, is_late, &s->reader);
+    if (start(&s->writer, "store") < 0 || start(&s->reader, "search") < 0)
+        return hob_fail(diag, HOB_ENOMEM, "the store's threads cannot start");
     return 0;
 }
 
-void hob_store_post(hob_store *s, hob_store_job *j)
+static void post(worker *w, hob_store_job *j)
 {
+    hob_store *s = w->store;
     j->code = 0;
     j->diag.text[0] = '\0';
     j->next = NULL;
     pthread_mutex_lock(&s->lock);
-    *s->waiting_end = j;
-    s->waiting_end = &j->next;
-    pthread_cond_signal(&s->posted);
+    *w->waiting_end = j;
+    w->waiting_end = &j->next;
+    pthread_cond_signal(&w->posted);
     pthread_mutex_unlock(&s->lock);
+}
+
+void hob_store_post(hob_store *s, hob_store_job *j)
+{
+    post(&s->writer, j);
+}
+
+void hob_store_read(hob_store *s, hob_store_job *j)
+{
+    post(&s->reader, j);
 }
 
 void hob_store_collect(hob_store *s)
@@ -276,22 +343,37 @@ void hob_store_collect(hob_store *s)
     }
 }
 
+static void end_threads(hob_store *s)
+{
+    pthread_mutex_lock(&s->lock);
+    s->closing = true;
+    pthread_cond_signal(&s->writer.posted);
+    pthread_cond_signal(&s->reader.posted);
+    pthread_mutex_unlock(&s->lock);
+    if (s->writer.started)
+        pthread_join(s->writer.thread, NULL);
+    if (s->reader.started)
+        pthread_join(s->reader.thread, NULL);
+    hob_store_collect(s);
+}
+
 void hob_store_close(hob_store *s)
 {
     if (!s)
         return;
-    if (s->started) {
-        pthread_mutex_lock(&s->lock);
-        s->closing = true;
-        pthread_cond_signal(&s->posted);
-        pthread_mutex_unlock(&s->lock);
-        pthread_join(s->thread, NULL);
-        hob_store_collect(s);
-    }
-    sqlite3_close(s->db);
-    if (s->locks) {
-        pthread_cond_destroy(&s->posted);
+    if (s->writer.started)
+        end_threads(s);
+    sqlite3_close(s->reader.db);
+    sqlite3_close(s->writer.db);
+    if (s->locks > 3)
+        pthread_cond_destroy(&s->reader.posted);
+    if (s->locks > 2)
+        pthread_cond_destroy(&s->writer.posted);
+    if (s->locks > 1)
+        pthread_mutex_destroy(&s->reading);
+    if (s->locks > 0)
         pthread_mutex_destroy(&s->lock);
-    }
+    if (s->lock_fd >= 0)
+        close(s->lock_fd);
     free(s);
 }

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A request that would wait too long is refused at once and told when to come back; what one would take can be asked."""
 import json
+import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -182,3 +184,38 @@ def test_estimate_of_what_would_be_refused(tmp_path, var, hobctl):
         status, _, body = estimate(server, **question)
         assert status == 429 and body["error"]["hob_reason"] == "requests_per_minute", body
         assert server.metric("hob_requests_limited_total") == limited + 1
+
+
+def test_estimates_under_way_are_bounded(tmp_path, var):
+    """Of one key, and in all: while the engine stands still they pile up."""
+    server = limited_server(tmp_path, var, "max_estimates = 3;", tenants=("b",))
+    question = {"model": "default", "messages": [{"role": "user", "content": "Count."}]}
+
+    def begin(key):
+        c = open_to(server)
+        c.send(post("/hob/v1/estimate", question, f"Authorization: Bearer {key}"))
+        return c
+
+    with started(server):
+        engine, = server.engines()
+        os.kill(engine, signal.SIGSTOP)
+        try:
+            under_way = [begin(server.key), begin(server.key)]
+            time.sleep(0.3)
+            refusals = [begin(server.key)]
+            time.sleep(0.1)
+            under_way.append(begin("hob_b"))
+            time.sleep(0.1)
+            refusals.append(begin("hob_b"))
+            for c in refusals:
+                status, headers, body = c.response()
+                error = json.loads(body)["error"]
+                assert status == 429 and error["code"] == "server_busy" and error["hob_reason"] == "max_estimates", error
+                assert int(headers["retry-after"]) >= 1
+        finally:
+            os.kill(engine, signal.SIGCONT)
+        for c in under_way:
+            assert c.response()[0] == 200
+        for c in under_way + refusals:
+            c.socket.close()
+        assert estimate(server, **{"messages": question["messages"]})[0] == 200

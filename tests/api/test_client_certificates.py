@@ -148,6 +148,42 @@ def test_the_label_of_a_revoked_key_stays_taken(guarded, hobctl):
     keys("add", "leaver")  # where certificates are no keys a label is only a name
 
 
+def test_a_websocket_ends_with_what_let_it_in(guarded, hobctl):
+    """Its certificate's label is another key's name now, or certificates are no keys any more: no response after that."""
+    certificate = guarded.authority.issue("i", "mover")
+    write_conf(guarded, "optional", client_keys=True)
+    reload(guarded)
+    hobctl("keys", "add", "mover", "--socket", guarded.folder / "hob.sock")
+
+    def first_event(ws):
+        ws.send(json.dumps({"type": "response.create", "model": "default", "input": "Hi.", "max_output_tokens": 1}))
+        while (event := json.loads(ws.recv(timeout=30)))["type"] not in ("error", "response.completed", "response.incomplete"):
+            pass
+        return event
+
+    def open_socket():
+        return connect(f"wss://127.0.0.1:{guarded.port}/v1/responses", ssl=context_with(guarded, certificate), proxy=None)
+
+    with open_socket() as ws:
+        assert first_event(ws)["type"] != "error"
+        hobctl("keys", "set", "mover", "--label", "moved", "--socket", guarded.folder / "hob.sock")
+        event = first_event(ws)
+        assert event["type"] == "error" and event["status"] == 401 and "label" in event["error"]["message"], event
+        hobctl("keys", "set", "moved", "--label", "mover", "--socket", guarded.folder / "hob.sock")
+        assert first_event(ws)["type"] != "error"
+        write_conf(guarded, "optional")
+        reload(guarded)
+        event = first_event(ws)
+        assert event["type"] == "error" and event["status"] == 401, event
+    write_conf(guarded, "optional", client_keys=True)
+    reload(guarded)
+    with open_socket() as ws:
+        hobctl("keys", "revoke", "mover", "--socket", guarded.folder / "hob.sock")
+        assert first_event(ws)["status"] == 401
+    write_conf(guarded, "required")
+    reload(guarded)
+
+
 def test_a_broken_authority_is_refused_whole(guarded):
     good = guarded.authority.file.read_text()
     for bad in ("nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"):

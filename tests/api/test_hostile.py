@@ -173,6 +173,28 @@ def check_mutated(server, count):
     assert seen.get(400, 0) > count // 2, seen
 
 
+@pytest.mark.parametrize("tls", [False, True])
+def test_waiting_for_a_reader_costs_nothing(target, tls):
+    """Requests behind one whose answer is not read stay unread themselves, and are answered later: the loop does not turn for
+    them."""
+    with Connection(Plain(target.port) if tls else target.plain, receive_bytes=4096) as c:
+        if tls:
+            c.socket = target.context.wrap_socket(c.socket, server_hostname="localhost")
+        c.socket.settimeout(0.5)
+        asked = get("/metrics", f"Authorization: Bearer {target.key}") * 400
+        try:
+            c.send(asked)
+            sent = len(asked)
+        except TimeoutError:
+            sent = None  # both sides' buffers are full
+        before, begin = cpu_seconds(target), time.monotonic()
+        time.sleep(1.5)
+        assert cpu_seconds(target) - before < 0.4 * (time.monotonic() - begin)
+        c.socket.settimeout(60)
+        for _ in range(400 if sent else 50):
+            assert c.response()[0] == 200
+
+
 @pytest.mark.parametrize("form", [SHORT, pytest.param(LONG, marks=pytest.mark.slow)], ids=["short", "long"])
 def test_hostile_clients(target, form):
     server, seconds = target, form["seconds"]

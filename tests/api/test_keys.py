@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keys, their rights and limits, and what they used: administrated by hobctl over the admin socket while the server runs,
 seen through OpenAI's client, bare HTTP and WebSocket."""
+import hashlib
 import json
 import os
 import signal
@@ -445,6 +446,31 @@ def test_a_budget_is_served_minute_after_minute(office):
     assert served[0] >= 0.95 * limit and served[1] >= 0.95 * 2 * limit
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_prompts_of_a_request_are_reserved_together(office, stream):
+    """Each of the two would fit alone, but not both: neither begins, and nothing is used."""
+    prompts = [f"Otter {i} swims down the river. " + "It is a long river. " * 12 for i in range(3)]
+
+    def ask(prompt):
+        return office.ask("/v1/completions", key, {"model": "default", "prompt": prompt, "max_tokens": 4, "ignore_eos": True,
+                                                   "temperature": 0})
+
+    key = office.server.key
+    tokens = ask(prompts[0])[2]["usage"]["prompt_tokens"]
+    name = f"together-{stream}"
+    key = office.add(name, "--tokens-per-minute", str(3 * (tokens + 4) - 1))
+    assert ask(prompts[0])[2]["usage"]["total_tokens"] == tokens + 4
+    answer = office.ask("/v1/completions", key, {"model": "default", "prompt": prompts[1:], "max_tokens": 4, "stream": stream})
+    error = refused(answer, 429, "rate_limit_exceeded", "tokens_per_minute")
+    assert f"wanted {2 * (tokens + 4)}" in error["message"], error
+    assert remaining(office, key) == 2 * (tokens + 4) - 1
+    row, = office.usage("--key", name)
+    assert row["prompt_tokens"] == tokens and row["requests"] == 1
+    both = office.ask("/v1/completions", office.server.key, {"model": "default", "prompt": prompts[1:], "max_tokens": 4, "n": 2})
+    assert both[0] == 200 and len(both[2]["choices"]) == 4 and both[2]["usage"]["prompt_tokens"] == 2 * tokens
+    assert ask(prompts[1])[0] == 200  # alone it fits
+
+
 def test_limits_of_the_configuration_are_reloaded(office):
     key, conf = office.add("reloaded"), office.folder / "hob.conf"
     text = conf.read_text()
@@ -627,3 +653,26 @@ def test_failures_slow_an_address_down(tmp_path, model, hobctl):
             assert 1 <= int(answer[1]["retry-after"]) <= 6
         assert office.ask("/v1/models", office.server.key)[0] == 200  # from the same address
         refused(office.ask("/v1/models", None), 429, "rate_limit_exceeded", "auth_failures_per_minute")
+
+
+def test_a_list_of_keys_comes_in_pages(tmp_path, model, hobctl):
+    """Far more keys than one answer holds; each of them is there once, in order."""
+    office = Office(tmp_path / "var", model, hobctl)
+    labels = [f"client-{i:04d}-" + "x" * 50 for i in range(4000)]
+    with open(office.folder / "keys", "a") as keys:
+        for label in labels:
+            keys.write(f"{hashlib.sha256(label.encode()).hexdigest()} {label} {label} standard\n")
+    with started(office.server):
+        status, _, page = office.ask("/hob/v1/admin/keys", office.server.key)
+        assert status == 200 and page["has_more"] is True and 100 < len(page["data"]) < 4000
+        last = page["data"][-1]["id"]
+        _, _, second = office.ask(f"/hob/v1/admin/keys?after={last}", office.server.key)
+        assert second["data"][0]["id"] == last + 1
+        _, _, end = office.ask(f"/hob/v1/admin/keys?after={10**6}", office.server.key)
+        assert end["data"] == [] and end["has_more"] is False
+        for query, name in (("after=-1", "after"), ("after=x", "after"), ("before=1", "before")):
+            status, _, answer = office.ask(f"/hob/v1/admin/keys?{query}", office.server.key)
+            assert status == 400 and answer["error"]["param"] == name, answer
+        listed = json.loads(office.hobctl("keys", "list", "--json").stdout)["data"]
+        assert [k["label"] for k in listed] == ["first", *labels]
+        assert office.hobctl("keys", "list").stdout.count(b"\n") == 4002

@@ -22,6 +22,7 @@
 #include "daemon/engine/engine.h"
 #include "daemon/engine/process.h"
 #include "daemon/engine/protocol.h"
+#include "daemon/engine/sandbox.h"
 
 typedef struct peer {
     pid_t pid;

@@ -44,6 +44,8 @@ static int drop_files(void **state)
     unlink(other);
     snprintf(other, sizeof other, "%s-shm", path);
     unlink(other);
+    snprintf(other, sizeof other, "%s.lock", path);
+    unlink(other);
     return 0;
 }
 
@@ -341,7 +343,7 @@ static void test_revoked_keys_are_forgotten_with_their_usage(void **state)
     const hob_key_usage u = {keys[1].id, 7, 1, 1, 1, 1, 0};
     assert_int_equal(hob_usage_table_add(db, &u, &diag), 0);
     assert_int_equal(hob_key_table_prune(db, 100, &diag), 0);
-    assert_int_equal(hob_key_table_each(db, true, count_visit, &count, &diag), 0);
+    assert_int_equal(hob_key_table_each(db, 0, true, count_visit, &count, &diag), 0);
     assert_int_equal(count, 3);
     assert_int_equal(hob_key_table_has_hash(db, keys[2].hash, &known, &diag), 0);
     assert_true(known); /* no key file brings it back */
@@ -353,7 +355,7 @@ static void test_revoked_keys_are_forgotten_with_their_usage(void **state)
     assert_int_equal(hob_usage_table_prune(db, 8, &diag), 0);
     assert_int_equal(hob_key_table_prune(db, 100, &diag), 0);
     count = 0;
-    assert_int_equal(hob_key_table_each(db, true, count_visit, &count, &diag), 0);
+    assert_int_equal(hob_key_table_each(db, 0, true, count_visit, &count, &diag), 0);
     assert_int_equal(count, 2);
     hob_store_close(s);
 }
@@ -370,7 +372,10 @@ static void test_an_older_store_is_brought_up_to_date(void **state)
     r.old_hash[0] = 9;
     assert_int_equal(hob_key_table_add(hob_store_database(s), &r, &diag), 0);
     hob_store_close(s);
-    change("DROP TABLE retired; PRAGMA user_version = 1");
+    change("DROP TABLE retired; PRAGMA user_version = 1;"
+           "DROP TABLE attachments; DROP TABLE batches; DROP TABLE contents; DROP TABLE chunks;"
+           "DROP TABLE vectors; DROP TABLE collections; DROP TABLE file_parts; DROP TABLE files;"
+           "ALTER TABLE keys DROP COLUMN stored_mb");
     s = open_store();
     assert_int_equal(hob_key_table_has_hash(hob_store_database(s), r.old_hash, &known, &diag), 0);
     assert_true(known);
@@ -433,7 +438,7 @@ static void test_jobs(void **state)
         assert_int_equal(order[i], i);
     assert_true(__atomic_load_n(&wakes, __ATOMIC_RELAXED) > 0);
     s = open_store();
-    assert_int_equal(hob_key_table_each(hob_store_database(s), true, count_visit, &count, &diag),
+    assert_int_equal(hob_key_table_each(hob_store_database(s), 0, true, count_visit, &count, &diag),
                      0);
     assert_int_equal(count, JOBS - JOBS / 10);
     hob_store_close(s);

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What is made of files that were put into collections: text, chunks, vectors. The queue is in the store's table of
+ * contents, so that a restart goes on where the last run was. A few contents are made at once, each in a place: copied out
+ * of the store, extracted (extraction.c), stored chunk by chunk, embedded (embedding.c). Each step ends in a transaction,
+ * and the last one makes the content visible.
+ *
+ * A place's fields belong to the store's thread while a job of it runs, else to the loop. */
+#ifndef HOB_DAEMON_GATEWAY_INGEST_H
+#define HOB_DAEMON_GATEWAY_INGEST_H
+
+#include "daemon/gateway/documents.h"
+#include "daemon/gateway/extraction.h"
+#include "daemon/store/sweep.h"
+
+enum {
+    HOB_INGEST_PLACES = 2, /* contents that are made at once */
+    HOB_EMBED_BATCH = 32,  /* chunks embedded with one call */
+};
+_Static_assert((int)HOB_INGEST_PLACES <= (int)HOB_CONTENTS_BUSY, "all of them can be named");
+
+typedef enum hob_place_state {
+    HOB_PLACE_FREE,
+    HOB_PLACE_STORE,   /* a job of the store's runs */
+    HOB_PLACE_EXTRACT, /* the extractor works */
+    HOB_PLACE_EMBED,   /* an embedding engine works, or is waited for */
+} hob_place_state;
+
+typedef struct hob_place {
+    hob_store_job job;
+    struct hob_ingest *ingest;
+    hob_place_state state;
+    bool found, again; /* by a claim: there is something; it has to be asked once more */
+    int64_t busy[HOB_CONTENTS_BUSY]; /* of a claim */
+    hob_content content;
+    hob_file file;
+    /* extraction */
+    int document, vocabulary; /* descriptors; -1: none */
+    uint32_t part;            /* copied so far */
+    uint64_t copied;
+    uint8_t *buffer; /* [HOB_PART_BYTES] */
+    hob_extracting *extracting;
+    const hob_extraction *text; /* the extractor's */
+    uint32_t chunk;             /* stored so far */
+} hob_place;
+
+typedef struct hob_ingest {
+    hob_gateway *g;
+    hob_place places[HOB_INGEST_PLACES];
+    bool claiming, wanted; /* wanted: the queue may have grown since it was last asked */
+    uint32_t last_tenant;
+    hob_store_job sweep;
+    hob_swept swept;
+    bool sweeping, sweep_wanted;
+    uint64_t retry_us; /* the store has failed: when to try again */
+    bool failing;      /* and that has been logged */
+} hob_ingest;
+
+/* Opens and closes with the store; blocks. */
+HOB_MUST_CHECK int hob_ingest_open(hob_gateway *g, hob_diag *diag);
+void hob_ingest_close(hob_gateway *g);   /* before the store: it waits for nothing more */
+void hob_ingest_free(hob_gateway *g);    /* after it */
+void hob_ingest_collect(hob_gateway *g); /* an extractor may have finished */
+void hob_ingest_tick(hob_gateway *g);
+
+/* ---- within: ingest.c, embedding.c ---- */
+
+/* Runs it in the store's thread; done comes back with the place. */
+void hob_place_post(hob_place *p, int (*run)(sqlite3 *db, hob_store_job *j, hob_diag *diag),
+                    void (*done)(hob_store_job *j));
+/* Done with its content, or not: another one. */
+void hob_place_leave(hob_place *p);
+/* The store could not do it: tried again later, from what is stored. */
+void hob_place_retry(hob_place *p, int code, const char *why);
+/* Its content is extracted: makes its vectors, and then it is complete. */
+void hob_place_embed(hob_place *p);
+/* The content cannot be made. code: as the API has it. */
+void hob_place_fail(hob_place *p, const char *code, const char *why);
+
+#endif

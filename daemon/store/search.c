@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Search. See search.h. */
+#include "daemon/store/search.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/store/search_words.h"
+#include "hal/half.h"
+
+enum {
+    CANDIDATES = 100, /* of each ranking */
+    LISTS_MAX = 2 * HOB_SEARCH_QUERIES_MAX,
+    FUSED_MAX = LISTS_MAX * CANDIDATES,
+    JOINED_MAX = 4,  /* chunks in a passage */
+    LOOK_BEHIND = 2, /* times k: candidates that may still join a passage */
+    DIM_MAX = 4096,
+};
+_Static_assert((int)CANDIDATES <= (int)HOB_VECTORS_K_MAX, "the index returns as many");
+
+/* ---- what may be found ---- */
+
+/* Bit c: content c may. */
+typedef struct allowed {
+    hob_group_set set;
+    uint64_t *words;
+} allowed;
+
+static int find_collections(sqlite3 *db, const hob_search *s, hob_search_result *ret,
+                            hob_diag *diag)
+{
+    for (uint32_t i = 0; i < s->collection_count; i++) {
+        hob_collection_key key;
+        const int code = hob_collection_find(db, &s->scope, s->collections[i], &key, diag);
+        if (code < 0)
+            return code;
+        ret->collections[i] = key.id;
+        ret->active_s[i] = key.last_active_s;
+    }
+    return 0;
+}
+
+static int make_room(sqlite3 *db, allowed *a, hob_diag *diag)
+{
+    sqlite3_stmt *s = NULL;
+    int64_t most = 0;
+    int code = hob_sql_prepare(db, "SELECT coalesce(max(id), 0) FROM contents", NULL, &s, diag);
+    code = hob_sql_value(code, s, &most, diag);
+    if (code < 0)
+        return code;
+    if (most < 0 || most >= UINT32_MAX - 64)
+        return hob_fail(diag, HOB_EFORMAT, "the store is damaged: content %lld", (long long)most);
+    a->set.count = (uint32_t)most + 1;
+    a->set.words = a->words = calloc((size_t)most / 64 + 1, sizeof *a->words);
+    return a->words ? 0 : hob_fail(diag, HOB_ENOMEM, "no memory for a search");
+}
+
+static bool filter_matches(const json_t *filter, const char *attributes)
+{
+    if (!filter)
+        return true;
+    json_t *object = attributes ? json_loads(attributes, 0, NULL) : NULL;
+    const bool yes = object && hob_filter_matches(filter, object);
+    json_decref(object);
+    return yes;
+}
+
+static int allow(sqlite3 *db, const hob_search *s, int64_t collection, allowed *a, hob_diag *diag)
+{
+    /* Without a filter the index alone is read. */
+    static const char all[] = "SELECT content FROM attachments WHERE collection = :id"
+                              " AND content IS NOT NULL",
+                      some[] = "SELECT content, attributes FROM attachments WHERE collection = :id"
+                               " AND content IS NOT NULL";
+    sqlite3_stmt *q = NULL;
+    int step = 0, code = hob_sql_prepare(db, s->filter ? some : all, NULL, &q, diag);
+    hob_sql_int(q, ":id", collection);
+    while (code == 0 && (step = hob_sql_step(q, diag)) > 0) {
+        const int64_t content = sqlite3_column_int64(q, 0);
+        if (content > 0 && content < a->set.count &&
+            (!s->filter || filter_matches(s->filter, (const char *)sqlite3_column_text(q, 1))))
+            a->words[content / 64] |= UINT64_C(1) << content % 64;
+    }
+    sqlite3_finalize(q);
+    return code < 0 ? code : step;
+}
+
+/* ---- candidates ---- */
+
+typedef struct candidate {
+    int64_t chunk;
+    double fused, words; /* words: the best of its scores by words */
+    double cosine;       /* NAN: not known yet */
+} candidate;
+
+typedef struct candidates {
+    uint32_t count;
+    candidate list[FUSED_MAX];
+} candidates;
+
+static candidate *find(candidates *c, int64_t chunk)
+{
+    for (uint32_t i = 0; i < c->count; i++)
+        if (c->list[i].chunk == chunk)
+            return &c->list[i];
+    c->list[c->count] = (candidate){.chunk = chunk, .cosine = NAN};
+    return &c->list[c->count++];
+}
+
+/* Reciprocal rank fusion: Cormack, Clarke, Büttcher, 2009. */
+static double by_rank(uint32_t rank)
+{
+    return 1.0 / (60 + rank + 1);
+}
+
+static int add_words(sqlite3 *db, const hob_search *s, const allowed *a, candidates *ret,
+                     hob_diag *diag)
+{
+    hob_ranked list[CANDIDATES];
+    for (uint32_t q = 0; q < s->query_count; q++) {
+        uint32_t count = 0;
+        const int code = hob_search_words(db, s->scope.tenant, s->queries[q], &a->set, CANDIDATES,
+                                          list, &count, diag);
+        if (code < 0)
+            return code;
+        for (uint32_t i = 0; i < count; i++) {
+            candidate *c = find(ret, list[i].chunk);
+            c->fused += by_rank(i);
+            c->words = fmax(c->words, list[i].score);
+        }
+    }
+    return 0;
+}
+
+static int add_meaning(const hob_search *s, const allowed *a, candidates *ret, hob_diag *diag)
+{
+    const hob_vectors_query query = {.queries = s->vectors,
+                                     .n = s->query_count,
+                                     .k = CANDIDATES,
+                                     .allowed = &a->set,
+                                     .min_score = -INFINITY};
+    uint32_t counts[HOB_SEARCH_QUERIES_MAX];
+    hob_vector_hit *hits = malloc(s->query_count * CANDIDATES * sizeof *hits);
+    int code = hits ? hob_vectors_search(s->index, &query, hits, counts, diag)
+                    : hob_fail(diag, HOB_ENOMEM, "no memory for a search");
+    for (uint32_t q = 0; code == 0 && q < s->query_count; q++)
+        for (uint32_t i = 0; i < counts[q]; i++) {
+            const hob_vector_hit *h = &hits[q * CANDIDATES + i];
+            candidate *c = find(ret, (int64_t)h->id);
+            c->fused += by_rank(i);
+            c->cosine = isnan(c->cosine) ? h->score : fmax(c->cosine, h->score);
+        }
+    free(hits);
+    return code;
+}
+
+static int compare(const void *a, const void *b)
+{
+    const candidate *x = a, *y = b;
+    if (x->fused != y->fused)
+        return x->fused > y->fused ? -1 : 1;
+    return x->chunk < y->chunk ? -1 : 1;
+}
+
+/* Of one that was found by its words: its vector is in the store. */
+static int read_cosine(sqlite3 *db, const hob_search *s, candidate *c, hob_diag *diag)
+{
+    sqlite3_stmt *q = NULL;
+    int code = hob_sql_prepare(db, "SELECT data FROM vectors WHERE chunk = :id", NULL, &q, diag);
+    hob_sql_int(q, ":id", c->chunk);
+    c->cosine = 0;
+    if (code == 0 && (code = hob_sql_step(q, diag)) > 0) {
+        const uint8_t *data = sqlite3_column_blob(q, 0);
+        const bool fits = data && sqlite3_column_bytes(q, 0) == (int)(s->dim * sizeof(uint16_t));
+        for (uint32_t v = 0; fits && v < s->query_count; v++) {
+            double sum = 0;
+            for (uint32_t i = 0; i < s->dim; i++)
+                sum += (double)s->vectors[v * s->dim + i] *
+                       hob_half_to_float((uint16_t)(data[2 * i] | data[2 * i + 1] << 8));
+            c->cosine = v == 0 ? sum : fmax(c->cosine, sum);
+        }
+        code = 0;
+    }
+    sqlite3_finalize(q);
+    return code;
+}
+
+static double score_of(const hob_search *s, const candidate *c)
+{
+    const double score = s->vectors ? c->cosine : c->words / (c->words + 4);
+    return score < 0 || isnan(score) ? 0 : score > 1 ? 1 : score;
+}
+
+/* ---- passages ---- */
+
+void hob_search_result_free(hob_search_result *r)
+{
+    for (uint32_t i = 0; i < r->count; i++) {
+        free(r->list[i].heading);
+        free(r->list[i].text);
+        free(r->list[i].attributes);
+    }
+    *r = (hob_search_result){0};
+}
+
+/* The file that the content is known by in the collections: the first that was put there. 1: there is one. */
+static int name_passage(sqlite3 *db, const hob_search *s, const hob_search_result *r, hob_found *p,
+                        hob_diag *diag)
+{
+    for (uint32_t i = 0; i < s->collection_count; i++) {
+        sqlite3_stmt *q = NULL;
+        int found = 0,
+            code = hob_sql_prepare(
+                db,
+                "SELECT f.public, f.name, a.attributes FROM attachments AS a"
+                " JOIN files AS f ON f.id = a.file JOIN contents AS t ON t.id = a.content"
+                " WHERE a.collection = :collection AND a.content = :content"
+                " AND t.searchable AND t.tenant = :tenant AND f.tenant = :tenant"
+                " AND f.state = 1 ORDER BY a.id",
+                &s->scope, &q, diag);
+        hob_sql_int(q, ":collection", r->collections[i]);
+        hob_sql_int(q, ":content", p->content);
+        while (code == 0 && !found && (code = hob_sql_step(q, diag)) > 0) {
+            const char *attributes = (const char *)sqlite3_column_text(q, 2);
+            code = 0;
+            if (!filter_matches(s->filter, attributes))
+                continue;
+            found = 1;
+            if ((code = hob_sql_copy(q, 0, p->file, sizeof p->file, diag)) == 0)
+                code = hob_sql_copy(q, 1, p->name, sizeof p->name, diag);
+            p->attributes = strdup(attributes ? attributes : "{}");
+        }
+        sqlite3_finalize(q);
+        if (code < 0 || found)
+            return code < 0 ? code : 1;
+    }
+    return 0;
+}
+
+static int add_chunk(void *user, int64_t id, const hob_stored_chunk *k, hob_diag *diag)
+{
+    hob_found *p = user;
+    const bool first = !p->text;
+    const uint64_t known = p->end_byte > k->first_byte && !first ? p->end_byte - k->first_byte : 0;
+    const char *gap = hob_stored_gap(first || known ? 0 : k->first_byte - p->end_byte);
+    const size_t gap_len = strlen(gap);
+    (void)id;
+    if (first) {
+        p->first_byte = k->first_byte;
+        p->heading = strdup(k->heading);
+    }
+    if (known >= k->text_len)
+        return 0;
+    char *text = realloc(p->text, p->text_len + gap_len + k->text_len - known + 1);
+    if (!text)
+        return hob_fail(diag, HOB_ENOMEM, "no memory for a passage");
+    p->text = text;
+    memcpy(text + p->text_len, gap, gap_len);
+    memcpy(text + p->text_len + gap_len, k->text + known, k->text_len - known + 1);
+    p->text_len += gap_len + k->text_len - known;
+    p->end_byte = k->end_byte;
+    return 0;
+}
+
+/* Where the chunk belongs: a passage that it prolongs, else a new one; NULL: there is no room for it. */
+static hob_found *place_of(const hob_search *s, hob_search_result *r, int64_t chunk, bool *ret_new)
+{
+    const int64_t content = hob_stored_content(chunk);
+    const uint32_t at = hob_stored_ordinal(chunk);
+    *ret_new = false;
+    for (uint32_t i = 0; i < r->count; i++) {
+        hob_found *p = &r->list[i];
+        if (p->content != content || p->last - p->first + 1 >= JOINED_MAX)
+            continue;
+        if (at + 1 == p->first || at == p->last + 1)
+            return p;
+    }
+    if (r->count >= s->k)
+        return NULL;
+    *ret_new = true;
+    r->list[r->count] = (hob_found){.content = content, .first = at, .last = at};
+    return &r->list[r->count];
+}
+
+static int choose(sqlite3 *db, const hob_search *s, candidates *c, hob_search_result *r,
+                  hob_diag *diag)
+{
+    for (uint32_t i = 0, seen = 0; i < c->count && seen < LOOK_BEHIND * s->k; i++) {
+        bool is_new;
+        int code = 0;
+        if (s->vectors && isnan(c->list[i].cosine) &&
+            (code = read_cosine(db, s, &c->list[i], diag)) < 0)
+            return code;
+        const double score = score_of(s, &c->list[i]);
+        if (score < s->threshold)
+            continue;
+        seen++;
+        hob_found *p = place_of(s, r, c->list[i].chunk, &is_new);
+        if (!p)
+            continue;
+        if (is_new && (code = name_passage(db, s, r, p, diag)) <= 0) {
+            free(p->attributes);
+            if (code < 0)
+                return code;
+            continue; /* it has just gone, or is not there yet */
+        }
+        const uint32_t at = hob_stored_ordinal(c->list[i].chunk);
+        p->first = at < p->first ? at : p->first;
+        p->last = at > p->last ? at : p->last;
+        p->score = fmax(p->score, score);
+        r->count += is_new;
+    }
+    return 0;
+}
+
+static int read_texts(sqlite3 *db, hob_search_result *r, hob_diag *diag)
+{
+    int code = 0;
+    for (uint32_t i = 0; code == 0 && i < r->count; i++) {
+        hob_found *p = &r->list[i];
+        code = hob_content_chunks(db, p->content, p->first, p->last - p->first + 1, add_chunk, p,
+                                  diag);
+        if (code == 0 && (!p->text || !p->heading || !p->attributes))
+            code = hob_fail(diag, p->text ? HOB_ENOMEM : HOB_EFORMAT,
+                            p->text ? "no memory for a passage"
+                                    : "the store is damaged: a chunk is missing");
+    }
+    return code;
+}
+
+int hob_search_run(sqlite3 *db, const hob_search *s, hob_search_result *ret, hob_diag *diag)
+{
+    allowed a = {0};
+    candidates *c = calloc(1, sizeof *c);
+    int code = c ? find_collections(db, s, ret, diag)
+                 : hob_fail(diag, HOB_ENOMEM, "no memory for a search");
+    if (code == 0)
+        code = make_room(db, &a, diag);
+    for (uint32_t i = 0; code == 0 && i < s->collection_count; i++)
+        code = allow(db, s, ret->collections[i], &a, diag);
+    if (code == 0 && !(s->meaning_only && s->vectors))
+        code = add_words(db, s, &a, c, diag);
+    if (code == 0 && s->vectors)
+        code = add_meaning(s, &a, c, diag);
+    if (code == 0) {
+        qsort(c->list, c->count, sizeof *c->list, compare);
+        code = choose(db, s, c, ret, diag);
+    }
+    if (code == 0)
+        code = read_texts(db, ret, diag);
+    free(a.words);
+    free(c);
+    if (code < 0)
+        hob_search_result_free(ret);
+    return code;
+}

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Private to search: chunks by the words of a query. */
+#ifndef HOB_DAEMON_STORE_SEARCH_WORDS_H
+#define HOB_DAEMON_STORE_SEARCH_WORDS_H
+
+#include "daemon/store/search.h"
+
+typedef struct hob_ranked {
+    int64_t chunk;
+    double score;
+} hob_ranked;
+
+/* The best chunks, at most `most`, to ret: those that have any of the query's words, of contents in `allowed`. Thread:
+ * search. */
+HOB_MUST_CHECK int hob_search_words(sqlite3 *db, uint32_t tenant, const char *query,
+                                    const hob_group_set *allowed, uint32_t most, hob_ranked *ret,
+                                    uint32_t *ret_count, hob_diag *diag);
+
+#endif
