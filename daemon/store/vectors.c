@@ -16,9 +16,8 @@
 #include <unistd.h>
 
 enum {
-    PAGE_BYTES =
-        2 << 20,    /* of a chunk: a huge page, which is scanned a third faster than small ones */
-    ROW_BYTES = 16, /* beside its numbers: d, group, id */
+    PAGE_BYTES = 2 << 20, /* of a chunk: a huge page, scanned a third faster than small ones */
+    ROW_BYTES = 16,       /* beside its numbers: d, group, id */
     CHUNKS_MOST = 1 << 20,
     PEN_BYTES = 16 << 10,
     CLEAN_EACH = 2,    /* chunks that a write cleans at most */
@@ -237,9 +236,13 @@ static int pen_flush(pen *p, hob_diag *diag)
         const ssize_t n = pwrite(p->v->fd, from, left, at);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n <= 0)
-            return hob_fail(diag, HOB_EIO, "the vector file cannot be written at %lld: %s",
-                            (long long)at, n ? strerror(errno) : "nothing was taken");
+        if (n <= 0) {
+            const bool full =
+                n == 0 || errno == ENOSPC || errno == EDQUOT || errno == EFBIG; /* a limit */
+            return hob_fail(diag, full ? HOB_ENOSPC : HOB_EIO,
+                            "the vector file cannot be written at %lld: %s", (long long)at,
+                            n ? strerror(errno) : "nothing was taken");
+        }
         from += n;
         at += n;
         left -= (size_t)n;
