@@ -176,12 +176,14 @@ def run_peer(a, name, data, pipe):
         pipe.send({"missing": str(e)})
         return
     queries = data.load_queries()
+    trim = ctypes.CDLL(None).malloc_trim
     for _ in data.blocks():  # what numpy takes for one is no part of the index, nor is the module
         break
+    trim(0)
     before, start = resident_bytes(), time.perf_counter()
     search = build(data)
     build_s = time.perf_counter() - start
-    ctypes.CDLL(None).malloc_trim(0)
+    trim(0)
     bytes_a_row = (resident_bytes() - before) / data.rows
     search(queries[0])
     ms, ids, end = [], [], time.perf_counter() + a.seconds
