@@ -16,9 +16,8 @@
 #include <unistd.h>
 
 enum {
-    PAGE_BYTES =
-        2 << 20,    /* of a chunk: a huge page, which is scanned a third faster than small ones */
-    ROW_BYTES = 16, /* beside its numbers: d, group, id */
+    PAGE_BYTES = 2 << 20, /* of a chunk: a huge page, scanned a third faster than small ones */
+    ROW_BYTES = 16,       /* beside its numbers: d, group, id */
     CHUNKS_MOST = 1 << 20,
     PEN_BYTES = 16 << 10,
     CLEAN_EACH = 2,    /* chunks that a write cleans at most */
@@ -237,9 +236,13 @@ static int pen_flush(pen *p, hob_diag *diag)
         const ssize_t n = pwrite(p->v->fd, from, left, at);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n <= 0)
-            return hob_fail(diag, HOB_EIO, "the vector file cannot be written at %lld: %s",
-                            (long long)at, n ? strerror(errno) : "nothing was taken");
+        if (n <= 0) {
+            const bool full =
+                n == 0 || errno == ENOSPC || errno == EDQUOT || errno == EFBIG; /* a limit */
+            return hob_fail(diag, full ? HOB_ENOSPC : HOB_EIO,
+                            "the vector file cannot be written at %lld: %s", (long long)at,
+                            n ? strerror(errno) : "nothing was taken");
+        }
         from += n;
         at += n;
         left -= (size_t)n;
@@ -285,8 +288,8 @@ static void pen_add(pen *p, const int8_t *q, float d, uint64_t id, uint32_t grou
     memcpy(c->panels + (size_t)(row - lane) * p->v->dim, draft->tail,
            (size_t)HOB_SCAN_ROWS * p->v->dim);
     memcpy(c->d + row - lane, draft->tail_d, sizeof draft->tail_d);
-    if (draft->rows ==
-        p->v->chunk_rows) /* small pages until then, so that memory is what there is of rows */
+    /* on small pages until it is full, so that memory is what there is of rows; it works without, too */
+    if (draft->rows == p->v->chunk_rows)
         (void)madvise(c->panels, PAGE_BYTES, COLLAPSE);
 }
 
@@ -300,7 +303,8 @@ static int pen_write(pen *p, const float *rows, const uint64_t *ids, const uint3
 
     for (size_t i = 0; i < n; i++, rows += p->v->dim) {
         if (groups[i] == HOB_VECTORS_NO_GROUP)
-            return hob_fail(diag, HOB_EINVAL, "row %zu: group %u is not allowed", i, groups[i]);
+            return hob_fail(diag, HOB_EINVAL, "a vector of group %u: allowed are lower numbers",
+                            groups[i]);
         if ((code = hob_scan_quantize(p->v->scan, rows, q, &d, diag)) < 0 ||
             (code = pen_next(p, &half, diag)) < 0)
             return code;

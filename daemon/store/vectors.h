@@ -57,7 +57,7 @@ HOB_MUST_CHECK int hob_vectors_new(int fd, uint32_t dim, size_t bytes_max, hob_v
 void hob_vectors_free(hob_vectors *v);
 
 /* Adds all rows [n][dim], of length 1, or none. ids and groups [n]; ids are the caller's to keep unique. HOB_EINVAL: a row, or
- * HOB_VECTORS_NO_GROUP; HOB_ELIMIT: bytes_max; HOB_EIO: the file, as when the disk is full; HOB_ENOMEM. Blocks on the file. */
+ * HOB_VECTORS_NO_GROUP; HOB_ELIMIT: bytes_max; HOB_ENOSPC, HOB_EIO: the file; HOB_ENOMEM. Blocks on the file. */
 HOB_MUST_CHECK int hob_vectors_add(hob_vectors *v, const float *rows, const uint64_t *ids,
                                    const uint32_t *groups, size_t n, hob_diag *diag);
 /* Rows that are best added at once, or a multiple of it: those are prepared without waiting for other writers. */

@@ -16,7 +16,7 @@ The rows are clustered: `--clusters` centres of length 1, and around each a nois
 32 dimensions. Columns: the median and the 99th percentile of a query in ms, over `--queries` or as many as fit in `--seconds`;
 bytes by which the process's memory grew, a row; seconds to build; and recall, the share of the true ten that were found, by
 float64. The last lines are what reading memory allows: tests/bench/limits.c, and a read of as many bytes as hob scans."""
-import argparse, ctypes, json, multiprocessing, os, statistics as st, subprocess, sys, tempfile, time
+import argparse, ctypes, importlib, json, multiprocessing, os, statistics as st, subprocess, sys, tempfile, time
 from pathlib import Path
 
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -162,23 +162,28 @@ def sqlite_vec(data):
     return lambda q: [r[0] for r in db.execute("SELECT rowid FROM v WHERE row MATCH ? AND k = ? ORDER BY distance", (q.tobytes(), K))]
 
 
-PEERS = {"faiss-flat": faiss_flat, "faiss-sq8": faiss_sq8, "hnswlib": hnswlib, "usearch": usearch, "usearch-exact": usearch_exact,
-         "sqlite-vec": sqlite_vec}
+PEERS = {  # module, what builds
+    "faiss-flat": ("faiss", faiss_flat), "faiss-sq8": ("faiss", faiss_sq8), "hnswlib": ("hnswlib", hnswlib),
+    "usearch": ("usearch.index", usearch), "usearch-exact": ("usearch.index", usearch_exact), "sqlite-vec": ("sqlite_vec", sqlite_vec)}
 
 
 def run_peer(a, name, data, pipe):
     """In a process of its own: builds, then measures."""
-    queries = data.load_queries()
-    for _ in data.blocks():  # what numpy takes for one is no part of the index
-        break
-    before, start = resident_bytes(), time.perf_counter()
+    module, build = PEERS[name]
     try:
-        search = PEERS[name](data)
+        importlib.import_module(module)
     except ImportError as e:
         pipe.send({"missing": str(e)})
         return
+    queries = data.load_queries()
+    trim = ctypes.CDLL(None).malloc_trim
+    for _ in data.blocks():  # what numpy takes for one is no part of the index, nor is the module
+        break
+    trim(0)
+    before, start = resident_bytes(), time.perf_counter()
+    search = build(data)
     build_s = time.perf_counter() - start
-    ctypes.CDLL(None).malloc_trim(0)
+    trim(0)
     bytes_a_row = (resident_bytes() - before) / data.rows
     search(queries[0])
     ms, ids, end = [], [], time.perf_counter() + a.seconds

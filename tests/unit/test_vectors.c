@@ -390,7 +390,7 @@ static void test_disk_full(void **state)
         assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
         const int code = try_add(v, rows + FIT * WIDE, FIT, 1, ROWS - FIT, &diag);
         assert_int_equal(setrlimit(RLIMIT_FSIZE, &was), 0);
-        assert_int_equal(code, HOB_EIO);
+        assert_int_equal(code, HOB_ENOSPC);
         assert_non_null(strstr(diag.text, "cannot be written"));
         assert_int_equal(stats_of(v).bytes, (size_t)2 << 20);
         assert_holds(v, rows, there, ROWS);
