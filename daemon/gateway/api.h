@@ -37,6 +37,15 @@ enum {
 
 typedef enum hob_api_kind { HOB_API_CHAT, HOB_API_COMPLETION, HOB_API_RESPONSES } hob_api_kind;
 
+/* That the answer is to be made from stored documents. */
+typedef struct hob_api_retrieval {
+    json_t *stores;  /* names or ids of collections, 1 to HOB_SEARCH_COLLECTIONS_MAX; NULL: no */
+    json_t *filters; /* checked; NULL: none */
+    uint32_t max_chunks, max_tokens; /* of what is put in front of the question; 0: as usual */
+    double threshold;                /* below it nothing is relevant; negative: as usual */
+    bool results;                    /* the response is to show the passages' texts */
+} hob_api_retrieval;
+
 typedef struct hob_api_request { /* zero-initialize; released by hob_api_request_free */
     hob_api_kind kind;
     uint32_t model; /* index in the configuration */
@@ -59,6 +68,7 @@ typedef struct hob_api_request { /* zero-initialize; released by hob_api_request
     uint64_t seed;
     char stream_id[65]; /* WebSocket; "": none */
     bool has_stream_id;
+    hob_api_retrieval retrieval;
 } hob_api_request;
 void hob_api_request_free(hob_api_request *r);
 

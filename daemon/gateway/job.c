@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/gateway/grounding.h"
 #include "daemon/gateway/responses.h"
 
 enum { PROMPT_FACTOR = 4, PROMPT_LEAST = 65536 };
@@ -74,6 +75,8 @@ void hob_job_free(hob_job *j)
     if (j->response)
         hob_response_close(j->response);
     hob_api_request_free(&j->request);
+    hob_grounding_free(j->grounding);
+    json_decref(j->grounds);
     free(j->ids);
     hob_text_free(&j->text);
     json_decref(j->logprobs);
@@ -140,12 +143,38 @@ static bool send_json(hob_job *j, hob_message_type type, const json_t *payload)
     return !t->failed && hob_link_send(j->link, type, j->id, hob_text_data(t), hob_text_len(t));
 }
 
+/* Tokens of prompt and answer together. */
+static uint32_t context_of(const hob_link *l)
+{
+    return l->kv_tokens && l->kv_tokens < l->context ? (uint32_t)l->kv_tokens : l->context;
+}
+
+/* Tokens that a prompt may have with what was found for it, so that there is room for the answer still: for all that is asked
+ * for, or of what is usual as much as half the context holds. */
+static uint32_t room_for_passages(const hob_job *j)
+{
+    const hob_api_request *r = &j->request;
+    const uint32_t context = context_of(j->link),
+                   most = hob_limit_of(j->g, j->key, HOB_LIMIT_MAX_PROMPT_TOKENS);
+    uint32_t answer = r->max_tokens_given
+                          ? r->max_tokens
+                          : hob_limit_of(j->g, j->key, HOB_LIMIT_DEFAULT_OUTPUT_TOKENS);
+    if (!r->max_tokens_given && answer > context / 2)
+        answer = context / 2;
+    const uint32_t room = answer < context ? context - answer : 0;
+    return most && most < room ? most : room;
+}
+
 static bool send_prepare(hob_job *j)
 {
     uint32_t most = j->link->context > PROMPT_LEAST / PROMPT_FACTOR
                         ? j->link->context * PROMPT_FACTOR
                         : PROMPT_LEAST;
     if (j->id_count == 0) {
+        json_t *insert =
+            j->grounding ? hob_grounding_insert(j->grounding, room_for_passages(j)) : NULL;
+        if (insert && json_object_set(j->request.prepare, "insert", insert) < 0)
+            return false;
         if (json_object_set_new(j->request.prepare, "max_prompt_tokens", json_integer(most)) < 0 ||
             json_object_set_new(j->request.prepare, "tenant",
                                 json_integer(j->key ? j->key->record.tenant_number : 0)) < 0)
@@ -220,6 +249,17 @@ static int check_choices(const hob_job *j, hob_api_error *e)
                        prompts, n, most);
 }
 
+/* It holds its place meanwhile. */
+static void retrieve(hob_job *j)
+{
+    hob_api_error e = {0};
+    j->kept = true;
+    j->link->kept++;
+    j->state = HOB_JOB_RETRIEVING;
+    if (hob_grounding_start(j, &e) < 0)
+        hob_job_fail(j, &e);
+}
+
 void hob_job_start(hob_job *j)
 {
     hob_link *l = j->link;
@@ -231,6 +271,8 @@ void hob_job_start(hob_job *j)
         hob_job_fail(j, &e);
         return;
     }
+    if (j->leaves && j->state == HOB_JOB_RETRIEVING) /* what can be wrong from here on is the response's */
+        hob_job_to_background(j);
     /* One that waits here already is part of that load itself. */
     const uint32_t load =
         j->state == HOB_JOB_QUEUED ? l->jobs - l->estimates + l->kept : hob_link_load(l);
@@ -239,8 +281,12 @@ void hob_job_start(hob_job *j)
         return;
     }
     if (l->state == HOB_LINK_READY && !j->admitted && j->index == 0 && !j->request.estimate &&
-        load >= places_of(l)) {
+        !j->kept && load >= places_of(l)) {
         fail_busy(j);
+        return;
+    }
+    if (j->request.retrieval.stores && !j->grounding && j->id_count == 0) {
+        retrieve(j);
         return;
     }
     give_place_back(j);
@@ -387,6 +433,7 @@ int hob_job_keep_prompt(hob_job *j, const hob_job *leader)
     memcpy(ids, leader->ids, (size_t)leader->prompt_tokens * sizeof *ids);
     j->ids = ids;
     j->id_count = j->id_capacity = j->prompt_tokens = leader->prompt_tokens;
+    j->grounds = json_incref(leader->grounds);
     j->max_tokens = leader->max_tokens;
     return 0;
 }
@@ -397,12 +444,10 @@ static int check_size(hob_job *j, uint32_t prompt, hob_api_error *e)
     static const char *const names[] = {"messages", "prompt", "input"};
     const hob_link *l = j->link;
     const hob_api_request *r = &j->request;
-    uint32_t most = l->context;
+    const uint32_t most = context_of(l);
     const uint32_t most_prompt = hob_limit_of(j->g, j->key, HOB_LIMIT_MAX_PROMPT_TOKENS),
                    most_output = hob_limit_of(j->g, j->key, HOB_LIMIT_MAX_OUTPUT_TOKENS);
 
-    if (l->kv_tokens && l->kv_tokens < most)
-        most = (uint32_t)l->kv_tokens;
     if (prompt >= most || (r->max_tokens_given && r->max_tokens > most - prompt)) {
         if (r->max_tokens_given)
             return hob_api_bad(e, "context_length_exceeded", names[r->kind],
@@ -434,7 +479,8 @@ void hob_job_prepared(hob_gateway *g, hob_link *l, uint64_t id, const uint8_t *p
     hob_job *j = hob_job_find(g, id);
     hob_api_error e = {0};
 
-    if (len < 8 || hob_get_u32(payload) != (len - 8) / 4 || (len - 8) % 4 != 0) {
+    if (len < HOB_PREPARED_HEADER ||
+        hob_get_u32(payload) != (len - HOB_PREPARED_HEADER) / 4 || len % 4 != 0) {
         hob_link_fail(l, "a broken PREPARED message");
         return;
     }
@@ -449,11 +495,15 @@ void hob_job_prepared(hob_gateway *g, hob_link *l, uint64_t id, const uint8_t *p
     if (j->id_count == 0) {
         uint32_t prompt = hob_get_u32(payload);
         int rc = check_size(j, prompt, &e);
-        if (rc == 0 && keep_ids(j, payload + 8, prompt) < 0)
+        if (rc == 0 && keep_ids(j, payload + HOB_PREPARED_HEADER, prompt) < 0)
             hob_api_fail(&e, 503, "server_error", "out_of_memory", NULL,
                          "no memory for the prompt");
         j->prompt_tokens = prompt;
         j->cached_tokens = hob_get_u32(payload + 4) < prompt ? hob_get_u32(payload + 4) : 0;
+        if (e.status == 0 && j->grounding &&
+            hob_grounding_settle(j, hob_get_u32(payload + 8), hob_get_u32(payload + 12)) < 0)
+            hob_api_fail(&e, 503, "server_error", "out_of_memory", NULL,
+                         "no memory for the citations");
         if (e.status == 0 && j->request.estimate) {
             (void)hob_link_send(l, HOB_MSG_ABORT, id, NULL, 0);
             hob_admission_estimate(j, j->cached_tokens);

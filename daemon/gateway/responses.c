@@ -33,8 +33,8 @@ static size_t store_limit(const hob_gateway *g)
 
 size_t hob_response_bytes(const hob_response *r)
 {
-    return sizeof *r + r->item_bytes + r->text.bytes.capacity + r->logprob_bytes +
-           r->delta_capacity * sizeof *r->deltas;
+    return sizeof *r + r->item_bytes + r->grounds_bytes + r->text.bytes.capacity +
+           r->logprob_bytes + r->delta_capacity * sizeof *r->deltas;
 }
 
 /* ---- life ---- */
@@ -46,6 +46,7 @@ static void release(hob_response *r)
     json_decref(r->echo);
     json_decref(r->items);
     json_decref(r->logprobs);
+    json_decref(r->grounds);
     hob_text_free(&r->text);
     free(r->deltas);
     free(r);
@@ -153,6 +154,7 @@ hob_response *hob_response_open(hob_job *j, size_t bytes, hob_api_error *e)
     r->created_s = j->created_s;
     snprintf(r->id, sizeof r->id, "%s", j->response_id);
     hob_request_id(r->item_id, "msg_");
+    hob_request_id(r->search_id, "fs_");
     snprintf(r->previous, sizeof r->previous, "%s", q->previous);
     r->echo = json_incref(q->echo);
     if (r->store) {

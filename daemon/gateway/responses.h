@@ -34,12 +34,14 @@ struct hob_response {
     bool store, listed; /* listed: to be found by its id */
     bool background, began /* it has an output item */;
     hob_response_status status;
-    char id[48], item_id[48], previous[64];
+    char id[48], item_id[48], search_id[48], previous[64];
     int64_t created_s, completed_s;
     uint64_t ended_us, deadline_us; /* deadline: of a background job */
     json_t *echo;                   /* fields of the request that the object repeats */
     json_t *items; /* the conversation so far: {"id", "role", "content"}, without instructions */
     size_t item_bytes; /* about what items takes */
+    json_t *grounds;   /* its job's; NULL: it has no search */
+    size_t grounds_bytes;
     hob_text text;     /* the answer */
     json_t *logprobs;
     size_t logprob_bytes;         /* about what logprobs takes */

@@ -194,13 +194,18 @@ static double score_of(const hob_search *s, const candidate *c)
 
 /* ---- passages ---- */
 
+void hob_passage_clear(hob_passage *p)
+{
+    free(p->heading);
+    free(p->text);
+    free(p->attributes);
+    *p = (hob_passage){0};
+}
+
 void hob_search_result_free(hob_search_result *r)
 {
-    for (uint32_t i = 0; i < r->count; i++) {
-        free(r->list[i].heading);
-        free(r->list[i].text);
-        free(r->list[i].attributes);
-    }
+    for (uint32_t i = 0; i < r->count; i++)
+        hob_passage_clear(&r->list[i]);
     *r = (hob_search_result){0};
 }
 
@@ -245,6 +250,7 @@ static int add_chunk(void *user, int64_t id, const hob_stored_chunk *k, hob_diag
     const uint64_t known = p->end_byte > k->first_byte && !first ? p->end_byte - k->first_byte : 0;
     const bool apart = !first && k->first_byte > p->end_byte;
     (void)id;
+    p->tokens += k->tokens;
     if (first) {
         p->first_byte = k->first_byte;
         p->heading = strdup(k->heading);
@@ -270,7 +276,7 @@ static hob_passage *place_of(const hob_search *s, hob_search_result *r, int64_t 
     const int64_t content = hob_stored_content(chunk);
     const uint32_t at = hob_stored_ordinal(chunk);
     *ret_new = false;
-    for (uint32_t i = 0; i < r->count; i++) {
+    for (uint32_t i = 0; i < r->count && !s->apart; i++) {
         hob_passage *p = &r->list[i];
         if (p->content != content || p->last - p->first + 1 >= JOINED_MAX)
             continue;
@@ -280,7 +286,8 @@ static hob_passage *place_of(const hob_search *s, hob_search_result *r, int64_t 
     if (r->count >= s->k)
         return NULL;
     *ret_new = true;
-    r->list[r->count] = (hob_passage){.content = content, .first = at, .last = at};
+    r->list[r->count] =
+        (hob_passage){.content = content, .first = at, .last = at, .rank = r->count};
     return &r->list[r->count];
 }
 
@@ -330,26 +337,39 @@ static int read_texts(sqlite3 *db, hob_search_result *r, hob_diag *diag)
     return code;
 }
 
+/* Since *at, which becomes now. */
+static uint64_t lap(uint64_t *at)
+{
+    const uint64_t now = hob_now_us(), taken = now - *at;
+    *at = now;
+    return taken;
+}
+
 int hob_search_run(sqlite3 *db, const hob_search *s, hob_search_result *ret, hob_diag *diag)
 {
     allowed a = {0};
     candidates *c = calloc(1, sizeof *c);
+    uint64_t at_us;
     int code = c ? find_collections(db, s, ret, diag)
                  : hob_fail(diag, HOB_ENOMEM, "no memory for a search");
     if (code == 0)
         code = make_room(db, &a, diag);
     for (uint32_t i = 0; code == 0 && i < s->collection_count; i++)
         code = allow(db, s, ret->collections[i], &a, diag);
+    at_us = hob_now_us();
     if (code == 0 && !(s->meaning_only && s->vectors))
         code = add_words(db, s, &a, c, diag);
+    ret->words_us = lap(&at_us);
     if (code == 0 && s->vectors)
         code = add_meaning(s, &a, c, diag);
+    ret->vectors_us = lap(&at_us);
     if (code == 0) {
         qsort(c->list, c->count, sizeof *c->list, compare);
         code = choose(db, s, c, ret, diag);
     }
     if (code == 0)
         code = read_texts(db, ret, diag);
+    ret->fuse_us = lap(&at_us);
     free(a.words);
     free(c);
     if (code < 0)

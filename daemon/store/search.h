@@ -28,6 +28,7 @@ typedef struct hob_search {
     uint32_t dim;
     hob_vectors *index;
     bool meaning_only;    /* words do not count */
+    bool apart;           /* each chunk is a passage of its own */
     const json_t *filter; /* checked; NULL: any attributes */
     uint32_t k;           /* results at most */
     double threshold;     /* results score at least so much */
@@ -37,6 +38,8 @@ typedef struct hob_search {
 typedef struct hob_passage {
     int64_t content;
     uint32_t first, last; /* ordinals */
+    uint32_t tokens;      /* of its chunks, as the extractor has counted them */
+    uint32_t rank;        /* in the list that a search returns: its place */
     double
         score; /* 0 to 1, of its best chunk: the cosine of its angle to the query; without vectors, from its rank by words */
     uint64_t first_byte, end_byte; /* of the text that the extractor made of the file */
@@ -50,11 +53,13 @@ typedef struct hob_search_result { /* zero-initialize; released by hob_search_re
     hob_passage list[HOB_SEARCH_RESULTS_MAX];
     uint32_t count;
     int64_t collections[HOB_SEARCH_COLLECTIONS_MAX]; /* numbers of those that were searched */
+    uint64_t words_us, vectors_us, fuse_us; /* what its parts have taken */
 } hob_search_result;
 
 /* The best first. HOB_ENOENT: a collection that the scope does not have; HOB_ECANCELED: the job's deadline; HOB_ENOMEM. */
 HOB_MUST_CHECK int hob_search_run(sqlite3 *db, const hob_search *s, hob_search_result *ret,
                                   hob_diag *diag);
 void hob_search_result_free(hob_search_result *r);
+void hob_passage_clear(hob_passage *p); /* frees what it points to */
 
 #endif
