@@ -21,7 +21,7 @@ enum {
     ANSWER_TIMEOUT_S =
         3600, /* a long prompt may wait long for its first byte; Ctrl-C is the shorter limit */
     ERROR_BODY_MAX = 16384,
-    CHUNK_BYTES = 4096,
+    CHUNK_BYTES = 16384,
     JSON_MAX = 16 * 1024 * 1024, /* of hob_client_json */
 };
 
@@ -60,10 +60,11 @@ static int add_headers(call_state *c, struct lws *wsi, unsigned char **p, unsign
         if (add_header(wsi, WSI_TOKEN_HTTP_AUTHORIZATION, text, p, end))
             return -1;
     }
-    if (!c->call->body)
+    if (!c->call->body && !c->call->source)
         return 0;
+    const char *type = c->call->source ? c->call->type : "application/json";
     snprintf(text, sizeof text, "%zu", c->call->body_len);
-    if (add_header(wsi, WSI_TOKEN_HTTP_CONTENT_TYPE, "application/json", p, end) ||
+    if (add_header(wsi, WSI_TOKEN_HTTP_CONTENT_TYPE, type, p, end) ||
         add_header(wsi, WSI_TOKEN_HTTP_CONTENT_LENGTH, text, p, end))
         return -1;
     lws_client_http_body_pending(wsi, 1);
@@ -74,13 +75,21 @@ static int add_headers(call_state *c, struct lws *wsi, unsigned char **p, unsign
 /* One piece of the request's body. */
 static int write_body(call_state *c, struct lws *wsi)
 {
-    if (!c->call->body || c->sent == c->call->body_len)
+    const hob_call *call = c->call;
+    char *at = (char *)c->write_buffer + LWS_PRE;
+    if ((!call->body && !call->source) || c->sent == call->body_len)
         return 0;
-    size_t len = c->call->body_len - c->sent;
+    size_t len = call->body_len - c->sent;
     bool last = len <= CHUNK_BYTES;
     if (!last)
         len = CHUNK_BYTES;
-    memcpy(c->write_buffer + LWS_PRE, c->call->body + c->sent, len);
+    const int code = call->source ? call->source(call->source_user, at, len, &c->diag) : 0;
+    if (code < 0) {
+        finish(c, code);
+        return -1;
+    }
+    if (!call->source)
+        memcpy(at, call->body + c->sent, len);
     if (lws_write(wsi, c->write_buffer + LWS_PRE, len,
                   last ? LWS_WRITE_HTTP_FINAL : LWS_WRITE_HTTP) < (int)len)
         return -1;

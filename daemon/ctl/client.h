@@ -13,12 +13,17 @@
 
 /* A piece of a 2xx answer's body as it arrives. Negative ends the call with that code. */
 typedef int hob_body_sink(void *user, const char *data, size_t len);
+/* The next len bytes of a request's body to `to`. Negative ends the call with that code. */
+typedef int hob_body_source(void *user, char *to, size_t len, hob_diag *diag);
 
 typedef struct hob_call {
-    const char *method; /* "GET", "POST" */
+    const char *method; /* "GET", "POST", "DELETE" */
     const char *path;   /* "/v1/models" */
     const char *body;   /* JSON, or NULL */
     size_t body_len;
+    hob_body_source *source; /* in body's place: body_len bytes of type */
+    void *source_user;
+    const char *type;
     hob_body_sink *sink;
     void *user;
     const volatile sig_atomic_t *stop; /* non-zero ends the call with HOB_ECANCELED; NULL: none */

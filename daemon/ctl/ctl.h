@@ -31,12 +31,17 @@ int hob_ctl_doctor(int argc, char **argv);
 /* Online, against a server. */
 int hob_ctl_chat(int argc, char **argv);
 int hob_ctl_models(int argc, char **argv);
+int hob_ctl_ingest(int argc, char **argv);
+int hob_ctl_search(int argc, char **argv);
 
 /* Online, over hobd's admin socket. */
 int hob_ctl_status(int argc, char **argv);
 
 int hob_ctl_keys(int argc, char **argv);
 int hob_ctl_usage(int argc, char **argv);
+
+/* Over the admin socket, or on a store's file. */
+int hob_ctl_store(int argc, char **argv);
 
 /* Certificates, first key and configuration of a new installation. */
 int hob_ctl_setup(int argc, char **argv);

@@ -17,10 +17,13 @@ typedef struct command {
 
 static const command commands[] = {
     {"chat", "talk to the server's model, interactively or with one question", hob_ctl_chat},
+    {"ingest", "put files and folders into a vector store of the server", hob_ctl_ingest},
+    {"search", "find passages in a vector store of the server", hob_ctl_search},
     {"models", "list the server's models", hob_ctl_models},
     {"status", "how the running hobd is, over its admin socket", hob_ctl_status},
     {"keys", "make, list, change, revoke and rotate the API keys of the running hobd",
      hob_ctl_keys},
+    {"store", "check, copy and put back the store", hob_ctl_store},
     {"usage", "requests and tokens of each key and day", hob_ctl_usage},
     {"inspect", "what a model file holds, whether hob can run it, and with how much memory",
      hob_ctl_inspect},

@@ -111,5 +111,6 @@ static const hob_admin_route *find(const hob_admin_route *list, size_t count, co
 const hob_admin_route *hob_admin_find(const char *method, const char *path)
 {
     const hob_admin_route *r = find(routes, sizeof routes / sizeof *routes, method, path);
-    return r ? r : find(hob_admin_key_routes, HOB_ADMIN_KEY_ROUTES, method, path);
+    r = r ? r : find(hob_admin_key_routes, HOB_ADMIN_KEY_ROUTES, method, path);
+    return r ? r : find(hob_admin_store_routes, HOB_ADMIN_STORE_ROUTES, method, path);
 }

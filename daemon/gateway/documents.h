@@ -119,7 +119,8 @@ size_t hob_upload_bytes(const hob_upload *u); /* of memory; NULL is fine */
 void hob_download_pump(hob_conn *c);          /* its outbox is empty */
 void hob_download_drop(hob_conn *c);
 
-/* ---- the routes: files_http.c, vector_stores_http.c, attachments_http.c ---- */
+/* ---- the routes: files_http.c, vector_stores_http.c, attachments_http.c,
+ * search_http.c ---- */
 
 void hob_files_list(hob_conn *c, json_t *body);
 void hob_files_get(hob_conn *c, json_t *body);
@@ -132,6 +133,8 @@ void hob_vector_stores_list(hob_conn *c, json_t *body);
 void hob_vector_stores_get(hob_conn *c, json_t *body);
 void hob_vector_stores_change(hob_conn *c, json_t *body);
 void hob_vector_stores_delete(hob_conn *c, json_t *body);
+
+void hob_search_serve(hob_conn *c, json_t *body);
 
 void hob_attachments_create(hob_conn *c, json_t *body);
 void hob_attachments_list(hob_conn *c, json_t *body);

@@ -27,6 +27,7 @@ static const hob_document_route routes[] = {
     {"GET", "/v1/vector_stores/*", HOB_BODY_NONE, hob_vector_stores_get},
     {"POST", "/v1/vector_stores/*", HOB_BODY_JSON, hob_vector_stores_change},
     {"DELETE", "/v1/vector_stores/*", HOB_BODY_NONE, hob_vector_stores_delete},
+    {"POST", "/v1/vector_stores/*/search", HOB_BODY_JSON, hob_search_serve},
     {"GET", "/v1/vector_stores/*/files", HOB_BODY_NONE, hob_attachments_list},
     {"POST", "/v1/vector_stores/*/files", HOB_BODY_JSON, hob_attachments_create},
     {"GET", "/v1/vector_stores/*/files/*", HOB_BODY_NONE, hob_attachments_get},

@@ -15,6 +15,9 @@ enum {
     CITATION_BYTES = 1024, /* about, as JSON values */
 };
 
+/* The part of a question's words that a passage has to be about where words alone decide: tests/bench/relevance.py. */
+static const double WORDS_LEAST = 0.5;
+
 struct hob_grounding {
     hob_gateway *g;
     uint64_t job; /* id */
@@ -135,7 +138,6 @@ static int start_search(hob_grounding *d, const hob_job *j, const hob_question *
                                .named = true,
                                .queries = &text,
                                .query_count = 1,
-                               .history = q->history,
                                .filter = want->filters,
                                .apart = true,
                                .k = want->max_chunks ? want->max_chunks : CHUNKS_DEFAULT,

@@ -198,6 +198,9 @@ typedef struct hob_admin_route {
 /* admin_keys.c */
 enum { HOB_ADMIN_KEY_ROUTES = 6 };
 extern const hob_admin_route hob_admin_key_routes[HOB_ADMIN_KEY_ROUTES];
+/* admin_store.c */
+enum { HOB_ADMIN_STORE_ROUTES = 1 };
+extern const hob_admin_route hob_admin_store_routes[HOB_ADMIN_STORE_ROUTES];
 /* NULL: there is no such route. method NULL: of any. */
 const hob_admin_route *hob_admin_find(const char *method, const char *path);
 

@@ -72,10 +72,11 @@ int hob_collection_find(sqlite3 *db, const hob_scope *scope, const char *public,
                         hob_collection_key *ret, hob_diag *diag)
 {
     sqlite3_stmt *s = NULL;
-    int code = hob_sql_prepare(db, "SELECT c.id, c.name" ONE, scope, &s, diag);
+    int code = hob_sql_prepare(db, "SELECT c.id, c.name, c.last_active" ONE, scope, &s, diag);
     hob_sql_text(s, ":public", public);
     if (code == 0 && (code = hob_sql_step(s, diag)) > 0) {
         ret->id = sqlite3_column_int64(s, 0);
+        ret->last_active_s = sqlite3_column_int64(s, 2);
         code = hob_sql_copy(s, 1, ret->name, sizeof ret->name, diag);
     } else if (code == 0)
         code = fail_absent(public, diag);

@@ -32,7 +32,7 @@ typedef struct hob_collection {
 } hob_collection;
 /* Without the counts, for those who need only to know which it is. */
 typedef struct hob_collection_key {
-    int64_t id;
+    int64_t id, last_active_s;
     char name[HOB_COLLECTION_NAME_MAX];
 } hob_collection_key;
 

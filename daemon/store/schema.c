@@ -333,3 +333,9 @@ int hob_schema_compare(sqlite3 *db, hob_diag *diag)
     sqlite3_close(like);
     return code;
 }
+
+bool hob_schema_is_current(sqlite3 *db)
+{
+    int64_t version = 0;
+    return read_version(db, &version, NULL) == 0 && version == SCHEMA_VERSION;
+}

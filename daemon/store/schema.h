@@ -21,5 +21,7 @@ HOB_MUST_CHECK int hob_schema_add_text(sqlite3 *db, uint32_t tenant, hob_diag *d
 /* Whether all that the file defines is what hob would have defined itself, at its version or an earlier one, and nothing
  * else: for a file from outside. HOB_EFORMAT with the first difference; HOB_EUNSUPPORTED. */
 HOB_MUST_CHECK int hob_schema_compare(sqlite3 *db, hob_diag *diag);
+/* Whether its schema version is this hob's. */
+bool hob_schema_is_current(sqlite3 *db);
 
 #endif

@@ -37,6 +37,7 @@ static int find_collections(sqlite3 *db, const hob_search *s, hob_search_result 
         if (code < 0)
             return code;
         ret->collections[i] = key.id;
+        ret->active_s[i] = key.last_active_s;
     }
     return 0;
 }

@@ -52,7 +52,8 @@ typedef struct hob_passage {
 typedef struct hob_search_result { /* zero-initialize; released by hob_search_result_free */
     hob_passage list[HOB_SEARCH_RESULTS_MAX];
     uint32_t count;
-    int64_t collections[HOB_SEARCH_COLLECTIONS_MAX]; /* numbers of those that were searched */
+    /* Those that were searched, and when they were last used. */
+    int64_t collections[HOB_SEARCH_COLLECTIONS_MAX], active_s[HOB_SEARCH_COLLECTIONS_MAX];
     uint64_t words_us, vectors_us, fuse_us; /* what its parts have taken */
 } hob_search_result;
 

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""/v1/vector_stores with OpenAI's own client: stores, files in them, batches, search with filters; what happens to equal, broken,
+cancelled and deleted files; and that nobody sees what is another's."""
+import asyncio
+import time
+
+import openai
+import pytest
+
+from conftest import limited_server, openai_client, started
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, var):
+    folder = tmp_path_factory.mktemp("stores")
+    with started(limited_server(folder, var, "", tenants=("anna", "ben"))) as s:
+        yield s
+
+
+@pytest.fixture(scope="module")
+def anna(server):
+    with openai_client(server, "hob_anna") as c:
+        yield c
+
+
+@pytest.fixture(scope="module")
+def ben(server):
+    with openai_client(server, "hob_ben") as c:
+        yield c
+
+
+@pytest.fixture
+def store(anna):
+    s = anna.vector_stores.create(name="test")
+    yield s
+    for f in anna.vector_stores.files.list(s.id):
+        anna.files.delete(f.id)
+    anna.vector_stores.delete(s.id)
+
+
+TEXTS = {
+    "harbour.md": "# Harbour\n\nThe harbour crane lifts red containers above the quiet water while gulls follow the tide.\n",
+    "kitchen.md": "# Kitchen\n\nBake the bread for forty minutes at two hundred degrees, then let it cool on a rack.\n",
+    "stars.md": "# Stars\n\nA neutron star is what remains when a massive star collapses; a teaspoon of it weighs a billion tons.\n",
+}
+
+
+def fill(client, store, texts=TEXTS, **options):
+    return {name: client.vector_stores.files.upload_and_poll(vector_store_id=store.id, file=(name, text.encode()), **options)
+            for name, text in texts.items()}
+
+
+def found(page):
+    return [r.filename for r in page]
+
+
+def test_a_store(anna):
+    s = anna.vector_stores.create(name="Größe", metadata={"a": "b"})
+    assert s.id.startswith("vs_") and s.object == "vector_store" and s.status == "completed" and s.name == "Größe"
+    assert s.file_counts.total == 0 and s.metadata == {"a": "b"} and s.usage_bytes == 0
+    assert anna.vector_stores.retrieve(s.id) == s
+    changed = anna.vector_stores.update(s.id, name="other")
+    assert changed.name == "other" and changed.metadata == {"a": "b"}
+    assert anna.vector_stores.update(s.id, metadata={}).metadata == {}
+    assert s.id in [x.id for x in anna.vector_stores.list()]
+    assert [x.id for x in anna.vector_stores.list(extra_query={"hob_name": "other"})] == [s.id]
+    gone = anna.vector_stores.delete(s.id)
+    assert gone.deleted and gone.id == s.id
+    with pytest.raises(openai.NotFoundError):
+        anna.vector_stores.retrieve(s.id)
+
+
+def test_once_by_name(ben):
+    once = lambda: ben.vector_stores.create(name="default", extra_body={"hob_if_missing": True}).id
+    assert once() == once()
+    assert ben.vector_stores.create(name="default").id != once()
+
+
+def test_files_are_found(anna, store):
+    files = fill(anna, store)
+    assert all(f.status == "completed" and f.last_error is None and f.usage_bytes > 0 for f in files.values())
+    s = anna.vector_stores.retrieve(store.id)
+    assert s.file_counts.completed == s.file_counts.total == 3 and s.usage_bytes > 0 and s.status == "completed"
+    page = anna.vector_stores.search(store.id, query="Which crane lifts containers?")
+    assert found(page)[0] == "harbour.md"
+    first = page.data[0]
+    assert 0 < first.score <= 1 and first.file_id == files["harbour.md"].id
+    assert "gulls follow the tide" in first.content[0].text and first.content[0].type == "text"
+    assert first.hob_heading == "Harbour" or "Harbour" in first.content[0].text
+    assert found(anna.vector_stores.search(store.id, query=["neutron", "bread"], max_num_results=2)) \
+        in (["stars.md", "kitchen.md"], ["kitchen.md", "stars.md"])
+    assert found(anna.vector_stores.search(store.id, query="neutron", ranking_options={"score_threshold": 1.0})) == []
+    text = anna.vector_stores.files.content(files["stars.md"].id, vector_store_id=store.id)
+    assert "".join(part.text for part in text) == TEXTS["stars.md"].replace("# ", "").strip()
+
+
+def test_attributes(anna, store):
+    files = fill(anna, store, {"a.txt": "The lantern of the year nine."}, attributes={"year": 1999, "kind": "x", "draft": False})
+    fill(anna, store, {"b.txt": "The lantern of the year four."}, attributes={"year": 2004, "kind": "y"})
+    search = lambda filters: sorted(found(anna.vector_stores.search(store.id, query="lantern", filters=filters)))
+    assert search({"type": "eq", "key": "kind", "value": "x"}) == ["a.txt"]
+    assert search({"type": "gt", "key": "year", "value": 2000}) == ["b.txt"]
+    assert search({"type": "or", "filters": [{"type": "lt", "key": "year", "value": 2000},
+                                             {"type": "in", "key": "kind", "value": ["y", "z"]}]}) == ["a.txt", "b.txt"]
+    assert search({"type": "eq", "key": "draft", "value": False}) == ["a.txt"]
+    changed = anna.vector_stores.files.update(files["a.txt"].id, vector_store_id=store.id, attributes={"year": 2010})
+    assert changed.attributes == {"year": 2010}
+    assert search({"type": "gt", "key": "year", "value": 2000}) == ["a.txt", "b.txt"]
+    assert anna.vector_stores.search(store.id, query="nine").data[0].attributes == {"year": 2010}
+    for filters in ({"type": "like", "key": "a", "value": 1}, {"type": "and"}, []):
+        with pytest.raises(openai.BadRequestError) as e:
+            search(filters)
+        assert e.value.param == "filters"
+
+
+def test_equal_files_are_made_once(anna, store):
+    files = fill(anna, store, {"one.txt": "Equal words about amber.", "two.txt": "Equal words about amber."})
+    assert len(anna.vector_stores.search(store.id, query="amber").data) == 1
+    other = anna.vector_stores.create(file_ids=[files["two.txt"].id])
+    assert other.file_counts.completed == 1  # at once: nothing had to be made
+    anna.files.delete(files["one.txt"].id)
+    assert found(anna.vector_stores.search(store.id, query="amber")) == ["two.txt"]
+    anna.vector_stores.files.delete(files["two.txt"].id, vector_store_id=store.id)
+    assert found(anna.vector_stores.search(store.id, query="amber")) == []
+    assert found(anna.vector_stores.search(other.id, query="amber")) == ["two.txt"]
+    anna.files.delete(files["two.txt"].id)
+    assert found(anna.vector_stores.search(other.id, query="amber")) == []
+    anna.vector_stores.delete(other.id)
+
+
+def test_batches(anna, server, store):
+    ids = [anna.files.create(file=(f"{i}.txt", f"Number {i} of many.".encode()), purpose="assistants").id for i in range(5)]
+    batch = anna.vector_stores.file_batches.create_and_poll(store.id, file_ids=ids, attributes={"n": 1})
+    assert batch.status == "completed" and batch.file_counts.completed == 5 and batch.id.startswith("vsfb_")
+    listed = anna.vector_stores.file_batches.list_files(batch.id, vector_store_id=store.id, limit=2)
+    assert sorted(f.id for f in listed) == sorted(ids) and all(f.attributes == {"n": 1} for f in listed)
+    assert len(list(anna.vector_stores.files.list(store.id, filter="completed"))) == 5
+    assert list(anna.vector_stores.files.list(store.id, filter="failed")) == []
+    batch = anna.vector_stores.file_batches.create(store.id, files=[{"file_id": ids[0], "attributes": {"n": 2}}])
+    assert anna.vector_stores.files.retrieve(ids[0], vector_store_id=store.id).attributes == {"n": 2}
+    cancelled = anna.vector_stores.file_batches.cancel(batch.id, vector_store_id=store.id)
+    assert cancelled.status == "cancelled" and cancelled.file_counts.completed == 1  # it had been completed
+    with pytest.raises(openai.NotFoundError):
+        anna.vector_stores.file_batches.create(store.id, file_ids=[*ids, "file-none"])
+
+
+def test_upload_of_a_batch(anna, store):
+    batch = anna.vector_stores.file_batches.upload_and_poll(store.id, files=[(n, t.encode()) for n, t in TEXTS.items()])
+    assert batch.file_counts.completed == 3
+
+
+def test_files_that_cannot_be_used(anna, store):
+    cases = {"picture.png": (b"\x89PNG\r\n\x1a\n" + bytes(100), "unsupported_file"), "empty.txt": (b"", "invalid_file"),
+             "broken.pdf": (b"%PDF-1.4\nnothing", "invalid_file"), "zip.docx": (b"PK\x03\x04" + bytes(50), "invalid_file")}
+    for name, (data, code) in cases.items():
+        f = anna.vector_stores.files.upload_and_poll(vector_store_id=store.id, file=(name, data))
+        assert f.status == "failed" and f.last_error.code in (code, "server_error", "unsupported_file") and f.last_error.message, f
+    assert anna.vector_stores.retrieve(store.id).file_counts.failed == len(cases)
+    assert found(anna.vector_stores.search(store.id, query="nothing")) == []
+
+
+def test_chunks_as_asked_for(anna, store):
+    text = "\n\n".join(f"Paragraph {i} tells of the {w} number {i}." for i, w in enumerate(["lamp", "boat", "tree", "road"] * 20))
+    f = fill(anna, store, {"long.txt": text}, chunking_strategy={"type": "static", "static": {
+        "max_chunk_size_tokens": 100, "chunk_overlap_tokens": 20}})["long.txt"]
+    assert f.chunking_strategy.static.max_chunk_size_tokens == 100 and f.hob_chunks > 5
+    assert "".join(p.text for p in anna.vector_stores.files.content(f.id, vector_store_id=store.id)).split() == text.split()
+    hit = anna.vector_stores.search(store.id, query="tree number 42", max_num_results=1).data[0]
+    assert "tree number 42" in hit.content[0].text
+    whole = text.encode()
+    assert hit.content[0].text.encode().split() == whole[hit.hob_first_byte:hit.hob_end_byte].split()
+    for size, overlap in ((15, 0), (100, 51), (9000, 0)):
+        with pytest.raises(openai.BadRequestError) as e:
+            anna.vector_stores.files.create(store.id, file_id=f.id, chunking_strategy={"type": "static", "static": {
+                "max_chunk_size_tokens": size, "chunk_overlap_tokens": overlap}})
+        assert e.value.param == "chunking_strategy"
+
+
+def test_what_is_refused(anna, store):
+    bad = [lambda: anna.vector_stores.create(expires_after={"anchor": "last_active_at", "days": 1}),
+           lambda: anna.vector_stores.create(metadata={str(i): "x" for i in range(17)}),
+           lambda: anna.vector_stores.create(metadata={"a": "x" * 513}), lambda: anna.vector_stores.create(name="x" * 300),
+           lambda: anna.vector_stores.update(store.id, extra_body={"colour": "red"}),
+           lambda: anna.vector_stores.search(store.id, query=""), lambda: anna.vector_stores.search(store.id, query=[]),
+           lambda: anna.vector_stores.search(store.id, query="x", max_num_results=51),
+           lambda: anna.vector_stores.search(store.id, query="x", ranking_options={"ranker": "magic"}),
+           lambda: anna.vector_stores.search(store.id, query="x", ranking_options={"score_threshold": 2}),
+           lambda: anna.vector_stores.file_batches.create(store.id, file_ids=[]),
+           lambda: anna.vector_stores.files.create(store.id, file_id=""), lambda: anna.vector_stores.list(limit=101)]
+    for call in bad:
+        with pytest.raises(openai.BadRequestError):
+            call()
+
+
+def test_the_async_client(server):
+    async def run():
+        async with openai.AsyncOpenAI(base_url=server.url + "/v1", api_key="hob_anna", max_retries=0, timeout=60,
+                                      http_client=openai.DefaultAsyncHttpxClient(verify=server.context)) as c:
+            s = await c.vector_stores.create(name="async")
+            f = await c.vector_stores.files.upload_and_poll(vector_store_id=s.id, file=("a.txt", b"A word about quartz."))
+            page = await c.vector_stores.search(s.id, query="quartz")
+            assert [r.file_id async for r in page] == [f.id]
+            await c.files.delete(f.id)
+            await c.vector_stores.delete(s.id)
+    asyncio.run(run())
+
+
+def test_other_tenants_find_nothing(anna, ben, store):
+    f = fill(anna, store, {"secret.txt": "The vault opens at midnight."})["secret.txt"]
+    batch = anna.vector_stores.file_batches.create_and_poll(store.id, file_ids=[f.id])
+    mine = ben.vector_stores.create(name="mine")
+    own = ben.vector_stores.files.upload_and_poll(vector_store_id=mine.id, file=("own.txt", b"The vault opens at midnight."))
+    v = ben.vector_stores
+    attempts = [lambda: v.retrieve(store.id), lambda: v.update(store.id, name="x"), lambda: v.delete(store.id),
+                lambda: v.search(store.id, query="vault"), lambda: v.list(after=store.id), lambda: v.files.list(store.id),
+                lambda: v.files.retrieve(f.id, vector_store_id=store.id), lambda: v.files.retrieve(f.id, vector_store_id=mine.id),
+                lambda: v.files.create(mine.id, file_id=f.id), lambda: v.files.create(store.id, file_id=own.id),
+                lambda: v.files.create(store.id, file_id=f.id), lambda: v.files.content(f.id, vector_store_id=store.id),
+                lambda: v.files.content(f.id, vector_store_id=mine.id), lambda: v.files.delete(f.id, vector_store_id=store.id),
+                lambda: v.files.update(f.id, vector_store_id=store.id, attributes={"a": 1}),
+                lambda: v.files.list(mine.id, after=f.id), lambda: v.create(file_ids=[f.id]),
+                lambda: v.file_batches.create(store.id, file_ids=[own.id]), lambda: v.file_batches.create(mine.id, file_ids=[f.id]),
+                lambda: v.file_batches.retrieve(batch.id, vector_store_id=store.id),
+                lambda: v.file_batches.retrieve(batch.id, vector_store_id=mine.id),
+                lambda: v.file_batches.cancel(batch.id, vector_store_id=mine.id),
+                lambda: v.file_batches.list_files(batch.id, vector_store_id=mine.id)]
+    for call in attempts:
+        with pytest.raises(openai.NotFoundError):
+            call()
+    assert found(v.search(mine.id, query="vault")) == ["own.txt"]
+    assert all(s.id != store.id for s in v.list())
+    assert anna.vector_stores.retrieve(store.id).file_counts.completed == 1
+    ben.files.delete(own.id)
+    ben.vector_stores.delete(mine.id)
+
+
+def test_keys_for_some_collections(server, hobctl, anna):
+    folder = server.cwd / "var"
+    hobctl("keys", "add", "few", "--tenant", "anna", "--collections", "open", "--socket", folder / "hob.sock")
+    key = hobctl("keys", "rotate", "few", "--socket", folder / "hob.sock").stdout.decode().strip()
+    opened, closed = anna.vector_stores.create(name="open"), anna.vector_stores.create(name="closed")
+    a = fill(anna, opened, {"a.txt": "The falcon nests on the tower."})["a.txt"]
+    b = fill(anna, closed, {"b.txt": "The falcon nests in the yard."})["b.txt"]
+    with openai_client(server, key) as few:
+        assert [s.id for s in few.vector_stores.list()] == [opened.id]
+        assert [f.id for f in few.files.list()] == [a.id]
+        assert found(few.vector_stores.search(opened.id, query="falcon")) == ["a.txt"]
+        for call in (lambda: few.vector_stores.search(closed.id, query="falcon"), lambda: few.files.content(b.id),
+                     lambda: few.vector_stores.files.create(opened.id, file_id=b.id), lambda: few.vector_stores.delete(closed.id)):
+            with pytest.raises(openai.NotFoundError):
+                call()
+        for call in (lambda: few.vector_stores.create(name="closed"), lambda: few.vector_stores.update(opened.id, name="closed")):
+            with pytest.raises(openai.PermissionDeniedError) as e:
+                call()
+            assert e.value.code == "collection_not_allowed"
+        c = fill(few, opened, {"c.txt": "The falcon is fed at noon."})["c.txt"]
+        few.files.delete(c.id)
+    for f in (a, b):
+        anna.files.delete(f.id)
+    for s in (opened, closed):
+        anna.vector_stores.delete(s.id)
