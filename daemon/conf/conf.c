@@ -157,7 +157,7 @@ void hob_conf_default(hob_conf *c)
         .hang_timeout_ms = 10000,
         .retrieval_timeout_ms = 200,
         .retrieval_max_tokens = 1024,
-        .retrieval_min_score_percent = 40,
+        .retrieval_min_score_percent = 30,
         .log_level = "info",
     };
 }

@@ -109,7 +109,7 @@ typedef struct hob_conf {
     uint32_t hang_timeout_ms; /* an engine without a heartbeat is taken for dead; 10000 */
     uint32_t retrieval_timeout_ms; /* for what documents say; then the answer goes on without; 200 */
     uint32_t retrieval_max_tokens; /* of it, in a prompt, when a request does not say; 1024 */
-    uint32_t retrieval_min_score_percent; /* of a passage, as cosine, likewise; 40 */
+    uint32_t retrieval_min_score_percent; /* of a passage, as cosine, likewise; 30 */
     uint32_t memory_mb;       /* MiB resident in all processes at most; 0: no limit */
     char log_level[16];       /* "error" "warn" "info" "debug" */
 } hob_conf;

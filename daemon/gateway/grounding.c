@@ -16,7 +16,7 @@ enum {
 };
 
 /* The part of a question's words that a passage has to be about where words alone decide: tests/bench/relevance.py. */
-static const double WORDS_LEAST = 0.5;
+static const double WORDS_LEAST = 0.45;
 
 struct hob_grounding {
     hob_gateway *g;

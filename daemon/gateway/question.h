@@ -25,7 +25,7 @@ typedef struct hob_question {
 HOB_MUST_CHECK int hob_question_read(const json_t *messages, hob_question *ret);
 
 /* How much of its vector the history adds to the question's. Measured: see tests/bench/relevance.py. */
-#define HOB_HISTORY_WEIGHT 0.4F
+#define HOB_HISTORY_WEIGHT 0.3F
 /* question, history [dim], of length 1: *question becomes that of both, of length 1 again. */
 void hob_question_add_history(float *question, const float *history, uint32_t dim);
 

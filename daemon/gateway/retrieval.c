@@ -99,14 +99,17 @@ hob_retrieval *hob_retrieve(hob_gateway *g, const hob_retrieval_request *q, hob_
     r->filter = json_incref(q->filter);
     r->search = (hob_search){.scope = q->scope,
                              .collection_count = q->collection_count,
+                             .named = q->named,
                              .queries = (const char *const *)r->queries,
                              .query_count = q->query_count,
                              .filter = r->filter,
                              .meaning_only = q->meaning_only,
+                             .apart = q->apart,
                              .k = q->k,
-                             .threshold = q->threshold};
+                             .threshold = q->threshold,
+                             .words_threshold = q->words_threshold};
     for (uint32_t i = 0; i < q->collection_count; i++)
-        strncpy(r->search.collections[i], q->collections[i], HOB_PUBLIC_ID_MAX - 1);
+        strncpy(r->search.collections[i], q->collections[i], HOB_COLLECTION_NAME_MAX - 1);
     for (uint32_t i = 0; i < q->query_count; i++)
         if (!(r->queries[i] = strdup(q->queries[i]))) {
             retrieval_free(r);

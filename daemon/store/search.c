@@ -32,9 +32,18 @@ static int find_collections(sqlite3 *db, const hob_search *s, hob_search_result 
                             hob_diag *diag)
 {
     for (uint32_t i = 0; i < s->collection_count; i++) {
+        const char *id = s->collections[i];
+        char found[HOB_PUBLIC_ID_MAX];
         hob_collection_key key;
-        const int code = hob_collection_find(db, &s->scope, s->collections[i], &key, diag);
-        if (code < 0)
+        int code = 0;
+        if (s->named && strncmp(id, "vs_", 3) != 0) {
+            if ((code = hob_collection_find_name(db, &s->scope, id, found, diag)) < 0)
+                return code;
+            if (!found[0])
+                return hob_fail(diag, HOB_ENOENT, "there is no vector store \"%.100s\"", id);
+            id = found;
+        }
+        if ((code = hob_collection_find(db, &s->scope, id, &key, diag)) < 0)
             return code;
         ret->collections[i] = key.id;
         ret->active_s[i] = key.last_active_s;
@@ -189,7 +198,7 @@ static int read_cosine(sqlite3 *db, const hob_search *s, candidate *c, hob_diag 
 
 static double score_of(const hob_search *s, const candidate *c)
 {
-    const double score = s->vectors ? c->cosine : c->words / (c->words + 4);
+    const double score = s->vectors ? c->cosine : c->words;
     return score < 0 || isnan(score) ? 0 : score > 1 ? 1 : score;
 }
 
@@ -302,7 +311,7 @@ static int choose(sqlite3 *db, const hob_search *s, candidates *c, hob_search_re
             (code = read_cosine(db, s, &c->list[i], diag)) < 0)
             return code;
         const double score = score_of(s, &c->list[i]);
-        if (score < s->threshold)
+        if (score < (s->vectors ? s->threshold : s->words_threshold))
             continue;
         seen++;
         hob_passage *p = place_of(s, r, c->list[i].chunk, &is_new);

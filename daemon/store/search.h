@@ -20,8 +20,9 @@ enum {
 
 typedef struct hob_search {
     hob_scope scope;
-    char collections[HOB_SEARCH_COLLECTIONS_MAX][HOB_PUBLIC_ID_MAX];
-    uint32_t collection_count;  /* from 1 */
+    char collections[HOB_SEARCH_COLLECTIONS_MAX][HOB_COLLECTION_NAME_MAX]; /* ids */
+    uint32_t collection_count;                                             /* from 1 */
+    bool named; /* what does not begin like an id is a name: of the oldest that has it */
     const char *const *queries; /* [query_count], UTF-8 */
     uint32_t query_count;       /* from 1 */
     const float *vectors;       /* [query_count][dim], of length 1; NULL: by words alone */
@@ -31,7 +32,8 @@ typedef struct hob_search {
     bool apart;           /* each chunk is a passage of its own */
     const json_t *filter; /* checked; NULL: any attributes */
     uint32_t k;           /* results at most */
-    double threshold;     /* results score at least so much */
+    /* Results score at least so much, with vectors; by words alone. */
+    double threshold, words_threshold;
 } hob_search;
 
 /* Chunks of one document that follow one another. */
