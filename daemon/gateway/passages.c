@@ -76,7 +76,7 @@ static void add_label(hob_text *t, const char *name, const char *s)
 
 /* ---- the order ---- */
 
-static uint32_t tokens_of(const hob_passage *p)
+static uint32_t tokens_of(const hob_found *p)
 {
     const size_t labels = strlen(p->name) + strlen(p->heading);
     return p->tokens + FRAME_TOKENS + (uint32_t)(labels / BYTES_A_TOKEN);
@@ -84,13 +84,13 @@ static uint32_t tokens_of(const hob_passage *p)
 
 static int compare(const void *a, const void *b)
 {
-    const hob_passage *x = a, *y = b;
+    const hob_found *x = a, *y = b;
     if (x->content != y->content)
         return x->content < y->content ? -1 : 1;
     return (x->first > y->first) - (x->first < y->first);
 }
 
-static void trim(hob_passage *p, const hob_passage *previous)
+static void trim(hob_found *p, const hob_found *previous)
 {
     if (previous->content != p->content || p->first_byte >= previous->end_byte)
         return;
@@ -111,7 +111,7 @@ void hob_passages_arrange(hob_search_result *r, uint32_t max_tokens)
     while (kept < r->count && (tokens += tokens_of(&r->list[kept])) <= most)
         r->list[kept].rank = kept, kept++;
     while (r->count > kept)
-        hob_passage_clear(&r->list[--r->count]);
+        hob_found_clear(&r->list[--r->count]);
     qsort(r->list, r->count, sizeof *r->list, compare);
     for (uint32_t i = 1; i < r->count; i++)
         trim(&r->list[i], &r->list[i - 1]);
@@ -119,7 +119,7 @@ void hob_passages_arrange(hob_search_result *r, uint32_t max_tokens)
 
 /* ---- the block ---- */
 
-static json_t *piece(const hob_passage *p)
+static json_t *piece(const hob_found *p)
 {
     hob_text t = {0};
     hob_text_puts(&t, "<document");
@@ -159,7 +159,7 @@ json_t *hob_passages_citations(const hob_search_result *r, uint32_t kept)
     int index = -1;
 
     for (uint32_t i = 0; i < r->count; i++) {
-        const hob_passage *p = &r->list[i];
+        const hob_found *p = &r->list[i];
         if (p->rank >= kept)
             continue;
         index += !file || strcmp(file, p->file) != 0;
@@ -177,7 +177,7 @@ json_t *hob_passages_citations(const hob_search_result *r, uint32_t kept)
     return list;
 }
 
-static const hob_passage *of_rank(const hob_search_result *r, uint32_t rank)
+static const hob_found *of_rank(const hob_search_result *r, uint32_t rank)
 {
     for (uint32_t i = 0; i < r->count; i++)
         if (r->list[i].rank == rank)
@@ -189,7 +189,7 @@ json_t *hob_passages_results(const hob_search_result *r, uint32_t kept)
 {
     json_t *list = json_array();
     for (uint32_t rank = 0; rank < kept && rank < r->count; rank++) {
-        const hob_passage *p = of_rank(r, rank);
+        const hob_found *p = of_rank(r, rank);
         json_t *attributes = p ? json_loads(p->attributes, 0, NULL) : NULL;
         if (!p || json_array_append_new(list, json_pack("{s:s, s:s, s:f, s:o, s:o}", "file_id",
                                                         p->file, "filename", p->name, "score",

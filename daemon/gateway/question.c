@@ -82,6 +82,7 @@ int hob_question_read(const json_t *messages, hob_question *ret)
             ret->history[used++] = ' ';
         used += copy_beginning(turns[i], strlen(turns[i]), ret->history + used, TURN_BYTES - 1);
     }
+    ret->history[used] = '\0';
     return 0;
 }
 

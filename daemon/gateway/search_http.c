@@ -27,7 +27,7 @@ static void search_free(search *s)
 
 /* ---- the answer ---- */
 
-static void write_passage(hob_text *t, const hob_passage *p)
+static void write_passage(hob_text *t, const hob_found *p)
 {
     hob_text_format(t, "{\"file_id\":\"%s\",\"filename\":", p->file);
     hob_text_string(t, p->name, strlen(p->name));

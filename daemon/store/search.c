@@ -204,24 +204,24 @@ static double score_of(const hob_search *s, const candidate *c)
 
 /* ---- passages ---- */
 
-void hob_passage_clear(hob_passage *p)
+void hob_found_clear(hob_found *p)
 {
     free(p->heading);
     free(p->text);
     free(p->attributes);
-    *p = (hob_passage){0};
+    *p = (hob_found){0};
 }
 
 void hob_search_result_free(hob_search_result *r)
 {
     for (uint32_t i = 0; i < r->count; i++)
-        hob_passage_clear(&r->list[i]);
+        hob_found_clear(&r->list[i]);
     *r = (hob_search_result){0};
 }
 
 /* The file that the content is known by in the collections: the first that was put there. 1: there is one. */
 static int name_passage(sqlite3 *db, const hob_search *s, const hob_search_result *r,
-                        hob_passage *p, hob_diag *diag)
+                        hob_found *p, hob_diag *diag)
 {
     for (uint32_t i = 0; i < s->collection_count; i++) {
         sqlite3_stmt *q = NULL;
@@ -255,7 +255,7 @@ static int name_passage(sqlite3 *db, const hob_search *s, const hob_search_resul
 
 static int add_chunk(void *user, int64_t id, const hob_stored_chunk *k, hob_diag *diag)
 {
-    hob_passage *p = user;
+    hob_found *p = user;
     const bool first = !p->text;
     const uint64_t known = p->end_byte > k->first_byte && !first ? p->end_byte - k->first_byte : 0;
     const bool apart = !first && k->first_byte > p->end_byte;
@@ -280,14 +280,14 @@ static int add_chunk(void *user, int64_t id, const hob_stored_chunk *k, hob_diag
 }
 
 /* Where the chunk belongs: a passage that it prolongs, else a new one; NULL: there is no room for it. */
-static hob_passage *place_of(const hob_search *s, hob_search_result *r, int64_t chunk,
+static hob_found *place_of(const hob_search *s, hob_search_result *r, int64_t chunk,
                              bool *ret_new)
 {
     const int64_t content = hob_stored_content(chunk);
     const uint32_t at = hob_stored_ordinal(chunk);
     *ret_new = false;
     for (uint32_t i = 0; i < r->count && !s->apart; i++) {
-        hob_passage *p = &r->list[i];
+        hob_found *p = &r->list[i];
         if (p->content != content || p->last - p->first + 1 >= JOINED_MAX)
             continue;
         if (at + 1 == p->first || at == p->last + 1)
@@ -297,7 +297,7 @@ static hob_passage *place_of(const hob_search *s, hob_search_result *r, int64_t 
         return NULL;
     *ret_new = true;
     r->list[r->count] =
-        (hob_passage){.content = content, .first = at, .last = at, .rank = r->count};
+        (hob_found){.content = content, .first = at, .last = at, .rank = r->count};
     return &r->list[r->count];
 }
 
@@ -314,7 +314,7 @@ static int choose(sqlite3 *db, const hob_search *s, candidates *c, hob_search_re
         if (score < (s->vectors ? s->threshold : s->words_threshold))
             continue;
         seen++;
-        hob_passage *p = place_of(s, r, c->list[i].chunk, &is_new);
+        hob_found *p = place_of(s, r, c->list[i].chunk, &is_new);
         if (!p)
             continue;
         if (is_new && (code = name_passage(db, s, r, p, diag)) <= 0) {
@@ -336,7 +336,7 @@ static int read_texts(sqlite3 *db, hob_search_result *r, hob_diag *diag)
 {
     int code = 0;
     for (uint32_t i = 0; code == 0 && i < r->count; i++) {
-        hob_passage *p = &r->list[i];
+        hob_found *p = &r->list[i];
         code = hob_content_chunks(db, p->content, p->first, p->last - p->first + 1, add_chunk, p,
                                   diag);
         if (code == 0 && (!p->text || !p->heading || !p->attributes))

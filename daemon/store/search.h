@@ -37,7 +37,7 @@ typedef struct hob_search {
 } hob_search;
 
 /* Chunks of one document that follow one another. */
-typedef struct hob_passage {
+typedef struct hob_found {
     int64_t content;
     uint32_t first, last; /* ordinals */
     uint32_t tokens;      /* of its chunks, as the extractor has counted them */
@@ -49,10 +49,10 @@ typedef struct hob_passage {
     size_t text_len;
     char file[HOB_PUBLIC_ID_MAX], name[HOB_FILE_NAME_MAX];
     char *attributes; /* a JSON object */
-} hob_passage;
+} hob_found;
 
 typedef struct hob_search_result { /* zero-initialize; released by hob_search_result_free */
-    hob_passage list[HOB_SEARCH_RESULTS_MAX];
+    hob_found list[HOB_SEARCH_RESULTS_MAX];
     uint32_t count;
     /* Those that were searched, and when they were last used. */
     int64_t collections[HOB_SEARCH_COLLECTIONS_MAX], active_s[HOB_SEARCH_COLLECTIONS_MAX];
@@ -63,6 +63,6 @@ typedef struct hob_search_result { /* zero-initialize; released by hob_search_re
 HOB_MUST_CHECK int hob_search_run(sqlite3 *db, const hob_search *s, hob_search_result *ret,
                                   hob_diag *diag);
 void hob_search_result_free(hob_search_result *r);
-void hob_passage_clear(hob_passage *p); /* frees what it points to */
+void hob_found_clear(hob_found *p); /* frees what it points to */
 
 #endif
