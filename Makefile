@@ -41,9 +41,9 @@ UNIT_SRC := $(wildcard tests/unit/test_*.c)
 KERNEL_SRC := $(wildcard tests/kernels/*.c $(if $(EMULATOR),tests/kernels/emulated/*.c))
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 MUTATE_SRC := $(wildcard tests/fuzz/*_mutate.c)
-ALL_SRC := $(LIB_SRC) $(HOBD_SRC) $(HOBCTL_SRC) $(UNIT_SRC) $(KERNEL_SRC) $(FUZZ_SRC) $(MUTATE_SRC) tests/fuzz/replay.c
-# tests/bench is kept as given.
-TRACKED_C = $(shell git ls-files --cached --others --exclude-standard '*.c' '*.h' ':!tests/bench' 2>/dev/null)
+ALL_SRC := $(LIB_SRC) $(HOBD_SRC) $(HOBCTL_SRC) $(UNIT_SRC) $(KERNEL_SRC) $(FUZZ_SRC) $(MUTATE_SRC) tests/fuzz/replay.c tests/bench/vectors.c
+# limits.c is kept as given.
+TRACKED_C = $(shell git ls-files --cached --others --exclude-standard '*.c' '*.h' ':!tests/bench/limits.c' 2>/dev/null)
 
 # A program is linked once its main file exists.
 PROGRAMS := $(if $(wildcard daemon/main.c),$(BUILD)/hobd) $(if $(wildcard daemon/ctl/main.c),$(BUILD)/hobctl)
@@ -100,6 +100,11 @@ $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(BUILD)/libhob.a
 $(BUILD)/kernels-check: $(KERNEL_SRC:%.c=$(BUILD)/%.o) $(BUILD)/libhob.a
 	@echo "  LD $@"
 	$(Q)$(CC) $(LDFLAGS_ALL) $(filter %.o,$^) $(LIBS) -o $@
+# tests/bench/vectors.py runs it.
+$(BUILD)/bench/%: $(BUILD)/tests/bench/%.o $(BUILD)/libhob.a
+	@mkdir -p $(@D)
+	@echo "  LD $@"
+	$(Q)$(CC) $(LDFLAGS_ALL) $< $(LIBS) -o $@
 $(BUILD)/fuzz/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/libhob.a
 	@mkdir -p $(@D)
 	@echo "  LD $@"
@@ -132,12 +137,13 @@ run: ## sets up, starts hobd on https://127.0.0.1:8443, asks it a question, stay
 	@BUILD='$(BUILD)' MODEL='$(MODEL)' PORT='$(PORT)' packaging/setup/run
 
 # Every recipe that runs a test goes through tests/run, which adds up and prints the one closing line.
-TEST_ENV = HOB_CC='$(CC) $(CFLAGS_ALL)' HOB_SANITIZED='$(SAN)' HOB_BUILD='$(abspath $(BUILD))' HOB_TEST_MODEL="$$(packaging/setup/model)" HOB_PYTHON="$$(packaging/setup/venv)"
+TEST_ENV = HOB_CC='$(CC) $(CFLAGS_ALL)' HOB_SANITIZED='$(SAN)' HOB_BUILD='$(abspath $(BUILD))' HOB_TEST_MODEL="$$(packaging/setup/model)" HOB_TEST_EMBEDDING="$$(BUILD='$(BUILD)' packaging/setup/embedding)" HOB_PYTHON="$$(packaging/setup/venv)"
 tests-ready:
 	@packaging/setup/packages build test
 	@packaging/setup/model >/dev/null
 	@packaging/setup/venv >/dev/null
 	@$(MAKE) $(PARALLEL) --no-print-directory all tests-built
+	@BUILD='$(BUILD)' packaging/setup/embedding >/dev/null
 tests-built: $(UNIT) $(KERNELS) $(REPLAY)
 
 test: tests-ready ## builds and runs all tests

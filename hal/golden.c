@@ -259,6 +259,42 @@ static void attention_part(golden *g, hob_weight *x_table, hob_tensor *x)
     g->dev->ops->kv_free(g->dev, kv);
 }
 
+/* Two texts through what encoders use. */
+static void encoder_part(golden *g, hob_weight *table, hob_weight *norm)
+{
+    static const uint32_t tokens[] = {4, 0, 9};
+    const hob_span spans[2] = {{.first_row = 0, .row_count = 2}, {.first_row = 2, .row_count = 1}};
+    const hob_batch batch = {3, tokens, 2, spans, 0, NULL};
+    hob_weight *bias = floats(g, 1, WIDTH, 0.5f, 0);
+    hob_tensor *x = tensor(g, 3, WIDTH), *y = tensor(g, 3, WIDTH), *z = tensor(g, 3, WIDTH),
+               *out = tensor(g, 3, WIDTH), *pooled = tensor(g, 2, WIDTH);
+    const hob_attention attention = {.q = x,
+                                     .k = y,
+                                     .v = z,
+                                     .out = out,
+                                     .heads = HEADS,
+                                     .kv_heads = HEADS,
+                                     .head_dim = DIM,
+                                     .scale = 0.125f};
+    const hob_device_ops *ops = g->dev->ops;
+
+    check(g, g->rc < 0 ? g->rc : ops->step_begin(g->dev, NULL, &batch));
+    if (g->rc < 0)
+        return;
+    check(g, ops->embed(g->dev, table, 0.01f, x));
+    check(g, g->rc < 0 ? g->rc : ops->embed(g->dev, table, 0.02f, y));
+    check(g, g->rc < 0 ? g->rc : ops->add_positions(g->dev, table, x));
+    check(g, g->rc < 0 ? g->rc : ops->layer_norm(g->dev, x, norm, bias, 1e-5f));
+    check(g, g->rc < 0 ? g->rc : ops->gate(g->dev, HOB_GATE_GELU, y, NULL, z));
+    check(g, g->rc < 0 ? g->rc : ops->attention(g->dev, &attention));
+    check(g, g->rc < 0 ? g->rc : ops->pool(g->dev, HOB_POOL_MEAN, out, pooled));
+    check(g, ops->step_end(g->dev));
+    keep(g, "add_positions and layer_norm", x, 3, WIDTH);
+    keep(g, "gelu", z, 3, WIDTH);
+    keep(g, "attention over rows", out, 3, WIDTH);
+    keep(g, "pool", pooled, 2, WIDTH);
+}
+
 static void operations_part(golden *g, hob_type unused)
 {
     float *values = g->numbers;
@@ -305,6 +341,7 @@ static void operations_part(golden *g, hob_type unused)
     check(g, ops->step_end(g->dev));
     keep(g, "gate", z, 3, WIDTH);
     keep(g, "norm_add and experts", x, 3, WIDTH);
+    encoder_part(g, table, norm);
     candidates_part(g, vocabulary);
 }
 

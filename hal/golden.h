@@ -7,7 +7,8 @@
 
 #include "hal/hal.h"
 
-/* The operations without a weight type of their own: rope, KV cache, attention, norms, gates, experts, candidates.
+/* The operations without a weight type of their own: rope, KV cache, attention, norms, gates, experts, what encoders
+ * use, candidates.
  * HOB_EDEVICE names what disagrees. Enqueues steps of its own. Thread: step. */
 HOB_MUST_CHECK int hob_golden_operations(hob_device *dev, hob_diag *diag);
 /* Embedding rows and linears of that type, for few and many rows. */

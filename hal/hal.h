@@ -166,16 +166,22 @@ typedef struct hob_rope_kv {
     float norm_eps;
 } hob_rope_kv;
 
-/* Causal attention of each row over its sequence's cached positions, its own included. */
+/* Attention of each row. Without k and v it is causal, over its sequence's cached positions, its own included; with them a row
+ * sees every row of its span, those behind it too, and no cache is needed. */
 typedef struct hob_attention {
-    const hob_tensor *q; /* [rows, heads * head_dim] */
-    hob_tensor *out;     /* [rows, heads * head_dim] */
-    uint32_t layer, heads, kv_heads, head_dim;
+    const hob_tensor *q;     /* [rows, heads * head_dim] */
+    const hob_tensor *k, *v; /* [rows, kv_heads * head_dim], both or neither (NULL) */
+    hob_tensor *out;         /* [rows, heads * head_dim] */
+    uint32_t layer, heads, kv_heads, head_dim; /* layer: of the cache */
     float scale;
-    uint32_t window; /* positions seen at most, 0: all */
+    uint32_t window; /* positions seen at most, 0: all, as it must be with k and v */
 } hob_attention;
 
-typedef enum hob_gate_kind { HOB_GATE_SILU, HOB_GATE_GELU_TANH } hob_gate_kind;
+/* GELU is x Phi(x) (Hendrycks and Gimpel 2016), Phi the normal distribution's: exactly, or by its approximation with tanh. */
+typedef enum hob_gate_kind { HOB_GATE_SILU, HOB_GATE_GELU_TANH, HOB_GATE_GELU } hob_gate_kind;
+
+/* What one vector is made of a span's rows: their mean, or the first (the class token's). */
+typedef enum hob_pool_kind { HOB_POOL_MEAN, HOB_POOL_FIRST } hob_pool_kind;
 
 /* A mixture of gated feed-forward experts (Shazeer et al. 2017), onto the residual stream. With h = norm(x), each row takes
  * the `used` experts e with the largest scores s[e] = router[e] h, ties to the lower number, and p, the softmax of their s:
@@ -246,15 +252,23 @@ typedef struct hob_device_ops {
     int (*step_begin)(hob_device *dev, hob_kv *kv, const hob_batch *batch);
     int (*embed)(hob_device *dev, const hob_weight *table, float scale,
                  hob_tensor *out); /* out[r] = table[tokens[r]] * scale */
+    /* x[r] += table[position of r]; table has a row for every position of the step. */
+    int (*add_positions)(hob_device *dev, const hob_weight *table, hob_tensor *x);
     int (*linear)(hob_device *dev, const hob_linear *op);
     /* x += RMSNorm(y) * norm; x, y [rows, cols], norm [1, cols]. y may be overwritten. */
     int (*norm_add)(hob_device *dev, hob_tensor *y, const hob_weight *norm, float eps,
                     hob_tensor *x);
+    /* x = (x - mean) / sqrt(variance + eps) * norm + bias of each row (Ba et al. 2016); norm, bias [1, cols] */
+    int (*layer_norm)(hob_device *dev, hob_tensor *x, const hob_weight *norm,
+                      const hob_weight *bias, float eps);
     int (*rope_kv)(hob_device *dev, const hob_rope_kv *op);
     int (*attention)(hob_device *dev, const hob_attention *op);
     int (*gate)(hob_device *dev, hob_gate_kind kind, const hob_tensor *gate, const hob_tensor *up,
-                hob_tensor *out); /* out = act(gate) * up; may alias */
+                hob_tensor *out); /* out = act(gate) * up, up NULL: act(gate); may alias */
     int (*experts)(hob_device *dev, const hob_experts *op);
+    /* out[i] = what span i is pooled to, then divided by its length (L2 norm, at least 1e-12). x [rows, cols], out [at
+     * least span_count, cols] */
+    int (*pool)(hob_device *dev, hob_pool_kind kind, const hob_tensor *x, hob_tensor *out);
     /* From here on the step's rows are its logit rows alone, and a linear's logit_rows all of them: the tensors' rows move to
      * the front. What follows the last layer's keys and values is wanted of no other row. At least one logit row. */
     int (*narrow)(hob_device *dev, hob_tensor *const *tensors, uint32_t count);

@@ -218,24 +218,72 @@ hob_panel_scale hob_panels_scale(const hob_panels *m, const uint8_t *panel, uint
     return s;
 }
 
+/* A step of lane r from a plane of `bits` bits a code, moved `up`. */
+static uint32_t step_codes(const uint8_t *plane, uint32_t bits, uint32_t r, uint32_t j, uint32_t up)
+{
+    const uint32_t vector = bits == 8   ? j
+                            : bits == 4 ? j % 4
+                            : bits == 2 ? j / 4
+                                        : 0,
+                   shift = bits == 4   ? j / 4 * 4
+                           : bits == 2 ? j % 4 * 2
+                           : bits == 1 ? j
+                                       : 0;
+    uint32_t word;
+
+    memcpy(&word, plane + 64 * vector + 4 * r, sizeof word);
+    return (word >> shift & ((1u << bits) - 1) * 0x01010101u) << up;
+}
+
+/* The codes of block b in lane r. */
+static void block_codes(const hob_panels *m, const uint8_t *panel, uint32_t b, uint32_t r,
+                        uint8_t ret[HOB_QUANT_BLOCK])
+{
+    const hob_type_info *t = m->type;
+    const uint8_t *low = panel + (size_t)b * 64 * t->low_bits,
+                  *high = panel + m->high_at + (size_t)b * 64 * t->high_bits;
+
+    for (uint32_t j = 0; j < HOB_QUANT_BLOCK / 4; j++) {
+        uint32_t word = step_codes(low, t->low_bits, r, j, 0);
+        if (t->high_bits)
+            word |= step_codes(high, t->high_bits, r, j, t->low_bits);
+        memcpy(ret + 4 * j, &word, sizeof word);
+    }
+}
+
+/* One row of a matrix that is not quantized; numbers are collected from the panel, then made floats together. */
+static void float_row(const hob_panels *m, const uint8_t *panel, uint32_t r, float scale,
+                      float *ret)
+{
+    enum { TOGETHER = 64 };
+    const size_t each = m->type->block_bytes;
+    uint8_t some[TOGETHER * sizeof(float)];
+
+    for (uint32_t first = 0; first < m->cols; first += TOGETHER) {
+        const uint32_t left = m->cols - first, n = left < TOGETHER ? left : TOGETHER;
+        for (uint32_t k = 0; k < n; k++)
+            memcpy(some + k * each, panel + ((size_t)(first + k) * 16 + r) * each, each);
+        m->type->to_float(some, ret + first, n);
+        for (uint32_t k = 0; k < n; k++)
+            ret[first + k] = ret[first + k] * scale;
+    }
+}
+
 void hob_panels_row(const hob_panels *m, uint32_t row, float scale, float *ret)
 {
     const uint32_t r = row % HOB_PANEL_ROWS;
     const uint8_t *panel = m->data + row / HOB_PANEL_ROWS * m->panel_bytes;
 
     if (m->blocks == 0) {
-        const size_t each = m->type->block_bytes;
-        for (uint32_t k = 0; k < m->cols; k++) {
-            float f;
-            m->type->to_float(panel + ((size_t)k * 16 + r) * each, &f, 1);
-            ret[k] = f * scale;
-        }
+        float_row(m, panel, r, scale, ret);
         return;
     }
     for (uint32_t b = 0; b < m->blocks; b++, ret += 32) {
         const hob_panel_scale s = hob_panels_scale(m, panel, b, r);
+        uint8_t codes[HOB_QUANT_BLOCK];
+        block_codes(m, panel, b, r, codes);
         for (uint32_t k = 0; k < 32; k++) {
-            float v = s.d * (float)s.sub[k / 16] * (float)hob_panels_value(m, panel, b, r, k);
+            float v = s.d * (float)s.sub[k / 16] * (float)hob_code_value(m->type, codes[k]);
             if (m->type->minimum)
                 v += m->type->group ? -(s.m * (float)s.sub_min[k / 16]) : s.m;
             ret[k] = v * scale;

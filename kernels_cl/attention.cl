@@ -1,11 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Causal attention over the paged cache (layout: rope_kv.cl) with the online softmax (Milakov and Gimelshein 2018). A
- * work-group takes a tile: up to rows x heads queries of one KV head, neighbouring rows of one sequence, and one part of
+ * Attention with the online softmax (Milakov and Gimelshein 2018): causal over the paged cache (layout: rope_kv.cl), or with
+ * KV_ROWS over all rows of a span. A work-group takes a tile: up to rows x heads queries of one KV head, neighbouring rows of one sequence, and one part of
  * the positions; with more than one part (Dao et al. 2023, flash decoding) attend_join sums them up. */
 
-/* Tiles: four numbers each: first row, rows, position of the first row, where its sequence's blocks begin. */
-#if !KV_Q8
+/* Tiles: four numbers each: first row, rows, position of the first row, where its sequence's blocks begin; of rows: first row,
+ * rows, the span's first row, its rows. */
+#if KV_ROWS
+#define KV_PARAMETERS global const float *keys, global const float *values
+#define ROW_AT(x, p, d)                                                                            \
+    (x)[((size_t)(tile.z + min(start + (p), seen_end - 1)) * kv_heads + kv_head) * head_dim + (d)]
+#define K_AT(d, p) ROW_AT(keys, p, d)
+#define V_AT(p, d) ROW_AT(values, p, d)
+#else
+#define KV_PARAMETERS                                                                              \
+    global const uchar *cache, ulong head_bytes, ulong k_bytes, uint width, global const uint *blocks
+#endif
+#if KV_ROWS
+#elif !KV_Q8
 #define K_AT(d, p) vload_half((d) * KV_TOKENS + (p), (global const half *)at)
 #define V_AT(p, d) vload_half((p) * width + (d), (global const half *)(at + k_bytes))
 #else
@@ -18,11 +30,9 @@
                 (global const half *)(at + k_bytes + KV_TOKENS * width)))
 #endif
 
-kernel void attend(global const float *q, global float *out, global const uchar *cache, uint heads,
-                   uint kv_heads, uint head_dim, ulong head_bytes, ulong k_bytes, uint width, float scale,
-                   uint window, global const uint4 *tiles, global const uint *blocks, uint tile_heads,
-                   uint part_tokens, uint parts, global float *partial, local float4 *memory,
-                   uint queries_max)
+kernel void attend(global const float *q, global float *out, uint heads, uint kv_heads, uint head_dim, float scale,
+                   uint window, global const uint4 *tiles, uint tile_heads, uint part_tokens, uint parts,
+                   global float *partial, local float4 *memory, uint queries_max, KV_PARAMETERS)
 {
     const uint i = get_local_id(0), n = get_local_size(0);
     const uint4 tile = tiles[get_group_id(0)];
@@ -30,7 +40,7 @@ kernel void attend(global const float *q, global float *out, global const uchar 
     const uint kv_head = get_group_id(1) / head_tiles,
                first_head = kv_head * group + get_group_id(1) % head_tiles * tile_heads,
                head_count = min(tile_heads, (kv_head + 1) * group - first_head);
-    const uint rows = tile.y, position = tile.z, queries = rows * head_count, part = get_group_id(2);
+    const uint rows = tile.y, queries = rows * head_count, part = get_group_id(2);
     const uint fours = (head_dim + 3) / 4;
     local float4 *qs = memory, *s = qs + queries_max * fours; /* [queries][fours], [queries][8]: scores */
     local float *o = (local float *)(s + queries_max * KV_TOKENS / 4); /* [queries][head_dim] */
@@ -59,14 +69,20 @@ kernel void attend(global const float *q, global float *out, global const uchar 
         state[e * 3] = -INFINITY;
         state[e * 3 + 1] = 0;
     }
-    const uint seen_from = window && position + 1 > window ? position + 1 - window : 0,
+#if KV_ROWS
+    const uint seen_from = 0, seen_end = tile.w;
+#else
+    const uint position = tile.z, seen_from = window && position + 1 > window ? position + 1 - window : 0,
                seen_end = position + rows;
+#endif
     const uint from = max(part * part_tokens, seen_from / KV_TOKENS * KV_TOKENS),
                end = parts > 1 ? min((part + 1) * part_tokens, seen_end) : seen_end;
 
     for (uint start = from; start < end; start += KV_TOKENS) {
+#if !KV_ROWS
         global const uchar *at =
             cache + ((size_t)blocks[tile.w + start / KV_TOKENS] * kv_heads + kv_head) * head_bytes;
+#endif
         barrier(CLK_LOCAL_MEM_FENCE);
         const uint p = i % KV_TOKENS;
         for (uint query = i / KV_TOKENS * 4; query < queries; query += n / KV_TOKENS * 4) {
@@ -84,8 +100,13 @@ kernel void attend(global const float *q, global float *out, global const uchar 
             }
             UNROLL for (uint e = 0; e < 4; e++)
                 if (query + e < queries) {
-                    const uint own = position + (query + e) / head_count, other = start + p;
+                    const uint other = start + p;
+#if KV_ROWS
+                    const bool seen = other < seen_end;
+#else
+                    const uint own = position + (query + e) / head_count;
                     const bool seen = other <= own && (!window || other + window > own);
+#endif
                     ((local float *)(s + (query + e) * (KV_TOKENS / 4)))[p] = seen ? sum[e] : -INFINITY;
                 }
         }

@@ -3,6 +3,7 @@
  * RMSNorm (Zhang and Sennrich 2019), and the forms of a row that a linear reads: floats with their sums over 16 columns, or
  * bytes with the scales of blocks of 32. A work-group makes PREPARE_COLS columns of a row; the norm's sum is made by each. */
 #define PREPARE_COLS 1024
+#define GATED 1 /* `gating`: 0 none, GATED with an up, 2 without */
 
 /* 1 / sqrt(mean of squares + eps) of a row, by its work-group. */
 static inline float norm_scale(global const float *x, uint cols, float eps, local float *scratch)
@@ -19,11 +20,12 @@ static inline float norm_scale(global const float *x, uint cols, float eps, loca
     return rsqrt(group_sum(sum, scratch) / cols + eps);
 }
 
-/* Rows of x, chosen by `which` and normed when these are there; where `up` is, x is act(x) * up, which is kept in out.
+/* Rows of x, chosen by `which` and normed when these are there; with `gating` x is act(x) * up, or without an up act(x), which is kept
+ * in out.
  * sums [cols / 16] a row, where cols is a multiple of 16. */
 kernel void prepare(global const float *x, uint cols, global const uint *which, uint has_which,
-                    global const float *norm, uint has_norm, float eps, global const float *up, uint has_up,
-                    int gelu, global float *out, global float *y, global float *sums, local float *scratch)
+                    global const float *norm, uint has_norm, float eps, global const float *up, uint gating,
+                    int act, global float *out, global float *y, global float *sums, local float *scratch)
 {
     const uint i = get_local_id(0), n = get_local_size(0), r = get_group_id(1),
                end = min((get_group_id(0) + 1) * PREPARE_COLS, (size_t)cols);
@@ -35,8 +37,8 @@ kernel void prepare(global const float *x, uint cols, global const uint *which, 
     for (uint first = get_group_id(0) * PREPARE_COLS; first < end; first += n) { /* n is a multiple of 16 */
         const uint k = first + i;
         float v = k >= end ? 0 : has_norm ? x[k] * scale * norm[k] : x[k];
-        if (has_up && k < end)
-            out[row + k] = v = gated(v, up[row + k], gelu);
+        if (gating && k < end)
+            out[row + k] = v = gated(v, gating == GATED ? up[row + k] : 1, act);
         if (k < end)
             y[k] = v;
         barrier(CLK_LOCAL_MEM_FENCE);
@@ -54,8 +56,8 @@ kernel void prepare(global const float *x, uint cols, global const uint *which, 
 /* The same as bytes: q = round(x / d) with d = max|x| / 127 of a block of 32; side [cols / 32] a row: d, d times the sums of
  * both halves of q, and of all. A block that is not finite has d NaN. cols is a multiple of 32; four columns an item. */
 kernel void prepare_bytes(global const float *x, uint cols, global const uint *which, uint has_which,
-                          global const float *norm, uint has_norm, float eps, global const float *up, uint has_up,
-                          int gelu, global float *out, global char4 *q, global float4 *side, local float *scratch)
+                          global const float *norm, uint has_norm, float eps, global const float *up, uint gating,
+                          int act, global float *out, global char4 *q, global float4 *side, local float *scratch)
 {
     const uint i = get_local_id(0), n = get_local_size(0), r = get_group_id(1),
                end = min((get_group_id(0) + 1) * PREPARE_COLS, (size_t)cols) / 4;
@@ -73,10 +75,10 @@ kernel void prepare_bytes(global const float *x, uint cols, global const uint *w
             v = from[k];
             if (has_norm)
                 v = v * scale * norms[k];
-            if (has_up) {
-                const float4 u = ups[k];
-                v = (float4)(gated(v.x, u.x, gelu), gated(v.y, u.y, gelu), gated(v.z, u.z, gelu),
-                             gated(v.w, u.w, gelu));
+            if (gating) {
+                const float4 u = gating == GATED ? ups[k] : (float4)(1);
+                v = (float4)(gated(v.x, u.x, act), gated(v.y, u.y, act), gated(v.z, u.z, act),
+                             gated(v.w, u.w, act));
                 ((global float4 *)(out + row))[k] = v;
             }
         }
@@ -113,4 +115,22 @@ kernel void norm_add(global const float *y, uint cols, global const float *norm,
     const float scale = norm_scale(y + row, cols, eps, scratch);
     for (uint k = i; k < cols; k += n)
         x[row + k] += y[row + k] * scale * norm[k];
+}
+
+/* x = (x - mean) / sqrt(variance + eps) * norm + bias of each row (Ba et al. 2016), by its work-group. */
+kernel void layer_norm(global float *x, uint cols, global const float *norm, global const float *bias, float eps,
+                       local float *scratch)
+{
+    const uint i = get_local_id(0), n = get_local_size(0);
+    float sum = 0;
+    x += (size_t)get_group_id(0) * cols;
+    for (uint k = i; k < cols; k += n)
+        sum += x[k];
+    const float mean = group_sum(sum, scratch) / cols;
+    sum = 0;
+    for (uint k = i; k < cols; k += n)
+        sum += (x[k] - mean) * (x[k] - mean);
+    const float scale = rsqrt(group_sum(sum, scratch) / cols + eps);
+    for (uint k = i; k < cols; k += n)
+        x[k] = (x[k] - mean) * scale * norm[k] + bias[k];
 }

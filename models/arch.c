@@ -12,7 +12,7 @@
 static const hob_arch *const architectures[] = {
     &hob_arch_llama, &hob_arch_qwen2,   &hob_arch_qwen3,   &hob_arch_qwen3moe,
     &hob_arch_gemma, &hob_arch_gemma3,  &hob_arch_granite, &hob_arch_granitemoe,
-    &hob_arch_phi3,  &hob_arch_smollm3,
+    &hob_arch_phi3,  &hob_arch_smollm3, &hob_arch_bert,
 };
 enum { ARCHITECTURES = sizeof architectures / sizeof *architectures, KEY_MAX = 96 };
 
@@ -49,6 +49,8 @@ uint32_t hob_hyper_dim(const hob_hyper *h, hob_dim d)
     case HOB_DIM_EXPERTS: return h->experts;
     case HOB_DIM_VOCAB: return h->vocab;
     case HOB_DIM_HALF_ROT: return h->n_rot / 2;
+    case HOB_DIM_CONTEXT: return h->context_train;
+    case HOB_DIM_TOKEN_TYPES: return h->token_types;
     }
     return 0;
 }
@@ -206,8 +208,12 @@ static int read_common(const hob_gguf *g, const hob_arch *arch, hob_hyper *h, ho
         (rc = hob_hyper_u32(g, arch, "rope.dimension_count", 1, 1024, &h->n_rot, diag)) < 0 ||
         (rc = hob_hyper_f32(g, arch, "rope.freq_base", 1, 1e12f, &h->freq_base, diag)) < 0)
         return rc;
-    rc = hob_gguf_f32(g, key_of(arch, "attention.layer_norm_rms_epsilon", key), 0, 1, &h->norm_eps,
-                      diag);
+    rc = hob_gguf_f32(
+        g,
+        key_of(arch,
+               arch->encoder ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon",
+               key),
+        0, 1, &h->norm_eps, diag);
     if (rc < 0)
         return rc == HOB_ENOENT ? hob_fail(diag, HOB_EFORMAT, "%s: missing", key) : rc;
     if (value_length != h->head_dim)

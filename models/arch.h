@@ -2,8 +2,8 @@
  *
  * Private to models/: what an architecture file (llama.c, gemma3.c, …) provides and what a loaded model and its context
  * look like inside. An architecture is one file: its hyper-parameters with bounds, a table of tensors whose shapes
- * follow from them, and its graph over the device's operations. All that are known are pre-norm decoders which differ in
- * details that hob_hyper names, so their graph is the one of decoder.c. */
+ * follow from them, and its graph over the device's operations. Those that generate are pre-norm decoders which
+ * differ in details that hob_hyper names, so their graph is the one of decoder.c; bert.c's is an encoder. */
 #ifndef HOB_MODELS_ARCH_H
 #define HOB_MODELS_ARCH_H
 
@@ -14,6 +14,8 @@ enum { HOB_LAYERS_MAX = 512 };
 typedef struct hob_hyper {
     uint32_t layers, width, heads, kv_heads, head_dim, ff, vocab, context_train;
     float norm_eps;
+    hob_pooling pooling;  /* of an encoder */
+    uint32_t token_types; /* of an encoder */
     hob_gate_kind gate;
 
     uint32_t n_rot;
@@ -41,13 +43,16 @@ typedef struct hob_layer {
     hob_weight *attn_norm, *q, *k, *v, *attn_out, *q_bias, *k_bias, *v_bias, *q_norm, *k_norm;
     hob_weight *ffn_norm, *gate, *up, *down; /* of all experts, one after another */
     hob_weight *router;
-    hob_weight *attn_post_norm, *ffn_post_norm; /* of a branch, before it is added */
+    hob_weight *attn_post_norm,
+        *ffn_post_norm; /* of a branch, before it is added; of an encoder, after */
+    hob_weight *attn_out_bias, *attn_post_bias, *up_bias, *down_bias, *ffn_post_bias;
 } hob_layer;
 
 typedef struct hob_weights {
     hob_weight *embedding, *output_norm, *output; /* output is embedding itself when tied */
     hob_weight *rope_factors, *rope_long, *rope_short;
-    hob_layer *layers; /* [hyper.layers] */
+    hob_weight *positions, *embedding_norm, *embedding_bias; /* of an encoder */
+    hob_layer *layers;                                       /* [hyper.layers] */
 } hob_weights;
 
 /* A dimension of a tensor, as a function of the hyper-parameters. */
@@ -60,7 +65,9 @@ typedef enum hob_dim {
     HOB_DIM_FF,
     HOB_DIM_EXPERTS,
     HOB_DIM_VOCAB,
-    HOB_DIM_HALF_ROT
+    HOB_DIM_HALF_ROT,
+    HOB_DIM_CONTEXT,
+    HOB_DIM_TOKEN_TYPES
 } hob_dim;
 
 enum { HOB_PARTS_MAX = 3 };
@@ -72,6 +79,7 @@ typedef struct hob_tensor_spec {
     bool per_layer, optional;
     bool dense;   /* not in a mixture of experts */
     bool experts; /* only there; a matrix, unless it is the router, is one of each expert */
+    bool by_hand; /* the architecture's load takes it, into whatever it makes of it */
     /* A tensor that joins several matrices by rows: their rows in order, this one being parts[part]. */
     uint32_t part_count, part;
     hob_dim parts[HOB_PARTS_MAX];
@@ -103,6 +111,10 @@ typedef struct hob_tensor_spec {
     {                                                                                              \
         .name = n, .slot = offsetof(hob_weights, field), .rows = HOB_DIM_##r, .cols = HOB_DIM_##c, \
         .optional = opt                                                                            \
+    }
+#define HOB_MODEL_BY_HAND(n, r, c)                                                                 \
+    {                                                                                              \
+        .name = n, .rows = HOB_DIM_##r, .cols = HOB_DIM_##c, .by_hand = true                       \
     }
 /* What every decoder has. */
 #define HOB_TENSORS_COMMON                                                                         \
@@ -136,16 +148,18 @@ typedef struct hob_tensor_spec {
 typedef struct hob_arch {
     const char *name;    /* general.architecture */
     bool dense, experts; /* which feed-forwards it may have */
+    bool encoder;        /* it makes vectors, and has neither KV cache nor logits */
     /* Changes what is particular in *h, which hob_hyper_read has filled with what all have in common. */
     int (*read_hyper)(const hob_gguf *g, hob_hyper *h, hob_diag *diag);
     const hob_tensor_spec *tensors;
     size_t tensor_count;
+    int (*load)(hob_model *m, const hob_gguf *g, hob_diag *diag); /* what is by_hand; may be NULL */
     int (*graph)(hob_context *c, const hob_batch *batch);
 } hob_arch;
 
-extern const hob_arch hob_arch_gemma, hob_arch_gemma3, hob_arch_granite, hob_arch_granitemoe,
-    hob_arch_llama, hob_arch_phi3, hob_arch_qwen2, hob_arch_qwen3, hob_arch_qwen3moe,
-    hob_arch_smollm3;
+extern const hob_arch hob_arch_bert, hob_arch_gemma, hob_arch_gemma3, hob_arch_granite,
+    hob_arch_granitemoe, hob_arch_llama, hob_arch_phi3, hob_arch_qwen2, hob_arch_qwen3,
+    hob_arch_qwen3moe, hob_arch_smollm3;
 
 /* NULL: not known; names: of all, for messages. */
 const hob_arch *hob_arch_find(hob_string name);
@@ -176,6 +190,11 @@ struct hob_model {
     hob_model_info info;
 };
 
+/* The context of an encoder: hob_context_step leaves a vector of each span in `pooled`. HOB_ENOMEM; HOB_EUNSUPPORTED: it is
+ * none. */
+HOB_MUST_CHECK int hob_context_new_encoder(hob_model *m, uint32_t max_rows, hob_context **ret,
+                                           hob_diag *diag);
+
 struct hob_context {
     hob_model *model;
     hob_context_options options;
@@ -188,7 +207,8 @@ struct hob_context {
     hob_tensor *gate, *up;          /* [max_rows, ff]; with experts [max_rows * experts_used, ff] */
     hob_tensor *scores;             /* [max_rows, experts] */
     hob_tensor *down;               /* [max_rows * experts_used, width] */
-    hob_tensor *logits;             /* [max_logit_rows, vocab] */
+    hob_tensor *logits;             /* [max_logit_rows, vocab]; an encoder has none */
+    hob_tensor *pooled;             /* [max_rows, width] of an encoder: a vector of each span */
 };
 
 #endif

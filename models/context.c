@@ -12,12 +12,13 @@ typedef struct activation {
     uint32_t rows_each, cols;
 } activation;
 
-enum { ACTIVATIONS = 10 };
+enum { ACTIVATIONS = 11 };
 
 static void list_activations(const hob_hyper *h, activation ret[ACTIVATIONS])
 {
     const uint32_t slots = h->experts ? h->experts_used : 1, q = h->heads * h->head_dim,
                    kv = h->kv_heads * h->head_dim;
+    const bool encoder = h->pooling != HOB_POOLING_NONE;
     const activation all[ACTIVATIONS] = {
         {offsetof(hob_context, x), 1, h->width},
         {offsetof(hob_context, branch), 1, h->post_norms ? h->width : 0},
@@ -25,10 +26,11 @@ static void list_activations(const hob_hyper *h, activation ret[ACTIVATIONS])
         {offsetof(hob_context, attended), 1, q},
         {offsetof(hob_context, k), 1, kv},
         {offsetof(hob_context, v), 1, kv},
-        {offsetof(hob_context, gate), slots, h->ff},
+        {offsetof(hob_context, gate), slots, encoder ? 0 : h->ff},
         {offsetof(hob_context, up), slots, h->ff},
         {offsetof(hob_context, scores), 1, h->experts},
         {offsetof(hob_context, down), slots, h->experts ? h->width : 0},
+        {offsetof(hob_context, pooled), 1, encoder ? h->width : 0},
     };
     memcpy(ret, all, sizeof all);
 }
@@ -48,10 +50,12 @@ static hob_tensor **slot_of(hob_context *c, const activation *a)
     return (hob_tensor **)((char *)c + a->slot);
 }
 
-int hob_context_new(hob_model *m, const hob_context_options *o, hob_context **ret, hob_diag *diag)
+static int new_context(hob_model *m, const hob_context_options *o, hob_context **ret,
+                       hob_diag *diag)
 {
     const hob_hyper *h = &m->hyper;
     const hob_device_ops *ops = m->dev->ops;
+    const bool encoder = m->arch->encoder;
     hob_context *c = calloc(1, sizeof *c);
     if (!c)
         return hob_fail(diag, HOB_ENOMEM, "context: no memory");
@@ -63,7 +67,7 @@ int hob_context_new(hob_model *m, const hob_context_options *o, hob_context **re
                               ? m->weights.rope_long
                               : m->weights.rope_short;
     activation all[ACTIVATIONS];
-    int rc = ops->tensor_new(m->dev, o->max_logit_rows, h->vocab, &c->logits, diag);
+    int rc = encoder ? 0 : ops->tensor_new(m->dev, o->max_logit_rows, h->vocab, &c->logits, diag);
     list_activations(h, all);
     for (size_t i = 0; rc >= 0 && i < ACTIVATIONS; i++)
         if (all[i].cols)
@@ -76,7 +80,7 @@ int hob_context_new(hob_model *m, const hob_context_options *o, hob_context **re
                                 .head_dim = h->head_dim,
                                 .block_count = o->kv_blocks,
                                 .type = o->kv_type};
-    if ((rc = ops->kv_new(m->dev, &shape, &c->kv, diag)) < 0)
+    if (!encoder && (rc = ops->kv_new(m->dev, &shape, &c->kv, diag)) < 0)
         goto fail;
     *ret = c;
     return 0;
@@ -84,6 +88,24 @@ int hob_context_new(hob_model *m, const hob_context_options *o, hob_context **re
 fail:
     hob_context_free(c);
     return rc;
+}
+
+int hob_context_new(hob_model *m, const hob_context_options *o, hob_context **ret, hob_diag *diag)
+{
+    if (m->arch->encoder)
+        return hob_fail(diag, HOB_EUNSUPPORTED,
+                        "model %s (%s) makes embeddings: it generates no text", m->info.name,
+                        m->arch->name);
+    return new_context(m, o, ret, diag);
+}
+
+int hob_context_new_encoder(hob_model *m, uint32_t max_rows, hob_context **ret, hob_diag *diag)
+{
+    if (!m->arch->encoder)
+        return hob_fail(diag, HOB_EUNSUPPORTED,
+                        "model %s (%s) generates text: it makes no embeddings", m->info.name,
+                        m->arch->name);
+    return new_context(m, &(hob_context_options){.max_rows = max_rows}, ret, diag);
 }
 
 void hob_context_free(hob_context *c)

@@ -75,7 +75,7 @@ static int load_tensor(hob_model *m, const hob_gguf *g, const hob_tensor_spec *s
 {
     const hob_gguf_tensor *t;
     int rc = find_tensor(g, &m->hyper, spec, layer, &t, diag);
-    if (rc < 0 || !t || (rc = hob_gguf_check_size(g, diag)) < 0)
+    if (rc < 0 || !t || spec->by_hand || (rc = hob_gguf_check_size(g, diag)) < 0)
         return rc;
     const uint32_t cols = (uint32_t)t->dims[0], count = matrix_count(&m->hyper, spec),
                    rows = hob_hyper_dim(&m->hyper, spec->rows) * count;
@@ -110,6 +110,8 @@ static int load_weights(hob_model *m, const hob_gguf *g, hob_diag *diag)
                 return rc;
         }
     }
+    if (m->arch->load)
+        return m->arch->load(m, g, diag);
     if (!m->weights.output)
         m->weights.output = m->weights.embedding;
     if (m->hyper.original_context && (!m->weights.rope_long || !m->weights.rope_short))
@@ -170,6 +172,7 @@ static int read_description(const hob_gguf *g, const char *path, const hob_arch 
                              .vocab = h->vocab,
                              .context_train = h->context_train,
                              .window = h->window,
+                             .pooling = h->pooling,
                              .experts = h->experts,
                              .experts_used = h->experts_used,
                              .row_bytes = hob_hyper_row_bytes(h),
@@ -213,7 +216,7 @@ uint64_t hob_model_kv_token_bytes(const hob_model_info *info, hob_type kv_type)
 {
     const uint64_t each = kv_type == HOB_TYPE_Q8_0 ? info->head_dim + (info->head_dim + 31) / 32 * 2
                                                    : 2 * (uint64_t)info->head_dim;
-    return 2 * each * info->layers * info->kv_heads;
+    return info->pooling == HOB_POOLING_NONE ? 2 * each * info->layers * info->kv_heads : 0;
 }
 
 int hob_model_open(const char *path, hob_device *dev, hob_model **ret, hob_diag *diag)
@@ -256,9 +259,11 @@ void hob_model_close(hob_model *m)
         if (m->weights.output == m->weights.embedding)
             m->weights.output = NULL;
         free_weight(m, &m->weights.rope_factors); /* computed, it may be in no table */
+        free_weight(m, &m->weights.positions);
         for (size_t i = 0; i < m->arch->tensor_count; i++) {
             const hob_tensor_spec *spec = &m->arch->tensors[i];
-            for (uint32_t l = 0; l < (spec->per_layer ? m->hyper.layers : 1); l++) {
+            for (uint32_t l = 0; !spec->by_hand && l < (spec->per_layer ? m->hyper.layers : 1);
+                 l++) {
                 char *base = spec->per_layer ? (char *)&m->weights.layers[l] : (char *)&m->weights;
                 free_weight(m, (hob_weight **)(base + spec->slot));
             }

@@ -16,6 +16,9 @@
 typedef struct hob_model hob_model;
 typedef struct hob_context hob_context;
 
+/* What a text's vector is made of, with GGUF's numbers; NONE: the model generates text. */
+typedef enum hob_pooling { HOB_POOLING_NONE, HOB_POOLING_MEAN, HOB_POOLING_CLS } hob_pooling;
+
 typedef struct hob_model_info {
     char name[64]; /* general.name, or the file's name */
     char architecture[32];
@@ -25,8 +28,9 @@ typedef struct hob_model_info {
     bool has_template;
     uint32_t window; /* of the layers that see a sliding window, 0: none do */
     uint32_t experts,
-        experts_used;   /* of each layer, and of those the ones that a row takes; 0: none */
-    uint64_t row_bytes; /* working memory for each row of a step, logits not included */
+        experts_used;    /* of each layer, and of those the ones that a row takes; 0: none */
+    hob_pooling pooling; /* not NONE: it embeds texts (embedding.h) in vectors of `width` */
+    uint64_t row_bytes;  /* working memory for each row of a step, logits not included */
     uint64_t parameters, file_bytes;
     uint64_t weight_bytes; /* of a loaded model: on the device; of an inspected file: in the file */
 } hob_model_info;
@@ -35,7 +39,7 @@ typedef struct hob_model_info {
  * chat template. Loads no weights. */
 HOB_MUST_CHECK int hob_model_inspect(const hob_gguf *g, const char *path, hob_model_info *ret,
                                      hob_diag *diag);
-/* Bytes that one token takes in the KV cache. */
+/* Bytes that one token takes in the KV cache; 0: it has none, since it embeds. */
 uint64_t hob_model_kv_token_bytes(const hob_model_info *info, hob_type kv_type);
 
 /* dev must outlive the model. */
@@ -55,7 +59,7 @@ typedef struct hob_context_options {
     hob_type kv_type; /* HOB_TYPE_F16 or HOB_TYPE_Q8_0 */
 } hob_context_options;
 
-/* HOB_ENOMEM names what did not fit. */
+/* HOB_ENOMEM names what did not fit. HOB_EUNSUPPORTED: the model generates no text. */
 HOB_MUST_CHECK int hob_context_new(hob_model *m, const hob_context_options *o, hob_context **ret,
                                    hob_diag *diag);
 void hob_context_free(hob_context *c);

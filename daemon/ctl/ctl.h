@@ -28,6 +28,9 @@ int hob_ctl_perplexity(int argc, char **argv);
 int hob_ctl_bench(int argc, char **argv);
 int hob_ctl_doctor(int argc, char **argv);
 
+/* Offline, makes a GGUF file. */
+int hob_ctl_import(int argc, char **argv);
+
 /* Online, against a server. */
 int hob_ctl_chat(int argc, char **argv);
 int hob_ctl_ask(int argc, char **argv);

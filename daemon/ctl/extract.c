@@ -51,10 +51,13 @@ static void print_head(const hob_extraction *e)
 {
     counter counters[COUNTERS];
     list_stripped(&e->stripped, counters);
-    printf("type          %s%s%s\ntitle         ", e->media_type, e->encoding[0] ? ", " : "",
-           e->encoding);
-    hob_print_text(stdout, e->title, strlen(e->title));
-    printf("\ntext          %zu bytes\n", e->text_len);
+    printf("type          %s%s%s\n", e->media_type, e->encoding[0] ? ", " : "", e->encoding);
+    if (e->title[0]) {
+        printf("title         ");
+        hob_print_text(stdout, e->title, strlen(e->title));
+        putchar('\n');
+    }
+    printf("text          %zu bytes\n", e->text_len);
     for (int i = 0; i < COUNTERS; i++)
         if (counters[i].count)
             printf("stripped      %" PRIu32 " %s\n", counters[i].count, counters[i].name);

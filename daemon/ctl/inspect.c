@@ -55,7 +55,8 @@ static void look(findings *f)
         return;
     choose_contexts(f);
     const hob_model_info *m = &f->info;
-    f->working_bytes = HOB_CTL_STEP_ROWS * m->row_bytes + 4ull * m->vocab;
+    f->working_bytes =
+        HOB_CTL_STEP_ROWS * m->row_bytes + (m->pooling == HOB_POOLING_NONE ? 4ull * m->vocab : 0);
 }
 
 static json_t *keys_json(const findings *f)
@@ -125,8 +126,13 @@ static void print_text(const findings *f, bool keys, bool tensors)
             printf(", window %" PRIu32, m->window);
         printf("\n%-13s %" PRIu32 " tokens; trained for contexts of %" PRIu32 "\n", "vocabulary",
                m->vocab, m->context_train);
-        printf("%-13s %s\n", "chat template",
-               m->has_template ? "yes" : "none: /v1/completions only");
+        if (m->pooling != HOB_POOLING_NONE)
+            printf("%-13s vectors of %" PRIu32 ", %s: /v1/embeddings only\n", "embeddings",
+                   m->width,
+                   m->pooling == HOB_POOLING_CLS ? "of the class token" : "mean of the tokens");
+        else
+            printf("%-13s %s\n", "chat template",
+                   m->has_template ? "yes" : "none: /v1/completions only");
     }
     printf("%-13s", "tensors");
     for (size_t i = 0; i < TYPES_MAX; i++)
@@ -138,7 +144,9 @@ static void print_text(const findings *f, bool keys, bool tensors)
                f->device.info.isa[0] ? " " : "", f->device.info.isa, f->device.info.description);
     else
         printf("%-13s no: %s\n", "runs", f->why.text);
-    for (uint32_t i = 0; i < f->context_count; i++)
+    if (f->runs && m->pooling != HOB_POOLING_NONE)
+        printf("%-13s %6.0f MB\n", "memory", (double)memory_at(f, 0, HOB_TYPE_F16) / 1e6);
+    for (uint32_t i = 0; m->pooling == HOB_POOLING_NONE && i < f->context_count; i++)
         printf("%-13s %6.0f MB with one context of %6" PRIu32 " tokens, %6.0f MB with a q8_0 KV "
                "cache\n",
                i ? "" : "memory", (double)memory_at(f, f->contexts[i], HOB_TYPE_F16) / 1e6,

@@ -28,6 +28,7 @@ static const command commands[] = {
     {"usage", "requests and tokens of each key and day", hob_ctl_usage},
     {"inspect", "what a model file holds, whether hob can run it, and with how much memory",
      hob_ctl_inspect},
+    {"import", "turn a Hugging Face folder (safetensors) into a GGUF file", hob_ctl_import},
     {"generate", "continue a prompt on a model file, without a server", hob_ctl_generate},
     {"tokenize", "text on stdin to token ids", hob_ctl_tokenize},
     {"extract", "the text and chunks that hob makes of a document", hob_ctl_extract},

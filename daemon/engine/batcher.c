@@ -19,7 +19,7 @@ enum {
     QUIET_US = 150000,    /* of a step without streams: cancels and new requests wait for its end */
 };
 
-static const double SPARE_LEAST = 0.1,
+static const double SPARE_LEAST = 0.2,
                     SPARE_MOST = 0.5; /* of the target, for what a prediction cannot know */
 
 struct hob_batcher {
@@ -268,6 +268,19 @@ static int plan_prefill(hob_batcher *b, step_plan *p)
     return 0;
 }
 
+/* Whether the sequence lets this step pass, but never two in a row: one of the batch class whose token would hold up the
+ * first one of a better class. */
+static bool lets_pass(const hob_batcher *b, const hob_sequence *s)
+{
+    if (s->priority != HOB_PRIORITY_BATCH || s->left_out)
+        return false;
+    for (const hob_sequence *other = b->places.running; other; other = other->next)
+        if (other->priority < HOB_PRIORITY_BATCH && hob_sequence_missing(other) > 1 &&
+            hob_sequence_runnable(other))
+            return true;
+    return false;
+}
+
 static int plan_step(hob_batcher *b, step_plan *p, uint64_t now_us)
 {
     *p =
@@ -275,8 +288,11 @@ static int plan_step(hob_batcher *b, step_plan *p, uint64_t now_us)
     for (hob_sequence *s = b->places.running; s; s = s->next) {
         if (hob_sequence_runnable(s))
             s->stalled_since_us = now_us;
-        if (hob_sequence_missing(s) == 1 && s->credit > 0)
-            plan_rows(b, p, s, 1);
+        if (hob_sequence_missing(s) == 1 && s->credit > 0) {
+            s->left_out = lets_pass(b, s);
+            if (!s->left_out)
+                plan_rows(b, p, s, 1);
+        }
     }
     p->decode_rows = p->batch.row_count;
     return plan_prefill(b, p);

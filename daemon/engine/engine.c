@@ -106,6 +106,13 @@ static int route(void *user, const hob_message *m)
     int rc;
     switch (m->type) {
     case HOB_MSG_PREPARE:
+    case HOB_MSG_EMBED:
+        if ((m->type == HOB_MSG_EMBED) != (e->embeds != NULL)) {
+            hob_engine_send_error(e, m->id, HOB_EUNSUPPORTED,
+                                  e->embeds ? "this model makes embeddings: it generates no text"
+                                            : "this model generates text: it makes no embeddings");
+            return 0;
+        }
         rc = hob_prepared_add(e, m->id, m->len);
         if (rc < 0) {
             hob_engine_send_error(e, m->id, rc,
@@ -234,6 +241,60 @@ static int parse_options(int argc, char **argv, engine_options *o)
     return 0;
 }
 
+/* What is said of itself by an engine that embeds as well; NULL: none. */
+typedef struct hello_more {
+    uint32_t dimensions;
+    const char *pooling;
+} hello_more;
+
+static int say_hello(hob_engine *e, uint32_t kv_tokens, uint32_t sequences, uint64_t start_us,
+                     const hello_more *more, hob_diag *diag)
+{
+    const hob_model_info *info = hob_model_get_info(e->model);
+    const hob_device *dev = hob_model_device(e->model);
+    json_t *hello = json_pack(
+        "{s:s,s:s,s:I,s:I,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I}", "model", info->name, "architecture",
+        info->architecture, "context", (json_int_t)e->context, "vocab", (json_int_t)info->vocab,
+        "device", dev->info.name, "isa", dev->info.isa, "threads", (json_int_t)dev->info.threads,
+        "resident_bytes", (json_int_t)hob_resident_bytes(), "weight_bytes",
+        (json_int_t)info->weight_bytes, "kv_tokens", (json_int_t)kv_tokens, "max_sequences",
+        (json_int_t)sequences, "load_ms", (json_int_t)((hob_now_us() - start_us) / 1000));
+    if (hello && more)
+        json_object_update_new(hello,
+                               json_pack("{s:I,s:s}", "dimensions", (json_int_t)more->dimensions,
+                                         "pooling", more->pooling));
+    char *text = hello ? json_dumps(hello, JSON_COMPACT) : NULL;
+    json_decref(hello);
+    if (!text)
+        return hob_fail(diag, HOB_EFORMAT, "general.name: not valid UTF-8");
+    hob_engine_send(e, HOB_MSG_HELLO, 0, text, strlen(text));
+    free(text);
+    return 0;
+}
+
+static int load_encoder(hob_engine *e, const engine_options *o, uint64_t start_us, hob_diag *diag)
+{
+    const hob_model_info *info = hob_model_get_info(e->model);
+    const hob_device *dev = hob_model_device(e->model);
+    const uint32_t rows = STEP_ROWS > info->context_train ? STEP_ROWS : info->context_train,
+                   sequences = o->max_sequences ? o->max_sequences : DEFAULT_SEQUENCES;
+    const uint64_t limit =
+                       strcmp(dev->info.name, "cpu") == 0 ? o->memory_mb * (uint64_t)1048576 : 0,
+                   needed = hob_resident_bytes() + rows * info->row_bytes + REQUEST_BYTES;
+    int rc;
+
+    if (limit && needed > limit)
+        return hob_fail(diag, HOB_ELIMIT,
+                        "memory: of %llu MiB the weights and the program, steps and requests take "
+                        "%llu",
+                        (unsigned long long)(limit >> 20), (unsigned long long)(needed >> 20));
+    e->context = o->context ? o->context : info->context_train;
+    if ((rc = hob_embed_queue_new(e->model, rows, &e->embeds, diag)) < 0)
+        return rc;
+    const hello_more more = {info->width, info->pooling == HOB_POOLING_CLS ? "cls" : "mean"};
+    return say_hello(e, 0, sequences, start_us, &more, diag);
+}
+
 static int load(hob_engine *e, const engine_options *o, const hob_choice *choice, const char *cache,
                 hob_diag *diag)
 {
@@ -247,6 +308,8 @@ static int load(hob_engine *e, const engine_options *o, const hob_choice *choice
     if (o->context > info->context_train)
         return hob_fail(diag, HOB_EINVAL, "context: %u tokens, the model was trained for %u",
                         o->context, info->context_train);
+    if (info->pooling != HOB_POOLING_NONE)
+        return load_encoder(e, o, start, diag);
     const uint32_t sequences = o->max_sequences ? o->max_sequences : DEFAULT_SEQUENCES,
                    step_rows = STEP_ROWS > sequences ? STEP_ROWS : sequences;
     const hob_type kv_type = o->kv && strcmp(o->kv, "q8_0") == 0 ? HOB_TYPE_Q8_0 : HOB_TYPE_F16;
@@ -281,26 +344,14 @@ static int load(hob_engine *e, const engine_options *o, const hob_choice *choice
     if ((rc = hob_batcher_calibrate(e->batcher)) < 0)
         return hob_fail(diag, rc, "device %s: its first step failed: %s", dev->info.name,
                         dev->failure.text);
-    json_t *hello = json_pack(
-        "{s:s,s:s,s:I,s:I,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I}", "model", info->name, "architecture",
-        info->architecture, "context", (json_int_t)e->context, "vocab", (json_int_t)info->vocab,
-        "device", dev->info.name, "isa", dev->info.isa, "threads", (json_int_t)dev->info.threads,
-        "resident_bytes", (json_int_t)hob_resident_bytes(), "weight_bytes",
-        (json_int_t)info->weight_bytes, "kv_tokens", (json_int_t)options.kv_tokens, "max_sequences",
-        (json_int_t)sequences, "load_ms", (json_int_t)((hob_now_us() - start) / 1000));
-    char *text = hello ? json_dumps(hello, JSON_COMPACT) : NULL;
-    json_decref(hello);
-    if (!text)
-        return hob_fail(diag, HOB_EFORMAT, "general.name: not valid UTF-8");
-    hob_engine_send(e, HOB_MSG_HELLO, 0, text, strlen(text));
-    free(text);
-    return 0;
+    return say_hello(e, options.kv_tokens, sequences, start, NULL, diag);
 }
 
 static int start_threads(hob_engine *e)
 {
     pthread_t text, step;
-    if (pthread_create(&text, NULL, hob_engine_text_thread, e) ||
+    if (pthread_create(&text, NULL,
+                       e->embeds ? hob_engine_embed_text_thread : hob_engine_text_thread, e) ||
         pthread_create(&step, NULL, hob_engine_step_thread, e))
         return HOB_ENOMEM;
     pthread_setname_np(text, "text");

@@ -26,6 +26,7 @@ void hob_prepared_free(hob_prepared *p)
     if (!p)
         return;
     hob_ids_free(&p->ids);
+    hob_embed_input_free(&p->texts);
     free(p);
 }
 
@@ -63,7 +64,7 @@ int hob_prepared_add(hob_engine *e, uint64_t id, size_t bytes)
     return rc;
 }
 
-bool hob_prepared_finish(hob_engine *e, uint64_t id, hob_ids *ids)
+static bool finish(hob_engine *e, uint64_t id, hob_ids *ids, hob_embed_input *texts)
 {
     hob_prepared *gone = NULL;
     pthread_mutex_lock(&e->prepared_lock);
@@ -74,14 +75,29 @@ bool hob_prepared_finish(hob_engine *e, uint64_t id, hob_ids *ids)
         (*at)->bytes = 0;
     }
     if (wanted) {
-        (*at)->ids = *ids;
+        if (ids) {
+            (*at)->ids = *ids;
+            *ids = (hob_ids){0};
+        } else {
+            (*at)->texts = *texts;
+            *texts = (hob_embed_input){0};
+        }
         (*at)->ready = true;
-        *ids = (hob_ids){0};
     } else if (*at)
         gone = unlink_prepared(e, at);
     pthread_mutex_unlock(&e->prepared_lock);
     hob_prepared_free(gone);
     return wanted;
+}
+
+bool hob_prepared_finish(hob_engine *e, uint64_t id, hob_ids *ids)
+{
+    return finish(e, id, ids, NULL);
+}
+
+bool hob_prepared_finish_texts(hob_engine *e, uint64_t id, hob_embed_input *texts)
+{
+    return finish(e, id, NULL, texts);
 }
 
 hob_prepared *hob_prepared_take(hob_engine *e, uint64_t id)
@@ -107,7 +123,7 @@ void hob_prepared_drop(hob_engine *e, uint64_t id)
     hob_prepared_free(gone);
 }
 
-static bool is_wanted(hob_engine *e, uint64_t id)
+bool hob_prepared_is_wanted(hob_engine *e, uint64_t id)
 {
     pthread_mutex_lock(&e->prepared_lock);
     hob_prepared **at = find(e, id);
@@ -290,7 +306,7 @@ void *hob_engine_text_thread(void *engine)
     for (;;) {
         for (hob_mail *mail = hob_mailbox_take(&e->for_text, -1), *next; mail; mail = next) {
             next = mail->next;
-            if (is_wanted(e, mail->message.id)) {
+            if (hob_prepared_is_wanted(e, mail->message.id)) {
                 atomic_store(&e->text_since_us, hob_now_us());
                 prepare(e, &mail->message);
                 atomic_store(&e->text_since_us, 0);

@@ -8,6 +8,7 @@
 
 #include "daemon/engine/arbiter.h"
 #include "daemon/engine/batcher.h"
+#include "daemon/engine/embedqueue.h"
 #include "daemon/engine/mailbox.h"
 
 enum {
@@ -24,15 +25,17 @@ typedef struct hob_prepared {
     bool ready;   /* ids is complete */
     size_t bytes; /* of its PREPARE, until it is worked off */
     hob_ids ids;
+    hob_embed_input texts; /* instead, of an engine that embeds */
 } hob_prepared;
 
 typedef struct hob_engine {
-    int fd;               /* io: socket to the gateway */
-    int wake;             /* any: eventfd that makes io look at out */
-    hob_model *model;     /* immutable */
-    hob_batcher *batcher; /* step */
-    hob_arbiter arbiter;  /* step */
-    uint32_t context;     /* immutable */
+    int fd;                  /* io: socket to the gateway */
+    int wake;                /* any: eventfd that makes io look at out */
+    hob_model *model;        /* immutable */
+    hob_batcher *batcher;    /* step; NULL in an engine that embeds */
+    hob_embed_queue *embeds; /* step; NULL in one that generates */
+    hob_arbiter arbiter;     /* step */
+    uint32_t context;        /* immutable: tokens of a sequence, or of a text, at most */
     pthread_mutex_t out_lock;
     hob_bytes out; /* under out_lock: bytes for the gateway */
     pthread_mutex_t prepared_lock;
@@ -55,12 +58,15 @@ void hob_engine_wake(hob_engine *e);
 HOB_MUST_CHECK int hob_prepared_add(hob_engine *e, uint64_t id, size_t bytes);
 bool hob_prepared_finish(hob_engine *e, uint64_t id,
                          hob_ids *ids); /* takes ids over; false when it was dropped */
+bool hob_prepared_finish_texts(hob_engine *e, uint64_t id, hob_embed_input *texts); /* likewise */
+bool hob_prepared_is_wanted(hob_engine *e, uint64_t id); /* known, and not dropped */
 hob_prepared *hob_prepared_take(hob_engine *e,
                                 uint64_t id); /* a ready one, for the caller to free; or NULL */
 void hob_prepared_drop(hob_engine *e, uint64_t id); /* in whatever state */
 void hob_prepared_free(hob_prepared *p);
 
 void *hob_engine_text_thread(void *engine);
+void *hob_engine_embed_text_thread(void *engine);
 void *hob_engine_step_thread(void *engine);
 /* The batcher's on_long_step. Thread: step */
 void hob_engine_long_step(void *engine, uint32_t expected_ms);

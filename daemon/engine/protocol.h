@@ -24,20 +24,27 @@
  *            says that the last n of the prepared ids were generated before a crash. Tenants share no cached prefix, and
  *            share the engine evenly within a priority: 0 interactive, 1 standard (also when it is not given), 2 batch.
  *            Answered by TOKENS until one finishes, or ERROR.
+ *   EMBED    JSON {"inputs": ["text" or [ids], ...], "class": n, "tenant": n, "truncate": bool}, to an engine that embeds, which
+ *            knows no PREPARE. class: 0 a question's, 1 interactive, 2 standard, 3 batch. truncate cuts what is too long in front
+ *            of its last token. Answered by COUNTED or ERROR; then RUN, without a payload, is answered by VECTORS, or ABORT.
  *   ABORT    drops a prepared id that will not run.
  *   CREDIT   u32 tokens that may be emitted in addition.
  *   CANCEL   ends a request, waiting, prefilling or decoding. Answered by TOKENS with finish "cancelled" unless it ended before.
+ *            An EMBED's is not answered.
  *
  * engine -> gateway
  *   HELLO    JSON, once, after the model is loaded: {"model", "architecture", "context", "vocab", "device", "isa",
- *            "threads", "resident_bytes", "weight_bytes", "kv_tokens", "max_sequences", "load_ms"}.
+ *            "threads", "resident_bytes", "weight_bytes", "kv_tokens", "max_sequences", "load_ms"}. "dimensions" and "pooling"
+ *            as well, when it embeds; "context" is then the tokens of one text at most.
  *   PREPARED u32 prompt tokens | u32 of them that the prefix cache holds for the tenant at present | u32 texts of an insert that
  *            are in it | u32 tokens that they made it longer by | u32 id * prompt tokens
  *   TOKENS   u8 finish (hob_finish) | u8 has_logprobs | u16 token count | u32 prompt tokens | u32 cached tokens |
  *            u32 answer tokens so far | u32 text bytes | u32 id * token count | text (UTF-8) | JSON array of
  *            {"token", "logprob", "bytes", "top_logprobs": [{"token", "logprob", "bytes"}]} when has_logprobs
- *   ERROR    JSON {"code": "HOB_E…", "message": "…"}, and "tokens" and "max_tokens" when a prompt is too long; the id is
- *            then unknown to the engine. With id 0: the model could not be loaded, and the engine exits.
+ *   COUNTED  u32 tokens of each of an EMBED's inputs, after cutting
+ *   VECTORS  u32 first input | u32 inputs | f32 vector of each. In order, until all inputs have theirs.
+ *   ERROR    JSON {"code": "HOB_E…", "message": "…"}, and "tokens" and "max_tokens" when a prompt, or "input" of an EMBED, is too
+ *            long; the id is then unknown to the engine. With id 0: the model could not be loaded, and the engine exits.
  *   STATS    JSON, every second: numbers by name, those of hob_batcher_stats, the cost model and the device.
  *   HEARTBEAT u64 steps finished | u32 milliseconds that `text` has been at its present request, 0 when it has none |
  *            u32 milliseconds that the step which begins will take, as the cost model has it, 0: not long; sent by `step`
@@ -62,12 +69,15 @@ typedef enum hob_message_type {
     HOB_MSG_ABORT = 3,
     HOB_MSG_CREDIT = 4,
     HOB_MSG_CANCEL = 5,
+    HOB_MSG_EMBED = 6,
     HOB_MSG_HELLO = 16,
     HOB_MSG_PREPARED = 17,
     HOB_MSG_TOKENS = 18,
     HOB_MSG_ERROR = 19,
     HOB_MSG_STATS = 20,
     HOB_MSG_HEARTBEAT = 21,
+    HOB_MSG_COUNTED = 22,
+    HOB_MSG_VECTORS = 23,
 } hob_message_type;
 
 /* A growable run of bytes; zero-initialize. start..len is not yet consumed. */

@@ -299,6 +299,13 @@ static int allow_naming(scmp_filter_ctx f) /* threads and memory */
                             SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME));
 }
 
+/* Which is how glibc asks about a descriptor. */
+static int allow_stat(scmp_filter_ctx f)
+{
+    return seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(newfstatat), 1,
+                            SCMP_A3(SCMP_CMP_EQ, AT_EMPTY_PATH));
+}
+
 static int allow_helper(scmp_filter_ctx f)
 {
     int rc = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(execveat), 2,
@@ -326,7 +333,9 @@ static int add_rules(scmp_filter_ctx f, hob_sandbox_for what)
         rc = ALLOW_ALL(f, allowed) || ALLOW_ALL(f, for_drivers) || ALLOW_ALL(f, for_compilers) ||
              allow_naming(f);
         break;
-    case HOB_SANDBOX_DOCUMENT: rc = ALLOW_ALL(f, for_documents) || allow_memory(f); break;
+    case HOB_SANDBOX_DOCUMENT:
+        rc = ALLOW_ALL(f, for_documents) || allow_memory(f) || allow_stat(f);
+        break;
     case HOB_SANDBOX_HELPER:
         rc = ALLOW_ALL(f, for_documents) || ALLOW_ALL(f, for_helpers) || allow_reading(f) ||
              allow_memory(f) || allow_helper(f);

@@ -21,6 +21,7 @@ typedef struct hob_sequence {
     struct hob_share *share; /* what its tenant was given: queue.h */
     uint64_t waits_since_us, started, stalled_since_us, protected_until_us;
     bool replayed;         /* its resumed tokens are in the sampler and the text chain */
+    bool left_out;         /* of the last step, for a prompt of a better class */
     bool began;            /* rows of it were computed: cached_count is known */
     uint32_t cached_count; /* of the prompt, found in the cache when it began */
     uint32_t *tokens;      /* [capacity] prompt, then answer */

@@ -137,6 +137,19 @@ static int read_run(json_t *o, run_options *r, hob_diag *diag)
     return 0;
 }
 
+/* Of an EMBED. */
+static void run_texts(hob_engine *e, uint64_t id)
+{
+    hob_prepared *p = hob_prepared_take(e, id);
+
+    if (!p) /* it was cancelled */
+        return;
+    hob_engine_fault("poison", &p->texts.ids);
+    if (hob_embed_queue_submit(e->embeds, id, &p->texts) < 0)
+        hob_engine_send_error(e, id, HOB_ENOMEM, "no memory for the request");
+    hob_prepared_free(p);
+}
+
 static void run(hob_engine *e, const hob_message *m)
 {
     hob_diag diag = {"RUN is not a JSON object"};
@@ -233,35 +246,74 @@ static void send_event(void *user, const hob_token_event *event)
     free(logprobs);
 }
 
+/* ---- VECTORS ---- */
+
+/* hob_vector_sink */
+static void send_vectors(void *user, uint64_t id, uint32_t first, uint32_t count,
+                         const float *vectors)
+{
+    hob_engine *e = user;
+    const size_t width = hob_model_get_info(e->model)->width, floats = count * width;
+    uint8_t *payload = malloc(8 + 4 * floats);
+
+    if (!payload) {
+        fprintf(stderr, "hobd engine: no memory for %u vectors\n", count);
+        _exit(1); /* an answer with a hole is worse than a restart */
+    }
+    hob_put_u32(payload, first);
+    hob_put_u32(payload + 4, count);
+    for (size_t i = 0; i < floats; i++) {
+        uint32_t bits;
+        memcpy(&bits, vectors + i, sizeof bits);
+        hob_put_u32(payload + 8 + 4 * i, bits);
+    }
+    hob_engine_send(e, HOB_MSG_VECTORS, id, payload, 8 + 4 * floats);
+    free(payload);
+}
+
 /* ---- the loop ---- */
 
 static void cancel(hob_engine *e, uint64_t id)
 {
     hob_prepared_drop(e, id);
-    if (hob_batcher_cancel(e->batcher, id))
+    if (e->embeds)
+        hob_embed_queue_cancel(e->embeds, id);
+    else if (hob_batcher_cancel(e->batcher, id))
         send_cancelled(e, id);
 }
 
 static void obey(hob_engine *e, const hob_message *m)
 {
     switch (m->type) {
-    case HOB_MSG_RUN: run(e, m); break;
+    case HOB_MSG_RUN: e->embeds ? run_texts(e, m->id) : run(e, m); break;
     case HOB_MSG_CANCEL: cancel(e, m->id); break;
     case HOB_MSG_ABORT: hob_prepared_drop(e, m->id); break;
     case HOB_MSG_CREDIT:
-        hob_batcher_credit(e->batcher, m->id, m->len == 4 ? hob_get_u32(m->payload) : 0);
+        if (e->batcher)
+            hob_batcher_credit(e->batcher, m->id, m->len == 4 ? hob_get_u32(m->payload) : 0);
         break;
     default: break; /* io lets no other type through */
     }
 }
 
-static void beat(hob_engine *e, uint32_t expected_ms)
+static uint64_t steps_of(const hob_engine *e)
 {
     hob_batcher_stats s;
+    hob_embed_stats t;
+
+    if (e->embeds) {
+        hob_embed_queue_get_stats(e->embeds, &t);
+        return t.steps;
+    }
+    hob_batcher_get_stats(e->batcher, &s);
+    return s.steps;
+}
+
+static void beat(hob_engine *e, uint32_t expected_ms)
+{
     uint8_t beat[16];
     const uint64_t since_us = atomic_load(&e->text_since_us), now_us = hob_now_us();
-    hob_batcher_get_stats(e->batcher, &s);
-    hob_put_u64(beat, s.steps);
+    hob_put_u64(beat, steps_of(e));
     hob_put_u32(beat + 8,
                 since_us && now_us > since_us ? (uint32_t)((now_us - since_us) / 1000) : 0);
     hob_put_u32(beat + 12, expected_ms);
@@ -274,15 +326,51 @@ void hob_engine_long_step(void *engine, uint32_t expected_ms)
     hob_engine_wake(engine);
 }
 
+typedef struct figure {
+    const char *name;
+    double value;
+} figure;
+
+static void send_figures(hob_engine *e, const figure *figures, size_t count)
+{
+    json_t *o = json_object();
+    for (size_t i = 0; i < count; i++)
+        json_object_set_new(o, figures[i].name, json_real(figures[i].value));
+    char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
+    json_decref(o);
+    if (text)
+        hob_engine_send(e, HOB_MSG_STATS, 0, text, strlen(text));
+    free(text);
+}
+
+static void report_embeds(hob_engine *e)
+{
+    hob_embed_stats s;
+    const hob_device *dev = hob_model_device(e->model);
+    hob_embed_queue_get_stats(e->embeds, &s);
+    const figure figures[] = {
+        {"steps", (double)s.steps},
+        {"embed_texts", (double)s.texts},
+        {"embed_tokens", (double)s.tokens},
+        {"embed_us", (double)s.busy_us},
+        {"embed_tokens_per_second", s.tokens_per_second},
+        {"finished", (double)s.finished},
+        {"cancelled", (double)s.cancelled},
+        {"running", s.requests},
+        {"waiting_texts", s.waiting_texts},
+        {"resident_bytes", (double)hob_resident_bytes()},
+        {"device_bytes", (double)dev->resident_bytes},
+        {"device_busy_us", (double)dev->busy_us},
+    };
+    send_figures(e, figures, sizeof figures / sizeof *figures);
+}
+
 static void report(hob_engine *e)
 {
     hob_batcher_stats s;
     const hob_device *dev = hob_model_device(e->model);
     hob_batcher_get_stats(e->batcher, &s);
-    const struct {
-        const char *name;
-        double value;
-    } figures[] = {
+    const figure figures[] = {
         {"steps", (double)s.steps},
         {"prefill_tokens", (double)s.prefill_tokens},
         {"decode_tokens", (double)s.decode_tokens},
@@ -308,32 +396,34 @@ static void report(hob_engine *e)
         {"cost_step_128_us", hob_cost_predict(&s.cost, 128, 0)},
         {"cost_attend_us", s.cost.attend_us},
     };
-    json_t *o = json_object();
-    for (size_t i = 0; i < sizeof figures / sizeof *figures; i++)
-        json_object_set_new(o, figures[i].name, json_real(figures[i].value));
-    char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
-    json_decref(o);
-    if (text)
-        hob_engine_send(e, HOB_MSG_STATS, 0, text, strlen(text));
-    free(text);
+    send_figures(e, figures, sizeof figures / sizeof *figures);
+}
+
+static bool has_work(hob_engine *e)
+{
+    return e->embeds ? hob_embed_queue_has_work(e->embeds) : hob_batcher_has_work(e->batcher);
+}
+
+static hob_arbiter_class class_of(hob_engine *e)
+{
+    return e->embeds ? hob_embed_queue_class(e->embeds)
+                     : (hob_arbiter_class)(HOB_ARBITER_INTERACTIVE + hob_batcher_class(e->batcher));
 }
 
 /* Runs a step, when there is none to run or it is this engine's turn. */
 static void step(hob_engine *e)
 {
-    if (hob_batcher_has_work(e->batcher) &&
-        !hob_arbiter_enter(
-            &e->arbiter,
-            (hob_arbiter_class)(HOB_ARBITER_INTERACTIVE + hob_batcher_class(e->batcher)), TURN_MS))
+    if (has_work(e) && !hob_arbiter_enter(&e->arbiter, class_of(e), TURN_MS))
         return;
-    int rc = hob_batcher_step(e->batcher, send_event, e);
+    int rc = e->embeds ? hob_embed_queue_step(e->embeds, send_vectors, e)
+                       : hob_batcher_step(e->batcher, send_event, e);
     if (rc < 0) {
         const hob_device *dev = hob_model_device(e->model);
         fprintf(stderr, "hobd engine: a step failed: %s: %s\n", hob_error_name(rc),
                 dev->failure.text);
         _exit(rc == HOB_EDEVICE ? HOB_ENGINE_EXIT_DEVICE : 1);
     }
-    hob_arbiter_leave(&e->arbiter, hob_batcher_has_work(e->batcher));
+    hob_arbiter_leave(&e->arbiter, has_work(e));
 }
 
 void *hob_engine_step_thread(void *engine)
@@ -341,7 +431,7 @@ void *hob_engine_step_thread(void *engine)
     hob_engine *e = engine;
     uint64_t beaten = 0, reported = 0;
     for (;;) {
-        bool work = hob_batcher_has_work(e->batcher);
+        bool work = has_work(e);
         const uint64_t since_ms = (hob_now_us() - beaten) / 1000;
         const int wait_ms =
             work || since_ms >= HOB_ENGINE_BEAT_MS ? 0 : HOB_ENGINE_BEAT_MS - (int)since_ms;
@@ -358,7 +448,7 @@ void *hob_engine_step_thread(void *engine)
         }
         if (now - reported >= REPORT_MS * (uint64_t)1000) {
             reported = now;
-            report(e);
+            e->embeds ? report_embeds(e) : report(e);
         }
         hob_engine_wake(e);
     }

@@ -52,19 +52,24 @@ static bool is_utf8(const uint8_t *data, size_t bytes)
 
 int hob_encoding_find(const uint8_t *data, size_t bytes, hob_encoding *ret, hob_document *d)
 {
+    const uint64_t most = (uint64_t)HOB_EXTRACT_RAW_FACTOR * d->limits->text_bytes;
+    const bool little = bytes >= 2 && data[0] == 0xFF && data[1] == 0xFE,
+               big = bytes >= 2 && data[0] == 0xFE && data[1] == 0xFF;
     if (bytes >= 4 && (memcmp(data, "\xFF\xFE\0", 4) == 0 || memcmp(data, "\0\0\xFE\xFF", 4) == 0))
         return hob_document_fail(d, HOB_EXTRACT_UNSUPPORTED,
                                  "the text is UTF-32; hob reads UTF-8, UTF-16 and Windows-1252");
-    if (bytes >= 2 && data[0] == 0xFF && data[1] == 0xFE)
-        *ret = HOB_ENCODING_UTF16LE;
-    else if (bytes >= 2 && data[0] == 0xFE && data[1] == 0xFF)
-        *ret = HOB_ENCODING_UTF16BE;
-    else if (is_binary(data, bytes))
+    if (!little && !big && is_binary(data, bytes))
         return hob_document_fail(d, HOB_EXTRACT_BINARY,
                                  "the file is binary: of no type that hob knows, and not text (or "
                                  "UTF-16 without a byte order mark)");
-    else
-        *ret = is_utf8(data, bytes) ? HOB_ENCODING_UTF8 : HOB_ENCODING_WINDOWS_1252;
+    if (bytes > most)
+        return hob_document_fail(d, HOB_EXTRACT_TOO_LARGE,
+                                 "the file is a text of %zu bytes; allowed are %llu", bytes,
+                                 (unsigned long long)most);
+    *ret = little                 ? HOB_ENCODING_UTF16LE
+           : big                  ? HOB_ENCODING_UTF16BE
+           : is_utf8(data, bytes) ? HOB_ENCODING_UTF8
+                                  : HOB_ENCODING_WINDOWS_1252;
     return 0;
 }
 

@@ -19,7 +19,7 @@ typedef enum hob_encoding {
 } hob_encoding;
 const char *hob_encoding_name(hob_encoding e); /* "utf-8"; "" for NONE */
 
-/* Of a text file. Fails with BINARY or UNSUPPORTED (UTF-32). */
+/* Of a text file. Fails with BINARY, UNSUPPORTED (UTF-32), or TOO_LARGE. */
 HOB_MUST_CHECK int hob_encoding_find(const uint8_t *data, size_t bytes, hob_encoding *ret,
                                      hob_document *d);
 

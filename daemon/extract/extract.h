@@ -44,16 +44,16 @@ typedef struct hob_extract_limits {
 #define HOB_EXTRACT_LIMITS_DEFAULT                                                                 \
     {                                                                                              \
         .input_bytes = 256 << 20, .text_bytes = 16 << 20, .chunks = 1 << 17, .memory_mb = 512,     \
-        .cpu_s = 30, .wall_ms = 120000                                                             \
+        .cpu_s = 30, .wall_ms = 600000                                                             \
     }
 
 enum {
-    HOB_EXTRACT_TEXT_MOST = 1 << 30,
-    HOB_EXTRACT_DEPTH_MAX = 1000, /* elements around one another, in HTML and DOCX */
-    HOB_EXTRACT_RATIO_MAX = 200,  /* unpacked bytes to packed ones, past the first MiB */
-    HOB_EXTRACT_RAW_FACTOR = 8,   /* bytes of a text format to text_bytes */
-    HOB_EXTRACT_TITLE_MAX = 512,  /* bytes; a longer title is none */
-    HOB_EXTRACT_NAME_MAX = 1024,  /* bytes of a file name or media type that are looked at */
+    HOB_EXTRACT_TEXT_MOST = 1 << 28, /* its raw form is counted in 32 bits by MD4C */
+    HOB_EXTRACT_DEPTH_MAX = 1000,    /* elements around one another, in HTML and DOCX */
+    HOB_EXTRACT_RATIO_MAX = 200,     /* unpacked bytes to packed ones, past the first MiB */
+    HOB_EXTRACT_RAW_FACTOR = 8,      /* bytes of a text format to text_bytes */
+    HOB_EXTRACT_TITLE_MAX = 512,     /* bytes; a longer title is none */
+    HOB_EXTRACT_NAME_MAX = 1024,     /* bytes of a file name or media type that are looked at */
 
     HOB_CHUNK_TOKENS =
         200, /* what chunks are cut to by default, of the 256 that small encoders take */

@@ -41,14 +41,15 @@ static void run(const char *program, int program_fd, int document, const int out
     char *const argv[] = {name, encoding, utf8, input, input, NULL}, *const environment[] = {locale,
                                                                                              NULL};
     const rlim_t memory = ((rlim_t)limits->memory_mb << 20) + document_bytes;
-    hob_diag diag = {"limits"};
     if (dup3(program_fd, HOB_SANDBOX_PROGRAM_FD, O_CLOEXEC) >= 0 &&
         lseek(document, 0, SEEK_SET) == 0 && dup2(document, STDIN_FILENO) >= 0 &&
         dup2(out, STDOUT_FILENO) >= 0 && dup2(err, STDERR_FILENO) >= 0 &&
         close_range(STDERR_FILENO + 1, HOB_SANDBOX_PROGRAM_FD - 1, 0) == 0 &&
-        set_limit(RLIMIT_NOFILE, FILES_MAX) && set_limit(RLIMIT_AS, memory)) {
+        set_limit(RLIMIT_NOFILE, FILES_MAX)) {
         alarm(limits->wall_ms / 1000 + 1); /* a fork does not inherit it */
-        if (hob_sandbox_enter(HOB_SANDBOX_HELPER, program, NULL, &diag) == 0)
+        /* Memory last: it is for the program, not for a sanitizer here. */
+        if (hob_sandbox_enter(HOB_SANDBOX_HELPER, program, NULL, NULL) == 0 &&
+            set_limit(RLIMIT_AS, memory))
             syscall(SYS_execveat, HOB_SANDBOX_PROGRAM_FD, "", argv, environment, AT_EMPTY_PATH);
     }
     _exit(CANNOT_RUN);

@@ -16,7 +16,7 @@
 #include "daemon/extract/wire.h"
 
 enum {
-    NICE = 19,             /* what runs for people goes first */
+    NICE = 10,             /* what runs for people goes first */
     TEXT_PART = 32768,     /* bytes of a TEXT */
     OUT_MOST = 256 * 1024, /* collected before it is written */
 };
@@ -242,10 +242,6 @@ static int read_text(extraction *x)
     int r = hob_encoding_find(x->file.data, x->file.bytes, &x->encoding, d);
     if (r < 0)
         return r;
-    if (x->file.bytes > (uint64_t)HOB_EXTRACT_RAW_FACTOR * x->limits.text_bytes)
-        return hob_document_fail(d, HOB_EXTRACT_TOO_LARGE,
-                                 "the file is a text of %zu bytes; allowed are %llu", x->file.bytes,
-                                 (unsigned long long)HOB_EXTRACT_RAW_FACTOR * x->limits.text_bytes);
     r = hob_encoding_decode(x->file.data, x->file.bytes, x->encoding, &copy, &text, &len, d);
     if (r < 0)
         return r;

@@ -77,6 +77,11 @@ bool hob_wire_is_text(const char *text, size_t len)
     return true;
 }
 
+static bool is_line(const char *text, size_t len)
+{
+    return hob_wire_is_text(text, len) && !memchr(text, '\n', len) && !memchr(text, '\t', len);
+}
+
 int hob_wire_get_meta(const hob_message *m, hob_wire_meta *ret)
 {
     const uint8_t *p = m->payload;
@@ -92,7 +97,7 @@ int hob_wire_get_meta(const hob_message *m, hob_wire_meta *ret)
         counters[i] = hob_get_u32(p + 8 + 4 * i);
     memcpy(&meta.stripped, counters, sizeof counters);
     if (meta.format >= HOB_FORMATS || meta.encoding >= HOB_ENCODINGS ||
-        !hob_wire_is_text(meta.title, meta.title_len))
+        !is_line(meta.title, meta.title_len))
         return HOB_EFORMAT;
     *ret = meta;
     return 0;
@@ -102,7 +107,7 @@ int hob_wire_get_chunk(const hob_message *m, hob_wire_chunk *ret)
 {
     const uint8_t *p = m->payload;
     if (m->len < CHUNK_HEADER || m->len > CHUNK_HEADER + HOB_HEADING_PATH_MAX ||
-        !hob_wire_is_text((const char *)p + CHUNK_HEADER, m->len - CHUNK_HEADER))
+        !is_line((const char *)p + CHUNK_HEADER, m->len - CHUNK_HEADER))
         return HOB_EFORMAT;
     *ret = (hob_wire_chunk){
         .chunk = {.start = hob_get_u32(p), .end = hob_get_u32(p + 4), .tokens = hob_get_u32(p + 8)},

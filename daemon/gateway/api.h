@@ -35,7 +35,12 @@ enum {
     HOB_CHOICES_MAX = 32, /* of all prompts of a request */
 };
 
-typedef enum hob_api_kind { HOB_API_CHAT, HOB_API_COMPLETION, HOB_API_RESPONSES } hob_api_kind;
+typedef enum hob_api_kind {
+    HOB_API_CHAT,
+    HOB_API_COMPLETION,
+    HOB_API_RESPONSES,
+    HOB_API_EMBEDDINGS
+} hob_api_kind;
 
 /* That the answer is to be made from stored documents. */
 typedef struct hob_api_retrieval {
@@ -48,7 +53,11 @@ typedef struct hob_api_retrieval {
 
 typedef struct hob_api_request { /* zero-initialize; released by hob_api_request_free */
     hob_api_kind kind;
-    uint32_t model; /* index in the configuration */
+    uint32_t model;   /* index in the configuration */
+    bool model_given; /* by its own name */
+    json_t *inputs;   /* embeddings: list of texts, or of lists of token ids */
+    bool base64, truncate;
+    uint32_t dimensions; /* embeddings: that the vectors are to have; 0: not said */
     json_t *
         prepare; /* what PREPARE takes, without max_prompt_tokens; responses: not from the parser */
     json_t
@@ -72,8 +81,11 @@ typedef struct hob_api_request { /* zero-initialize; released by hob_api_request
 } hob_api_request;
 void hob_api_request_free(hob_api_request *r);
 
+/* Values in a body: each costs jansson some 60 bytes, so that a body of "[0,0,0,…" may not grow thirtyfold. */
+enum { HOB_API_VALUES_MAX = 100000, HOB_API_VALUES_OF_EMBEDDINGS = 310000 };
+
 /* A request body: bounded in depth and number of values before it is parsed, no duplicate keys, an object. */
-json_t *hob_api_load(const char *text, size_t len, hob_api_error *e);
+json_t *hob_api_load(const char *text, size_t len, uint32_t values_max, hob_api_error *e);
 /* body is that object. WebSocket events carry "type" and "stream_id" as well. */
 HOB_MUST_CHECK int hob_api_parse(const hob_conf *conf, hob_api_kind kind, bool websocket,
                                  json_t *body, hob_api_request *ret, hob_api_error *e);

@@ -67,6 +67,7 @@ static int take_model(hob_parser *p, const char *name, json_t *v)
         return hob_api_fail(p->e, 404, "invalid_request_error", "model_not_found", "model",
                             "the model '%.100s' does not exist", text);
     p->r->model = (uint32_t)found;
+    p->r->model_given = strcmp(text, "default") != 0;
     return 0;
 }
 
@@ -420,7 +421,7 @@ static int take_metadata(hob_parser *p, const char *name, json_t *v)
 }
 
 static const hob_field fields[] = {
-    {"model", take_model, HOB_IN_ANY, false},
+    {"model", take_model, HOB_IN_ANY | HOB_IN_EMBEDDINGS, false},
     {"messages", take_messages, HOB_IN_CHAT, false},
     {"prompt", take_prompt, HOB_IN_COMPLETION, false},
     {"instructions", take_instructions, HOB_IN_RESPONSES, true},
@@ -435,7 +436,7 @@ static const hob_field fields[] = {
     {"text", take_text, HOB_IN_RESPONSES, false},
     {"reasoning", take_reasoning, HOB_IN_RESPONSES, false},
     {"metadata", take_metadata, HOB_IN_CHAT | HOB_IN_RESPONSES, true},
-    {"user", any_label, HOB_IN_ANY, true},
+    {"user", any_label, HOB_IN_ANY | HOB_IN_EMBEDDINGS, true},
     {"safety_identifier", any_label, HOB_IN_CHAT | HOB_IN_RESPONSES, true},
     {"prompt_cache_key", any_label, HOB_IN_CHAT | HOB_IN_RESPONSES, true},
     {"parallel_tool_calls", any_bool, HOB_IN_CHAT | HOB_IN_RESPONSES, false},
@@ -447,7 +448,7 @@ static const hob_field fields[] = {
     {"store", take_store, HOB_IN_RESPONSES, false},
     {"background", take_background, HOB_IN_RESPONSES, false},
     {"previous_response_id", take_previous, HOB_IN_RESPONSES, false},
-    {"hob_class", take_class, HOB_IN_ANY, false},
+    {"hob_class", take_class, HOB_IN_ANY | HOB_IN_EMBEDDINGS, false},
     {"hob_queue_events", take_queue_events, HOB_IN_ANY, false},
     {"generate", only_true, HOB_IN_RESPONSES | HOB_IN_SOCKET, false},
     {"hob_retrieval", hob_field_take_retrieval, HOB_IN_CHAT, false},
@@ -472,7 +473,7 @@ static const hob_field *find_field(unsigned in, bool websocket, const char *name
         if (strcmp(f->name, name) == 0 && (f->in & in) && (websocket || !(f->in & HOB_IN_SOCKET)))
             return f;
     }
-    return hob_sampling_field(in, name);
+    return in & HOB_IN_EMBEDDINGS ? hob_embedding_field(name) : hob_sampling_field(in, name);
 }
 
 static int take_one(hob_parser *p, unsigned in, bool websocket, const char *key, json_t *value)
@@ -495,11 +496,11 @@ static int take_one(hob_parser *p, unsigned in, bool websocket, const char *key,
 /* What no field can tell alone. */
 static int check_together(hob_parser *p, bool websocket)
 {
-    static const char *const needed[] = {"messages", "prompt", "input"};
+    static const char *const needed[] = {"messages", "prompt", "input", "input"};
     const hob_api_request *r = p->r;
     const size_t choices = r->n * (1 + json_array_size(r->more));
 
-    if (!r->prepare && !r->items)
+    if (!r->prepare && !r->items && !r->inputs)
         return hob_api_bad(p->e, "missing_required_parameter", needed[r->kind],
                            "missing required field '%s'", needed[r->kind]);
     if (r->include_usage && !r->stream)
@@ -526,7 +527,8 @@ int hob_api_parse(const hob_conf *conf, hob_api_kind kind, bool websocket, json_
 {
     static const unsigned in[] = {[HOB_API_CHAT] = HOB_IN_CHAT,
                                   [HOB_API_COMPLETION] = HOB_IN_COMPLETION,
-                                  [HOB_API_RESPONSES] = HOB_IN_RESPONSES};
+                                  [HOB_API_RESPONSES] = HOB_IN_RESPONSES,
+                                  [HOB_API_EMBEDDINGS] = HOB_IN_EMBEDDINGS};
     hob_api_request r = {.kind = kind,
                          .run = json_object(),
                          .echo = json_object(),

@@ -13,6 +13,7 @@ enum { /* which bodies have the field */
        HOB_IN_RESPONSES = 4,
        HOB_IN_ANY = 7,
        HOB_IN_SOCKET = 8, /* only in a WebSocket event */
+       HOB_IN_EMBEDDINGS = 16,
 };
 
 typedef struct hob_parser {
@@ -47,5 +48,7 @@ int hob_field_check_retrieval(hob_parser *p);
 
 /* A field of sampling; NULL: none. */
 const hob_field *hob_sampling_field(unsigned in, const char *name);
+/* One that only /v1/embeddings has; NULL: none. */
+const hob_field *hob_embedding_field(const char *name);
 
 #endif

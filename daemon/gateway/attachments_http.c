@@ -289,8 +289,9 @@ void hob_attachments_list(hob_conn *c, json_t *body)
 
 typedef struct text_user {
     hob_documents_request *r;
-    uint64_t end; /* of what is written */
-    int64_t next; /* chunk where the next page begins; -1: there is none */
+    hob_text text; /* of one part */
+    uint64_t end;  /* of what is written */
+    int64_t next;  /* chunk where the next page begins; -1: there is none */
 } text_user;
 
 /* A chunk repeats the end of the one before: what is written is the text once. */
@@ -306,9 +307,14 @@ static int add_text(void *user, int64_t id, const hob_stored_chunk *k, hob_diag 
     }
     if (known >= len)
         return 0;
+    const char *gap =
+        hob_stored_gap(u->r->rows && k->first_byte > u->end ? k->first_byte - u->end : 0);
+    hob_text_clear(&u->text);
+    hob_text_puts(&u->text, gap);
+    hob_text_add(&u->text, k->text + known, len - known);
     hob_text_puts(&u->r->answer,
                   u->r->rows++ ? ",{\"type\":\"text\",\"text\":" : "{\"type\":\"text\",\"text\":");
-    hob_text_string(&u->r->answer, k->text + known, len - known);
+    hob_text_string(&u->r->answer, hob_text_data(&u->text), hob_text_len(&u->text));
     hob_text_puts(&u->r->answer, "}");
     u->end = k->end_byte;
     return 0;
@@ -328,6 +334,8 @@ static int run_content(sqlite3 *db, hob_store_job *j, hob_diag *diag)
     hob_text_puts(&r->answer, "{\"object\":\"vector_store.file_content.page\",\"data\":[");
     code = hob_content_chunks(db, content, (uint32_t)strtoul(r->word, NULL, 10), CONTENT_CHUNKS,
                               add_text, &u, diag);
+    r->answer.failed |= u.text.failed;
+    hob_text_free(&u.text);
     if (u.next >= 0)
         hob_text_format(&r->answer, "],\"has_more\":true,\"next_page\":\"%lld\"}\n",
                         (long long)u.next);

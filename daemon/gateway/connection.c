@@ -73,6 +73,7 @@ void hob_conn_drop_jobs(hob_conn *c)
     hob_response_unfollow(c);
     hob_upload_drop(c);
     hob_download_drop(c);
+    hob_embeddings_drop(c);
     while (c->jobs)
         hob_job_abandon(c->jobs);
 }
@@ -182,6 +183,7 @@ static void refill(hob_conn *c)
             j->format->flush(j);
     hob_response_pump(c);
     hob_download_pump(c);
+    hob_embeddings_pump(c);
 }
 
 int hob_conn_write(hob_conn *c)

@@ -56,6 +56,7 @@ static const char *methods_of(const hob_conn *c)
     case HOB_ROUTE_CHAT:
     case HOB_ROUTE_COMPLETION:
     case HOB_ROUTE_RESPONSES:
+    case HOB_ROUTE_EMBEDDINGS:
     case HOB_ROUTE_ESTIMATE:
     case HOB_ROUTE_RESPONSE_CANCEL: return "POST";
     case HOB_ROUTE_RESPONSE: return "GET, DELETE";
@@ -258,6 +259,7 @@ static hob_route find_route(hob_conn *c, const char *method, const char *path)
         {"/v1/chat/completions", HOB_ROUTE_CHAT},
         {"/v1/completions", HOB_ROUTE_COMPLETION},
         {"/v1/responses", HOB_ROUTE_RESPONSES},
+        {"/v1/embeddings", HOB_ROUTE_EMBEDDINGS},
         {"/hob/v1/estimate", HOB_ROUTE_ESTIMATE},
     };
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
@@ -284,7 +286,8 @@ static hob_body_kind body_kind(const hob_conn *c)
 
 bool hob_route_infers(hob_route r)
 {
-    return r == HOB_ROUTE_CHAT || r == HOB_ROUTE_COMPLETION || r == HOB_ROUTE_RESPONSES;
+    return r == HOB_ROUTE_CHAT || r == HOB_ROUTE_COMPLETION || r == HOB_ROUTE_RESPONSES ||
+           r == HOB_ROUTE_EMBEDDINGS;
 }
 
 /* How long the body is. Fills the error where that cannot be told. */
@@ -468,6 +471,8 @@ static void model_object(hob_text *t, const hob_gateway *g, uint32_t i)
                     i == 0 ? "true" : "false");
     if (l->context)
         hob_text_format(t, ",\"hob_context_tokens\":%u", l->context);
+    if (l->dimensions)
+        hob_text_format(t, ",\"hob_dimensions\":%u", l->dimensions);
     hob_text_puts(t, "}");
 }
 
@@ -548,6 +553,7 @@ static hob_api_kind kind_of(hob_route route, const json_t *body)
     switch (route) {
     case HOB_ROUTE_CHAT: return HOB_API_CHAT;
     case HOB_ROUTE_COMPLETION: return HOB_API_COMPLETION;
+    case HOB_ROUTE_EMBEDDINGS: return HOB_API_EMBEDDINGS;
     case HOB_ROUTE_ESTIMATE:
         return json_object_get(body, "prompt")  ? HOB_API_COMPLETION
                : json_object_get(body, "input") ? HOB_API_RESPONSES
@@ -571,9 +577,10 @@ static void serve_post(hob_conn *c)
 {
     hob_api_error e = {0};
     hob_api_request request;
-    json_t *body =
-        hob_api_load(hob_bytes_left(&c->body) ? (const char *)c->body.data + c->body.start : "",
-                     hob_bytes_left(&c->body), &e);
+    json_t *body = hob_api_load(
+        hob_bytes_left(&c->body) ? (const char *)c->body.data + c->body.start : "",
+        hob_bytes_left(&c->body),
+        c->route == HOB_ROUTE_EMBEDDINGS ? HOB_API_VALUES_OF_EMBEDDINGS : HOB_API_VALUES_MAX, &e);
     const size_t bytes = hob_bytes_left(&c->body);
     hob_bytes_free(&c->body);
     if (!body || c->route == HOB_ROUTE_ADMIN || c->route == HOB_ROUTE_DOCUMENTS) {
@@ -601,7 +608,10 @@ static void serve_post(hob_conn *c)
     }
     if (rc < 0)
         hob_http_error(c, &e);
-    else
+    else if (kind == HOB_API_EMBEDDINGS) {
+        hob_embeddings_serve(c, &request);
+        hob_api_request_free(&request);
+    } else
         hob_job_open(c, &request, bytes, false);
 }
 

@@ -265,6 +265,12 @@ void hob_job_start(hob_job *j)
     hob_link *l = j->link;
     hob_api_error e = {0};
 
+    if (l->dimensions) {
+        hob_api_bad(&e, "unsupported_model", "model",
+                    "the model '%.63s' makes embeddings: it generates no text", l->model->name);
+        hob_job_fail(j, &e);
+        return;
+    }
     if (l->unloading && j->state != HOB_JOB_QUEUED && !j->admitted) {
         hob_api_fail(&e, 503, "server_error", "model_unloaded", "model",
                      "the model '%.63s' has been unloaded by an administrator", l->model->name);

@@ -51,7 +51,7 @@ const char *hob_limits_reason(hob_quota_bound bound)
 }
 
 /* Fills the error. */
-static int explain(const hob_job *j, const hob_quota_refusal *r, hob_api_error *e)
+static int explain(const hob_link *l, const hob_quota_refusal *r, hob_api_error *e)
 {
     const unsigned long long limit = r->limit, spent = r->spent, reserved = r->reserved,
                              wanted = r->wanted;
@@ -92,7 +92,7 @@ static int explain(const hob_job *j, const hob_quota_refusal *r, hob_api_error *
         return HOB_EINVAL;
     }
     if (wait_ms == 0) /* room comes when a request ends: about then one does */
-        wait_ms = (uint64_t)(j->link->finish_gap_s * 1000);
+        wait_ms = (uint64_t)(l->finish_gap_s * 1000);
     else if (r->bound == HOB_QUOTA_DAY && wait_ms > SOON_MS)
         e->final = true;
     e->retry_after_ms =
@@ -100,10 +100,10 @@ static int explain(const hob_job *j, const hob_quota_refusal *r, hob_api_error *
     return HOB_EINVAL;
 }
 
-static int refuse(const hob_job *j, const hob_quota_refusal *r, hob_api_error *e)
+static int refuse(const hob_link *l, const hob_quota_refusal *r, hob_api_error *e)
 {
-    j->g->metrics.limited[r->bound]++;
-    return explain(j, r, e);
+    l->g->metrics.limited[r->bound]++;
+    return explain(l, r, e);
 }
 
 int hob_limits_model(const hob_gateway *g, const hob_key *key, uint32_t model, hob_api_error *e)
@@ -117,17 +117,17 @@ int hob_limits_model(const hob_gateway *g, const hob_key *key, uint32_t model, h
 
 /* ---- a request's life ---- */
 
-static int check_rights(hob_job *j, hob_api_error *e)
+static int check_rights(const hob_gateway *g, const hob_key *key, const hob_api_request *r,
+                        hob_api_error *e)
 {
-    const hob_api_request *r = &j->request;
-    const hob_key_record *record = &j->key->record;
-    const uint32_t most_output = hob_limit_of(j->g, j->key, HOB_LIMIT_MAX_OUTPUT_TOKENS);
+    const hob_key_record *record = &key->record;
+    const uint32_t most_output = hob_limit_of(g, key, HOB_LIMIT_MAX_OUTPUT_TOKENS);
 
     /* A WebSocket outlives its key. */
-    if (!hob_key_valid(j->key, (int64_t)time(NULL)))
+    if (!hob_key_valid(key, (int64_t)time(NULL)))
         return hob_api_fail(e, 401, "invalid_request_error", "invalid_api_key", NULL,
-                            "this API key is %s", j->key->gone ? "revoked" : "expired");
-    if (hob_limits_model(j->g, j->key, r->model, e) < 0)
+                            "this API key is %s", key->gone ? "revoked" : "expired");
+    if (hob_limits_model(g, key, r->model, e) < 0)
         return HOB_EINVAL;
     if (r->class_given && r->priority < record->priority)
         return hob_api_fail(e, 403, "invalid_request_error", "class_not_allowed", "hob_class",
@@ -185,18 +185,18 @@ int hob_limits_begin(hob_job *j, hob_api_error *e)
     if (j->key && j->index == 0) { /* the other jobs of its answer are no requests of their own */
         const hob_quota_limits limits = limits_of(j->g, j->key);
         const uint32_t budget = hob_grounding_budget(j->g, &j->request);
-        if (check_rights(j, e) < 0)
+        if (check_rights(j->g, j->key, &j->request, e) < 0)
             return HOB_EINVAL;
         if ((!j->request.estimate && /* which says so in its answer */
              hob_quota_ask(&j->key->quota, &limits, t, least_tokens(j) + budget, &refusal)) ||
             hob_quota_begin(&j->key->quota, &limits, t, &refusal))
-            return refuse(j, &refusal, e);
+            return refuse(j->link, &refusal, e);
         j->begun_ms = t.now_ms;
         j->begun = true;
         if (budget > 0 && !j->request.estimate) {
             const uint64_t tokens = least_tokens(j) + budget;
             if (hob_quota_reserve(&j->key->quota, &limits, t, tokens, &refusal))
-                return refuse(j, &refusal, e);
+                return refuse(j->link, &refusal, e);
             j->reserved = (uint32_t)tokens; /* choices are few, an answer is within a context */
         }
     }
@@ -212,7 +212,7 @@ int hob_limits_ask(const hob_job *j, hob_api_error *e)
     const hob_quota_limits limits = limits_of(j->g, j->key);
     return hob_quota_ask(&j->key->quota, &limits, now(),
                          j->prompt_tokens + choices_of(j) * j->max_tokens, &refusal)
-               ? explain(j, &refusal, e)
+               ? explain(j->link, &refusal, e)
                : 0;
 }
 
@@ -227,7 +227,7 @@ int hob_limits_reserve(hob_job *j, uint32_t prompt_tokens, hob_api_error *e)
     hob_quota_refund(&j->key->quota, j->reserved); /* for retrieval: now it is known */
     j->reserved = 0;
     if (hob_quota_reserve(&j->key->quota, &limits, now(), tokens, &refusal))
-        return refuse(j, &refusal, e);
+        return refuse(j->link, &refusal, e);
     j->reserved = tokens;
     return 0;
 }
@@ -272,6 +272,65 @@ void hob_limits_end(hob_job *j)
         hob_quota_end(&j->key->quota, !j->admitted, j->begun_ms);
     j->reserved = 0;
     j->begun = false;
+}
+
+/* ---- requests that are no jobs ---- */
+
+int hob_grant_begin(hob_gateway *g, const hob_link *l, hob_key *key, const hob_api_request *r,
+                    uint64_t least_tokens_wanted, hob_grant *ret, hob_api_error *e)
+{
+    const hob_quota_time t = now();
+    hob_quota_refusal refusal;
+
+    if (!key)
+        return 0;
+    const hob_quota_limits limits = limits_of(g, key);
+    if (check_rights(g, key, r, e) < 0)
+        return HOB_EINVAL;
+    if (hob_quota_ask(&key->quota, &limits, t, least_tokens_wanted, &refusal) ||
+        hob_quota_begin(&key->quota, &limits, t, &refusal))
+        return refuse(l, &refusal, e);
+    *ret = (hob_grant){.key = hob_key_ref(key), .begun = true, .begun_ms = t.now_ms};
+    return 0;
+}
+
+int hob_grant_reserve(hob_gateway *g, const hob_link *l, hob_grant *grant, uint64_t tokens,
+                      hob_api_error *e)
+{
+    hob_quota_refusal refusal;
+
+    if (!grant->key)
+        return 0;
+    const hob_quota_limits limits = limits_of(g, grant->key);
+    if (hob_quota_reserve(&grant->key->quota, &limits, now(), tokens, &refusal))
+        return refuse(l, &refusal, e);
+    grant->reserved += tokens;
+    return 0;
+}
+
+void hob_grant_spend(hob_grant *grant, uint64_t tokens)
+{
+    const hob_quota_time t = now();
+    const hob_key_usage used = {.requests = 1, .prompt_tokens = tokens};
+
+    if (!grant->key || tokens == 0)
+        return;
+    assert(tokens <= grant->reserved);
+    hob_quota_spend(&grant->key->quota, t, tokens);
+    grant->reserved -= tokens;
+    grant->spent = true;
+    hob_key_note(grant->key, t.now_s, &used);
+}
+
+void hob_grant_end(hob_grant *grant)
+{
+    if (!grant->key)
+        return;
+    hob_quota_refund(&grant->key->quota, grant->reserved);
+    if (grant->begun)
+        hob_quota_end(&grant->key->quota, !grant->spent, grant->begun_ms);
+    hob_key_unref(grant->key);
+    *grant = (hob_grant){0};
 }
 
 /* ---- headers ---- */

@@ -54,6 +54,7 @@ static int on_hello(hob_link *l, const hob_message *m)
     l->context = bounded(o, "context", 1 << 24);
     l->kv_tokens = bounded(o, "kv_tokens", 1 << 30);
     l->max_sequences = bounded(o, "max_sequences", 1 << 16);
+    l->dimensions = bounded(o, "dimensions", 1 << 16);
     if (!l->context || !l->max_sequences)
         return HOB_EFORMAT;
     hob_link_ready(l);
@@ -87,6 +88,8 @@ static int on_message(void *user, const hob_message *m)
         l->stats = o;
         return 0;
     case HOB_MSG_PREPARED: hob_job_prepared(l->g, l, m->id, m->payload, m->len); break;
+    case HOB_MSG_COUNTED: hob_embed_counted(l->g, l, m); break;
+    case HOB_MSG_VECTORS: hob_embed_vectors(l->g, l, m); break;
     case HOB_MSG_TOKENS:
         if (hob_tokens_decode(m, &tokens, &diag) < 0)
             return HOB_EFORMAT;
@@ -95,9 +98,9 @@ static int on_message(void *user, const hob_message *m)
     case HOB_MSG_ERROR:
         if (!(o = load_object(m)))
             return HOB_EFORMAT;
-        if (m->id != 0)
+        if (m->id != 0 && !hob_embed_refused(l->g, l, m->id, o))
             hob_job_refused(l->g, l, m->id, o);
-        else if (json_is_string(json_object_get(o, "message")))
+        else if (m->id == 0 && json_is_string(json_object_get(o, "message")))
             hob_log(HOB_LOG_ERROR, "%s: engine: %s", l->model->name,
                     json_string_value(json_object_get(o, "message")));
         json_decref(o);

@@ -37,42 +37,50 @@ static void one(hob_text *t, const char *name, const char *type, const char *hel
 
 static bool is_counter(const char *name)
 {
-    static const char *const gauges[] = {"running",        "waiting",         "stalled",
-                                         "kv_blocks",      "kv_blocks_free",  "kv_blocks_kept",
-                                         "resident_bytes", "device_bytes",    "cost_error_ratio",
-                                         "cost_step_1_us", "cost_step_16_us", "cost_step_128_us",
-                                         "cost_attend_us"};
+    static const char *const gauges[] = {
+        "running",        "waiting",         "stalled",
+        "kv_blocks",      "kv_blocks_free",  "kv_blocks_kept",
+        "resident_bytes", "device_bytes",    "cost_error_ratio",
+        "cost_step_1_us", "cost_step_16_us", "cost_step_128_us",
+        "cost_attend_us", "waiting_texts",   "embed_tokens_per_second"};
     for (size_t i = 0; i < sizeof gauges / sizeof *gauges; i++)
         if (strcmp(name, gauges[i]) == 0)
             return false;
     return true;
 }
 
-/* All samples of one name have to stand together: the names are those of the first engine that has any. */
+/* Whether an engine before this one has a figure of that name. */
+static bool is_known(const hob_gateway *g, uint32_t before, const char *name)
+{
+    for (uint32_t i = 0; i < before; i++)
+        if (json_object_get(g->links[i].stats, name))
+            return true;
+    return false;
+}
+
+/* All samples of one name have to stand together; engines that embed have other figures than those that generate. */
 static void engine_stats(hob_gateway *g, hob_text *t)
 {
     const char *name;
-    json_t *value, *names = NULL;
+    json_t *value;
 
-    for (uint32_t i = 0; i < g->link_count && !names; i++)
-        names = g->links[i].stats;
-    if (!names)
-        return;
-    json_object_foreach(names, name, value)
-    {
-        if (!json_is_number(value) || strlen(name) > 60 ||
-            strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_") != strlen(name))
-            continue;
-        const char *suffix = is_counter(name) ? "_total" : "";
-        hob_text_format(t, "# TYPE hob_engine_%s%s %s\n", name, suffix,
-                        is_counter(name) ? "counter" : "gauge");
-        for (uint32_t i = 0; i < g->link_count; i++) {
-            json_t *n = json_object_get(g->links[i].stats, name);
-            if (json_is_number(n))
-                hob_text_format(t, "hob_engine_%s%s{model=\"%u\"} %.17g\n", name, suffix, i,
-                                json_number_value(n));
+    for (uint32_t first = 0; first < g->link_count; first++)
+        json_object_foreach(g->links[first].stats, name, value)
+        {
+            if (!json_is_number(value) || strlen(name) > 60 ||
+                strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_") != strlen(name) ||
+                is_known(g, first, name))
+                continue;
+            const char *suffix = is_counter(name) ? "_total" : "";
+            hob_text_format(t, "# TYPE hob_engine_%s%s %s\n", name, suffix,
+                            is_counter(name) ? "counter" : "gauge");
+            for (uint32_t i = first; i < g->link_count; i++) {
+                json_t *n = json_object_get(g->links[i].stats, name);
+                if (json_is_number(n))
+                    hob_text_format(t, "hob_engine_%s%s{model=\"%u\"} %.17g\n", name, suffix, i,
+                                    json_number_value(n));
+            }
         }
-    }
 }
 
 static void engine_state(hob_gateway *g, hob_text *t)

@@ -203,6 +203,7 @@ static void on_tick(lws_sorted_usec_list_t *sul)
 {
     hob_gateway *g = lws_container_of(sul, hob_gateway, tick);
 
+    hob_embeds_tick(g, hob_now_us());
     hob_jobs_tick(g, hob_now_us()); /* first: what a client is told spares it a heartbeat */
     const uint64_t now = hob_now_us();
     bool busy = g->jobs != NULL;
@@ -219,9 +220,11 @@ static void on_tick(lws_sorted_usec_list_t *sul)
     hob_fronts_tick(g);
     return_memory(g);
     hob_notify_tick(g, now);
-    if (g->draining && now + drain_margin_us(g) > g->drain_until_us)
+    if (g->draining && now + drain_margin_us(g) > g->drain_until_us) {
         while (g->jobs) /* told why, with time left to read it */
             hob_job_shut_down(g->jobs, false);
+        hob_embeds_shut_down(g, NULL);
+    }
     if (g->draining && !g->ending && (!busy || now > g->drain_until_us)) {
         if (busy)
             hob_log(HOB_LOG_WARN, "drain timeout: %u connections are cut off", g->conn_count);
@@ -333,6 +336,8 @@ done:
         return status;
     while (g->jobs)
         hob_job_abandon(g->jobs);
+    for (hob_conn *c = g->conns; c; c = c->next)
+        hob_embeddings_drop(c);
     hob_accounts_close(g); /* the store's thread wakes the context */
     for (uint32_t i = 0; i < g->link_count; i++)
         hob_link_close(&g->links[i]);
@@ -342,6 +347,7 @@ done:
         lws_context_destroy(g->context);
     }
     hob_jobs_free(g);
+    hob_embeds_free(g);
     hob_responses_free(g);
     hob_arbiter_free(g->arbiter);
     if (g->arbiter_fd >= 0)

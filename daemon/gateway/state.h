@@ -28,6 +28,7 @@ typedef struct hob_grounding hob_grounding;           /* grounding.h */
 typedef struct hob_document_route hob_document_route; /* documents.h, as are the next */
 typedef struct hob_upload hob_upload;
 typedef struct hob_download hob_download;
+typedef struct hob_embeddings hob_embeddings; /* api_embeddings.c: an answer of /v1/embeddings */
 
 enum {
     HOB_WRITE_MAX = 16384,       /* bytes of one lws_write */
@@ -75,8 +76,11 @@ struct hob_link {
     bool unloading, unloaded; /* by an administrator: no new requests; then no engine either */
     uint64_t unload_by_us;    /* when those that still run are ended */
     bool benched;             /* its device has failed: the engine runs on the CPU */
+    bool blamed; /* the device did not say so itself: until a request turns out to be the cause */
     uint32_t context, max_sequences; /* from HELLO */
     uint64_t kv_tokens;
+    uint32_t dimensions;  /* of its vectors, from HELLO; 0: it generates text */
+    uint64_t embed_alone; /* the suspect that runs by itself: embed.c; 0: none */
     json_t *hello, *stats;
     uint32_t jobs;      /* sent and not finished */
     uint32_t estimates; /* of those: they are only prepared, and take nobody's place */
@@ -185,6 +189,7 @@ typedef enum hob_route {
     HOB_ROUTE_RESPONSE_CANCEL,
     HOB_ROUTE_RESPONSE_INPUT,
     HOB_ROUTE_ESTIMATE,
+    HOB_ROUTE_EMBEDDINGS,
     HOB_ROUTE_DOCUMENTS, /* c->document_route says which */
     HOB_ROUTE_ADMIN,     /* c->admin_route says which */
 } hob_route;
@@ -253,6 +258,7 @@ struct hob_conn {
         close_by_us; /* its reader has stalled and was told so: what waits may still be read; 0: no */
     hob_job *jobs;   /* in order of arrival; over HTTP all those of one answer */
     uint32_t job_count;
+    hob_embeddings *embeddings; /* that it waits for, or that are being written; NULL: none */
     hob_conn *
         *asked; /* where the one that will answer it, the store, knows it; cleared when it goes */
     hob_response *follows;    /* a background response whose events it reads; NULL: none */
@@ -446,6 +452,30 @@ hob_usage hob_choices_usage(const hob_job *j);
 void hob_conn_heartbeat(hob_conn *c, uint64_t now_us);
 void hob_job_tell_place(hob_job *j); /* hob_queue_events: when its place has changed */
 
+/* ---- embed.c: vectors; for those who want some: embed.h ---- */
+
+size_t hob_embeds_bytes(const hob_gateway *g); /* that its requests hold */
+bool hob_embeds_on(const hob_link *l);         /* some wait for it */
+void hob_embed_counted(hob_gateway *g, hob_link *l, const hob_message *m);
+void hob_embed_vectors(hob_gateway *g, hob_link *l, const hob_message *m);
+/* False: the id is not of such a request. */
+bool hob_embed_refused(hob_gateway *g, const hob_link *l, uint64_t id, const json_t *error);
+/* Whether the request that killed the engine was found, and is gone. */
+bool hob_embeds_link_lost(hob_gateway *g, hob_link *l);
+void hob_embeds_link_ready(hob_gateway *g, hob_link *l);
+void hob_embeds_tick(hob_gateway *g, uint64_t now_us);
+/* Ends those of a model that is unloaded, or all (NULL). */
+void hob_embeds_shut_down(hob_gateway *g, const hob_link *of);
+void hob_embeds_free(hob_gateway *g); /* at the end: nobody is told */
+
+/* ---- api_embeddings.c ---- */
+
+void hob_embeddings_serve(hob_conn *c, hob_api_request *r); /* r is borrowed */
+/* Adds to the answer when the reader has room for more. */
+void hob_embeddings_pump(hob_conn *c);
+void hob_embeddings_drop(hob_conn *c); /* the client has gone */
+size_t hob_embeddings_bytes(const hob_conn *c);
+
 /* ---- limits.c: what a key may do, asked at each step of a request ---- */
 
 /* "tokens_per_minute", … : error.hob_reason */
@@ -467,6 +497,21 @@ void hob_limits_share(hob_job *leader, hob_job *j);
 void hob_limits_spend(hob_job *j, uint32_t answer_tokens);
 /* What is still reserved is given back. */
 void hob_limits_end(hob_job *j);
+/* The same of a request that is no job: what its key has granted. Zero-initialize. */
+typedef struct hob_grant {
+    hob_key *key; /* held; NULL in --dev */
+    bool begun, spent;
+    uint64_t begun_ms, reserved;
+} hob_grant;
+/* least: tokens that it takes in any case. l: its model's. 0, or HOB_EINVAL with the error. */
+int hob_grant_begin(hob_gateway *g, const hob_link *l, hob_key *key, const hob_api_request *r,
+                    uint64_t least, hob_grant *ret, hob_api_error *e);
+int hob_grant_reserve(hob_gateway *g, const hob_link *l, hob_grant *grant, uint64_t tokens,
+                      hob_api_error *e);
+/* Of what was reserved: prompt tokens that the engine has computed. */
+void hob_grant_spend(hob_grant *grant, uint64_t tokens);
+/* The rest is given back; may be called again. */
+void hob_grant_end(hob_grant *grant);
 /* The x-ratelimit-* lines of an answer to c; "" when its key has no such limit. */
 void hob_limits_headers(const hob_conn *c, char *ret, size_t cap);
 
@@ -564,6 +609,7 @@ struct hob_gateway {
     uint32_t conn_peak;               /* since memory was last given back */
     uint32_t conn_count, admin_count; /* admin: of those, through the admin socket */
     hob_job *jobs;
+    struct hob_embed *embeds;
     hob_response *responses; /* stored: the newest is the first */
     uint32_t response_count, background_count;
     uint64_t next_id;

@@ -181,8 +181,15 @@ void hob_link_fail(hob_link *l, const char *why)
     l->state = HOB_LINK_DOWN;
     l->restarts++;
     let_go(l);
-    if (hob_jobs_link_lost(l->g, l)) /* the cause is gone */
+    const bool found = hob_jobs_link_lost(l->g, l);
+    if (hob_embeds_link_lost(l->g, l) || found) { /* the cause is gone */
         l->failures = 0;
+        if (l->blamed) {
+            hob_log(HOB_LOG_INFO, "%s: device %s is used again: a request was at fault",
+                    l->model->name, l->model->device);
+            l->benched = l->blamed = false;
+        }
+    }
     schedule_restart(l, was_ready);
 }
 
@@ -198,6 +205,7 @@ void hob_link_ready(hob_link *l)
             json_string_value(json_object_get(l->hello, "device")),
             json_string_value(json_object_get(l->hello, "isa")), l->context, l->max_sequences);
     hob_jobs_link_ready(l->g, l);
+    hob_embeds_link_ready(l->g, l);
 }
 
 /* Whether the way an engine ended is its device's doing: it says so, or code of a driver broke. */
@@ -241,6 +249,7 @@ void hob_links_reap(hob_gateway *g)
                     "%s: device %s has failed: the engine runs on the CPU from now on",
                     l->model->name, l->model->device);
         l->benched |= benched;
+        l->blamed |= benched && WIFSIGNALED(status);
         l->pid = 0;
         if (g->arbiter)
             hob_arbiter_clear(g->arbiter, l->index);
@@ -320,10 +329,12 @@ static hob_job *job_of(const hob_link *l)
 /* Where an engine dies meanwhile it is restarted as ever: what was accepted is answered. */
 static void finish_unload(hob_link *l, uint64_t now_us)
 {
-    if (now_us > l->unload_by_us)
+    if (now_us > l->unload_by_us) {
         for (hob_job *j; (j = job_of(l));)
             hob_job_shut_down(j, true);
-    if (job_of(l)) {
+        hob_embeds_shut_down(l->g, l);
+    }
+    if (job_of(l) || hob_embeds_on(l)) {
         if (l->state == HOB_LINK_DOWN && l->pid == 0 && now_us >= l->restart_us)
             start(l);
         return;

@@ -150,7 +150,7 @@ static void on_message(hob_conn *c)
     hob_api_error e = {0};
     json_t *event =
         hob_api_load(hob_bytes_left(&c->body) ? (const char *)c->body.data + c->body.start : "",
-                     hob_bytes_left(&c->body), &e);
+                     hob_bytes_left(&c->body), HOB_API_VALUES_MAX, &e);
     const size_t bytes = hob_bytes_left(&c->body);
     hob_bytes_free(&c->body);
     c->fragments = 0;

@@ -106,6 +106,11 @@ HOB_MUST_CHECK int hob_contents_remodel(sqlite3 *db, const char *model, uint64_t
 typedef int hob_stored_visit(void *user, int64_t id, const hob_stored_chunk *c, hob_diag *diag);
 HOB_MUST_CHECK int hob_content_chunks(sqlite3 *db, int64_t content, uint32_t from, uint32_t most,
                                       hob_stored_visit *visit, void *user, hob_diag *diag);
+/* What stood between two chunks that follow one another, `gap` bytes apart: white space, of which only its length is known. */
+static inline const char *hob_stored_gap(uint64_t gap)
+{
+    return gap == 0 ? "" : gap == 1 ? "\n" : "\n\n";
+}
 /* Removes its chunks, the last ones first, at most so many; *ret_left: whether there are more. */
 HOB_MUST_CHECK int hob_content_cut(sqlite3 *db, int64_t content, uint32_t tenant, uint32_t most,
                                    bool *ret_left, hob_diag *diag);

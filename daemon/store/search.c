@@ -220,8 +220,8 @@ void hob_search_result_free(hob_search_result *r)
 }
 
 /* The file that the content is known by in the collections: the first that was put there. 1: there is one. */
-static int name_passage(sqlite3 *db, const hob_search *s, const hob_search_result *r,
-                        hob_found *p, hob_diag *diag)
+static int name_passage(sqlite3 *db, const hob_search *s, const hob_search_result *r, hob_found *p,
+                        hob_diag *diag)
 {
     for (uint32_t i = 0; i < s->collection_count; i++) {
         sqlite3_stmt *q = NULL;
@@ -258,7 +258,8 @@ static int add_chunk(void *user, int64_t id, const hob_stored_chunk *k, hob_diag
     hob_found *p = user;
     const bool first = !p->text;
     const uint64_t known = p->end_byte > k->first_byte && !first ? p->end_byte - k->first_byte : 0;
-    const bool apart = !first && k->first_byte > p->end_byte;
+    const char *gap = hob_stored_gap(first || known ? 0 : k->first_byte - p->end_byte);
+    const size_t gap_len = strlen(gap);
     (void)id;
     p->tokens += k->tokens;
     if (first) {
@@ -267,21 +268,19 @@ static int add_chunk(void *user, int64_t id, const hob_stored_chunk *k, hob_diag
     }
     if (known >= k->text_len)
         return 0;
-    char *text = realloc(p->text, p->text_len + apart + k->text_len - known + 1);
+    char *text = realloc(p->text, p->text_len + gap_len + k->text_len - known + 1);
     if (!text)
         return hob_fail(diag, HOB_ENOMEM, "no memory for a passage");
     p->text = text;
-    if (apart)
-        text[p->text_len++] = '\n';
-    memcpy(text + p->text_len, k->text + known, k->text_len - known + 1);
-    p->text_len += k->text_len - known;
+    memcpy(text + p->text_len, gap, gap_len);
+    memcpy(text + p->text_len + gap_len, k->text + known, k->text_len - known + 1);
+    p->text_len += gap_len + k->text_len - known;
     p->end_byte = k->end_byte;
     return 0;
 }
 
 /* Where the chunk belongs: a passage that it prolongs, else a new one; NULL: there is no room for it. */
-static hob_found *place_of(const hob_search *s, hob_search_result *r, int64_t chunk,
-                             bool *ret_new)
+static hob_found *place_of(const hob_search *s, hob_search_result *r, int64_t chunk, bool *ret_new)
 {
     const int64_t content = hob_stored_content(chunk);
     const uint32_t at = hob_stored_ordinal(chunk);

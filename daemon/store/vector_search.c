@@ -12,7 +12,7 @@
 enum {
     KEPT = 64, /* of each query, or KEPT_OF_K times k when that is more */
     KEPT_OF_K = 2,
-    BLOCK_ROWS = 1024, /* scores of so many are worked on at once, in the first-level cache */
+    BLOCK_ROWS = 512, /* scores of so many are worked on at once, in the first-level cache */
 };
 
 typedef struct candidate {
@@ -45,34 +45,26 @@ static bool is_better(const candidate *a, const candidate *b)
     return a->score != b->score ? a->score > b->score : a->id < b->id;
 }
 
-static void swap(candidate *a, candidate *b)
-{
-    const candidate c = *a;
-    *a = *b;
-    *b = c;
-}
-
 static void keep(kept *k, const candidate *c)
 {
     candidate *all = k->all;
-    uint32_t at = 0;
+    uint32_t at = 0; /* a hole that moves to where c belongs */
 
     if (k->count < k->most) {
-        all[at = k->count++] = *c;
-        for (; at && is_better(&all[(at - 1) / 2], &all[at]); at = (at - 1) / 2)
-            swap(&all[(at - 1) / 2], &all[at]);
+        for (at = k->count++; at && is_better(&all[(at - 1) / 2], c); at = (at - 1) / 2)
+            all[at] = all[(at - 1) / 2];
+    } else if (is_better(c, &all[0])) {
+        for (uint32_t child; (child = 2 * at + 1) < k->count; at = child) {
+            if (child + 1 < k->count && is_better(&all[child], &all[child + 1]))
+                child++;
+            if (!is_better(c, &all[child]))
+                break;
+            all[at] = all[child];
+        }
+    } else {
         return;
     }
-    if (!is_better(c, &all[0]))
-        return;
-    all[0] = *c;
-    for (uint32_t child; (child = 2 * at + 1) < k->count; at = child) {
-        if (child + 1 < k->count && is_better(&all[child], &all[child + 1]))
-            child++;
-        if (!is_better(&all[at], &all[child]))
-            break;
-        swap(&all[at], &all[child]);
-    }
+    all[at] = *c;
 }
 
 static bool is_allowed(const hob_group_set *set, uint32_t group)

@@ -20,7 +20,7 @@ enum {
         2 << 20,    /* of a chunk: a huge page, which is scanned a third faster than small ones */
     ROW_BYTES = 16, /* beside its numbers: d, group, id */
     CHUNKS_MOST = 1 << 20,
-    PEN_BYTES = 64 << 10,
+    PEN_BYTES = 16 << 10,
     CLEAN_EACH = 2,    /* chunks that a write cleans at most */
     CLEAN_FRACTION = 4 /* of which at least 1 / it is removed */
 };

@@ -60,7 +60,8 @@ typedef struct hob_cl_api {
 const hob_cl_api *hob_cl_load(void);
 const char *hob_cl_error_name(cl_int error);
 
-/* X(identifier, file, function, typed): typed kernels are built once a kind, of weights or of the KV cache. */
+/* X(identifier, file, function, typed): typed kernels are built once a kind, of weights or of the KV cache; attention has F32 for
+ * rows. */
 #define HOB_CL_KERNELS(X)                                                                          \
     X(EMBED, embed, embed, true)                                                                   \
     X(LINEAR_1, linear, linear_rows_1, true)                                                       \
@@ -77,6 +78,8 @@ const char *hob_cl_error_name(cl_int error);
     X(PREPARE, norm, prepare, false)                                                               \
     X(PREPARE_BYTES, norm, prepare_bytes, false)                                                   \
     X(NORM_ADD, norm, norm_add, false)                                                             \
+    X(LAYER_NORM, norm, layer_norm, false)                                                         \
+    X(POOL, pool, pool, false)                                                                     \
     X(GATE, gate, gate, false)                                                                     \
     X(ROPE_KV, rope_kv, rope_kv, true)                                                             \
     X(ATTEND, attention, attend, true)                                                             \
@@ -102,7 +105,8 @@ typedef enum hob_cl_kernel { HOB_CL_KERNELS(HOB_CL_IDENTIFIER) HOB_CL_KERNEL_COU
     X(tile)                                                                                        \
     X(mma)                                                                                         \
     X(dequantize)                                                                                  \
-    X(bias) X(pack_rows) X(norm) X(gate) X(rope_kv) X(attention) X(experts) X(candidates)
+    X(bias)                                                                                        \
+    X(pack_rows) X(norm) X(gate) X(pool) X(rope_kv) X(attention) X(experts) X(candidates)
 #define HOB_CL_FILE(file) HOB_CL_FILE_##file,
 typedef enum hob_cl_file { HOB_CL_FILES(HOB_CL_FILE) HOB_CL_FILE_COUNT } hob_cl_file;
 #undef HOB_CL_FILE
@@ -189,8 +193,8 @@ typedef struct hob_cl_rope {
 
 typedef struct hob_cl_gate {
     hob_gate_kind kind;
-    const hob_tensor *gate, *up;
-    hob_tensor *out; /* NULL: none */
+    const hob_tensor *gate, *up; /* up NULL: there is none */
+    hob_tensor *out;             /* NULL: none */
 } hob_cl_gate;
 
 typedef struct hob_cl_device {
@@ -225,9 +229,10 @@ typedef struct hob_cl_device {
     bool waiting;       /* work was enqueued that the host has not waited for */
     hob_cl_gate gate;   /* enqueued when it turns out not to be the next linear's input */
     /* uint32 arrays of the step, on the host until it has waited. */
-    hob_cl_staged tokens, positions, block_starts, blocks, logit_rows, tiles;
+    hob_cl_staged tokens, positions, block_starts, blocks, logit_rows, tiles, spans;
     hob_cl_staged asked, inverse, edits; /* of candidates */
     uint32_t tile_rows, tile_count;      /* 0: the step has no tiles yet */
+    bool tiles_whole;                    /* they are of rows that see all of their span */
     hob_cl_buffer input, sums;           /* of the current linear, as floats */
     hob_cl_buffer bytes, side;           /* and as bytes: see norm.cl */
     hob_cl_buffer slice;                 /* of a matrix, for CLBlast */
@@ -333,6 +338,7 @@ uint32_t hob_cl_splits(hob_cl_device *dev, hob_cl_kernel kernel, uint32_t kind, 
 
 /* linear.c, experts.c, attention.c, candidates.c: operations of hal.h's table */
 int hob_cl_embed(hob_device *dev, const hob_weight *table, float scale, hob_tensor *out);
+int hob_cl_add_positions(hob_device *dev, const hob_weight *table, hob_tensor *x);
 int hob_cl_linear(hob_device *dev, const hob_linear *op);
 int hob_cl_experts(hob_device *dev, const hob_experts *op);
 int hob_cl_rope_kv(hob_device *dev, const hob_rope_kv *op);

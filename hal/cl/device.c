@@ -384,9 +384,10 @@ int hob_cl_gate_now(hob_cl_device *dev)
         return 0;
     dev->gate.out = NULL;
     const cl_ulong count = (cl_ulong)dev->batch->row_count * g.out->cols;
-    const cl_int gelu = g.kind == HOB_GATE_GELU_TANH;
-    const hob_cl_arg args[] = {HOB_CL_ARG(g.gate->mem), HOB_CL_ARG(g.up->mem),
-                               HOB_CL_ARG(g.out->mem), HOB_CL_ARG(count), HOB_CL_ARG(gelu)};
+    const cl_int act = (cl_int)g.kind, has_up = g.up != NULL;
+    const cl_mem up = has_up ? g.up->mem : NULL;
+    const hob_cl_arg args[] = {HOB_CL_ARG(g.gate->mem), HOB_CL_ARG(up),  HOB_CL_ARG(g.out->mem),
+                               HOB_CL_ARG(count),       HOB_CL_ARG(act), HOB_CL_ARG(has_up)};
     return hob_cl_run(dev, HOB_CL_GATE, 0, (size_t[]){(count + GROUP - 1) / GROUP, 1, 1},
                       (size_t[]){GROUP, 1, 1}, args, sizeof args / sizeof *args);
 }
@@ -398,8 +399,8 @@ static int gate(hob_device *base, hob_gate_kind kind, const hob_tensor *g, const
     hob_cl_device *dev = (hob_cl_device *)base;
     const uint32_t rows = dev->batch->row_count;
 
-    if (g->cols != up->cols || g->cols != out->cols || g->rows < rows || up->rows < rows ||
-        out->rows < rows)
+    if ((up && (g->cols != up->cols || up->rows < rows)) || g->cols != out->cols ||
+        g->rows < rows || out->rows < rows)
         return HOB_EINVAL;
     const int rc = hob_cl_gate_now(dev);
     dev->gate = (hob_cl_gate){.kind = kind, .gate = g, .up = up, .out = out};
@@ -420,6 +421,53 @@ static int norm_add(hob_device *base, hob_tensor *y, const hob_weight *norm, flo
         HOB_CL_ARG(eps),    HOB_CL_ARG(x->mem),  {GROUP * sizeof(float), NULL}};
     return hob_cl_run(dev, HOB_CL_NORM_ADD, 0, (size_t[]){rows, 1, 1}, (size_t[]){GROUP, 1, 1},
                       args, sizeof args / sizeof *args);
+}
+
+static int layer_norm(hob_device *base, hob_tensor *x, const hob_weight *norm,
+                      const hob_weight *bias, float eps)
+{
+    hob_cl_device *dev = (hob_cl_device *)base;
+    const uint32_t rows = dev->batch->row_count;
+    int rc;
+
+    if (!norm->vector || norm->panels.cols != x->cols || !bias->vector ||
+        bias->panels.cols != x->cols || x->rows < rows)
+        return HOB_EINVAL;
+    if ((rc = hob_cl_gate_now(dev)) < 0)
+        return rc;
+    const hob_cl_arg args[] = {HOB_CL_ARG(x->mem),
+                               HOB_CL_ARG(x->cols),
+                               HOB_CL_ARG(norm->parts[0].mem),
+                               HOB_CL_ARG(bias->parts[0].mem),
+                               HOB_CL_ARG(eps),
+                               {GROUP * sizeof(float), NULL}};
+    return hob_cl_run(dev, HOB_CL_LAYER_NORM, 0, (size_t[]){rows, 1, 1}, (size_t[]){GROUP, 1, 1},
+                      args, sizeof args / sizeof *args);
+}
+
+static int pool(hob_device *base, hob_pool_kind kind, const hob_tensor *x, hob_tensor *out)
+{
+    hob_cl_device *dev = (hob_cl_device *)base;
+    const hob_batch *batch = dev->batch;
+    const cl_int mean = kind == HOB_POOL_MEAN;
+    int rc;
+
+    if (x->cols != out->cols || x->rows < batch->row_count || out->rows < batch->span_count)
+        return HOB_EINVAL;
+    uint32_t *spans = hob_cl_stage(dev, &dev->spans, 2 * batch->span_count);
+    if (!spans)
+        return dev->base.failure.text[0] ? HOB_EDEVICE : HOB_ENOMEM;
+    for (uint32_t i = 0; i < batch->span_count; i++) {
+        spans[2 * i] = batch->spans[i].first_row;
+        spans[2 * i + 1] = batch->spans[i].row_count;
+    }
+    if ((rc = hob_cl_gate_now(dev)) < 0 || (rc = hob_cl_send(dev, &dev->spans)) < 0)
+        return rc;
+    const hob_cl_arg args[] = {
+        HOB_CL_ARG(x->mem), HOB_CL_ARG(x->cols),  HOB_CL_ARG(dev->spans.buffer.mem),
+        HOB_CL_ARG(mean),   HOB_CL_ARG(out->mem), {GROUP * sizeof(float), NULL}};
+    return hob_cl_run(dev, HOB_CL_POOL, 0, (size_t[]){batch->span_count, 1, 1},
+                      (size_t[]){GROUP, 1, 1}, args, sizeof args / sizeof *args);
 }
 
 static int narrow(hob_device *base, hob_tensor *const *tensors, uint32_t count)
@@ -458,9 +506,9 @@ static int read_rows(hob_device *base, const hob_tensor *t, uint32_t first_row, 
 static void close_device(hob_device *base)
 {
     hob_cl_device *dev = (hob_cl_device *)base;
-    hob_cl_staged *staged[] = {&dev->tokens, &dev->positions,  &dev->block_starts,
-                               &dev->blocks, &dev->logit_rows, &dev->tiles,
-                               &dev->asked,  &dev->inverse,    &dev->edits};
+    hob_cl_staged *staged[] = {&dev->tokens,     &dev->positions, &dev->block_starts, &dev->blocks,
+                               &dev->logit_rows, &dev->tiles,     &dev->spans,        &dev->asked,
+                               &dev->inverse,    &dev->edits};
     hob_cl_buffer *buffers[] = {&dev->input,   &dev->sums,    &dev->bytes,   &dev->side,
                                 &dev->slice,   &dev->partial, &dev->experts, &dev->shares,
                                 &dev->starts,  &dev->order,   &dev->rows,    &dev->keys[0],
@@ -503,12 +551,15 @@ static const hob_device_ops ops = {
     .kv_copy_block = kv_copy_block,
     .step_begin = step_begin,
     .embed = hob_cl_embed,
+    .add_positions = hob_cl_add_positions,
     .linear = hob_cl_linear,
     .norm_add = norm_add,
+    .layer_norm = layer_norm,
     .rope_kv = hob_cl_rope_kv,
     .attention = hob_cl_attention,
     .gate = gate,
     .experts = hob_cl_experts,
+    .pool = pool,
     .narrow = narrow,
     .step_end = step_end,
     .candidates = hob_cl_candidates,

@@ -13,36 +13,59 @@ enum {
     SLICE_BYTES = 32 << 20
 };
 
-/* Thread: step */
-int hob_cl_embed(hob_device *base, const hob_weight *table, float scale, hob_tensor *out)
+/* which: of table's rows, one for each row of out. */
+static int gather_rows(hob_cl_device *dev, const hob_weight *table, const hob_cl_staged *which,
+                       float scale, cl_int add, hob_tensor *out)
 {
-    hob_cl_device *dev = (hob_cl_device *)base;
     const hob_panels *m = &table->panels;
     const uint32_t rows = dev->batch->row_count;
     const cl_ulong panel_bytes = m->panel_bytes;
+    int rc;
 
     if (m->cols != out->cols || out->rows < rows)
         return HOB_EINVAL;
-    for (uint32_t i = 0; i < rows; i++)
-        if (dev->batch->tokens[i] >= m->rows)
-            return HOB_EINVAL;
+    if ((rc = hob_cl_gate_now(dev)) < 0)
+        return rc;
     for (uint32_t i = 0; i < table->part_count; i++) {
         const hob_cl_part *p = &table->parts[i];
         const uint32_t first = p->first * HOB_PANEL_ROWS, left = m->rows - first,
                        part_rows = table->vector                      ? 1
                                    : left < p->count * HOB_PANEL_ROWS ? left
                                                                       : p->count * HOB_PANEL_ROWS;
-        const hob_cl_arg args[] = {HOB_CL_ARG(p->mem),      HOB_CL_ARG(first),
-                                   HOB_CL_ARG(part_rows),   HOB_CL_ARG(m->cols),
-                                   HOB_CL_ARG(panel_bytes), HOB_CL_ARG(dev->tokens.buffer.mem),
-                                   HOB_CL_ARG(scale),       HOB_CL_ARG(out->mem)};
-        const int rc = hob_cl_run(dev, HOB_CL_EMBED, m->kind,
-                                  (size_t[]){((m->cols + 31) / 32 + GROUP - 1) / GROUP, rows, 1},
-                                  (size_t[]){GROUP, 1, 1}, args, sizeof args / sizeof *args);
+        const hob_cl_arg args[] = {
+            HOB_CL_ARG(p->mem),  HOB_CL_ARG(first),       HOB_CL_ARG(part_rows),
+            HOB_CL_ARG(m->cols), HOB_CL_ARG(panel_bytes), HOB_CL_ARG(which->buffer.mem),
+            HOB_CL_ARG(scale),   HOB_CL_ARG(add),         HOB_CL_ARG(out->mem)};
+        rc = hob_cl_run(dev, HOB_CL_EMBED, m->kind,
+                        (size_t[]){((m->cols + 31) / 32 + GROUP - 1) / GROUP, rows, 1},
+                        (size_t[]){GROUP, 1, 1}, args, sizeof args / sizeof *args);
         if (rc < 0)
             return rc;
     }
     return 0;
+}
+
+/* Thread: step */
+int hob_cl_embed(hob_device *base, const hob_weight *table, float scale, hob_tensor *out)
+{
+    hob_cl_device *dev = (hob_cl_device *)base;
+
+    for (uint32_t i = 0; i < dev->batch->row_count; i++)
+        if (dev->batch->tokens[i] >= table->panels.rows)
+            return HOB_EINVAL;
+    return gather_rows(dev, table, &dev->tokens, scale, 0, out);
+}
+
+/* Thread: step */
+int hob_cl_add_positions(hob_device *base, const hob_weight *table, hob_tensor *x)
+{
+    hob_cl_device *dev = (hob_cl_device *)base;
+    const hob_batch *batch = dev->batch;
+
+    for (uint32_t i = 0; i < batch->span_count; i++)
+        if (batch->spans[i].first_position + batch->spans[i].row_count > table->panels.rows)
+            return HOB_EINVAL;
+    return gather_rows(dev, table, &dev->positions, 1, 1, x);
 }
 
 int hob_cl_prepare(hob_cl_device *dev, const hob_cl_input *from, bool bytes, bool floats)
@@ -50,10 +73,12 @@ int hob_cl_prepare(hob_cl_device *dev, const hob_cl_input *from, bool bytes, boo
     const hob_tensor *x = from->x;
     const hob_cl_gate *gate = from->gate;
     const uint32_t has_which = from->which != NULL, has_norm = from->norm != NULL,
-                   has_up = gate != NULL;
+                   gating = !gate      ? 0
+                            : gate->up ? 1
+                                       : 2; /* norm.cl's */
     const cl_mem norm = from->norm ? from->norm->parts[0].mem : NULL,
-                 in = gate ? gate->gate->mem : x->mem, up = gate ? gate->up->mem : NULL;
-    const cl_int gelu = gate && gate->kind == HOB_GATE_GELU_TANH;
+                 in = gate ? gate->gate->mem : x->mem, up = gate && gate->up ? gate->up->mem : NULL;
+    const cl_int act = gate ? (cl_int)gate->kind : 0;
     const size_t cols = x->cols, rows = from->rows, items = dev->large_group;
     const size_t groups[3] = {(cols + PREPARE_COLS - 1) / PREPARE_COLS, rows, 1},
                  size[3] = {items, 1, 1};
@@ -74,8 +99,8 @@ int hob_cl_prepare(hob_cl_device *dev, const hob_cl_input *from, bool bytes, boo
                                    HOB_CL_ARG(has_norm),
                                    HOB_CL_ARG(from->eps),
                                    HOB_CL_ARG(up),
-                                   HOB_CL_ARG(has_up),
-                                   HOB_CL_ARG(gelu),
+                                   HOB_CL_ARG(gating),
+                                   HOB_CL_ARG(act),
                                    HOB_CL_ARG(x->mem),
                                    HOB_CL_ARG(dev->input.mem),
                                    HOB_CL_ARG(dev->sums.mem),
@@ -88,7 +113,7 @@ int hob_cl_prepare(hob_cl_device *dev, const hob_cl_input *from, bool bytes, boo
                 0)
             return rc;
         /* where floats were made too, the gate's result lies in x */
-        const uint32_t gated = has_up && !floats;
+        const uint32_t left = floats ? 0 : gating;
         const hob_cl_arg args[] = {floats ? (hob_cl_arg)HOB_CL_ARG(x->mem)
                                           : (hob_cl_arg)HOB_CL_ARG(in),
                                    HOB_CL_ARG(x->cols),
@@ -98,8 +123,8 @@ int hob_cl_prepare(hob_cl_device *dev, const hob_cl_input *from, bool bytes, boo
                                    HOB_CL_ARG(has_norm),
                                    HOB_CL_ARG(from->eps),
                                    HOB_CL_ARG(up),
-                                   HOB_CL_ARG(gated),
-                                   HOB_CL_ARG(gelu),
+                                   HOB_CL_ARG(left),
+                                   HOB_CL_ARG(act),
                                    HOB_CL_ARG(x->mem),
                                    HOB_CL_ARG(dev->bytes.mem),
                                    HOB_CL_ARG(dev->side.mem),

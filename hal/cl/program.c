@@ -51,7 +51,8 @@ static void write_options(const hob_cl_device *dev, hob_cl_file file, uint32_t k
     if (dev->wanted_splits == 0)
         n += (size_t)snprintf(text + n, size - n, " -DSPLITS=%u", dev->tuning.splits);
     if (file == HOB_CL_FILE_rope_kv || file == HOB_CL_FILE_attention) {
-        snprintf(text + n, size - n, " -DKV_Q8=%d", type == HOB_TYPE_Q8_0);
+        snprintf(text + n, size - n, " -DKV_Q8=%d -DKV_ROWS=%d", type == HOB_TYPE_Q8_0,
+                 type == HOB_TYPE_F32);
         return;
     }
     if (t->to_float) {

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Rotary embedding, the KV cache and attention over it. K and V are read from the cache only, block by block of 32
+ * Rotary embedding, the KV cache, and attention over it or over the rows of a step. K and V are read from the cache only, block by block of 32
  * absolute positions, in ascending order, by the online softmax (Milakov and Gimelshein 2018): so a row's result
  * depends on its own positions alone. All query heads of a KV head, and up to 48 queries of neighbouring rows, share
  * one unpacked block. Blocks that not all of these queries see whole are summed row by row, each in its own bounds, so
  * that no value of a later position is ever multiplied in, not even by zero. A q8_0 cache holds K and V turned by a
  * Walsh-Hadamard transform, and q is turned likewise: products stay what they were, but a channel of large values (a bias
  * of K makes some) is spread over its whole head and no longer coarsens the scale of its 31 neighbours (Ashkboos et al.
- * 2024, QuaRot). */
+ * 2024, QuaRot).
+ *
+ * Over rows it goes alike: keys and values are first laid out as a cache's unpacked blocks, those of each span for itself, so
+ * that here too nothing depends on the other texts of the step. */
 #include "hal/cpu/cpu.h"
 
 #include <math.h>
@@ -202,17 +205,16 @@ typedef struct attend_memory {
     float *scale;      /* [queries] */
 } attend_memory;
 
-static size_t attend_bytes(const hob_kv *kv)
+static size_t attend_bytes(size_t width)
 {
-    size_t width = kv->width;
     return sizeof(float) *
                (TOKENS * width * 2 + HOB_CPU_ATTEND_QUERIES * (width * 2 + TOKENS + 3)) +
            1024;
 }
 
-static attend_memory attend_lay_out(const hob_kv *kv, void *scratch)
+/* width: a multiple of 16, so that rows begin on 64 bytes. */
+static attend_memory attend_lay_out(size_t width, void *scratch)
 {
-    size_t width = kv->width; /* a multiple of 16: rows begin on 64 bytes */
     attend_memory m;
 
     m.k = scratch;
@@ -283,52 +285,191 @@ static void attend_block(const attend_job *job, const attend_memory *m, const ui
         kernels->attend_values(m->s, m->scale, rows * job->group, 0, TOKENS, m->v, kv->width, m->o);
 }
 
+/* What an item computes: neighbouring rows of one span, for the query heads of one KV head. */
+typedef struct attend_part {
+    const hob_span *span;
+    uint32_t head, first, rows, queries; /* first: row of the span */
+    size_t width;
+} attend_part;
+
+static attend_part part_of(const attend_job *job, uint32_t item, size_t width)
+{
+    const uint32_t kv_heads = job->op->kv_heads;
+    attend_part p = {.span = job->dev->batch->spans, .head = item % kv_heads, .width = width};
+    uint32_t chunk = item / kv_heads, chunks;
+
+    while (chunk >= (chunks = (p.span->row_count + job->rows_each - 1) / job->rows_each)) {
+        chunk -= chunks;
+        p.span++;
+    }
+    p.first = chunk * job->rows_each;
+    p.rows = p.span->row_count - p.first;
+    p.rows = p.rows < job->rows_each ? p.rows : job->rows_each;
+    p.queries = p.rows * job->group;
+    return p;
+}
+
+/* Where query i of a part lies in q, and its result in out. */
+static size_t query_at(const attend_job *job, const attend_part *p, uint32_t i)
+{
+    return (size_t)(p->span->first_row + p->first + i / job->group) * job->op->q->cols +
+           (size_t)(p->head * job->group + i % job->group) * job->op->head_dim;
+}
+
+/* y = x * scale. Sixteen at a time, a number that compilers see. */
+static void scale_row(const float *restrict x, float scale, float *restrict y, uint32_t n)
+{
+    uint32_t j = 0;
+
+    for (; j + 16 <= n; j += 16)
+        for (uint32_t i = 0; i < 16; i++)
+            y[j + i] = x[j + i] * scale;
+    for (; j < n; j++)
+        y[j] = x[j] * scale;
+}
+
+static void begin_queries(const attend_job *job, const attend_part *p, const attend_memory *m,
+                          bool turned)
+{
+    const hob_attention *op = job->op;
+
+    for (uint32_t i = 0; i < p->queries; i++) {
+        scale_row(op->q->data + query_at(job, p, i), op->scale, m->q + i * op->head_dim,
+                  op->head_dim);
+        if (turned)
+            turn(m->q + i * op->head_dim, op->head_dim);
+        m->state[i][0] = -INFINITY;
+        m->state[i][1] = 0;
+    }
+    memset(m->o, 0, p->queries * p->width * sizeof *m->o);
+}
+
+static void end_queries(const attend_job *job, const attend_part *p, const attend_memory *m,
+                        bool turned)
+{
+    const hob_attention *op = job->op;
+
+    for (uint32_t i = 0; i < p->queries; i++) {
+        float *out = op->out->data + query_at(job, p, i);
+        const float inverse = 1.0f / m->state[i][1];
+        if (turned)
+            turn(m->o + i * p->width, op->head_dim);
+        scale_row(m->o + i * p->width, inverse, out, op->head_dim);
+    }
+}
+
 static void attend_item(void *arg, uint32_t item, uint32_t worker)
 {
     const attend_job *job = arg;
     const hob_attention *op = job->op;
     const hob_kv *kv = job->dev->kv;
-    const hob_span *span = job->dev->batch->spans;
-    attend_memory m = attend_lay_out(kv, hob_cpu_scratch(job->dev, worker));
-
-    item = job->items - 1 - item; /* later rows see more: they go first */
-    uint32_t head = item % op->kv_heads, chunk = item / op->kv_heads, chunks;
-    while (chunk >= (chunks = (span->row_count + job->rows_each - 1) / job->rows_each)) {
-        chunk -= chunks;
-        span++;
-    }
-    uint32_t first = chunk * job->rows_each, rows = span->row_count - first;
-    rows = rows < job->rows_each ? rows : job->rows_each;
-    uint32_t position = span->first_position + first, queries = rows * job->group;
     const bool turned = kv->shape.type != HOB_TYPE_F16;
+    const attend_memory m = attend_lay_out(kv->width, hob_cpu_scratch(job->dev, worker));
+    /* later rows see more: they go first */
+    const attend_part p = part_of(job, job->items - 1 - item, kv->width);
+    const uint32_t position = p.span->first_position + p.first,
+                   last = (position + p.rows - 1) / TOKENS;
 
-    for (uint32_t i = 0; i < queries; i++) {
-        const float *q = op->q->data +
-                         (size_t)(span->first_row + first + i / job->group) * op->q->cols +
-                         (size_t)(head * job->group + i % job->group) * op->head_dim;
-        for (uint32_t j = 0; j < op->head_dim; j++)
-            m.q[i * op->head_dim + j] = q[j] * op->scale;
-        if (turned)
-            turn(m.q + i * op->head_dim, op->head_dim);
-        m.state[i][0] = -INFINITY;
-        m.state[i][1] = 0;
-    }
-    memset(m.o, 0, (size_t)queries * kv->width * sizeof *m.o);
-    const uint32_t last = (position + rows - 1) / TOKENS;
+    begin_queries(job, &p, &m, turned);
     for (uint32_t b = first_seen(op, position) / TOKENS; b <= last; b++)
-        attend_block(job, &m, kv_head_at(kv, span->blocks[b], op->layer, head),
-                     kv_head_at(kv, span->blocks[b < last ? b + 1 : b], op->layer, head),
-                     b * TOKENS, position, rows);
-    for (uint32_t i = 0; i < queries; i++) {
-        float *out = op->out->data +
-                     (size_t)(span->first_row + first + i / job->group) * op->out->cols +
-                     (size_t)(head * job->group + i % job->group) * op->head_dim;
-        float inverse = 1.0f / m.state[i][1];
-        if (turned)
-            turn(m.o + i * kv->width, op->head_dim);
+        attend_block(job, &m, kv_head_at(kv, p.span->blocks[b], op->layer, p.head),
+                     kv_head_at(kv, p.span->blocks[b < last ? b + 1 : b], op->layer, p.head),
+                     b * TOKENS, position, p.rows);
+    end_queries(job, &p, &m, turned);
+}
+
+/* ---- over rows ---- */
+
+/* Where span rows are laid out: [block of all spans][KV head], each K [head_dim][32] and V [32][width]. */
+static size_t row_block_floats(const hob_attention *op, size_t width)
+{
+    return (op->head_dim + width) * TOKENS;
+}
+
+static size_t width_of(const hob_attention *op)
+{
+    return (op->head_dim + 15) / 16 * 16;
+}
+
+static uint32_t blocks_of(const hob_span *s)
+{
+    return (s->row_count + TOKENS - 1) / TOKENS;
+}
+
+/* One block of one KV head; what lies behind the span's end is left as it was, and read by nobody. */
+static void lay_out_rows(void *arg, uint32_t item, uint32_t worker)
+{
+    const attend_job *job = arg;
+    const hob_attention *op = job->op;
+    const size_t width = width_of(op), cols = op->k->cols;
+    const uint32_t head = item % op->kv_heads, block = item / op->kv_heads;
+    const hob_span *span = job->dev->batch->spans;
+    float *k = (float *)job->dev->rows.data + item * row_block_floats(op, width),
+          *v = k + op->head_dim * TOKENS;
+    uint32_t at = block;
+
+    (void)worker;
+    for (; at >= blocks_of(span); span++)
+        at -= blocks_of(span);
+    const uint32_t left = span->row_count - at * TOKENS, rows = left < TOKENS ? left : TOKENS;
+    const size_t from =
+        (size_t)(span->first_row + at * TOKENS) * cols + (size_t)head * op->head_dim;
+    for (uint32_t p = 0; p < rows; p++) {
+        const float *key = op->k->data + from + p * cols;
         for (uint32_t j = 0; j < op->head_dim; j++)
-            out[j] = m.o[i * kv->width + j] * inverse;
+            k[j * TOKENS + p] = key[j];
+        memcpy(v + p * width, op->v->data + from + p * cols, op->head_dim * sizeof *v);
     }
+}
+
+static void attend_rows_item(void *arg, uint32_t item, uint32_t worker)
+{
+    const attend_job *job = arg;
+    const hob_cpu_kernels *kernels = &job->dev->kernels;
+    const hob_attention *op = job->op;
+    const size_t width = width_of(op), floats = row_block_floats(op, width);
+    const attend_memory m = attend_lay_out(width, hob_cpu_scratch(job->dev, worker));
+    const attend_part p = part_of(job, item, width);
+    uint32_t block = 0;
+
+    for (const hob_span *s = job->dev->batch->spans; s < p.span; s++)
+        block += blocks_of(s);
+    begin_queries(job, &p, &m, false);
+    for (uint32_t start = 0; start < p.span->row_count; start += TOKENS, block++) {
+        const uint32_t left = p.span->row_count - start, seen = left < TOKENS ? left : TOKENS;
+        const float *k =
+            (const float *)job->dev->rows.data + ((size_t)block * op->kv_heads + p.head) * floats;
+        kernels->attend_scores(m.q, op->head_dim, p.queries, k, op->head_dim, m.s);
+        for (uint32_t i = 0; i < p.queries; i++)
+            m.scale[i] = kernels->attend_softmax(m.s + i * TOKENS, 0, seen, m.state[i]);
+        kernels->attend_values(m.s, m.scale, p.queries, 0, seen, k + op->head_dim * TOKENS,
+                               (uint32_t)width, m.o);
+    }
+    end_queries(job, &p, &m, false);
+}
+
+static int attend_rows(hob_cpu_device *dev, attend_job *job)
+{
+    const hob_attention *op = job->op;
+    const hob_batch *batch = dev->batch;
+    size_t blocks = 0, count, bytes;
+
+    if (!op->v || op->window || op->head_dim == 0 || op->head_dim > HOB_CPU_HEAD_DIM_MAX ||
+        op->k->cols != op->kv_heads * op->head_dim || op->v->cols != op->k->cols ||
+        op->q->rows < batch->row_count || op->k->rows < batch->row_count ||
+        op->v->rows < batch->row_count || op->out->rows < batch->row_count)
+        return HOB_EINVAL;
+    for (uint32_t i = 0; i < batch->span_count; i++)
+        blocks += blocks_of(&batch->spans[i]);
+    if (!hob_mul_size(blocks, op->kv_heads, &count) || count > UINT32_MAX ||
+        !hob_mul_size(count, row_block_floats(op, width_of(op)) * sizeof(float), &bytes) ||
+        hob_cpu_buffer_ensure(&dev->rows, bytes) < 0 ||
+        hob_cpu_scratch_ensure(dev, attend_bytes(width_of(op))) < 0)
+        return HOB_ENOMEM;
+    const hob_pool_phase phases[] = {{lay_out_rows, job, (uint32_t)count},
+                                     {attend_rows_item, job, job->items}};
+    hob_pool_run_phases(dev->pool, phases, 2);
+    return 0;
 }
 
 /* Thread: step */
@@ -338,18 +479,22 @@ int hob_cpu_attention(hob_device *base, const hob_attention *op)
     const hob_batch *batch = dev->batch;
     attend_job job = {.dev = dev, .op = op};
 
-    if (!dev->kv || op->layer >= dev->kv->shape.layers || op->kv_heads != dev->kv->shape.kv_heads ||
-        op->head_dim != dev->kv->shape.head_dim || op->heads % op->kv_heads ||
-        op->q->cols != op->heads * op->head_dim || op->out->cols != op->q->cols ||
-        op->heads / op->kv_heads > HOB_CPU_ATTEND_QUERIES)
+    if (op->kv_heads == 0 || op->heads % op->kv_heads || op->q->cols != op->heads * op->head_dim ||
+        op->out->cols != op->q->cols || op->heads / op->kv_heads > HOB_CPU_ATTEND_QUERIES ||
+        op->heads == 0)
         return HOB_EINVAL;
-    int rc = hob_cpu_scratch_ensure(dev, attend_bytes(dev->kv));
-    if (rc < 0)
-        return rc;
     job.group = op->heads / op->kv_heads;
     job.rows_each = HOB_CPU_ATTEND_QUERIES / job.group;
     for (uint32_t i = 0; i < batch->span_count; i++)
         job.items += (batch->spans[i].row_count + job.rows_each - 1) / job.rows_each * op->kv_heads;
+    if (op->k)
+        return attend_rows(dev, &job);
+    if (!dev->kv || op->layer >= dev->kv->shape.layers || op->kv_heads != dev->kv->shape.kv_heads ||
+        op->head_dim != dev->kv->shape.head_dim)
+        return HOB_EINVAL;
+    int rc = hob_cpu_scratch_ensure(dev, attend_bytes(dev->kv->width));
+    if (rc < 0)
+        return rc;
     hob_pool_run(dev->pool, attend_item, &job, job.items);
     return 0;
 }

@@ -48,7 +48,7 @@ typedef struct hob_cpu_buffer {
     size_t bytes;
 } hob_cpu_buffer;
 
-/* out = act(gate) * up */
+/* out = act(gate) * up; up NULL: act(gate) */
 typedef struct hob_cpu_gate {
     hob_gate_kind kind;
     const hob_tensor *gate, *up;
@@ -72,6 +72,7 @@ typedef struct hob_cpu_device {
     size_t scratch_each;
     hob_cpu_buffer candidates; /* partial results */
     hob_cpu_buffer experts;    /* which rows each of them has */
+    hob_cpu_buffer rows;       /* keys and values of a step's spans, laid out as blocks */
     hob_rope_table ropes[HOB_ROPE_TABLES];
 } hob_cpu_device;
 
@@ -139,11 +140,15 @@ typedef struct hob_cpu_product {
 HOB_MUST_CHECK int hob_cpu_multiply(hob_cpu_device *dev, hob_cpu_prepare *prepare,
                                     hob_cpu_product *products, uint32_t count);
 
-/* linear.c, experts.c, attention.c, candidates.c: operations of hal.h's table */
+/* linear.c, experts.c, attention.c, encoder.c, candidates.c: operations of hal.h's table */
 int hob_cpu_linear(hob_device *dev, const hob_linear *op);
 int hob_cpu_experts(hob_device *dev, const hob_experts *op);
 int hob_cpu_rope_kv(hob_device *dev, const hob_rope_kv *op);
 int hob_cpu_attention(hob_device *dev, const hob_attention *op);
+int hob_cpu_add_positions(hob_device *dev, const hob_weight *table, hob_tensor *x);
+int hob_cpu_layer_norm(hob_device *dev, hob_tensor *x, const hob_weight *norm,
+                       const hob_weight *bias, float eps);
+int hob_cpu_pool(hob_device *dev, hob_pool_kind kind, const hob_tensor *x, hob_tensor *out);
 int hob_cpu_candidates(hob_device *dev, const hob_tensor *logits, const hob_candidates_in *in,
                        uint32_t count, hob_candidates *ret);
 

@@ -167,8 +167,8 @@ static void gate_part(void *arg, uint32_t item, uint32_t worker)
     size_t at = (size_t)item * GATE_AN_ITEM, left = job->count - at;
 
     (void)worker;
-    job->kernels->gate(gate->kind, gate->gate->data + at, gate->up->data + at, gate->out->data + at,
-                       left < GATE_AN_ITEM ? left : GATE_AN_ITEM);
+    job->kernels->gate(gate->kind, gate->gate->data + at, gate->up ? gate->up->data + at : NULL,
+                       gate->out->data + at, left < GATE_AN_ITEM ? left : GATE_AN_ITEM);
 }
 
 void hob_cpu_gate_now(hob_cpu_device *dev)
@@ -189,8 +189,8 @@ static int gate(hob_device *base, hob_gate_kind kind, const hob_tensor *g, const
 {
     hob_cpu_device *dev = (hob_cpu_device *)base;
 
-    if (g->cols != up->cols || g->cols != out->cols || g->rows < dev->batch->row_count ||
-        up->rows < dev->batch->row_count || out->rows < dev->batch->row_count)
+    if ((up && (g->cols != up->cols || up->rows < dev->batch->row_count)) || g->cols != out->cols ||
+        g->rows < dev->batch->row_count || out->rows < dev->batch->row_count)
         return HOB_EINVAL;
     hob_cpu_gate_now(dev);
     dev->gate = (hob_cpu_gate){.kind = kind, .gate = g, .up = up, .out = out};
@@ -335,8 +335,8 @@ static int read_rows(hob_device *base, const hob_tensor *t, uint32_t first_row, 
 static void close_device(hob_device *base)
 {
     hob_cpu_device *dev = (hob_cpu_device *)base;
-    hob_cpu_buffer *buffers[] = {&dev->input_f32, &dev->input_q,    &dev->input_scales,
-                                 &dev->scratch,   &dev->candidates, &dev->experts};
+    hob_cpu_buffer *buffers[] = {&dev->input_f32,  &dev->input_q, &dev->input_scales, &dev->scratch,
+                                 &dev->candidates, &dev->experts, &dev->rows};
 
     hob_pool_free(dev->pool);
     hob_cpu_weights_drop(dev);
@@ -357,12 +357,15 @@ static const hob_device_ops ops = {
     .kv_copy_block = kv_copy_block,
     .step_begin = step_begin,
     .embed = embed,
+    .add_positions = hob_cpu_add_positions,
     .linear = hob_cpu_linear,
     .norm_add = norm_add,
+    .layer_norm = hob_cpu_layer_norm,
     .rope_kv = rope_kv,
     .attention = attention,
     .gate = gate,
     .experts = hob_cpu_experts,
+    .pool = hob_cpu_pool,
     .narrow = narrow,
     .step_end = step_end,
     .candidates = hob_cpu_candidates,

@@ -13,7 +13,7 @@
  *       acc = fma(M * d_x, (float)sum(sub_min * q_x), acc)   instead, with group 16
  *   F16, BF16 and F32 weights: acc = fma(w, x, acc), k ascending. Then acc + bias, then y + acc.
  * - Reductions are 16 virtual accumulators (element i goes to i % 16), added in the tree 8, 4, 2, 1 apart.
- * - exp is hob_exp's polynomial, step by step.
+ * - exp is hob_exp's polynomial, step by step; GELU is hob_gelu_tail's.
  *
  * Weights come as the panels of hal/panels.h. */
 #ifndef HOB_HAL_CPU_KERNELS_H
@@ -74,11 +74,15 @@ typedef struct hob_cpu_kernels {
 
     /* y[i] = x[i] / sqrt(mean(x^2) + eps) * w[i]; may be in place */
     void (*rms_norm)(const float *x, const float *w, float eps, float *y, uint32_t n);
+    /* y[i] = fma((x[i] - mean) * scale, w[i], b[i]), scale = 1 / sqrt(mean((x - mean)^2) + eps); may be in place */
+    void (*layer_norm)(const float *x, const float *w, const float *b, float eps, float *y,
+                       uint32_t n);
     /* d = max|x| / 127, q = round to even of x * (127 / max|x|). A block with NaN or infinity: d NaN, q 0. */
     void (*quantize)(const float *x, uint32_t blocks, int8_t *q, hob_cpu_scale *scales);
     /* In place on [heads][head_dim]; cosine, sine: [n_rot / 2] */
     void (*rope)(float *x, uint32_t heads, uint32_t head_dim, uint32_t n_rot, bool neox,
                  const float *cosine, const float *sine);
+    /* out[i] = act(gate[i]) * up[i], up NULL: act(gate[i]) */
     void (*gate)(hob_gate_kind kind, const float *gate, const float *up, float *out, size_t n);
 
     void (*to_half)(const float *x, uint16_t *y, size_t n);

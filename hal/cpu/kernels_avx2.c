@@ -78,6 +78,53 @@ static void rms_norm(const float *x, const float *w, float eps, float *y, uint32
     }
 }
 
+static void layer_norm(const float *x, const float *w, const float *b, float eps, float *y,
+                       uint32_t n)
+{
+    const uint32_t whole = n / 16 * 16, left = n - whole;
+    const __m256i low_mask = tail_mask(at_most_8(left)),
+                  high_mask = tail_mask(left > 8 ? left - 8 : 0);
+    __m256 low = _mm256_setzero_ps(), high = low;
+
+    for (uint32_t i = 0; i < whole; i += 16) {
+        low = _mm256_add_ps(low, _mm256_loadu_ps(x + i));
+        high = _mm256_add_ps(high, _mm256_loadu_ps(x + i + 8));
+    }
+    low = _mm256_add_ps(low, _mm256_maskload_ps(x + whole, low_mask));
+    high = _mm256_add_ps(high, _mm256_maskload_ps(x + whole + 8, high_mask));
+    const __m256 mean = _mm256_set1_ps(reduce16(low, high) / (float)n);
+    low = high = _mm256_setzero_ps();
+    for (uint32_t i = 0; i < whole; i += 16) {
+        const __m256 c = _mm256_sub_ps(_mm256_loadu_ps(x + i), mean),
+                     d = _mm256_sub_ps(_mm256_loadu_ps(x + i + 8), mean);
+        low = _mm256_fmadd_ps(c, c, low);
+        high = _mm256_fmadd_ps(d, d, high);
+    }
+    if (left) {
+        const __m256 c = _mm256_and_ps(_mm256_sub_ps(_mm256_maskload_ps(x + whole, low_mask), mean),
+                                       _mm256_castsi256_ps(low_mask)),
+                     d = _mm256_and_ps(
+                         _mm256_sub_ps(_mm256_maskload_ps(x + whole + 8, high_mask), mean),
+                         _mm256_castsi256_ps(high_mask));
+        low = _mm256_fmadd_ps(c, c, low);
+        high = _mm256_fmadd_ps(d, d, high);
+    }
+    const __m256 scale = _mm256_set1_ps(1.0f / sqrtf(reduce16(low, high) / (float)n + eps));
+    uint32_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        _mm256_storeu_ps(
+            y + i,
+            _mm256_fmadd_ps(_mm256_mul_ps(_mm256_sub_ps(_mm256_loadu_ps(x + i), mean), scale),
+                            _mm256_loadu_ps(w + i), _mm256_loadu_ps(b + i)));
+    if (i < n) {
+        const __m256i mask = tail_mask(n - i);
+        const __m256 v = _mm256_mul_ps(_mm256_sub_ps(_mm256_maskload_ps(x + i, mask), mean), scale);
+        _mm256_maskstore_ps(
+            y + i, mask,
+            _mm256_fmadd_ps(v, _mm256_maskload_ps(w + i, mask), _mm256_maskload_ps(b + i, mask)));
+    }
+}
+
 static inline __m128i fold2(__m256i v)
 {
     return _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
@@ -170,28 +217,53 @@ static void rope(float *x, uint32_t heads, uint32_t head_dim, uint32_t n_rot, bo
     }
 }
 
-static inline __m256 gate8(hob_gate_kind kind, __m256 g, __m256 up)
+static inline __m256 gelu8(__m256 x)
 {
-    const __m256 one = _mm256_set1_ps(1.0f);
+    const __m256 a = _mm256_min_ps(_mm256_set1_ps(HOB_GELU_EDGE),
+                                   _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x)),
+                 u = _mm256_fmadd_ps(a, _mm256_set1_ps(HOB_GELU_NARROW), _mm256_set1_ps(-1.0f));
+    __m256 p = _mm256_set1_ps(hob_gelu_tail[HOB_GELU_DEGREE]);
+#pragma GCC unroll 16
+    for (int i = HOB_GELU_DEGREE - 1; i >= 0; i--)
+        p = _mm256_fmadd_ps(p, u, _mm256_set1_ps(hob_gelu_tail[i]));
+    return _mm256_sub_ps(_mm256_max_ps(_mm256_setzero_ps(), x), _mm256_mul_ps(a, p));
+}
+
+/* kind is a constant at each call. */
+INLINE __m256 activate(hob_gate_kind kind, __m256 g)
+{
     __m256 z = g;
+    if (kind == HOB_GATE_GELU)
+        return gelu8(g);
     if (kind == HOB_GATE_GELU_TANH)
         z = _mm256_mul_ps(z, _mm256_fmadd_ps(_mm256_mul_ps(z, z), _mm256_set1_ps(HOB_GELU_CUBIC),
                                              _mm256_set1_ps(HOB_GELU_LINEAR)));
     z = _mm256_xor_ps(z, _mm256_set1_ps(-0.0f));
-    return _mm256_mul_ps(_mm256_div_ps(g, _mm256_add_ps(one, exp8(z))), up);
+    return _mm256_div_ps(g, _mm256_add_ps(_mm256_set1_ps(1.0f), exp8(z)));
+}
+
+INLINE void gates(hob_gate_kind kind, const float *g, const float *up, float *out, size_t n)
+{
+    size_t i = 0;
+
+    for (; i + 8 <= n; i += 8) {
+        const __m256 v = activate(kind, _mm256_loadu_ps(g + i));
+        _mm256_storeu_ps(out + i, up ? _mm256_mul_ps(v, _mm256_loadu_ps(up + i)) : v);
+    }
+    if (i < n) {
+        const __m256i mask = tail_mask(n - i);
+        const __m256 v = activate(kind, _mm256_maskload_ps(g + i, mask));
+        _mm256_maskstore_ps(out + i, mask,
+                            up ? _mm256_mul_ps(v, _mm256_maskload_ps(up + i, mask)) : v);
+    }
 }
 
 static void gate(hob_gate_kind kind, const float *g, const float *up, float *out, size_t n)
 {
-    size_t i = 0;
-
-    for (; i + 8 <= n; i += 8)
-        _mm256_storeu_ps(out + i, gate8(kind, _mm256_loadu_ps(g + i), _mm256_loadu_ps(up + i)));
-    if (i < n) {
-        __m256i mask = tail_mask(n - i);
-        _mm256_maskstore_ps(
-            out + i, mask,
-            gate8(kind, _mm256_maskload_ps(g + i, mask), _mm256_maskload_ps(up + i, mask)));
+    switch (kind) {
+    case HOB_GATE_SILU: gates(HOB_GATE_SILU, g, up, out, n); break;
+    case HOB_GATE_GELU_TANH: gates(HOB_GATE_GELU_TANH, g, up, out, n); break;
+    case HOB_GATE_GELU: gates(HOB_GATE_GELU, g, up, out, n); break;
     }
 }
 
@@ -449,6 +521,7 @@ void hob_cpu_fill_avx2(hob_cpu_kernels *k)
 {
     k->isa = "avx2";
     k->rms_norm = rms_norm;
+    k->layer_norm = layer_norm;
     k->quantize = quantize;
     k->rope = rope;
     k->gate = gate;

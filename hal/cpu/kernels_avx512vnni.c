@@ -602,21 +602,77 @@ static void attend_values_half(const float *s, const float *scale, uint32_t n, u
     values(s, scale, n, lo, hi, v, next, width, o);
 }
 
+INLINE __mmask16 lanes_left(size_t n)
+{
+    return n < 16 ? (__mmask16)((1u << n) - 1) : (__mmask16)0xffff;
+}
+
+static void layer_norm(const float *x, const float *w, const float *b, float eps, float *y,
+                       uint32_t n)
+{
+    __m512 sum = _mm512_setzero_ps();
+
+    for (uint32_t i = 0; i < n; i += 16)
+        sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(lanes_left(n - i), x + i));
+    const __m512 mean = _mm512_set1_ps(reduce16(sum) / (float)n);
+    sum = _mm512_setzero_ps();
+    for (uint32_t i = 0; i < n; i += 16) {
+        const __mmask16 mask = lanes_left(n - i);
+        const __m512 d = _mm512_maskz_sub_ps(mask, _mm512_maskz_loadu_ps(mask, x + i), mean);
+        sum = _mm512_fmadd_ps(d, d, sum);
+    }
+    const __m512 scale = _mm512_set1_ps(1.0f / sqrtf(reduce16(sum) / (float)n + eps));
+    for (uint32_t i = 0; i < n; i += 16) {
+        const __mmask16 mask = lanes_left(n - i);
+        const __m512 v =
+            _mm512_mul_ps(_mm512_sub_ps(_mm512_maskz_loadu_ps(mask, x + i), mean), scale);
+        _mm512_mask_storeu_ps(y + i, mask,
+                              _mm512_fmadd_ps(v, _mm512_maskz_loadu_ps(mask, w + i),
+                                              _mm512_maskz_loadu_ps(mask, b + i)));
+    }
+}
+
+INLINE __m512 gelu16(__m512 x)
+{
+    const __m512 a = _mm512_min_ps(_mm512_set1_ps(HOB_GELU_EDGE), _mm512_abs_ps(x)),
+                 u = _mm512_fmadd_ps(a, _mm512_set1_ps(HOB_GELU_NARROW), _mm512_set1_ps(-1.0f));
+    __m512 p = _mm512_set1_ps(hob_gelu_tail[HOB_GELU_DEGREE]);
+#pragma GCC unroll 16
+    for (int i = HOB_GELU_DEGREE - 1; i >= 0; i--)
+        p = _mm512_fmadd_ps(p, u, _mm512_set1_ps(hob_gelu_tail[i]));
+    return _mm512_sub_ps(_mm512_max_ps(_mm512_setzero_ps(), x), _mm512_mul_ps(a, p));
+}
+
+/* kind is a constant at each call. */
+INLINE __m512 activate(hob_gate_kind kind, __m512 v)
+{
+    __m512 z = v;
+    if (kind == HOB_GATE_GELU)
+        return gelu16(v);
+    if (kind == HOB_GATE_GELU_TANH)
+        z = _mm512_mul_ps(z, _mm512_fmadd_ps(_mm512_mul_ps(z, z), _mm512_set1_ps(HOB_GELU_CUBIC),
+                                             _mm512_set1_ps(HOB_GELU_LINEAR)));
+    z = _mm512_xor_ps(z, _mm512_set1_ps(-0.0f));
+    return _mm512_div_ps(v, _mm512_add_ps(_mm512_set1_ps(1.0f), exp16(z)));
+}
+
+INLINE void gates(hob_gate_kind kind, const float *g, const float *up, float *out, size_t n)
+{
+    for (size_t i = 0; i < n; i += 16) {
+        const __mmask16 mask = lanes_left(n - i);
+        __m512 v = activate(kind, _mm512_maskz_loadu_ps(mask, g + i));
+        if (up)
+            v = _mm512_mul_ps(v, _mm512_maskz_loadu_ps(mask, up + i));
+        _mm512_mask_storeu_ps(out + i, mask, v);
+    }
+}
+
 static void gate(hob_gate_kind kind, const float *g, const float *up, float *out, size_t n)
 {
-    const __m512 one = _mm512_set1_ps(1.0f);
-
-    for (size_t i = 0; i < n; i += 16) {
-        __mmask16 mask = n - i < 16 ? (__mmask16)((1u << (n - i)) - 1) : (__mmask16)0xffff;
-        __m512 v = _mm512_maskz_loadu_ps(mask, g + i), z = v;
-        if (kind == HOB_GATE_GELU_TANH)
-            z = _mm512_mul_ps(z,
-                              _mm512_fmadd_ps(_mm512_mul_ps(z, z), _mm512_set1_ps(HOB_GELU_CUBIC),
-                                              _mm512_set1_ps(HOB_GELU_LINEAR)));
-        z = _mm512_xor_ps(z, _mm512_set1_ps(-0.0f));
-        v = _mm512_mul_ps(_mm512_div_ps(v, _mm512_add_ps(one, exp16(z))),
-                          _mm512_maskz_loadu_ps(mask, up + i));
-        _mm512_mask_storeu_ps(out + i, mask, v);
+    switch (kind) {
+    case HOB_GATE_SILU: gates(HOB_GATE_SILU, g, up, out, n); break;
+    case HOB_GATE_GELU_TANH: gates(HOB_GATE_GELU_TANH, g, up, out, n); break;
+    case HOB_GATE_GELU: gates(HOB_GATE_GELU, g, up, out, n); break;
     }
 }
 
@@ -661,6 +717,7 @@ void hob_cpu_fill_avx512vnni(hob_cpu_kernels *k)
     k->attend_softmax = attend_softmax;
     k->attend_values = attend_values;
     k->attend_values_half = attend_values_half;
+    k->layer_norm = layer_norm;
     k->gate = gate;
     k->exp_sum = exp_sum;
     k->from_half = from_half;

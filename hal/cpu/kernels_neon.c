@@ -65,6 +65,60 @@ static void rms_norm(const float *x, const float *w, float eps, float *y, uint32
         y[i] = x[i] * scale * w[i];
 }
 
+/* 16 numbers from x on, of which `left` are there; zeros behind them. */
+INLINE void load16(const float *x, uint32_t left, float32x4_t ret[4])
+{
+    float some[16] = {0};
+
+    if (left < 16) {
+        memcpy(some, x, left * sizeof *x);
+        x = some;
+    }
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; v++)
+        ret[v] = vld1q_f32(x + 4 * v);
+}
+
+static void layer_norm(const float *x, const float *w, const float *b, float eps, float *y,
+                       uint32_t n)
+{
+    float32x4_t a[4] = {vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0)}, f[4];
+
+    for (uint32_t i = 0; i < n; i += 16) {
+        load16(x + i, n - i, f);
+#pragma GCC unroll 4
+        for (int v = 0; v < 4; v++)
+            a[v] = vaddq_f32(a[v], f[v]);
+    }
+    const float mean = reduce16(a) / (float)n;
+    const float32x4_t mean4 = vdupq_n_f32(mean);
+    float off[16]; /* of the last 16: zeros behind the end */
+    a[0] = a[1] = a[2] = a[3] = vdupq_n_f32(0);
+    for (uint32_t i = 0; i < n; i += 16) {
+        load16(x + i, n - i, f);
+#pragma GCC unroll 4
+        for (int v = 0; v < 4; v++)
+            f[v] = vsubq_f32(f[v], mean4);
+        if (n - i < 16) {
+#pragma GCC unroll 4
+            for (int v = 0; v < 4; v++)
+                vst1q_f32(off + 4 * v, f[v]);
+            load16(off, n - i, f);
+        }
+#pragma GCC unroll 4
+        for (int v = 0; v < 4; v++)
+            a[v] = vfmaq_f32(a[v], f[v], f[v]);
+    }
+    const float scale = 1.0f / sqrtf(reduce16(a) / (float)n + eps);
+    uint32_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        const float32x4_t d = vmulq_n_f32(vsubq_f32(vld1q_f32(x + i), mean4), scale);
+        vst1q_f32(y + i, vfmaq_f32(vld1q_f32(b + i), d, vld1q_f32(w + i)));
+    }
+    for (; i < n; i++)
+        y[i] = fmaf((x[i] - mean) * scale, w[i], b[i]);
+}
+
 static void quantize(const float *x, uint32_t blocks, int8_t *q, hob_cpu_scale *scales)
 {
     for (uint32_t b = 0; b < blocks; b++, x += 32, q += 32) {
@@ -147,26 +201,52 @@ static void rope(float *x, uint32_t heads, uint32_t head_dim, uint32_t n_rot, bo
     }
 }
 
-INLINE float32x4_t gate4(hob_gate_kind kind, float32x4_t g, float32x4_t up)
+INLINE float32x4_t gelu4(float32x4_t x)
+{
+    const float32x4_t zero = vdupq_n_f32(0),
+                      a = vminq_f32(vdupq_n_f32(HOB_GELU_EDGE), vabsq_f32(x)),
+                      u = vfmaq_f32(vdupq_n_f32(-1.0f), a, vdupq_n_f32(HOB_GELU_NARROW));
+    float32x4_t p = vdupq_n_f32(hob_gelu_tail[HOB_GELU_DEGREE]);
+#pragma GCC unroll 16
+    for (int i = HOB_GELU_DEGREE - 1; i >= 0; i--)
+        p = vfmaq_f32(vdupq_n_f32(hob_gelu_tail[i]), p, u);
+    return vsubq_f32(vbslq_f32(vcgtq_f32(zero, x), zero, x), vmulq_f32(a, p));
+}
+
+/* kind is a constant at each call. */
+INLINE float32x4_t activate(hob_gate_kind kind, float32x4_t g)
 {
     float32x4_t z = g;
+    if (kind == HOB_GATE_GELU)
+        return gelu4(g);
     if (kind == HOB_GATE_GELU_TANH)
         z = vmulq_f32(z, vfmaq_f32(vdupq_n_f32(HOB_GELU_LINEAR), vmulq_f32(z, z),
                                    vdupq_n_f32(HOB_GELU_CUBIC)));
-    return vmulq_f32(vdivq_f32(g, vaddq_f32(vdupq_n_f32(1.0f), exp4(vnegq_f32(z)))), up);
+    return vdivq_f32(g, vaddq_f32(vdupq_n_f32(1.0f), exp4(vnegq_f32(z))));
+}
+
+INLINE void gates(hob_gate_kind kind, const float *g, const float *up, float *out, size_t n)
+{
+    float rest[4] = {0};
+    size_t i = 0;
+
+    for (; i + 4 <= n; i += 4) {
+        const float32x4_t v = activate(kind, vld1q_f32(g + i));
+        vst1q_f32(out + i, up ? vmulq_f32(v, vld1q_f32(up + i)) : v);
+    }
+    memcpy(rest, g + i, (n - i) * sizeof *g);
+    vst1q_f32(rest, activate(kind, vld1q_f32(rest)));
+    for (size_t k = 0; i + k < n; k++)
+        out[i + k] = up ? rest[k] * up[i + k] : rest[k];
 }
 
 static void gate(hob_gate_kind kind, const float *g, const float *up, float *out, size_t n)
 {
-    float rest[2][4] = {{0}};
-    size_t i = 0;
-
-    for (; i + 4 <= n; i += 4)
-        vst1q_f32(out + i, gate4(kind, vld1q_f32(g + i), vld1q_f32(up + i)));
-    memcpy(rest[0], g + i, (n - i) * sizeof *g);
-    memcpy(rest[1], up + i, (n - i) * sizeof *up);
-    vst1q_f32(rest[0], gate4(kind, vld1q_f32(rest[0]), vld1q_f32(rest[1])));
-    memcpy(out + i, rest[0], (n - i) * sizeof *out);
+    switch (kind) {
+    case HOB_GATE_SILU: gates(HOB_GATE_SILU, g, up, out, n); break;
+    case HOB_GATE_GELU_TANH: gates(HOB_GATE_GELU_TANH, g, up, out, n); break;
+    case HOB_GATE_GELU: gates(HOB_GATE_GELU, g, up, out, n); break;
+    }
 }
 
 static void to_half(const float *x, uint16_t *y, size_t n)
@@ -414,6 +494,7 @@ void hob_cpu_fill_neon(hob_cpu_kernels *k)
 {
     k->isa = "neon";
     k->rms_norm = rms_norm;
+    k->layer_norm = layer_norm;
     k->quantize = quantize;
     k->rope = rope;
     k->gate = gate;

@@ -29,8 +29,8 @@ static void prepare_rows(void *arg, uint32_t item, uint32_t worker)
         const float *x = from->x->data + (size_t)(from->which ? from->which[i] : i) * cols;
         float *y = (float *)dev->input_f32.data + at;
         if (gate)
-            dev->kernels.gate(gate->kind, gate->gate->data + at, gate->up->data + at,
-                              gate->out->data + at, cols);
+            dev->kernels.gate(gate->kind, gate->gate->data + at,
+                              gate->up ? gate->up->data + at : NULL, gate->out->data + at, cols);
         if (from->norm) {
             dev->kernels.rms_norm(x, from->norm->vector, from->norm_eps, y, cols);
             x = y;

@@ -99,6 +99,23 @@ static void rms_norm(const float *x, const float *w, float eps, float *y, uint32
         y[i] = x[i] * scale * w[i];
 }
 
+static void layer_norm(const float *x, const float *w, const float *b, float eps, float *y,
+                       uint32_t n)
+{
+    float sums[16] = {0}, squares[16] = {0};
+
+    for (uint32_t i = 0; i < n; i++)
+        sums[i % 16] = sums[i % 16] + x[i];
+    const float mean = reduce16(sums) / (float)n;
+    for (uint32_t i = 0; i < n; i++) {
+        const float d = x[i] - mean;
+        squares[i % 16] = fmaf(d, d, squares[i % 16]);
+    }
+    const float scale = 1.0f / sqrtf(reduce16(squares) / (float)n + eps);
+    for (uint32_t i = 0; i < n; i++)
+        y[i] = fmaf((x[i] - mean) * scale, w[i], b[i]);
+}
+
 static void quantize(const float *x, uint32_t blocks, int8_t *q, hob_cpu_scale *scales)
 {
     for (uint32_t b = 0; b < blocks; b++, x += 32, q += 32) {
@@ -140,14 +157,26 @@ static void rope(float *x, uint32_t heads, uint32_t head_dim, uint32_t n_rot, bo
         }
 }
 
-/* Both gates are g * sigmoid(z); GELU's tanh form is 0.5 g (1 + tanh u) = g * sigmoid(2u). */
+static float gelu(float x)
+{
+    float a = fabsf(x);
+    a = HOB_GELU_EDGE < a ? HOB_GELU_EDGE : a;
+    const float u = fmaf(a, HOB_GELU_NARROW, -1.0f);
+    float p = hob_gelu_tail[HOB_GELU_DEGREE];
+    for (int i = HOB_GELU_DEGREE - 1; i >= 0; i--)
+        p = fmaf(p, u, hob_gelu_tail[i]);
+    return (0.0f > x ? 0.0f : x) - a * p;
+}
+
+/* The others are g * sigmoid(z); GELU's tanh form is 0.5 g (1 + tanh u) = g * sigmoid(2u). */
 static void gate(hob_gate_kind kind, const float *g, const float *up, float *out, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        float z = g[i];
+        float z = g[i], act;
         if (kind == HOB_GATE_GELU_TANH)
             z = z * fmaf(z * z, HOB_GELU_CUBIC, HOB_GELU_LINEAR);
-        out[i] = g[i] / (1.0f + hob_exp(-z)) * up[i];
+        act = kind == HOB_GATE_GELU ? gelu(z) : g[i] / (1.0f + hob_exp(-z));
+        out[i] = up ? act * up[i] : act;
     }
 }
 
@@ -280,6 +309,7 @@ void hob_cpu_fill_scalar(hob_cpu_kernels *k)
     *k = (hob_cpu_kernels){
         .isa = "scalar",
         .rms_norm = rms_norm,
+        .layer_norm = layer_norm,
         .quantize = quantize,
         .rope = rope,
         .gate = gate,

@@ -117,6 +117,8 @@ static const char *first_disagreement(const hob_cpu_kernels *k, golden *g)
     if (memcmp(g->field[0], g->field[1], sizeof g->field[0]) != 0)                                 \
         return name;
     BOTH_AGREE("rms_norm", t->rms_norm(g->x, g->x + 1, 1e-5f, g->out[i], COLS + 3), out)
+    BOTH_AGREE("layer_norm", t->layer_norm(g->x, g->x + 1, g->x + 9, 1e-5f, g->out[i], COLS + 3),
+               out)
     for (int r = 0; r < COLUMNS; r++)
         plain.rms_norm(g->x + r * COLS, g->x, 1e-5f, g->normed + r * COLS, COLS);
     BOTH_AGREE("quantize", t->quantize(g->normed, COLUMNS * COLS / 32, g->q[i], g->scales[i]), q)
@@ -130,6 +132,7 @@ static const char *first_disagreement(const hob_cpu_kernels *k, golden *g)
     }
     BOTH_AGREE("gate", t->gate(HOB_GATE_SILU, g->unit, g->x, g->out[i], LENGTH), out)
     BOTH_AGREE("gate", t->gate(HOB_GATE_GELU_TANH, g->unit, g->x, g->out[i], LENGTH), out)
+    BOTH_AGREE("gate", t->gate(HOB_GATE_GELU, g->unit, NULL, g->out[i], LENGTH), out)
     BOTH_AGREE("to_half", t->to_half(g->unit, g->half[i], LENGTH), half)
     BOTH_AGREE("from_half", t->from_half(g->half[0], g->out[i], LENGTH), out)
     BOTH_AGREE("scale_lanes", t->scale_lanes(g->q[0], g->x, g->out[i], LENGTH), out)

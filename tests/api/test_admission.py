@@ -11,7 +11,7 @@ from wire import Connection, chat, post
 
 CHAT = "/v1/chat/completions"
 PATIENCE_MS = 2000 * PACE
-BUSY_TOKENS = 6000 if PACE == 1 else 1500  # longer than the patience, shorter than the longest Retry-After
+BUSY_TOKENS = 6000 if PACE == 1 else 3000  # longer than the patience, shorter than the longest Retry-After
 LONG = [{"role": "user", "content": "harbour " * 300}]
 
 

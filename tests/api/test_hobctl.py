@@ -11,7 +11,7 @@ import pytest
 from conftest import HOBCTL
 
 COMMANDS = ["chat", "models", "status", "keys add", "keys list", "keys set", "keys revoke", "keys rotate", "usage", "inspect",
-            "generate", "tokenize", "template", "perplexity", "bench", "doctor"]
+            "generate", "tokenize", "extract", "template", "perplexity", "bench", "doctor"]
 
 
 def test_generate(hobctl, model):

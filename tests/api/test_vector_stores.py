@@ -78,7 +78,8 @@ def test_once_by_name(ben):
 
 def test_files_are_found(anna, store):
     files = fill(anna, store)
-    assert all(f.status == "completed" and f.last_error is None and f.usage_bytes > 0 for f in files.values())
+    for f in files.values():
+        assert f.status == "completed" and f.last_error is None and f.usage_bytes > 0, f.last_error
     s = anna.vector_stores.retrieve(store.id)
     assert s.file_counts.completed == s.file_counts.total == 3 and s.usage_bytes > 0 and s.status == "completed"
     page = anna.vector_stores.search(store.id, query="Which crane lifts containers?")

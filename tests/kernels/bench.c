@@ -98,9 +98,11 @@ static void bench_others(const hob_cpu_kernels *k, const peak *most)
                share((double)(count) / t * 1e-9, most->floats));                                   \
     } while (0)
     LINE("rms_norm 576", 576, k->rms_norm(a, b, 1e-5f, y, 576));
+    LINE("layer_norm 384", 384, k->layer_norm(a, b, b, 1e-12f, y, 384));
     LINE("quantize 576", 576, k->quantize(a, 18, q, scales));
     LINE("rope 9 heads of 64", 576, k->rope(y, 9, 64, 64, false, a, b));
     LINE("gate 1536", 1536, k->gate(HOB_GATE_SILU, a, b, y, 1536));
+    LINE("gelu 1536", 1536, k->gate(HOB_GATE_GELU, a, NULL, y, 1536));
     LINE("from_half 2048", 2048, k->from_half(half, y, 2048));
     LINE("attend_scores 48 queries", QUERIES * 32 * DIM,
          k->attend_scores(a, DIM, QUERIES, keys, DIM, s));

@@ -30,7 +30,7 @@ typedef struct check_case {
     void (*run)(check *c);
 } check_case;
 
-extern const check_case kernel_cases[], device_cases[]; /* end with op NULL */
+extern const check_case kernel_cases[], device_cases[], encoder_cases[]; /* end with op NULL */
 
 /* Uniform in -scale .. scale; a whole number below n. */
 float random_float(check *c, float scale);
@@ -55,6 +55,17 @@ void expect_same_region(check *c, const char *what, const region *a, const regio
 /* Random GGUF rows of a type, with scales of a usual size, and their values as floats [rows][cols]. */
 void *random_rows(check *c, hob_type type, uint32_t rows, uint32_t cols, size_t *ret_bytes,
                   float **ret_values);
+
+/* device.c: of a whole device. */
+bool is_cpu(const check *c);
+/* A row computed in other company: on the CPU the same bits, elsewhere the same within `tolerance` of the largest. */
+void expect_same_row(check *c, const char *what, uint32_t row, const float *got, const float *want,
+                     uint32_t n, double tolerance);
+/* NULL, and the check has failed. */
+hob_device *open_at(check *c, uint32_t threads);
+hob_tensor *tensor(check *c, hob_device *dev, uint32_t rows, uint32_t cols);
+/* A tensor's rows are set by embedding an F32 table. */
+hob_weight *table_of(hob_device *dev, const float *x, uint32_t rows, uint32_t cols);
 
 /* Prints this machine's limits and each kernel's rate. */
 /* The most a core can do in GMAC/s, 0 where nobody has measured it; of memory, in GB/s, with one thread or two. */

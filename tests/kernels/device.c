@@ -7,14 +7,13 @@
 
 #include <string.h>
 
-static bool is_cpu(const check *c)
+bool is_cpu(const check *c)
 {
     return strcmp(c->device->info.name, "cpu") == 0;
 }
 
-/* A row computed in other company: on the CPU the same bits, elsewhere the same within `tolerance` of the largest. */
-static void expect_same_row(check *c, const char *what, uint32_t row, const float *got,
-                            const float *want, uint32_t n, double tolerance)
+void expect_same_row(check *c, const char *what, uint32_t row, const float *got, const float *want,
+                     uint32_t n, double tolerance)
 {
     double most = 0;
 
@@ -29,7 +28,7 @@ static void expect_same_row(check *c, const char *what, uint32_t row, const floa
         expect_near(c, what, (size_t)row * n + i, got[i], want[i], tolerance * most);
 }
 
-static hob_device *open_at(check *c, uint32_t threads)
+hob_device *open_at(check *c, uint32_t threads)
 {
     hob_device_options options = {.threads = threads};
     hob_device *dev = NULL;
@@ -46,7 +45,7 @@ static hob_device *open_at(check *c, uint32_t threads)
     return dev;
 }
 
-static hob_tensor *tensor(check *c, hob_device *dev, uint32_t rows, uint32_t cols)
+hob_tensor *tensor(check *c, hob_device *dev, uint32_t rows, uint32_t cols)
 {
     hob_tensor *t = NULL;
     if (dev->ops->tensor_new(dev, rows, cols, &t, NULL) < 0) {
@@ -56,8 +55,7 @@ static hob_tensor *tensor(check *c, hob_device *dev, uint32_t rows, uint32_t col
     return t;
 }
 
-/* A tensor's rows are set by embedding an F32 table. */
-static hob_weight *table_of(hob_device *dev, const float *x, uint32_t rows, uint32_t cols)
+hob_weight *table_of(hob_device *dev, const float *x, uint32_t rows, uint32_t cols)
 {
     hob_weight *w = NULL;
     if (dev->ops->weight_upload(dev, HOB_TYPE_F32, rows, cols, x, (size_t)rows * cols * 4, &w,

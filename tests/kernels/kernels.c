@@ -190,6 +190,32 @@ static void check_rms_norm(check *c)
     }
 }
 
+static void check_layer_norm(check *c)
+{
+    float x[640], w[640], b[640];
+
+    for (int i = 0; i < TAILS + 60; i++) {
+        uint32_t n = i < TAILS ? tails[i] : i & 1 ? 384 : 601;
+        fill_random(c, x, n, 5.0f);
+        fill_random(c, w, n, 2.0f);
+        fill_random(c, b, n, 2.0f);
+        for (uint32_t k = 0; k < n; k++)
+            x[k] += 3.0f; /* a mean of its own */
+        double sum = 0, squares = 0;
+        for (uint32_t k = 0; k < n; k++)
+            sum += x[k];
+        for (uint32_t k = 0; k < n; k++)
+            squares += (x[k] - sum / n) * (x[k] - sum / n);
+        const double scale = 1 / sqrt(squares / n + 1e-3);
+        BOTH(
+            n * 4, 4, , t->layer_norm(x, w, b, 1e-3f, y, n), for (uint32_t k = 0; k < n; k++) {
+                const double v = (x[k] - sum / n) * scale * w[k];
+                expect_near(c, "y", k, got[k], v + b[k], 4e-6 * (1 + scale) * (1 + fabs(v)));
+            });
+        BOTH(n * 4, 0, memcpy(y, x, n * 4), t->layer_norm(y, w, b, 1e-3f, y, n), ); /* in place */
+    }
+}
+
 static void check_quantize(check *c)
 {
     enum { BLOCKS = 9 };
@@ -299,6 +325,42 @@ static void check_silu(check *c)
 static void check_gelu(check *c)
 {
     gate_kind(c, HOB_GATE_GELU_TANH);
+}
+
+/* Within what math.h states, also where the polynomial ends, and with an `up`. */
+static void check_gelu_exact(check *c)
+{
+    float g[64], up[64];
+
+    for (int i = 0; i < 2000; i++) {
+        const uint32_t n = i < TAILS ? tails[i] : 64;
+        fill_random(c, g, n, i % 3 ? 6.5f : i % 2 ? 1e-3f : 300.0f);
+        fill_random(c, up, n, 3.0f);
+        g[0] = i % 2 ? -0.0f : HOB_GELU_EDGE;
+        BOTH(
+            n * 4, 4 * (size_t)(i % 5), , t->gate(HOB_GATE_GELU, g, NULL, y, n),
+            for (uint32_t k = 0; k < n; k++) {
+                const double x = g[k];
+                expect_near(c, "y", k, got[k], 0.5 * x * erfc(-x * 0.70710678118654752),
+                            fabs(x) > 6 ? 4e-7 + 6e-8 * fabs(x) : fmin(4e-7, 2.2e-7 * fabs(x)));
+            });
+        BOTH(
+            n * 4, 0, memcpy(y, g, n * 4), t->gate(HOB_GATE_GELU, y, up, y, n),
+            for (uint32_t k = 0; k < n; k++) {
+                const double x = g[k], act = 0.5 * x * erfc(-x * 0.70710678118654752);
+                expect_near(c, "y * up", k, got[k], act * up[k],
+                            (4e-7 + 2e-7 * fabs(x)) * (1 + fabs(up[k])));
+            });
+    }
+    for (int kind = 0; kind < 3; kind++) { /* without an up the others, too */
+        fill_random(c, g, 64, 4.0f);
+        for (int k = 0; k < 64; k++)
+            up[k] = 1.0f;
+        float with[64];
+        c->scalar->gate((hob_gate_kind)kind, g, up, with, 64);
+        BOTH(61 * 4, 0, , t->gate((hob_gate_kind)kind, g, NULL, y, 61),
+             if (memcmp(got, with, 61 * 4) != 0) fail(c, "no up is not the same as an up of 1"););
+    }
 }
 
 /* All 65536 halves, and floats around every rounding border. */
@@ -509,10 +571,12 @@ const check_case kernel_cases[] = {
     HOB_QUANTIZED_TYPES(CASE) CASE(f16, F16) CASE(bf16, BF16) CASE(f32, F32)
 #undef CASE
         {"rms_norm", "f32", check_rms_norm},
+    {"layer_norm", "f32", check_layer_norm},
     {"quantize", "f32", check_quantize},
     {"rope", "f32", check_rope},
     {"gate", "silu", check_silu},
-    {"gate", "gelu", check_gelu},
+    {"gate", "gelu tanh", check_gelu},
+    {"gate", "gelu", check_gelu_exact},
     {"half", "f16", check_half},
     {"scale_lanes", "q8", check_scale_lanes},
     {"attention", "f32", check_attention},

@@ -173,7 +173,7 @@ static bool find_device(const char *name, hob_device_info *ret)
 
 int main(int argc, char **argv)
 {
-    const check_case *groups[] = {kernel_cases, device_cases};
+    const check_case *groups[] = {kernel_cases, device_cases, encoder_cases};
     const char *op = NULL, *type = NULL, *device = "cpu";
     bool list = false, bench = false, brief = false;
     uint32_t seed = 1;

@@ -398,6 +398,36 @@ static void test_a_higher_class_takes_a_place(void **state)
 
 /* Set back before a row of it was computed, a resumed answer takes its old tokens into account only once: twice in a
  * row their text would hold the stop string. */
+/* Those of the batch class let a better one's prompt pass, but never two steps in a row; others do not. */
+static void test_the_batch_class_lets_prompts_pass(void **state)
+{
+    static const struct {
+        hob_priority priority;
+        uint32_t tokens[4]; /* after each of the steps that the prompt takes */
+    } cases[] = {{HOB_PRIORITY_BATCH, {0, 1, 1, 2}}, {HOB_PRIORITY_STANDARD, {1, 2, 3, 4}}};
+    (void)state;
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        static answer a[REQUESTS];
+        memset(a, 0, sizeof a);
+        const uint32_t rows = prompt_tokens(3) / 3 - 1;
+        hob_batcher *b = make(2, rows, 256, 512);
+        assert_int_equal(submit_as(b, 4, 40, 0.8f, 100, 1, cases[c].priority), 0);
+        while (a[4].count == 0)
+            assert_int_equal(hob_batcher_step(b, collect, a), 0);
+        const uint32_t before = (uint32_t)a[4].count;
+        assert_int_equal(submit_as(b, 3, 5, 0.8f, 100, 2, HOB_PRIORITY_INTERACTIVE), 0);
+        for (int i = 0; i < 4; i++) {
+            assert_int_equal(a[3].count, 0);
+            assert_int_equal(hob_batcher_step(b, collect, a), 0);
+            assert_int_equal(a[4].count - before, cases[c].tokens[i]);
+        }
+        run_dry(b, a);
+        assert_undisturbed(&a[4], 4, 40, 0.8f);
+        assert_undisturbed(&a[3], 3, 5, 0.8f);
+        hob_batcher_free(b);
+    }
+}
+
 static void test_set_back_before_it_ran(void **state)
 {
     (void)state;
@@ -587,6 +617,7 @@ int main(void)
         cmocka_unit_test(test_half_a_block_is_reused),
         cmocka_unit_test(test_overcommitted_blocks),
         cmocka_unit_test(test_a_higher_class_takes_a_place),
+        cmocka_unit_test(test_the_batch_class_lets_prompts_pass),
         cmocka_unit_test(test_set_back_before_it_ran),
         cmocka_unit_test(test_tenants_take_turns),
         cmocka_unit_test(test_a_stalled_reader_gives_up_its_place),
