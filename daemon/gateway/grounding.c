@@ -210,7 +210,7 @@ int hob_grounding_settle(hob_job *j, uint32_t passages, uint32_t tokens)
     }
     j->grounds_bytes = passages * CITATION_BYTES +
                        (j->request.retrieval.results ? text_bytes(&d->found) : 0);
-    m->retrieved_passages += passages;
+    m->retrieved_chunks += passages;
     m->retrieved_tokens += tokens;
     j->grounds = grounds;
     j->grounding = NULL;

@@ -559,6 +559,14 @@ int hob_buffers_admit(const hob_gateway *g, size_t bytes, hob_api_error *e);
 /* ---- metrics.c ---- */
 
 enum { HOB_STATUS_KINDS = 24, HOB_TTFT_BUCKETS = 10 };
+/* Of a search in documents. */
+typedef enum hob_stage {
+    HOB_STAGE_EMBED,
+    HOB_STAGE_WORDS,
+    HOB_STAGE_VECTORS,
+    HOB_STAGE_FUSE,
+    HOB_STAGES,
+} hob_stage;
 typedef struct hob_metrics {
     struct {
         int status;
@@ -568,12 +576,16 @@ typedef struct hob_metrics {
         recovered, poisoned, shed, reloads, reloads_refused;
     uint64_t prompt_tokens, cached_tokens, answer_tokens, bytes_out, stalled_closes;
     uint64_t limited[HOB_QUOTA_BOUNDS]; /* requests refused by their key's limits */
-    uint64_t retrievals, retrievals_late, retrieval_us, retrieved_passages, retrieved_tokens;
+    uint64_t retrievals, retrievals_late, retrieval_us, retrieved_chunks, retrieved_tokens;
+    struct {
+        uint64_t count, us;
+    } stages[HOB_STAGES];
     uint64_t ttft[HOB_TTFT_BUCKETS + 1], ttft_us;
     uint64_t ttft_count;
 } hob_metrics;
 void hob_metrics_status(hob_metrics *m, int status);
 void hob_metrics_ttft(hob_metrics *m, uint64_t us);
+void hob_metrics_stage(hob_metrics *m, hob_stage stage, uint64_t us);
 void hob_metrics_write(hob_gateway *g, hob_text *t);
 
 /* ---- server.c ---- */

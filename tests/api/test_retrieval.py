@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from conftest import ROOT, limited_server, openai_client, started
-from test_websocket import connect
+from websockets.sync.client import connect
 
 NOTES = {
     "boiler.md": "# Boiler room\n\nThe Hendrick valve of the boiler opens at 4.2 bar. Only Mrs Okafor has the key to it.\n\n"
@@ -198,7 +198,8 @@ def test_response_in_the_background(anna, store):
 
 def test_websocket(server, anna, store):
     whole = respond(anna, QUESTION, store)
-    with connect(server, key="hob_anna") as ws:
+    with connect(f"wss://127.0.0.1:{server.port}/v1/responses", ssl=server.context, proxy=None,
+                 additional_headers={"Authorization": "Bearer hob_anna"}) as ws:
         ws.send(json.dumps({"type": "response.create", "stream_id": "a", "model": "default", "input": QUESTION, "temperature": 0,
                             "max_output_tokens": 16, "tools": [{"type": "file_search", "vector_store_ids": [store.id]}]}))
         events = []
@@ -300,7 +301,7 @@ def remaining(client, **options):
 
 def test_quotas(tmp_path, var, embedder):
     with started(limited_server(tmp_path, var, "", tenants=("anna",), embedder=embedder,
-                                key_limits="tokens_per_minute = 4000;")) as s, openai_client(s, "hob_anna") as anna:
+                                more="key_limits = { tokens_per_minute = 4000; };\n")) as s, openai_client(s, "hob_anna") as anna:
         fill(anna, "house", NOTES)
         left = remaining(anna, model="default", max_tokens=4, messages=[{"role": "user", "content": "Hi"}])
         used = 4000 - left[0]
@@ -352,7 +353,7 @@ def test_an_embedding_engine_that_hangs(server, anna, store):
 
 def test_a_search_that_takes_too_long(tmp_path, var):
     """A millisecond is too little for filters over many files with many attributes."""
-    with started(limited_server(tmp_path, var, "", tenants=("anna",), retrieval="timeout_ms = 1;")) as s, \
+    with started(limited_server(tmp_path, var, "", tenants=("anna",), more="retrieval = { timeout_ms = 1; };\n")) as s, \
             openai_client(s, "hob_anna") as anna:
         store = fill(anna, "house", NOTES)
         ids = [anna.files.create(file=(f"{i}.txt", b"the same text"), purpose="assistants").id for i in range(100)]
