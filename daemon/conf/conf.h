@@ -84,6 +84,7 @@ typedef struct hob_conf {
     uint32_t key_limits[HOB_LIMITS];            /* of a key that has none of its own */
     uint32_t max_body_bytes;                    /* of a request; 8 MiB */
     uint32_t max_file_mb;                       /* MiB of one that is uploaded; 512 */
+    uint32_t vector_index_mb;                   /* MiB of memory of the index of vectors; 512 */
     uint32_t max_connections;                   /* 512 */
     uint32_t max_connections_per_address;       /* 128 */
     uint32_t auth_failures_per_minute;          /* of an address, before it is slowed down; 10 */

@@ -138,6 +138,7 @@ static int start_search(hob_grounding *d, const hob_job *j, const hob_question *
                                .named = true,
                                .queries = &text,
                                .query_count = 1,
+                               .history = q->history,
                                .filter = want->filters,
                                .apart = true,
                                .k = want->max_chunks ? want->max_chunks : CHUNKS_DEFAULT,

@@ -22,6 +22,7 @@ enum {
 
 static void clear(hob_place *p)
 {
+    hob_place_embed_drop(p);
     hob_extracting_free(p->extracting); /* it reads the descriptors */
     if (p->document >= 0)
         close(p->document);
@@ -214,12 +215,13 @@ static void begin_extraction(hob_place *p)
 {
     hob_gateway *g = p->ingest->g;
     hob_extract_request r = hob_extract_request_default;
+    const int embeds = hob_embed_default_model(g);
+    const char *path = g->conf->models[embeds < 0 ? 0 : embeds].path; /* whose tokens count */
     hob_diag diag;
 
-    p->vocabulary = open(g->conf->models[0].path, O_RDONLY | O_CLOEXEC);
+    p->vocabulary = open(path, O_RDONLY | O_CLOEXEC);
     if (p->vocabulary < 0) {
-        snprintf(diag.text, sizeof diag.text, "%.100s: %s", g->conf->models[0].path,
-                 strerror(errno));
+        snprintf(diag.text, sizeof diag.text, "%.100s: %s", path, strerror(errno));
         hob_place_retry(p, HOB_EIO, diag.text);
         return;
     }
@@ -251,8 +253,7 @@ void hob_ingest_collect(hob_gateway *g)
 
 /* ---- the file, out of the store ---- */
 
-/* A nameless file beside the store. */
-static int open_copy(sqlite3 *db, hob_diag *diag)
+int hob_ingest_file(sqlite3 *db, hob_diag *diag)
 {
     char path[4096];
     snprintf(path, sizeof path, "%s", sqlite3_db_filename(db, "main"));
@@ -262,7 +263,7 @@ static int open_copy(sqlite3 *db, hob_diag *diag)
     const int fd = open(slash ? path : ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     return fd >= 0 ? fd
                    : hob_fail(diag, errno == ENOSPC ? HOB_ENOSPC : HOB_EIO,
-                              "no file for a copy beside the store: %s", strerror(errno));
+                              "no file can be made beside the store: %s", strerror(errno));
 }
 
 static int write_all(int fd, const uint8_t *data, size_t len, hob_diag *diag)
@@ -287,7 +288,7 @@ static int run_copy(sqlite3 *db, hob_store_job *j, hob_diag *diag)
     size_t len = 0;
     int code = 0;
     if (p->document < 0) {
-        if ((code = open_copy(db, diag)) < 0)
+        if ((code = hob_ingest_file(db, diag)) < 0)
             return code;
         p->document = code;
     }
@@ -390,7 +391,8 @@ static void claim(hob_place *p)
 /* One place asks at a time, so that no two find the same. */
 static void claim_next(hob_ingest *in)
 {
-    if (!in->wanted || in->claiming || in->g->ending || hob_now_us() < in->retry_us)
+    if (!in->wanted || in->claiming || in->g->ending || hob_now_us() < in->retry_us ||
+        !hob_index_is_settled(&in->index))
         return;
     for (int i = 0; i < HOB_INGEST_PLACES; i++)
         if (in->places[i].state == HOB_PLACE_FREE) {
@@ -422,6 +424,8 @@ static void sweep_done(hob_store_job *j)
         in->sweep_wanted = true;
         return;
     }
+    if (in->swept.content)
+        hob_index_remove(&in->index, in->swept.content);
     in->sweep_wanted |= in->swept.more;
     sweep(in);
 }
@@ -449,11 +453,14 @@ void hob_documents_wake(hob_gateway *g)
     sweep(in);
 }
 
-void hob_ingest_tick(hob_gateway *g)
+void hob_ingest_tick(hob_gateway *g, uint64_t now_us)
 {
     hob_ingest *in = g->ingest;
     if (!in)
         return;
+    hob_index_tick(&in->index, now_us);
+    for (int i = 0; i < HOB_INGEST_PLACES; i++)
+        hob_place_embed_tick(&in->places[i], now_us);
     claim_next(in);
     sweep(in);
 }
@@ -466,7 +473,7 @@ int hob_ingest_open(hob_gateway *g, hob_diag *diag)
         free(in);
         return code == HOB_ENOMEM ? hob_fail(diag, code, "no memory") : code;
     }
-    in->g = g;
+    in->g = in->index.g = g;
     for (int i = 0; i < HOB_INGEST_PLACES; i++) {
         in->places[i].ingest = in;
         in->places[i].document = in->places[i].vocabulary = -1;
@@ -484,6 +491,8 @@ void hob_ingest_close(hob_gateway *g)
             hob_extracting_free(p->extracting);
             p->extracting = NULL;
         }
+        if (p->state == HOB_PLACE_EMBED)
+            hob_place_embed_drop(p);
     }
 }
 
@@ -491,6 +500,8 @@ void hob_ingest_free(hob_gateway *g)
 {
     for (int i = 0; g->ingest && i < HOB_INGEST_PLACES; i++)
         clear(&g->ingest->places[i]);
+    if (g->ingest)
+        hob_index_free(&g->ingest->index);
     free(g->ingest);
     g->ingest = NULL;
 }

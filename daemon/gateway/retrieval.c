@@ -7,11 +7,23 @@
 #include <string.h>
 #include <time.h>
 
-enum { ACTIVE_S = 60 }; /* a collection's last use is noted as often as that */
+#include "daemon/gateway/ingest.h"
+#include "daemon/gateway/question.h"
+
+enum {
+    ACTIVE_S = 60,      /* a collection's last use is noted as often as that */
+    EMBED_PERCENT = 70, /* of the time that is left: for the query's vector */
+};
 
 struct hob_retrieval {
     hob_store_job job;
     hob_gateway *g;
+    hob_embed *embed;             /* the query's vector is being made */
+    lws_sorted_usec_list_t timer; /* when the words have to do */
+    float *vectors;
+    bool has_history;    /* the vector behind the query's is that of what was said before */
+    uint64_t began_us;
+    bool searching;      /* the job runs */
     hob_retrieved *done; /* NULL: nobody wants to hear */
     void *user;
     hob_search search;
@@ -24,8 +36,12 @@ static void retrieval_free(hob_retrieval *r)
 {
     for (uint32_t i = 0; i < HOB_SEARCH_QUERIES_MAX; i++)
         free(r->queries[i]);
+    if (r->embed)
+        hob_embed_cancel(r->embed);
+    lws_sul_cancel(&r->timer);
     hob_search_result_free(&r->result);
     json_decref(r->filter);
+    free(r->vectors);
     free(r);
 }
 
@@ -77,14 +93,96 @@ static void note_use(const hob_retrieval *r)
 
 /* ---- the search ---- */
 
+static void note_times(const hob_retrieval *r)
+{
+    hob_metrics *m = &r->g->metrics;
+    if (r->job.code < 0)
+        return;
+    hob_metrics_stage(m, HOB_STAGE_WORDS, r->result.words_us);
+    if (r->search.vectors)
+        hob_metrics_stage(m, HOB_STAGE_VECTORS, r->result.vectors_us);
+    hob_metrics_stage(m, HOB_STAGE_FUSE, r->result.fuse_us);
+}
+
 static void search_done(hob_store_job *j)
 {
     hob_retrieval *r = (hob_retrieval *)j;
     if (j->code >= 0 && !r->g->ending)
         note_use(r);
+    note_times(r);
     if (r->done && !r->g->ending)
         r->done(r->user, j->code, j->diag.text, &r->result, !r->search.vectors);
     retrieval_free(r);
+}
+
+static void search(hob_retrieval *r)
+{
+    r->searching = true;
+    lws_sul_cancel(&r->timer);
+    hob_store_read(r->g->store, &r->job);
+}
+
+/* ---- the query's vector ---- */
+
+static void embedded(void *user, const hob_embed_result *e, const hob_api_error *error)
+{
+    hob_retrieval *r = user;
+    const hob_index *x = &r->g->ingest->index;
+    const size_t bytes = e ? (size_t)e->count * e->dimensions * sizeof *r->vectors : 0;
+
+    r->embed = NULL;
+    if (!e)
+        hob_log(HOB_LOG_DEBUG, "a search goes by words alone: %s", error->message);
+    else if (x->state == HOB_INDEX_READY && e->dimensions == x->dimensions &&
+             (r->vectors = malloc(bytes))) {
+        memcpy(r->vectors, e->vectors, bytes);
+        if (r->has_history)
+            hob_question_add_history(r->vectors, r->vectors + e->dimensions, e->dimensions);
+        hob_metrics_stage(&r->g->metrics, HOB_STAGE_EMBED, hob_now_us() - r->began_us);
+        r->search.vectors = r->vectors;
+        r->search.dim = e->dimensions;
+        r->search.index = x->vectors;
+    }
+    search(r);
+}
+
+static void too_late(lws_sorted_usec_list_t *timer)
+{
+    hob_retrieval *r = lws_container_of(timer, hob_retrieval, timer);
+    hob_embed_cancel(r->embed);
+    r->embed = NULL;
+    search(r);
+}
+
+/* False: there is no vector to be waited for. */
+static bool ask_vector(hob_retrieval *r, const char *history)
+{
+    static const hob_embed_handler handler = {.done = embedded};
+    const hob_index *x = &r->g->ingest->index;
+    const uint64_t now_us = hob_now_us();
+    json_t *inputs = json_array();
+    hob_embed_request request = {.model = x->model,
+                                 .class = HOB_ARBITER_QUERY,
+                                 .tenant = r->search.scope.tenant,
+                                 .truncate = true,
+                                 .inputs = inputs,
+                                 .handler = &handler,
+                                 .user = r};
+    hob_api_error e;
+    int code = x->state == HOB_INDEX_READY && r->job.deadline_us > now_us ? 0 : HOB_EINVAL;
+
+    for (uint32_t i = 0; code == 0 && i < r->search.query_count; i++)
+        code = json_array_append_new(inputs, json_string(r->queries[i]));
+    r->has_history = code == 0 && history && history[0] && r->search.query_count == 1;
+    if (r->has_history)
+        code = json_array_append_new(inputs, json_string(history));
+    if (code == 0 && (code = hob_embed_start(r->g, &request, &r->embed, &e)) < 0)
+        r->embed = NULL;
+    json_decref(inputs);
+    if (code == 0)
+        lws_sul_schedule(r->g->context, 0, &r->timer, too_late,
+                         (lws_usec_t)((r->job.deadline_us - now_us) * EMBED_PERCENT / 100));
+    return code == 0;
 }
 
 hob_retrieval *hob_retrieve(hob_gateway *g, const hob_retrieval_request *q, hob_retrieved *done,
@@ -119,11 +217,15 @@ hob_retrieval *hob_retrieve(hob_gateway *g, const hob_retrieval_request *q, hob_
                              .done = search_done,
                              .deadline_us = q->deadline_us ? q->deadline_us
                                                            : hob_now_us() + HOB_RETRIEVAL_LIMIT_US};
-    hob_store_read(g->store, &r->job);
+    r->began_us = hob_now_us();
+    if (!ask_vector(r, q->history))
+        search(r);
     return r;
 }
 
 void hob_retrieval_cancel(hob_retrieval *r)
 {
     r->done = NULL;
+    if (!r->searching)
+        retrieval_free(r);
 }

@@ -19,6 +19,7 @@ typedef struct hob_retrieval_request {
     bool named;                 /* they may be names: see hob_search */
     const char *const *queries; /* [query_count], at most HOB_SEARCH_QUERIES_MAX; copied */
     uint32_t query_count;
+    const char *history; /* what was said before the one query, which it turns a little; "", NULL: nothing */
     json_t *filter; /* checked; a reference is kept. NULL: none */
     bool meaning_only;
     bool apart; /* each chunk is a passage of its own */

@@ -215,7 +215,7 @@ static void on_tick(lws_sorted_usec_list_t *sul)
     hob_responses_tick(g, now);
     hob_links_tick(g, now);
     hob_accounts_tick(g, now);
-    hob_ingest_tick(g);
+    hob_ingest_tick(g, now);
     hob_listeners_tick(g);
     hob_fronts_tick(g);
     return_memory(g);

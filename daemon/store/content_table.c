@@ -246,19 +246,21 @@ int hob_content_extracted(sqlite3 *db, const hob_content *t, hob_diag *diag)
 }
 
 int hob_content_add_vectors(sqlite3 *db, const hob_content *t, uint32_t from, uint32_t count,
-                            const void *data, size_t size, hob_diag *diag)
+                            const char *model, const void *data, size_t size, hob_diag *diag)
 {
     sqlite3_stmt *s = NULL;
     int code = hob_store_check_room(db, 2 * (uint64_t)count * size, diag);
     if (code < 0)
         return code;
     code = hob_sql_prepare(db,
-                           "UPDATE contents SET embedded = embedded + :count WHERE id = :id"
+                           "UPDATE contents SET embedded = embedded + :count, model = :model"
+                           " WHERE id = :id"
                            " AND state IN (1, 2) AND embedded = :from"
                            " AND embedded + :count <= chunks",
                            NULL, &s, diag);
     hob_sql_int(s, ":count", count);
     hob_sql_int(s, ":from", from);
+    hob_sql_text(s, ":model", model);
     if ((code = change(db, code, s, t, diag)) < 0)
         return code;
     s = NULL;
@@ -314,15 +316,11 @@ int hob_content_count_failure(sqlite3 *db, const hob_content *t, hob_diag *diag)
 int hob_contents_remodel(sqlite3 *db, const char *model, uint64_t *ret_count, hob_diag *diag)
 {
     sqlite3_stmt *s = NULL;
-    int code;
-    /* Vectors that were being made are of the model that made the first of them, which nobody has noted. */
-    code = hob_sql_prepare(db,
-                           model[0] ? "UPDATE contents SET embedded = 0, state ="
-                                      " CASE WHEN state = 3 THEN 2 ELSE state END"
-                                      " WHERE (state = 3 AND model <> :model) OR"
-                                      " (state IN (1, 2) AND embedded > 0)"
-                                    : "UPDATE contents SET state = 3 WHERE state = 2",
-                           NULL, &s, diag);
+    int code = hob_sql_prepare(db,
+                               "UPDATE contents SET embedded = 0, state ="
+                               " CASE WHEN state = 3 THEN 2 ELSE state END WHERE model <> :model"
+                               " AND (state = 3 OR (state IN (1, 2) AND embedded > 0))",
+                               NULL, &s, diag);
     hob_sql_text(s, ":model", model);
     code = hob_sql_finish(code, s, diag);
     *ret_count = (uint64_t)sqlite3_changes64(db);
@@ -404,17 +402,20 @@ int hob_content_cut(sqlite3 *db, int64_t content, uint32_t tenant, uint32_t most
     return code;
 }
 
-int hob_contents_vectors(sqlite3 *db, const char *model, hob_vector_visit *visit, void *user,
-                         hob_diag *diag)
+int hob_contents_vectors(sqlite3 *db, const char *model, int64_t first, int64_t end, uint32_t most,
+                         hob_vector_visit *visit, void *user, hob_diag *diag)
 {
     sqlite3_stmt *s = NULL;
     int step = 0,
         code = hob_sql_prepare(db,
-                               "SELECT v.chunk, v.data FROM vectors AS v JOIN contents AS t"
-                               " ON t.id = v.chunk >> 20 WHERE t.state = 3 AND t.model = :model"
-                               " ORDER BY v.chunk",
+                               "SELECT v.chunk, v.data FROM vectors AS v CROSS JOIN contents AS t"
+                               " ON t.id = v.chunk >> 20 WHERE v.chunk >= :first AND v.chunk < :end"
+                               " AND t.state = 3 AND t.model = :model ORDER BY v.chunk LIMIT :most",
                                NULL, &s, diag);
     hob_sql_text(s, ":model", model);
+    hob_sql_int(s, ":first", first);
+    hob_sql_int(s, ":end", end);
+    hob_sql_int(s, ":most", most);
     while (code == 0 && (step = hob_sql_step(s, diag)) > 0)
         code = visit(user, sqlite3_column_int64(s, 0), sqlite3_column_blob(s, 1),
                      (size_t)sqlite3_column_bytes(s, 1), diag);

@@ -86,10 +86,10 @@ HOB_MUST_CHECK int hob_content_add_chunks(sqlite3 *db, const hob_content *t,
                                           uint64_t bytes_read, hob_diag *diag);
 /* QUEUED to EXTRACTED. */
 HOB_MUST_CHECK int hob_content_extracted(sqlite3 *db, const hob_content *t, hob_diag *diag);
-/* Of the chunks behind the first `from`, which have theirs. data: count vectors of `size` bytes each. */
+/* Of the chunks behind the first `from`, which have theirs of the same model. data: count vectors of `size` bytes each. */
 HOB_MUST_CHECK int hob_content_add_vectors(sqlite3 *db, const hob_content *t, uint32_t from,
-                                           uint32_t count, const void *data, size_t size,
-                                           hob_diag *diag);
+                                           uint32_t count, const char *model, const void *data,
+                                           size_t size, hob_diag *diag);
 /* To COMPLETE. model: that made its vectors; "" when it has none. */
 HOB_MUST_CHECK int hob_content_complete(sqlite3 *db, const hob_content *t, const char *model,
                                         hob_diag *diag);
@@ -98,7 +98,8 @@ HOB_MUST_CHECK int hob_content_fail(sqlite3 *db, const hob_content *t, const cha
                                     const char *message, hob_diag *diag);
 /* Something went wrong that may go right another time. */
 HOB_MUST_CHECK int hob_content_count_failure(sqlite3 *db, const hob_content *t, hob_diag *diag);
-/* Those whose vectors another model made become STALE; with model "" all are as complete as they can be. *ret_count. */
+/* Those whose vectors another model made, or none, become STALE, and what was embedded so far of others counts no more.
+ * *ret_count: of them. */
 HOB_MUST_CHECK int hob_contents_remodel(sqlite3 *db, const char *model, uint64_t *ret_count,
                                         hob_diag *diag);
 
@@ -114,10 +115,12 @@ static inline const char *hob_stored_gap(uint64_t gap)
 /* Removes its chunks, the last ones first, at most so many; *ret_left: whether there are more. */
 HOB_MUST_CHECK int hob_content_cut(sqlite3 *db, int64_t content, uint32_t tenant, uint32_t most,
                                    bool *ret_left, hob_diag *diag);
-/* All vectors of contents that are complete with this model, in the order of their chunks. */
+/* Vectors of contents that are complete with this model, of chunks from `first` up to, not with, `end`, in order, at most so
+ * many. */
 typedef int hob_vector_visit(void *user, int64_t chunk, const void *data, size_t size,
                              hob_diag *diag);
-HOB_MUST_CHECK int hob_contents_vectors(sqlite3 *db, const char *model, hob_vector_visit *visit,
-                                        void *user, hob_diag *diag);
+HOB_MUST_CHECK int hob_contents_vectors(sqlite3 *db, const char *model, int64_t first, int64_t end,
+                                        uint32_t most, hob_vector_visit *visit, void *user,
+                                        hob_diag *diag);
 
 #endif

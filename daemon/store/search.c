@@ -7,16 +7,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/store/fuse.h"
 #include "daemon/store/search_words.h"
 #include "hal/half.h"
 
 enum {
     CANDIDATES = 100, /* of each ranking */
-    LISTS_MAX = 2 * HOB_SEARCH_QUERIES_MAX,
-    FUSED_MAX = LISTS_MAX * CANDIDATES,
-    JOINED_MAX = 4,  /* chunks in a passage */
-    LOOK_BEHIND = 2, /* times k: candidates that may still join a passage */
-    DIM_MAX = 4096,
+    FUSED_MAX = 2 * HOB_SEARCH_QUERIES_MAX * CANDIDATES,
+    CHUNKS_MAX =
+        2 *
+        HOB_SEARCH_RESULTS_MAX, /* that passages are made of: twice as many as there may be of these */
 };
 _Static_assert((int)CANDIDATES <= (int)HOB_VECTORS_K_MAX, "the index returns as many");
 
@@ -107,6 +107,11 @@ typedef struct candidate {
 typedef struct candidates {
     uint32_t count;
     candidate list[FUSED_MAX];
+    /* of one query */
+    hob_ranked words[CANDIDATES];
+    uint64_t word_ids[CANDIDATES], meaning_ids[CANDIDATES];
+    hob_fused fused[2 * CANDIDATES];
+    uint64_t words_us, vectors_us;
 } candidates;
 
 static candidate *find(candidates *c, int64_t chunk)
@@ -118,54 +123,62 @@ static candidate *find(candidates *c, int64_t chunk)
     return &c->list[c->count++];
 }
 
-/* Reciprocal rank fusion: Cormack, Clarke, Büttcher, 2009. */
-static double by_rank(uint32_t rank)
-{
-    return 1.0 / (60 + rank + 1);
-}
-
-static int add_words(sqlite3 *db, const hob_search *s, const allowed *a, candidates *ret,
+/* hits: of one query by meaning. */
+static int add_query(sqlite3 *db, const hob_search *s, const char *query, const allowed *a,
+                     const hob_vector_hit *hits, uint32_t hit_count, candidates *ret,
                      hob_diag *diag)
 {
-    hob_ranked list[CANDIDATES];
-    for (uint32_t q = 0; q < s->query_count; q++) {
-        uint32_t count = 0;
-        const int code = hob_search_words(db, s->scope.tenant, s->queries[q], &a->set, CANDIDATES,
-                                          list, &count, diag);
+    const uint64_t began_us = hob_now_us();
+    uint32_t word_count = 0;
+    if (!s->meaning_only || !s->vectors) {
+        const int code = hob_search_words(db, s->scope.tenant, query, &a->set, CANDIDATES,
+                                          ret->words, &word_count, diag);
         if (code < 0)
             return code;
-        for (uint32_t i = 0; i < count; i++) {
-            candidate *c = find(ret, list[i].chunk);
-            c->fused += by_rank(i);
-            c->words = fmax(c->words, list[i].score);
+    }
+    ret->words_us += hob_now_us() - began_us;
+    for (uint32_t i = 0; i < word_count; i++)
+        ret->word_ids[i] = (uint64_t)ret->words[i].chunk;
+    for (uint32_t i = 0; i < hit_count; i++)
+        ret->meaning_ids[i] = hits[i].id;
+    const size_t n =
+        hob_fuse_ranks(ret->word_ids, word_count, ret->meaning_ids, hit_count, ret->fused);
+    for (size_t i = 0; i < n; i++) {
+        const hob_fused *f = &ret->fused[i];
+        candidate *c = find(ret, (int64_t)f->id);
+        c->fused += f->score;
+        if (f->rank[0])
+            c->words = fmax(c->words, ret->words[f->rank[0] - 1].score);
+        if (f->rank[1]) {
+            const double score = hits[f->rank[1] - 1].score;
+            c->cosine = isnan(c->cosine) ? score : fmax(c->cosine, score);
         }
     }
     return 0;
 }
 
-static int add_meaning(const hob_search *s, const allowed *a, candidates *ret, hob_diag *diag)
+static int add_all(sqlite3 *db, const hob_search *s, const allowed *a, candidates *ret,
+                   hob_diag *diag)
 {
     const hob_vectors_query query = {.queries = s->vectors,
                                      .n = s->query_count,
                                      .k = CANDIDATES,
                                      .allowed = &a->set,
                                      .min_score = -INFINITY};
-    uint32_t counts[HOB_SEARCH_QUERIES_MAX];
+    const uint64_t began_us = hob_now_us();
+    uint32_t counts[HOB_SEARCH_QUERIES_MAX] = {0};
     hob_vector_hit *hits = malloc(s->query_count * CANDIDATES * sizeof *hits);
-    int code = hits ? hob_vectors_search(s->index, &query, hits, counts, diag)
-                    : hob_fail(diag, HOB_ENOMEM, "no memory for a search");
+    int code = hits ? 0 : hob_fail(diag, HOB_ENOMEM, "no memory for a search");
+    if (code == 0 && s->vectors)
+        code = hob_vectors_search(s->index, &query, hits, counts, diag);
+    ret->vectors_us = hob_now_us() - began_us;
     for (uint32_t q = 0; code == 0 && q < s->query_count; q++)
-        for (uint32_t i = 0; i < counts[q]; i++) {
-            const hob_vector_hit *h = &hits[q * CANDIDATES + i];
-            candidate *c = find(ret, (int64_t)h->id);
-            c->fused += by_rank(i);
-            c->cosine = isnan(c->cosine) ? h->score : fmax(c->cosine, h->score);
-        }
+        code = add_query(db, s, s->queries[q], a, hits + q * CANDIDATES, counts[q], ret, diag);
     free(hits);
     return code;
 }
 
-static int compare(const void *a, const void *b)
+static int by_fused(const void *a, const void *b)
 {
     const candidate *x = a, *y = b;
     if (x->fused != y->fused)
@@ -204,12 +217,12 @@ static double score_of(const hob_search *s, const candidate *c)
 
 /* ---- passages ---- */
 
-void hob_found_clear(hob_found *p)
+void hob_found_clear(hob_found *f)
 {
-    free(p->heading);
-    free(p->text);
-    free(p->attributes);
-    *p = (hob_found){0};
+    free(f->heading);
+    free(f->text);
+    free(f->attributes);
+    *f = (hob_found){0};
 }
 
 void hob_search_result_free(hob_search_result *r)
@@ -220,8 +233,8 @@ void hob_search_result_free(hob_search_result *r)
 }
 
 /* The file that the content is known by in the collections: the first that was put there. 1: there is one. */
-static int name_passage(sqlite3 *db, const hob_search *s, const hob_search_result *r, hob_found *p,
-                        hob_diag *diag)
+static int name_found(sqlite3 *db, const hob_search *s, const hob_search_result *r, hob_found *p,
+                      hob_diag *diag)
 {
     for (uint32_t i = 0; i < s->collection_count; i++) {
         sqlite3_stmt *q = NULL;
@@ -279,56 +292,62 @@ static int add_chunk(void *user, int64_t id, const hob_stored_chunk *k, hob_diag
     return 0;
 }
 
-/* Where the chunk belongs: a passage that it prolongs, else a new one; NULL: there is no room for it. */
-static hob_found *place_of(const hob_search *s, hob_search_result *r, int64_t chunk, bool *ret_new)
+static int by_score(const void *a, const void *b)
 {
-    const int64_t content = hob_stored_content(chunk);
-    const uint32_t at = hob_stored_ordinal(chunk);
-    *ret_new = false;
-    for (uint32_t i = 0; i < r->count && !s->apart; i++) {
-        hob_found *p = &r->list[i];
-        if (p->content != content || p->last - p->first + 1 >= JOINED_MAX)
-            continue;
-        if (at + 1 == p->first || at == p->last + 1)
-            return p;
+    const hob_passage *x = a, *y = b;
+    if (x->score != y->score)
+        return x->score > y->score ? -1 : 1;
+    return x->group != y->group ? (x->group < y->group ? -1 : 1) : x->first < y->first ? -1 : 1;
+}
+
+/* The best candidates, neighbours joined unless they stay apart, in the order of the best of each. list [CHUNKS_MAX]. */
+static int join_best(sqlite3 *db, const hob_search *s, candidates *c, hob_passage *list,
+                     size_t *ret_count, hob_diag *diag)
+{
+    size_t n = 0;
+    for (uint32_t i = 0; i < c->count && n < 2 * s->k; i++) {
+        candidate *one = &c->list[i];
+        const uint32_t at = hob_stored_ordinal(one->chunk);
+        const int code = s->vectors && isnan(one->cosine) ? read_cosine(db, s, one, diag) : 0;
+        if (code < 0)
+            return code;
+        if (score_of(s, one) >= (s->vectors ? s->threshold : s->words_threshold))
+            list[n++] = (hob_passage){.group = (uint32_t)hob_stored_content(one->chunk),
+                                      .first = at,
+                                      .last = at,
+                                      .score = one->fused};
     }
-    if (r->count >= s->k)
-        return NULL;
-    *ret_new = true;
-    r->list[r->count] =
-        (hob_found){.content = content, .first = at, .last = at, .rank = r->count};
-    return &r->list[r->count];
+    n = s->apart ? n : hob_fuse_neighbours(list, n);
+    qsort(list, n, sizeof *list, by_score);
+    *ret_count = n;
+    return 0;
 }
 
 static int choose(sqlite3 *db, const hob_search *s, candidates *c, hob_search_result *r,
                   hob_diag *diag)
 {
-    for (uint32_t i = 0, seen = 0; i < c->count && seen < LOOK_BEHIND * s->k; i++) {
-        bool is_new;
-        int code = 0;
-        if (s->vectors && isnan(c->list[i].cosine) &&
-            (code = read_cosine(db, s, &c->list[i], diag)) < 0)
-            return code;
-        const double score = score_of(s, &c->list[i]);
-        if (score < (s->vectors ? s->threshold : s->words_threshold))
-            continue;
-        seen++;
-        hob_found *p = place_of(s, r, c->list[i].chunk, &is_new);
-        if (!p)
-            continue;
-        if (is_new && (code = name_passage(db, s, r, p, diag)) <= 0) {
-            free(p->attributes);
-            if (code < 0)
-                return code;
-            continue; /* it has just gone, or is not there yet */
+    hob_passage list[CHUNKS_MAX];
+    size_t n = 0;
+    int code = join_best(db, s, c, list, &n, diag);
+    for (size_t i = 0; code >= 0 && i < n && r->count < s->k; i++) {
+        hob_found *f = &r->list[r->count];
+        *f = (hob_found){.content = list[i].group,
+                         .first = list[i].first,
+                         .last = list[i].last,
+                         .rank = r->count};
+        for (uint32_t k = 0; k < c->count; k++) {
+            const uint32_t at = hob_stored_ordinal(c->list[k].chunk);
+            if (hob_stored_content(c->list[k].chunk) == f->content && at >= f->first &&
+                at <= f->last)
+                f->score = fmax(f->score, score_of(s, &c->list[k]));
         }
-        const uint32_t at = hob_stored_ordinal(c->list[i].chunk);
-        p->first = at < p->first ? at : p->first;
-        p->last = at > p->last ? at : p->last;
-        p->score = fmax(p->score, score);
-        r->count += is_new;
+        code = name_found(db, s, r, f, diag);
+        if (code > 0)
+            r->count++; /* else it has just gone, or is not there yet */
+        else
+            free(f->attributes);
     }
-    return 0;
+    return code < 0 ? code : 0;
 }
 
 static int read_texts(sqlite3 *db, hob_search_result *r, hob_diag *diag)
@@ -346,39 +365,30 @@ static int read_texts(sqlite3 *db, hob_search_result *r, hob_diag *diag)
     return code;
 }
 
-/* Since *at, which becomes now. */
-static uint64_t lap(uint64_t *at)
-{
-    const uint64_t now = hob_now_us(), taken = now - *at;
-    *at = now;
-    return taken;
-}
-
 int hob_search_run(sqlite3 *db, const hob_search *s, hob_search_result *ret, hob_diag *diag)
 {
     allowed a = {0};
     candidates *c = calloc(1, sizeof *c);
-    uint64_t at_us;
     int code = c ? find_collections(db, s, ret, diag)
                  : hob_fail(diag, HOB_ENOMEM, "no memory for a search");
     if (code == 0)
         code = make_room(db, &a, diag);
     for (uint32_t i = 0; code == 0 && i < s->collection_count; i++)
         code = allow(db, s, ret->collections[i], &a, diag);
-    at_us = hob_now_us();
-    if (code == 0 && !(s->meaning_only && s->vectors))
-        code = add_words(db, s, &a, c, diag);
-    ret->words_us = lap(&at_us);
-    if (code == 0 && s->vectors)
-        code = add_meaning(s, &a, c, diag);
-    ret->vectors_us = lap(&at_us);
+    const uint64_t began_us = hob_now_us();
+    if (code == 0)
+        code = add_all(db, s, &a, c, diag);
     if (code == 0) {
-        qsort(c->list, c->count, sizeof *c->list, compare);
+        qsort(c->list, c->count, sizeof *c->list, by_fused);
         code = choose(db, s, c, ret, diag);
     }
     if (code == 0)
         code = read_texts(db, ret, diag);
-    ret->fuse_us = lap(&at_us);
+    if (c) {
+        ret->words_us = c->words_us;
+        ret->vectors_us = c->vectors_us;
+        ret->fuse_us = hob_now_us() - began_us - c->words_us - c->vectors_us;
+    }
     free(a.words);
     free(c);
     if (code < 0)

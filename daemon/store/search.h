@@ -43,7 +43,7 @@ typedef struct hob_found {
     uint32_t tokens;      /* of its chunks, as the extractor has counted them */
     uint32_t rank;        /* in the list that a search returns: its place */
     double
-        score; /* 0 to 1, of its best chunk: the cosine of its angle to the query; without vectors, from its rank by words */
+        score; /* 0 to 1, of its best chunk: the cosine of its angle to the query; without vectors the part of the query that it is about, by words */
     uint64_t first_byte, end_byte; /* of the text that the extractor made of the file */
     char *heading, *text;          /* heading: of its first chunk */
     size_t text_len;

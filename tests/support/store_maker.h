@@ -129,7 +129,8 @@ static inline hob_content made_content(made_store *m, const char *const *texts, 
     }
     ok(hob_content_extracted(m->db, &t, &diag));
     if (vectors)
-        ok(hob_content_add_vectors(m->db, &t, 0, count, vectors, dim * sizeof *vectors, &diag));
+        ok(hob_content_add_vectors(m->db, &t, 0, count, "model", vectors, dim * sizeof *vectors,
+                                   &diag));
     ok(hob_content_complete(m->db, &t, vectors ? "model" : "", &diag));
     t.chunks = count;
     return t;

@@ -223,18 +223,20 @@ static void test_a_content_is_made(void **state)
                                     texts[i],         strlen(texts[i])};
         ok(hob_content_add_chunks(m.db, &t, &k, 1, (uint64_t)i + 1, &diag));
     }
-    assert_int_equal(hob_content_add_vectors(m.db, &t, 0, 1, halves, 8, &diag), HOB_ENOENT);
+    assert_int_equal(hob_content_add_vectors(m.db, &t, 0, 1, "model", halves, 8, &diag),
+                     HOB_ENOENT);
     ok(hob_content_extracted(m.db, &t, &diag));
     assert_int_equal(hob_content_complete(m.db, &t, "model", &diag), HOB_ENOENT);
-    ok(hob_content_add_vectors(m.db, &t, 0, 2, halves, 8, &diag));
-    assert_int_equal(hob_content_add_vectors(m.db, &t, 0, 1, halves, 8, &diag), HOB_ENOENT);
+    ok(hob_content_add_vectors(m.db, &t, 0, 2, "model", halves, 8, &diag));
+    assert_int_equal(hob_content_add_vectors(m.db, &t, 0, 1, "model", halves, 8, &diag),
+                     HOB_ENOENT);
     assert_counts(&c, 1, 0, 0, 0);
     assert_int_equal(seen.usage_bytes, 0);
     ok(hob_content_next(m.db, none, 0, &t, &diag)); /* as after a crash */
     assert_int_equal(t.state, HOB_CONTENT_EXTRACTED);
     assert_int_equal(t.chunks, 3);
     assert_int_equal(t.embedded, 2);
-    ok(hob_content_add_vectors(m.db, &t, 2, 1, halves + 8, 8, &diag));
+    ok(hob_content_add_vectors(m.db, &t, 2, 1, "model", halves + 8, 8, &diag));
     ok(hob_content_complete(m.db, &t, "model", &diag));
     assert_counts(&c, 0, 1, 0, 0);
     assert_int_equal(seen.usage_bytes,
@@ -395,23 +397,27 @@ static void test_another_model(void **state)
     (void)made_content(&m, texts, 3, halves, 4);
     ok(hob_contents_remodel(m.db, "model", &changed, &diag));
     assert_int_equal(changed, 0);
-    ok(hob_contents_vectors(m.db, "model", count_vector, &found, &diag));
+    ok(hob_contents_vectors(m.db, "model", 0, INT64_MAX, 100, count_vector, &found, &diag));
     assert_int_equal(found, 3);
     ok(hob_contents_remodel(m.db, "other", &changed, &diag));
     assert_int_equal(changed, 1);
     found = 0;
-    ok(hob_contents_vectors(m.db, "other", count_vector, &found, &diag));
+    ok(hob_contents_vectors(m.db, "other", 0, INT64_MAX, 100, count_vector, &found, &diag));
     assert_int_equal(found, 0);
     assert_counts(&c, 0, 1, 0, 0); /* its text is found meanwhile */
     ok(hob_content_next(m.db, none, 0, &t, &diag));
     assert_int_equal(t.state, HOB_CONTENT_STALE);
     assert_int_equal(t.embedded, 0);
-    ok(hob_content_add_vectors(m.db, &t, 0, 3, halves, 8, &diag));
+    ok(hob_content_add_vectors(m.db, &t, 0, 1, "other", halves, 8, &diag));
+    ok(hob_contents_remodel(m.db, "other", &changed, &diag)); /* as after a crash: it goes on */
+    assert_int_equal(changed, 0);
+    ok(hob_content_add_vectors(m.db, &t, 1, 2, "other", halves + 4, 8, &diag));
     ok(hob_content_complete(m.db, &t, "other", &diag));
-    ok(hob_contents_vectors(m.db, "other", count_vector, &found, &diag));
+    ok(hob_contents_vectors(m.db, "other", 0, INT64_MAX, 100, count_vector, &found, &diag));
     assert_int_equal(found, 3);
     ok(hob_contents_remodel(m.db, "third", &changed, &diag));
-    ok(hob_contents_remodel(m.db, "", &changed, &diag)); /* no model at all: text alone */
+    ok(hob_content_next(m.db, none, 0, &t, &diag));
+    ok(hob_content_complete(m.db, &t, "", &diag)); /* no model at all: by its text alone */
     assert_int_equal(hob_content_next(m.db, none, 0, &t, &diag), HOB_ENOENT);
 }
 
