@@ -78,6 +78,7 @@ typedef struct hob_api_request { /* zero-initialize; released by hob_api_request
     char stream_id[65]; /* WebSocket; "": none */
     bool has_stream_id;
     hob_api_retrieval retrieval;
+    bool from_documents; /* responses: what it continues was made from some */
 } hob_api_request;
 void hob_api_request_free(hob_api_request *r);
 

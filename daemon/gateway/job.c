@@ -143,28 +143,6 @@ static bool send_json(hob_job *j, hob_message_type type, const json_t *payload)
     return !t->failed && hob_link_send(j->link, type, j->id, hob_text_data(t), hob_text_len(t));
 }
 
-/* Tokens of prompt and answer together. */
-static uint32_t context_of(const hob_link *l)
-{
-    return l->kv_tokens && l->kv_tokens < l->context ? (uint32_t)l->kv_tokens : l->context;
-}
-
-/* Tokens that a prompt may have with what was found for it, so that there is room for the answer still: for all that is asked
- * for, or of what is usual as much as half the context holds. */
-static uint32_t room_for_passages(const hob_job *j)
-{
-    const hob_api_request *r = &j->request;
-    const uint32_t context = context_of(j->link),
-                   most = hob_limit_of(j->g, j->key, HOB_LIMIT_MAX_PROMPT_TOKENS);
-    uint32_t answer = r->max_tokens_given
-                          ? r->max_tokens
-                          : hob_limit_of(j->g, j->key, HOB_LIMIT_DEFAULT_OUTPUT_TOKENS);
-    if (!r->max_tokens_given && answer > context / 2)
-        answer = context / 2;
-    const uint32_t room = answer < context ? context - answer : 0;
-    return most && most < room ? most : room;
-}
-
 static bool send_prepare(hob_job *j)
 {
     uint32_t most = j->link->context > PROMPT_LEAST / PROMPT_FACTOR
@@ -172,7 +150,7 @@ static bool send_prepare(hob_job *j)
                         : PROMPT_LEAST;
     if (j->id_count == 0) {
         json_t *insert =
-            j->grounding ? hob_grounding_insert(j->grounding, room_for_passages(j)) : NULL;
+            j->grounding ? hob_grounding_insert(j->grounding, hob_job_room(j)) : NULL;
         if (insert && json_object_set(j->request.prepare, "insert", insert) < 0)
             return false;
         if (json_object_set_new(j->request.prepare, "max_prompt_tokens", json_integer(most)) < 0 ||
@@ -444,42 +422,6 @@ int hob_job_keep_prompt(hob_job *j, const hob_job *leader)
     return 0;
 }
 
-/* Does it fit? Sets max_tokens. */
-static int check_size(hob_job *j, uint32_t prompt, hob_api_error *e)
-{
-    static const char *const names[] = {"messages", "prompt", "input"};
-    const hob_link *l = j->link;
-    const hob_api_request *r = &j->request;
-    const uint32_t most = context_of(l);
-    const uint32_t most_prompt = hob_limit_of(j->g, j->key, HOB_LIMIT_MAX_PROMPT_TOKENS),
-                   most_output = hob_limit_of(j->g, j->key, HOB_LIMIT_MAX_OUTPUT_TOKENS);
-
-    if (prompt >= most || (r->max_tokens_given && r->max_tokens > most - prompt)) {
-        if (r->max_tokens_given)
-            return hob_api_bad(e, "context_length_exceeded", names[r->kind],
-                               "this model's context is %u tokens; the prompt has %u and %u are "
-                               "requested for the answer",
-                               most, prompt, r->max_tokens);
-        return hob_api_bad(e, "context_length_exceeded", names[r->kind],
-                           "this model's context is %u tokens; the prompt has %u", most, prompt);
-    }
-    if (most_prompt && prompt > most_prompt) {
-        hob_api_bad(e, "prompt_too_long", names[r->kind],
-                    "this key allows prompts of up to %u tokens; the prompt has %u", most_prompt,
-                    prompt);
-        e->reason = hob_limit_name(HOB_LIMIT_MAX_PROMPT_TOKENS);
-        return HOB_EINVAL;
-    }
-    j->max_tokens = r->max_tokens_given
-                        ? r->max_tokens
-                        : hob_limit_of(j->g, j->key, HOB_LIMIT_DEFAULT_OUTPUT_TOKENS);
-    if (most_output && j->max_tokens > most_output)
-        j->max_tokens = most_output;
-    if (j->max_tokens > most - prompt)
-        j->max_tokens = most - prompt;
-    return 0;
-}
-
 void hob_job_prepared(hob_gateway *g, hob_link *l, uint64_t id, const uint8_t *payload, size_t len)
 {
     hob_job *j = hob_job_find(g, id);
@@ -500,7 +442,7 @@ void hob_job_prepared(hob_gateway *g, hob_link *l, uint64_t id, const uint8_t *p
     }
     if (j->id_count == 0) {
         uint32_t prompt = hob_get_u32(payload);
-        int rc = check_size(j, prompt, &e);
+        int rc = hob_job_fits(j, prompt, &e);
         if (rc == 0 && keep_ids(j, payload + HOB_PREPARED_HEADER, prompt) < 0)
             hob_api_fail(&e, 503, "server_error", "out_of_memory", NULL,
                          "no memory for the prompt");
@@ -644,7 +586,7 @@ void hob_job_refused(hob_gateway *g, hob_link *l, uint64_t id, json_t *error)
     if (strcmp(code, "HOB_ELIMIT") == 0 && json_is_integer(tokens) &&
         j->state == HOB_JOB_PREPARING && json_integer_value(tokens) > 0 &&
         json_integer_value(tokens) < UINT32_MAX)
-        (void)check_size(j, (uint32_t)json_integer_value(tokens), &e);
+        (void)hob_job_fits(j, (uint32_t)json_integer_value(tokens), &e);
     if (e.status)
         ;
     else if (strcmp(code, "HOB_ELIMIT") == 0 && j->state == HOB_JOB_RUNNING) {

@@ -147,6 +147,8 @@ hob_response *hob_response_open(hob_job *j, size_t bytes, hob_api_error *e)
     r->g = g;
     r->job = j;
     r->tenant = tenant_of(j->key);
+    r->key = j->key ? j->key->record.id : 0;
+    r->from_documents = q->retrieval.stores || q->from_documents;
     r->model = q->model;
     r->store = q->store;
     r->background = q->background;
@@ -187,10 +189,17 @@ void hob_response_close(hob_response *r)
 
 /* ---- the store ---- */
 
+/* A key that is confined to some collections does not see what others of its tenant have made from documents. */
+static bool may_see(const hob_response *r, const hob_key *key)
+{
+    return r->tenant == tenant_of(key) && (!r->from_documents || !key || key->record.id == r->key ||
+                                           key->record.all_collections);
+}
+
 hob_response *hob_response_find(hob_gateway *g, const hob_key *key, const char *id)
 {
     hob_response *r = g->responses;
-    while (r && (strcmp(r->id, id) != 0 || r->tenant != tenant_of(key)))
+    while (r && (strcmp(r->id, id) != 0 || !may_see(r, key)))
         r = r->next;
     return r;
 }
@@ -283,6 +292,7 @@ int hob_response_continue(hob_gateway *g, const hob_key *key, hob_api_request *r
                                 "no memory for the request");
         json_decref(request->items);
         request->items = items;
+        request->from_documents = r->from_documents;
         request->history_bytes = r->item_bytes + hob_text_len(&r->text);
     }
     if (json_array_size(request->items) > CONVERSATION_MAX)

@@ -3,7 +3,8 @@
  * A response of /v1/responses: what its events and its object are written from, while it runs and, if it is stored, after.
  *
  * Stored responses are kept in memory only, bounded by limits.response_store_count, _bytes and _ttl_s; the oldest finished
- * ones go first. A response belongs to a tenant: for all others it does not exist.
+ * ones go first. A response belongs to a tenant: for all others it does not exist, nor, when it was made from documents, for
+ * other keys that are confined to some collections.
  *
  * A background response has no connection. Its events are not kept as such: each can be written anew from the text and
  * the places where its deltas end, so that any number of connections may follow it, each at its own pace. */
@@ -31,6 +32,8 @@ struct hob_response {
     hob_job *job;              /* NULL: it has ended */
     hob_conn *followers;       /* background */
     uint32_t tenant, model;
+    int64_t key;         /* that made it */
+    bool from_documents; /* it, or one that it continues */
     bool store, listed; /* listed: to be found by its id */
     bool background, began /* it has an output item */;
     hob_response_status status;

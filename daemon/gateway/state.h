@@ -433,6 +433,14 @@ void hob_job_open(hob_conn *c, hob_api_request *request, size_t bytes, bool webs
 /* A background response is well begun: from here on it needs no connection. */
 void hob_job_to_background(hob_job *j);
 
+/* ---- fitting.c ---- */
+
+/* Its prompt has so many tokens: sets max_tokens. 0, or HOB_EINVAL with the error. */
+int hob_job_fits(hob_job *j, uint32_t prompt, hob_api_error *e);
+/* Tokens that a prompt may have with what was found for it, so that there is room for the answer still: for all that is asked
+ * for, or of what is usual as much as half the context holds. */
+uint32_t hob_job_room(const hob_job *j);
+
 /* ---- choices.c: an answer over HTTP that is made by several jobs ---- */
 
 /* Whether j is the last of its answer to end. */

@@ -2,8 +2,9 @@
  *
  * Words. See search_words.h. A chunk that has any of the query's words is ranked by BM25 (Robertson and Zaragoza, The
  * Probabilistic Relevance Framework, 2009), with FTS5's constants, divided by what the query's words weigh together: about
- * which part of the question the chunk is about, whatever its length and that of the store. A word that is in no chunk
- * weighs the most. */
+ * which part of the question the chunk is about, whatever its length and that of the store. A word that is in no chunk, or in
+ * a single one, weighs like one that is in two: in a store of a few chunks the small words of a question are as rare as the
+ * others. */
 #include "daemon/store/search_words.h"
 
 #include <math.h>
@@ -12,7 +13,7 @@
 
 static const double K1 = 1.2, B = 0.75, LEAST_WEIGHT = 1e-6;
 
-enum { WORDS_MAX = 32, WORD_BYTES_MAX = 64 };
+enum { WORDS_MAX = 32, WORD_BYTES_MAX = 64, CHUNKS_LEAST = 2 };
 
 static bool is_allowed(const hob_group_set *set, int64_t chunk)
 {
@@ -58,7 +59,9 @@ static int weigh(const Fts5ExtensionApi *api, Fts5Context *fts, weights **ret)
     for (int i = 0; i < words && rc == SQLITE_OK; i++) {
         int64_t with = 0;
         rc = api->xQueryPhrase(fts, i, &with, count_row);
-        const double weight = log(((double)(rows - with) + 0.5) / ((double)with + 0.5));
+        with = with > CHUNKS_LEAST ? with : CHUNKS_LEAST;
+        const double weight =
+            rows > with ? log(((double)(rows - with) + 0.5) / ((double)with + 0.5)) : 0;
         w->word[i] = weight > LEAST_WEIGHT ? weight : LEAST_WEIGHT;
         w->sum += w->word[i];
     }

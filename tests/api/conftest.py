@@ -190,6 +190,15 @@ def model():
 
 
 @pytest.fixture(scope="session")
+def embedder():
+    """The path of all-MiniLM-L6-v2 as Q8_0."""
+    path = os.environ.get("HOB_TEST_EMBEDDING")
+    if not path or not Path(path).is_file():
+        pytest.fail("HOB_TEST_EMBEDDING must name the embedding model (packaging/setup/embedding prints it)")
+    return path
+
+
+@pytest.fixture(scope="session")
 def hobctl():
     """Runs hobctl and returns the finished process; check=False lets it fail."""
     def run(*args, input=None, check=True, env=None, timeout=300, cwd=None):

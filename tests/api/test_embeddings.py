@@ -23,15 +23,6 @@ MOST = 256  # tokens of a text
 
 
 @pytest.fixture(scope="session")
-def embedder():
-    """The path of all-MiniLM-L6-v2 as Q8_0."""
-    path = os.environ.get("HOB_TEST_EMBEDDING")
-    if not path or not Path(path).is_file():
-        pytest.fail("HOB_TEST_EMBEDDING must name the embedding model (packaging/setup/embedding prints it)")
-    return path
-
-
-@pytest.fixture(scope="session")
 def server(tmp_path_factory, embedder):
     with started(dev_server(tmp_path_factory.mktemp("embed"), embedder)) as s:
         yield s
