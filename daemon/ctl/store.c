@@ -49,15 +49,13 @@ static int copy_store(const char *socket, const char *path, hob_diag *diag)
 static int check_running(const char *socket, hob_diag *diag)
 {
     const char *folder = getenv("TMPDIR");
-    char path[PATH_MAX], lock[PATH_MAX + 8];
+    char path[PATH_MAX];
     snprintf(path, sizeof path, "%.3000s/hob-check-%ld.db", folder ? folder : "/tmp",
              (long)getpid());
     int r = copy_store(socket, path, diag);
     if (r < 0)
         return r;
     r = hob_backup_check(path, diag);
-    snprintf(lock, sizeof lock, "%s.lock", path);
-    (void)unlink(lock);
     (void)unlink(path);
     return r;
 }

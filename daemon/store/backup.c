@@ -207,12 +207,10 @@ static int check_file(const char *path, hob_diag *diag)
 
 int hob_backup_check(const char *path, hob_diag *diag)
 {
-    int lock;
-    if (access(path, F_OK) != 0) /* no lock is left beside what is not there */
-        return hob_fail(diag, HOB_ENOENT, "%.150s: %s", path, strerror(errno));
-    int code = hob_store_lock(path, &lock, diag);
+    hob_diag why = {""};
+    int lock, code = hob_store_lock(path, false, &lock, &why);
     if (code < 0)
-        return code;
+        return hob_fail(diag, code, "%.100s: %.150s", path, why.text);
     code = check_file(path, diag);
     close(lock);
     return code;
@@ -325,12 +323,14 @@ int hob_backup_restore(const char *from, const char *to, hob_diag *diag)
 
     if (snprintf(made, sizeof made, "%s.restored", to) >= (int)sizeof made - 8)
         return hob_fail(diag, HOB_EIO, "%.150s: %s", to, strerror(ENAMETOOLONG));
-    if ((code = hob_store_lock(to, &lock, diag)) < 0)
+    code = hob_store_lock(to, false, &lock, diag);
+    if (code < 0 && code != HOB_ENOENT)
         return code;
     if ((code = copy_file(from, made, diag)) == 0 && (code = check_file(made, diag)) == 0 &&
         (code = adopt(made, diag)) == 0)
         code = replace(made, to, diag);
     (void)unlink(made);
-    close(lock);
+    if (lock >= 0)
+        close(lock);
     return code;
 }

@@ -106,15 +106,12 @@ int hob_store_check_room(sqlite3 *db, uint64_t bytes, hob_diag *diag)
 
 /* ---- opening ---- */
 
-int hob_store_lock(const char *path, int *ret, hob_diag *diag)
+int hob_store_lock(const char *path, bool create, int *ret, hob_diag *diag)
 {
-    char name[PATH_MAX];
-    const int n = snprintf(name, sizeof name, "%s.lock", path);
-    if (n < 0 || (size_t)n >= sizeof name)
-        return hob_fail(diag, HOB_EIO, "%s", strerror(ENAMETOOLONG));
-    const int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    /* It holds hashes of keys and who used what: for the owner alone. The log beside it gets the same mode. */
+    const int fd = open(path, O_RDWR | O_CLOEXEC | (create ? O_CREAT : 0), 0600);
     if (fd < 0)
-        return hob_fail(diag, HOB_EIO, "%s", strerror(errno));
+        return hob_fail(diag, errno == ENOENT ? HOB_ENOENT : HOB_EIO, "%s", strerror(errno));
     if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         close(fd);
         return hob_fail(diag, HOB_ELIMIT, "another process has it open");
@@ -159,7 +156,7 @@ int hob_store_open(const char *path, hob_store **ret, hob_diag *diag)
 {
     hob_diag why = {"no memory"};
     hob_store *s = calloc(1, sizeof *s);
-    int code = HOB_ENOMEM, fd;
+    int code = HOB_ENOMEM;
 
     if (!s)
         goto fail;
@@ -171,15 +168,11 @@ int hob_store_open(const char *path, hob_store **ret, hob_diag *diag)
     s->writer.writes = true;
     if (make_locks(s) < 0)
         goto fail;
-    if ((code = hob_store_lock(path, &s->lock_fd, &why)) < 0)
-        goto fail;
-    /* It holds hashes of keys and who used what: for the owner alone. The log beside it gets the same mode. */
-    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (fd < 0) {
-        code = hob_fail(&why, HOB_EIO, "%s", strerror(errno));
+    code = hob_store_lock(path, true, &s->lock_fd, &why);
+    if (code < 0) {
+        code = code == HOB_ENOENT ? HOB_EIO : code;
         goto fail;
     }
-    close(fd); /* before SQLite locks it: closing would undo that */
     if ((code = open_connection(path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_FULLMUTEX, &s->writer.db,
                                 &why)) < 0 ||
         (code = hob_schema_open(s->writer.db, &why)) < 0 ||
@@ -374,6 +367,6 @@ void hob_store_close(hob_store *s)
     if (s->locks > 0)
         pthread_mutex_destroy(&s->lock);
     if (s->lock_fd >= 0)
-        close(s->lock_fd);
+        close(s->lock_fd); /* after SQLite has closed the file: this would undo its own locks */
     free(s);
 }

@@ -5,7 +5,7 @@
  * own, which for a writer is durable before anybody hears of it; `done` runs in the thread that collects, to which a job thus
  * returns. The jobs of a thread run in the order in which they were posted.
  *
- * schema.h says what is in the file. Beside it lies FILE.lock, which is held as long as the store is open: one hob a file. */
+ * schema.h says what is in the file. It is locked (flock) as long as the store is open: one hob a file. */
 #ifndef HOB_DAEMON_STORE_STORE_H
 #define HOB_DAEMON_STORE_STORE_H
 
@@ -43,9 +43,9 @@ void hob_store_collect(hob_store *s);
 /* Runs what was posted, collects it, ends the threads, closes the file. NULL is fine. Blocks. */
 void hob_store_close(hob_store *s);
 
-/* The lock of the store at path, for those who work on the file itself. *ret is closed by the caller, which releases it.
- * HOB_ELIMIT: it is taken; HOB_EIO. */
-HOB_MUST_CHECK int hob_store_lock(const char *path, int *ret, hob_diag *diag);
+/* The lock of the store at path, for those who work on the file itself. *ret is closed by the caller, which releases it, when
+ * SQLite has closed the file. HOB_ELIMIT: it is taken; HOB_ENOENT; HOB_EIO. */
+HOB_MUST_CHECK int hob_store_lock(const char *path, bool create, int *ret, hob_diag *diag);
 
 /* For those who work on the database. fail: what SQLite says, as HOB_EFORMAT (damage), HOB_ENOMEM, HOB_ENOSPC, HOB_ECANCELED
  * (a deadline) or HOB_EIO. */

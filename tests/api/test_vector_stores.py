@@ -11,9 +11,12 @@ from conftest import limited_server, openai_client, started
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory, var):
-    folder = tmp_path_factory.mktemp("stores")
-    with started(limited_server(folder, var, "", tenants=("anna", "ben"))) as s:
+def server(tmp_path_factory, var, model, embedder):
+    """With an embedding model and no other."""
+    s = limited_server(tmp_path_factory.mktemp("stores"), var, "", tenants=("anna", "ben"))
+    conf = s.cwd / "var/hob.conf"
+    conf.write_text(conf.read_text().replace(str(model), str(embedder)))
+    with started(s):
         yield s
 
 

@@ -44,8 +44,6 @@ static int drop_files(void **state)
     unlink(other);
     snprintf(other, sizeof other, "%s-shm", path);
     unlink(other);
-    snprintf(other, sizeof other, "%s.lock", path);
-    unlink(other);
     return 0;
 }
 
