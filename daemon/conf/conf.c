@@ -77,6 +77,12 @@ static const hob_field top_fields[] = {
     NUMBER("limits", hob_conf, background_timeout_s, 1, 7 * 86400),
     NUMBER("limits", hob_conf, drain_timeout_ms, 0, 3600000),
     NUMBER("limits", hob_conf, hang_timeout_ms, 500, 3600000),
+    FIELD("retrieval", "timeout_ms", HOB_FIELD_U32, hob_conf, retrieval_timeout_ms, 1, 60000, NULL,
+          false),
+    FIELD("retrieval", "max_tokens", HOB_FIELD_U32, hob_conf, retrieval_max_tokens, 64, 1 << 20,
+          NULL, false),
+    FIELD("retrieval", "min_score_percent", HOB_FIELD_U32, hob_conf, retrieval_min_score_percent, 0,
+          100, NULL, false),
     FIELD("limits", "memory_mb", HOB_FIELD_U32, hob_conf, memory_mb, 0, 1 << 30, NULL, true),
     LIMITS(LIMIT)};
 
@@ -154,6 +160,9 @@ void hob_conf_default(hob_conf *c)
         .background_timeout_s = 3600,
         .drain_timeout_ms = 30000,
         .hang_timeout_ms = 10000,
+        .retrieval_timeout_ms = 200,
+        .retrieval_max_tokens = 1024,
+        .retrieval_min_score_percent = 30,
         .log_level = "info",
     };
 }

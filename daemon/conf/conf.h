@@ -109,8 +109,12 @@ typedef struct hob_conf {
     uint32_t background_timeout_s;              /* for one of them; 3600 */
     uint32_t drain_timeout_ms;                  /* after SIGTERM; 30000 */
     uint32_t hang_timeout_ms; /* an engine without a heartbeat is taken for dead; 10000 */
-    uint32_t memory_mb;       /* MiB resident in all processes at most; 0: no limit */
-    char log_level[16];       /* "error" "warn" "info" "debug" */
+    uint32_t
+        retrieval_timeout_ms; /* for what documents say; then the answer goes on without; 200 */
+    uint32_t retrieval_max_tokens; /* of it, in a prompt, when a request does not say; 1024 */
+    uint32_t retrieval_min_score_percent; /* of a passage, as cosine, likewise; 30 */
+    uint32_t memory_mb;                   /* MiB resident in all processes at most; 0: no limit */
+    char log_level[16];                   /* "error" "warn" "info" "debug" */
 } hob_conf;
 
 void hob_conf_default(hob_conf *c);                 /* no model */

@@ -33,6 +33,7 @@ int hob_ctl_import(int argc, char **argv);
 
 /* Online, against a server. */
 int hob_ctl_chat(int argc, char **argv);
+int hob_ctl_ask(int argc, char **argv);
 int hob_ctl_models(int argc, char **argv);
 int hob_ctl_ingest(int argc, char **argv);
 int hob_ctl_search(int argc, char **argv);

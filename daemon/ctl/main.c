@@ -17,6 +17,7 @@ typedef struct command {
 
 static const command commands[] = {
     {"chat", "talk to the server's model, interactively or with one question", hob_ctl_chat},
+    {"ask", "answer a question from the documents in a vector store of the server", hob_ctl_ask},
     {"ingest", "put files and folders into a vector store of the server", hob_ctl_ingest},
     {"search", "find passages in a vector store of the server", hob_ctl_search},
     {"models", "list the server's models", hob_ctl_models},

@@ -64,11 +64,25 @@ static void model_name(const char *path, char *ret, size_t size)
         snprintf(ret, size, "model");
 }
 
-static int write_conf(const char *path, const char *listen, unsigned port, const char *model,
-                      const char *name, hob_diag *diag)
+/* A model of the list, as hob.conf has it. */
+static int write_model(char *ret, size_t size, const char *name, const char *file, hob_diag *diag)
+{
+    char quoted[2 * PATH_MAX + 1];
+    const int code = quote(quoted, sizeof quoted, file, diag);
+    if (code < 0)
+        return code;
+    const int n = snprintf(
+        ret, size, "    {\n        name = \"%s\";\n        path = \"%s\";\n    }", name, quoted);
+    return n > 0 && (size_t)n < size ? 0
+                                     : hob_fail(diag, HOB_ELIMIT, "%s: would be too long", file);
+}
+
+/* models: as hob.conf has them. */
+static int write_conf(const char *path, const char *listen, unsigned port, const char *models,
+                      hob_diag *diag)
 {
     static hob_conf conf;
-    char quoted[2 * PATH_MAX + 1], text[3 * PATH_MAX + 1024], *old = NULL;
+    char text[6 * PATH_MAX + 1024], *old = NULL;
     size_t old_len;
     int code, n;
     code = hob_file_read(path, 1024 * 1024, &old, &old_len, diag);
@@ -80,17 +94,12 @@ static int write_conf(const char *path, const char *listen, unsigned port, const
         fprintf(stderr, "setup: %s was edited and stays as it is\n", path);
         return hob_conf_load(path, &conf, diag);
     }
-    code = quote(quoted, sizeof quoted, model, diag);
-    if (code < 0) {
-        free(old);
-        return code;
-    }
     n = snprintf(text, sizeof text,
                  "%s# config/hob.conf of the sources describes every key.\n"
                  "listen = \"%s\";\nport = %u;\ntls = {\n    cert = \"cert.pem\";\n    key = "
                  "\"key.pem\";\n};\nkeys = \"keys\";\n"
-                 "models = (\n    {\n        name = \"%s\";\n        path = \"%s\";\n    }\n);\n",
-                 mark, listen, port, name, quoted);
+                 "models = (\n%s\n);\n",
+                 mark, listen, port, models);
     if (n < 0 || (size_t)n >= sizeof text)
         code = hob_fail(diag, HOB_ELIMIT, "%s: would be too long", path);
     else if (!old || strcmp(old, text) != 0)
@@ -182,14 +191,46 @@ static int first_key(const char *key_path, const char *keys_path, const char *st
     return code < 0 ? code : 1;
 }
 
+/* The path of a model's file. */
+static int find_model(const char *model, char ret[PATH_MAX], hob_diag *diag)
+{
+    return realpath(model, ret) && access(ret, R_OK) == 0
+               ? 0
+               : hob_fail(diag, HOB_EIO, "the model %s: %s", model, strerror(errno));
+}
+
+/* embedding: NULL: none. */
+static int write_models(char *ret, size_t size, const char *model, const char *name,
+                        const char *embedding, hob_diag *diag)
+{
+    char file[PATH_MAX], named[64];
+    int code = find_model(model, file, diag);
+    if (code < 0)
+        return code;
+    model_name(file, named, sizeof named);
+    code = write_model(ret, size, name ? name : named, file, diag);
+    if (code < 0 || !embedding)
+        return code;
+    if ((code = find_model(embedding, file, diag)) < 0)
+        return code;
+    model_name(file, named, sizeof named);
+    const size_t n = strlen(ret);
+    if (size - n < 3)
+        return hob_fail(diag, HOB_ELIMIT, "%s: would be too long", file);
+    strcpy(ret + n, ",\n");
+    return write_model(ret + n + 2, size - n - 2, named, file, diag);
+}
+
 int hob_ctl_setup(int argc, char **argv)
 {
-    const char *dir = "var", *model = NULL, *listen = "0.0.0.0", *name = NULL;
+    const char *dir = "var", *model = NULL, *embedding = NULL, *listen = "0.0.0.0", *name = NULL;
     uint32_t port = 8443;
     const hob_option options[] = {
         HOB_TEXT("--dir", "DIR", &dir, "the folder to fill (var)"),
         HOB_REQUIRED("--model", "FILE", &model, "the GGUF file to serve"),
         HOB_TEXT("--name", "NAME", &name, "what clients call it (the file's name)"),
+        HOB_TEXT("--embedding", "FILE", &embedding,
+                 "the GGUF file of a model that embeds documents and questions (none)"),
         HOB_TEXT("--listen", "ADDRESS", &listen, "where to listen (0.0.0.0)"),
         HOB_U32("--port", &port, 1, 65535, "(8443)"),
     };
@@ -198,7 +239,7 @@ int hob_ctl_setup(int argc, char **argv)
                                    "Makes certificates, a first API key and a configuration.",
                                .options = options,
                                .option_count = sizeof options / sizeof options[0]};
-    char path[5][PATH_MAX], file[PATH_MAX], store[PATH_MAX], named[64];
+    char path[5][PATH_MAX], store[PATH_MAX], models[5 * PATH_MAX];
     static const char *const names[] = {"hob.conf", "url", "keys", "api_key", "ca.pem"};
     hob_diag diag = {""};
     hob_parsed parsed = hob_options_parse(&syntax, argc, argv, NULL);
@@ -206,17 +247,11 @@ int hob_ctl_setup(int argc, char **argv)
     if (parsed != HOB_PARSED_RUN)
         return parsed == HOB_PARSED_HELP ? HOB_EXIT_OK : HOB_EXIT_USAGE;
 
-    if (!realpath(model, file) || access(file, R_OK) != 0) {
-        fprintf(stderr, "setup: the model %s: %s\n", model, strerror(errno));
-        return HOB_EXIT_FAILURE;
-    }
+    if ((code = write_models(models, sizeof models, model, name, embedding, &diag)) < 0)
+        goto fail;
     for (size_t i = 0; i < 5; i++)
         if ((code = hob_path_join(path[i], sizeof path[i], dir, names[i], &diag)) < 0)
             goto fail;
-    if (!name) {
-        model_name(file, named, sizeof named);
-        name = named;
-    }
     code = hob_pki_ensure(dir, &diag);
     if (code < 0)
         goto fail;
@@ -229,7 +264,7 @@ int hob_ctl_setup(int argc, char **argv)
         goto fail;
     if (code > 0)
         fprintf(stderr, "setup: made an API key: %s\n", path[3]);
-    code = write_conf(path[0], listen, port, file, name, &diag);
+    code = write_conf(path[0], listen, port, models, &diag);
     if (code < 0 || (code = write_url(path[1], listen, port, &diag)) < 0)
         goto fail;
     return HOB_EXIT_OK;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/engine/insert.h"
 #include "daemon/engine/process.h"
 
 enum { JSON_FLAGS = JSON_REJECT_DUPLICATES };
@@ -141,8 +142,16 @@ static int set_token(json_t *o, const char *name, const hob_tokenizer *t, uint32
     return json_object_set_new(o, name, json_stringn(piece.data, piece.len));
 }
 
-static int tokenize_messages(hob_engine *e, json_t *request, hob_ids *ids, hob_diag *diag)
+/* hob_prompt_maker: tools are the request's. */
+typedef struct prompt_user {
+    hob_engine *e;
+    json_t *tools;
+} prompt_user;
+
+static int tokenize_messages(void *user, json_t *messages, hob_ids *ids, hob_diag *diag)
 {
+    const prompt_user *u = user;
+    const hob_engine *e = u->e;
     const hob_tokenizer *t = hob_model_tokenizer(e->model);
     const hob_template *chat = hob_model_template(e->model);
     json_t *trusted = json_object(), *variables = json_object();
@@ -156,10 +165,9 @@ static int tokenize_messages(hob_engine *e, json_t *request, hob_ids *ids, hob_d
     }
     if (!trusted || !variables || set_token(trusted, "bos_token", t, hob_tokenizer_bos(t)) < 0 ||
         set_token(trusted, "eos_token", t, hob_tokenizer_eos(t)) < 0 ||
-        json_object_set(variables, "messages", json_object_get(request, "messages")) < 0 ||
+        json_object_set(variables, "messages", messages) < 0 ||
         json_object_set_new(variables, "add_generation_prompt", json_true()) < 0 ||
-        (json_object_get(request, "tools") &&
-         json_object_set(variables, "tools", json_object_get(request, "tools")) < 0)) {
+        (u->tools && json_object_set(variables, "tools", u->tools) < 0)) {
         rc = hob_fail(diag, HOB_ENOMEM, "messages: no memory");
         goto done;
     }
@@ -193,9 +201,11 @@ static int copy_ids(const hob_engine *e, json_t *list, hob_ids *ids, hob_diag *d
 static int tokenize_request(hob_engine *e, json_t *request, hob_ids *ids, hob_diag *diag)
 {
     const hob_tokenizer *t = hob_model_tokenizer(e->model);
-    json_t *prompt = json_object_get(request, "prompt"), *list = json_object_get(request, "ids");
-    if (json_is_array(json_object_get(request, "messages")))
-        return tokenize_messages(e, request, ids, diag);
+    json_t *prompt = json_object_get(request, "prompt"), *list = json_object_get(request, "ids"),
+           *messages = json_object_get(request, "messages");
+    prompt_user user = {e, json_object_get(request, "tools")};
+    if (json_is_array(messages))
+        return tokenize_messages(&user, messages, ids, diag);
     if (json_is_string(prompt))
         return hob_tokenize(t, json_string_value(prompt), json_string_length(prompt), NULL, 0,
                             hob_tokenizer_adds_bos(t), 0, ids, diag);
@@ -216,17 +226,31 @@ static void send_too_long(hob_engine *e, uint64_t id, size_t tokens, size_t most
 }
 
 /* PREPARED's payload, from malloc; NULL on no memory. */
-static uint8_t *encode_prepared(const hob_ids *ids, uint32_t cached, size_t *ret_len)
+static uint8_t *encode_prepared(const hob_ids *ids, uint32_t cached, hob_inserted inserted,
+                                size_t *ret_len)
 {
-    uint8_t *payload = malloc(8 + ids->count * 4);
+    uint8_t *payload = malloc(HOB_PREPARED_HEADER + ids->count * 4);
     if (!payload)
         return NULL;
     hob_put_u32(payload, (uint32_t)ids->count);
     hob_put_u32(payload + 4, cached);
+    hob_put_u32(payload + 8, inserted.pieces);
+    hob_put_u32(payload + 12, inserted.tokens);
     for (size_t i = 0; i < ids->count; i++)
-        hob_put_u32(payload + 8 + 4 * i, ids->data[i]);
-    *ret_len = 8 + ids->count * 4;
+        hob_put_u32(payload + HOB_PREPARED_HEADER + 4 * i, ids->data[i]);
+    *ret_len = HOB_PREPARED_HEADER + ids->count * 4;
     return payload;
+}
+
+/* Puts in what the request wants in front of one of its messages. */
+static int insert_pieces(hob_engine *e, json_t *request, hob_ids *ids, hob_inserted *ret,
+                         hob_diag *diag)
+{
+    const json_t *insert = json_object_get(request, "insert");
+    prompt_user user = {e, json_object_get(request, "tools")};
+    return insert ? hob_insert(json_object_get(request, "messages"), insert, tokenize_messages,
+                               &user, ids, ret, diag)
+                  : 0;
 }
 
 static void forget(hob_engine *e, uint64_t id)
@@ -239,6 +263,7 @@ static void forget(hob_engine *e, uint64_t id)
 static void prepare(hob_engine *e, const hob_message *m)
 {
     hob_ids ids = {0};
+    hob_inserted inserted = {0, 0};
     hob_diag diag = {"the request is not a JSON object"};
     json_error_t error;
     json_t *request = json_loadb((const char *)m->payload, m->len, JSON_FLAGS, &error);
@@ -251,12 +276,14 @@ static void prepare(hob_engine *e, const hob_message *m)
         most = e->context;
     if (rc == 0 && ids.count == 0)
         rc = hob_fail(&diag, HOB_EINVAL, "the prompt is empty");
+    if (rc == 0 && ids.count <= (size_t)most)
+        rc = insert_pieces(e, request, &ids, &inserted, &diag);
     uint8_t *payload = NULL;
     size_t len = 0;
     if (rc == 0 && ids.count <= (size_t)most &&
         !(payload = encode_prepared(
               &ids, hob_batcher_cached(e->batcher, (uint32_t)tenant, ids.data, (uint32_t)ids.count),
-              &len)))
+              inserted, &len)))
         rc = hob_fail(&diag, HOB_ENOMEM, "no memory for the prompt's %zu token ids", ids.count);
     if (rc < 0) {
         forget(e, m->id);

@@ -12,7 +12,11 @@
  *
  * gateway -> engine
  *   PREPARE  JSON {"messages": [...], "tools": [...]?} or {"prompt": "text"} or {"ids": [...]}, with
- *            "max_prompt_tokens": n and, optional, "tenant": n. Answered by PREPARED or ERROR.
+ *            "max_prompt_tokens": n and, optional, "tenant": n. Beside messages, optional, "insert": {"message": n, "before": "…",
+ *            "texts": ["…", ...], "after": "…", "ranks": [n, ...], "max_tokens": n, "max_prompt_tokens": n}: before, texts and after
+ *            are put in front of that message's content. Texts of the highest ranks, which count from 0, are left out until
+ *            they make the prompt no longer than max_prompt_tokens, by no more than max_tokens; with the last one all is.
+ *            Answered by PREPARED or ERROR.
  *   RUN      JSON sampling and limits for a prepared id: {"max_tokens": n, "credit": n, "seed": "decimal u64",
  *            "temperature": x, "top_k": n, "top_p": x, "min_p": x, "repeat_penalty": x, "presence_penalty": x,
  *            "frequency_penalty": x, "logit_bias": {"id": x}, "logprobs": n or -1 for none, "stop": ["…"],
@@ -32,7 +36,8 @@
  *   HELLO    JSON, once, after the model is loaded: {"model", "architecture", "context", "vocab", "device", "isa",
  *            "threads", "resident_bytes", "weight_bytes", "kv_tokens", "max_sequences", "load_ms"}. "dimensions" and "pooling"
  *            as well, when it embeds; "context" is then the tokens of one text at most.
- *   PREPARED u32 prompt tokens | u32 of them that the prefix cache holds for the tenant at present | u32 id * prompt tokens
+ *   PREPARED u32 prompt tokens | u32 of them that the prefix cache holds for the tenant at present | u32 texts of an insert that
+ *            are in it | u32 tokens that they made it longer by | u32 id * prompt tokens
  *   TOKENS   u8 finish (hob_finish) | u8 has_logprobs | u16 token count | u32 prompt tokens | u32 cached tokens |
  *            u32 answer tokens so far | u32 text bytes | u32 id * token count | text (UTF-8) | JSON array of
  *            {"token", "logprob", "bytes", "top_logprobs": [{"token", "logprob", "bytes"}]} when has_logprobs
@@ -55,6 +60,7 @@ enum {
     HOB_FRAME_MAX = 65536,              /* payload bytes */
     HOB_MESSAGE_MAX = 32 * 1024 * 1024, /* payload bytes of all frames of a message */
     HOB_FRAME_MORE = 1,
+    HOB_PREPARED_HEADER = 16, /* bytes before the ids */
 };
 
 typedef enum hob_message_type {

@@ -226,6 +226,7 @@ static const int for_compilers[] = {SCMP_SYS(execve), SCMP_SYS(vfork), SCMP_SYS(
 
 /* To read a document that is in memory and write what it says to a descriptor that is open. */
 static const int for_documents[] = {
+    SCMP_SYS(newfstatat),
     SCMP_SYS(read),
     SCMP_SYS(pread64),
     SCMP_SYS(write),

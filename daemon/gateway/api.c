@@ -66,6 +66,8 @@ void hob_api_request_free(hob_api_request *r)
     json_decref(r->run);
     json_decref(r->echo);
     json_decref(r->items);
+    json_decref(r->retrieval.stores);
+    json_decref(r->retrieval.filters);
     json_decref(r->inputs);
     *r = (hob_api_request){0};
 }
@@ -211,9 +213,9 @@ static bool is_idle_field(const char *key, json_t *value)
 {
     if (json_is_null(value))
         return true;
-    if (strcmp(key, "tool_calls") == 0 || strcmp(key, "annotations") == 0)
+    if (strcmp(key, "tool_calls") == 0)
         return json_is_array(value) && json_array_size(value) == 0;
-    return false;
+    return strcmp(key, "annotations") == 0 && json_is_array(value);
 }
 
 static int append_message(json_t *list, json_t *message, bool responses, const char *param,
@@ -291,6 +293,9 @@ static json_t *convert_messages(json_t *messages, bool responses, const char *na
         char at[64];
         snprintf(at, sizeof at, "%s[%zu]", name, i);
         json_t *type = json_object_get(message, "type");
+        if (responses && json_is_string(type) &&
+            strcmp(json_string_value(type), "file_search_call") == 0)
+            continue; /* of an earlier answer: what it found is looked up anew */
         if (responses && type &&
             (!json_is_string(type) || strcmp(json_string_value(type), "message") != 0)) {
             hob_api_bad(e, "unsupported_value", at, "%s: only items of type message are supported",

@@ -42,6 +42,15 @@ typedef enum hob_api_kind {
     HOB_API_EMBEDDINGS
 } hob_api_kind;
 
+/* That the answer is to be made from stored documents. */
+typedef struct hob_api_retrieval {
+    json_t *stores;  /* names or ids of collections, 1 to HOB_SEARCH_COLLECTIONS_MAX; NULL: no */
+    json_t *filters; /* checked; NULL: none */
+    uint32_t max_chunks, max_tokens; /* of what is put in front of the question; 0: as usual */
+    double threshold;                /* below it nothing is relevant; negative: as usual */
+    bool results;                    /* the response is to show the passages' texts */
+} hob_api_retrieval;
+
 typedef struct hob_api_request { /* zero-initialize; released by hob_api_request_free */
     hob_api_kind kind;
     uint32_t model;   /* index in the configuration */
@@ -68,6 +77,8 @@ typedef struct hob_api_request { /* zero-initialize; released by hob_api_request
     uint64_t seed;
     char stream_id[65]; /* WebSocket; "": none */
     bool has_stream_id;
+    hob_api_retrieval retrieval;
+    bool from_documents; /* responses: what it continues was made from some */
 } hob_api_request;
 void hob_api_request_free(hob_api_request *r);
 

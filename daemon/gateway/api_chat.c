@@ -111,6 +111,13 @@ static void choice_logprobs(hob_text *t, hob_job *j, json_t *list)
     }
 }
 
+/* A member of what was found in documents: "name":value. */
+static void ground(hob_text *t, const hob_job *j, const char *name, const char *member)
+{
+    hob_text_format(t, "\"%s\":", name);
+    hob_text_json(t, json_object_get(j->grounds, member));
+}
+
 /* ---- as a stream ---- */
 
 static void send_event(hob_job *j, hob_text *t, uint32_t tokens)
@@ -181,8 +188,15 @@ static void stream_finished(hob_job *j, hob_finish finish)
     flush(j);
     begin(j);
     hob_text *t = event_head(j);
-    hob_text_format(t, "{\"index\":%u,%s,\"logprobs\":null,\"finish_reason\":\"%s\"}]", j->index,
-                    is_chat(j) ? "\"delta\":{}" : "\"text\":\"\"", finish_reason(finish));
+    hob_text_format(t, "{\"index\":%u,%s", j->index, is_chat(j) ? "\"delta\":{" : "\"text\":\"\"");
+    if (j->grounds)
+        ground(t, j, "annotations", "citations");
+    hob_text_format(t, "%s,\"logprobs\":null,\"finish_reason\":\"%s\"}]", is_chat(j) ? "}" : "",
+                    finish_reason(finish));
+    if (j->grounds) {
+        hob_text_puts(t, ",");
+        ground(t, j, "hob_retrieval", "hob_retrieval");
+    }
     send_event(j, t, 0);
     if (!hob_choice_is_last(j))
         return;
@@ -225,6 +239,10 @@ static void whole_choice(hob_text *t, hob_job *j)
     hob_text_format(t, "{\"index\":%u,%s", j->index,
                     is_chat(j) ? "\"message\":{\"role\":\"assistant\",\"content\":" : "\"text\":");
     hob_text_string(t, len ? hob_text_data(&j->text) : "", len);
+    if (j->grounds) {
+        hob_text_puts(t, ",");
+        ground(t, j, "annotations", "citations");
+    }
     hob_text_puts(t, is_chat(j) ? ",\"refusal\":null}," : ",");
     choice_logprobs(t, j, j->logprobs);
     hob_text_format(t, ",\"finish_reason\":\"%s\"}", finish_reason(j->finish));
@@ -243,6 +261,10 @@ static void whole_finished(hob_job *j)
         whole_choice(&t, k);
     }
     hob_text_puts(&t, "],");
+    if (j->grounds) {
+        ground(&t, j, "hob_retrieval", "hob_retrieval");
+        hob_text_puts(&t, ",");
+    }
     usage(&t, j);
     hob_text_puts(&t, "}\n");
     if (t.failed)

@@ -394,9 +394,13 @@ static int take_include(hob_parser *p, const char *name, json_t *v)
         return hob_field_wrong_type(p, name, "a list");
     json_array_foreach(v, i, one)
     {
-        if (!is_word(one, "message.output_text.logprobs"))
-            return hob_field_refuse(p, name, "[], [\"message.output_text.logprobs\"]");
-        p->r->logprobs = true;
+        if (is_word(one, "file_search_call.results"))
+            p->r->retrieval.results = true;
+        else if (is_word(one, "message.output_text.logprobs"))
+            p->r->logprobs = true;
+        else
+            return hob_field_refuse(
+                p, name, "\"message.output_text.logprobs\", \"file_search_call.results\"");
     }
     return 0;
 }
@@ -447,9 +451,12 @@ static const hob_field fields[] = {
     {"hob_class", take_class, HOB_IN_ANY | HOB_IN_EMBEDDINGS, false},
     {"hob_queue_events", take_queue_events, HOB_IN_ANY, false},
     {"generate", only_true, HOB_IN_RESPONSES | HOB_IN_SOCKET, false},
-    {"tools", only_empty_list, HOB_IN_CHAT | HOB_IN_RESPONSES, false},
+    {"hob_retrieval", hob_field_take_retrieval, HOB_IN_CHAT, false},
+    {"tools", only_empty_list, HOB_IN_CHAT, false},
+    {"tools", hob_field_take_tools, HOB_IN_RESPONSES, true},
     {"functions", only_empty_list, HOB_IN_CHAT, false},
-    {"tool_choice", only_no_choice, HOB_IN_CHAT | HOB_IN_RESPONSES, false},
+    {"tool_choice", only_no_choice, HOB_IN_CHAT, false},
+    {"tool_choice", hob_field_take_tool_choice, HOB_IN_RESPONSES, true},
     {"function_call", only_no_choice, HOB_IN_CHAT, false},
     {"response_format", only_text_format, HOB_IN_CHAT | HOB_IN_COMPLETION, false},
     {"modalities", only_text_modality, HOB_IN_CHAT, false},
@@ -512,7 +519,7 @@ static int check_together(hob_parser *p, bool websocket)
                            1 + json_array_size(r->more), r->n, HOB_CHOICES_MAX);
     if (r->background && !r->store)
         return hob_api_bad(p->e, "invalid_value", "background", "background needs \"store\": true");
-    return 0;
+    return hob_field_check_retrieval(p);
 }
 
 int hob_api_parse(const hob_conf *conf, hob_api_kind kind, bool websocket, json_t *body,
@@ -526,7 +533,8 @@ int hob_api_parse(const hob_conf *conf, hob_api_kind kind, bool websocket, json_
                          .run = json_object(),
                          .echo = json_object(),
                          .store = kind == HOB_API_RESPONSES,
-                         .n = 1};
+                         .n = 1,
+                         .retrieval.threshold = -1};
     hob_parser p = {conf, &r, e, body, websocket};
     const char *key;
     json_t *value;

@@ -39,6 +39,13 @@ int hob_field_is_bool(hob_parser *p, const char *name, json_t *v, bool *ret);
 int hob_field_is_integer(hob_parser *p, const char *name, json_t *v, int64_t least, int64_t most,
                          int64_t *ret);
 
+/* api_retrieval.c: hob_retrieval of a chat, tools of a response. */
+int hob_field_take_retrieval(hob_parser *p, const char *name, json_t *v);
+int hob_field_take_tools(hob_parser *p, const char *name, json_t *v);
+int hob_field_take_tool_choice(hob_parser *p, const char *name, json_t *v);
+/* When all fields have been taken: whether what they say of retrieval goes together. */
+int hob_field_check_retrieval(hob_parser *p);
+
 /* A field of sampling; NULL: none. */
 const hob_field *hob_sampling_field(unsigned in, const char *name);
 /* One that only /v1/embeddings has; NULL: none. */

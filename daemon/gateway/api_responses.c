@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The answers of /v1/responses: one object, server-sent events, or the same events as WebSocket messages. A response
- * has one output item, a message, with one part of text. A response that was cancelled ends with response.incomplete
- * and the status "cancelled": OpenAI's events have no other end for it.
+ * has one output item, a message, with one part of text, and in front of it one for the search in documents that it was
+ * asked for. A response that was cancelled ends with response.incomplete and the status "cancelled": OpenAI's events have no
+ * other end for it.
  *
- * The events of a response are, in order: created, in the background queued, in_progress, the beginnings of item and part,
- * deltas, the ends of text, part and item, and the response's end. One that never ran has only the first and the last. */
+ * The events of a response are, in order: created, in the background queued, in_progress, those of the search, the beginnings
+ * of item and part, deltas, annotations, the ends of text, part and item, and the response's end. One that never ran has
+ * only the first and the last. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,9 +20,15 @@ typedef enum event {
     EVENT_CREATED,
     EVENT_QUEUED,
     EVENT_IN_PROGRESS,
+    EVENT_SEARCH_ADDED,
+    EVENT_SEARCH_BEGUN,
+    EVENT_SEARCHING,
+    EVENT_SEARCHED,
+    EVENT_SEARCH_DONE,
     EVENT_ITEM_ADDED,
     EVENT_PART_ADDED,
     EVENT_DELTA,
+    EVENT_ANNOTATION,
     EVENT_TEXT_DONE,
     EVENT_PART_DONE,
     EVENT_ITEM_DONE,
@@ -55,7 +63,9 @@ static void answer(hob_text *t, const hob_response *r)
 
 static void text_part(hob_text *t, const hob_response *r, bool whole)
 {
-    hob_text_puts(t, "{\"type\":\"output_text\",\"annotations\":[],\"logprobs\":");
+    hob_text_puts(t, "{\"type\":\"output_text\",\"annotations\":");
+    list_of(t, whole ? json_object_get(r->grounds, "citations") : NULL);
+    hob_text_puts(t, ",\"logprobs\":");
     list_of(t, whole ? r->logprobs : NULL);
     hob_text_puts(t, ",\"text\":");
     if (whole)
@@ -81,6 +91,36 @@ static void item(hob_text *t, const hob_response *r, bool whole)
     if (whole)
         text_part(t, r, true);
     hob_text_puts(t, "]}");
+}
+
+static const char *search_status(const hob_response *r)
+{
+    const char *s =
+        json_string_value(json_object_get(json_object_get(r->grounds, "hob_retrieval"), "status"));
+    return s && strcmp(s, "timed_out") == 0 ? "incomplete" : s ? s : "failed";
+}
+
+static void search_item(hob_text *t, const hob_response *r, bool whole)
+{
+    const json_t *results = json_object_get(r->grounds, "results");
+
+    hob_text_format(t,
+                    "{\"id\":\"%s\",\"type\":\"file_search_call\",\"status\":\"%s\","
+                    "\"queries\":",
+                    r->search_id, whole ? search_status(r) : "in_progress");
+    list_of(t, whole ? json_object_get(r->grounds, "queries") : NULL);
+    hob_text_puts(t, ",\"results\":");
+    if (whole && results)
+        hob_text_json(t, results);
+    else
+        hob_text_puts(t, "null");
+    hob_text_puts(t, "}");
+}
+
+/* What is in front of the message, of the response's output. */
+static int message_index(const hob_response *r)
+{
+    return r->grounds ? 1 : 0;
 }
 
 static const char *status_name(hob_response_status status)
@@ -144,14 +184,24 @@ static void response_object(hob_text *t, const hob_response *r, hob_response_sta
     hob_text_puts(t, status == HOB_RESPONSE_INCOMPLETE ? "{\"reason\":\"max_output_tokens\"}"
                                                        : "null");
     hob_text_puts(t, ",\"output\":[");
+    if (whole && r->grounds) {
+        search_item(t, r, true);
+        hob_text_puts(t, ",");
+    }
     if (whole && (r->began || r->status == HOB_RESPONSE_COMPLETED))
         item(t, r, true);
     hob_text_puts(t, "],\"parallel_tool_calls\":false,\"previous_response_id\":");
     string_or_null(t, r->previous);
     hob_text_format(t, ",\"store\":%s", r->store ? "true" : "false");
-    hob_text_puts(t, ",\"text\":{\"format\":{\"type\":\"text\"}},\"tool_choice\":\"none\","
-                     "\"tools\":[],\"reasoning\":{\"effort\":null,\"summary\":null},"
+    if (whole && r->grounds) {
+        hob_text_puts(t, ",\"hob_retrieval\":");
+        hob_text_json(t, json_object_get(r->grounds, "hob_retrieval"));
+    }
+    hob_text_puts(t, ",\"text\":{\"format\":{\"type\":\"text\"}},"
+                     "\"reasoning\":{\"effort\":null,\"summary\":null},"
                      "\"truncation\":\"disabled\"");
+    echo(t, r, "tools", "[]");
+    echo(t, r, "tool_choice", json_object_get(r->echo, "tools") ? "\"auto\"" : "\"none\"");
     echo(t, r, "instructions", "null");
     echo(t, r, "max_output_tokens", "null");
     echo(t, r, "metadata", "{}");
@@ -179,8 +229,14 @@ static const char *event_name(event what, const hob_response *r)
         "response.queued",
         "response.in_progress",
         "response.output_item.added",
+        "response.file_search_call.in_progress",
+        "response.file_search_call.searching",
+        "response.file_search_call.completed",
+        "response.output_item.done",
+        "response.output_item.added",
         "response.content_part.added",
         "response.output_text.delta",
+        "response.output_text.annotation.added",
         "response.output_text.done",
         "response.content_part.done",
         "response.output_item.done",
@@ -212,7 +268,13 @@ static void delta(hob_text *t, const hob_response *r, hob_delta from, hob_delta 
     some_logprobs(t, r->logprobs, from.logprobs, to.logprobs);
 }
 
-/* All of the event but its closing brace. from, to: of a delta. */
+static void annotation(hob_text *t, const hob_response *r, uint32_t index)
+{
+    hob_text_format(t, ",\"annotation_index\":%u,\"annotation\":", index);
+    hob_text_json(t, json_array_get(json_object_get(r->grounds, "citations"), index));
+}
+
+/* All of the event but its closing brace. from, to: of a delta; from.text: of an annotation its index. */
 static void write_event(hob_text *t, const hob_response *r, event what, uint64_t number,
                         hob_delta from, hob_delta to)
 {
@@ -230,14 +292,26 @@ static void write_event(hob_text *t, const hob_response *r, event what, uint64_t
                         what == EVENT_END);
         return;
     }
-    if (what == EVENT_ITEM_ADDED || what == EVENT_ITEM_DONE) {
+    if (what == EVENT_SEARCH_ADDED || what == EVENT_SEARCH_DONE) {
         hob_text_puts(t, ",\"output_index\":0,\"item\":");
+        search_item(t, r, what == EVENT_SEARCH_DONE);
+        return;
+    }
+    if (what > EVENT_SEARCH_ADDED && what < EVENT_SEARCH_DONE) {
+        hob_text_format(t, ",\"item_id\":\"%s\",\"output_index\":0", r->search_id);
+        return;
+    }
+    if (what == EVENT_ITEM_ADDED || what == EVENT_ITEM_DONE) {
+        hob_text_format(t, ",\"output_index\":%d,\"item\":", message_index(r));
         item(t, r, what == EVENT_ITEM_DONE);
         return;
     }
-    hob_text_format(t, ",\"item_id\":\"%s\",\"output_index\":0,\"content_index\":0", r->item_id);
+    hob_text_format(t, ",\"item_id\":\"%s\",\"output_index\":%d,\"content_index\":0", r->item_id,
+                    message_index(r));
     if (what == EVENT_DELTA)
         delta(t, r, from, to);
+    else if (what == EVENT_ANNOTATION)
+        annotation(t, r, from.text);
     else if (what == EVENT_TEXT_DONE) {
         hob_text_puts(t, ",\"text\":");
         answer(t, r);
@@ -253,13 +327,24 @@ static const hob_delta nowhere = {0, 0};
 
 /* ---- of a background response, by number ---- */
 
-enum { BEFORE_IT_RUNS = EVENT_IN_PROGRESS, BEFORE_DELTAS = EVENT_DELTA };
+enum { BEFORE_IT_RUNS = EVENT_IN_PROGRESS, OF_SEARCH = EVENT_ITEM_ADDED - EVENT_SEARCH_ADDED };
+
+static uint32_t annotations_of(const hob_response *r)
+{
+    return (uint32_t)json_array_size(json_object_get(r->grounds, "citations"));
+}
+
+/* Of one that has begun: events in front of its deltas. */
+static uint32_t before_deltas(const hob_response *r)
+{
+    return EVENT_DELTA - (r->grounds ? 0 : OF_SEARCH);
+}
 
 uint64_t hob_response_event_count(const hob_response *r)
 {
-    uint64_t n = r->began ? (uint64_t)BEFORE_DELTAS + r->delta_count : BEFORE_IT_RUNS;
+    uint64_t n = r->began ? (uint64_t)before_deltas(r) + r->delta_count : BEFORE_IT_RUNS;
     if (r->status >= HOB_RESPONSE_COMPLETED)
-        n += r->began ? EVENT_END - EVENT_DELTA : 1;
+        n += r->began ? annotations_of(r) + EVENT_END + 1 - EVENT_TEXT_DONE : 1;
     return n;
 }
 
@@ -268,17 +353,24 @@ void hob_response_event(hob_text *t, const hob_response *r, uint64_t number)
     hob_delta from = nowhere, to = nowhere;
     event what;
 
+    const uint32_t before = before_deltas(r);
     if (!r->began)
         what = number < BEFORE_IT_RUNS ? (event)number : EVENT_END;
-    else if (number < BEFORE_DELTAS)
+    else if (number < EVENT_SEARCH_ADDED)
         what = (event)number;
-    else if (number < BEFORE_DELTAS + (uint64_t)r->delta_count) {
-        const uint32_t i = (uint32_t)number - BEFORE_DELTAS;
+    else if (number < before)
+        what = (event)(number + EVENT_DELTA - before);
+    else if (number < before + (uint64_t)r->delta_count) {
+        const uint32_t i = (uint32_t)number - before;
         what = EVENT_DELTA;
         from = i > 0 ? r->deltas[i - 1] : nowhere;
         to = r->deltas[i];
-    } else
-        what = (event)(EVENT_TEXT_DONE + (number - BEFORE_DELTAS - r->delta_count));
+    } else {
+        const uint64_t left = number - before - r->delta_count, annotations = annotations_of(r);
+        what =
+            left < annotations ? EVENT_ANNOTATION : (event)(EVENT_TEXT_DONE + (left - annotations));
+        from.text = left < annotations ? (uint32_t)left : 0;
+    }
     hob_text_format(t, "event: %s\ndata: ", event_name(what, r));
     write_event(t, r, what, number, from, to);
     hob_text_puts(t, "}\n\n");
@@ -338,6 +430,8 @@ static void on_admitted(hob_job *j)
     hob_response *r = j->response;
     r->status = HOB_RESPONSE_IN_PROGRESS;
     r->began = true;
+    r->grounds = json_incref(j->grounds);
+    r->grounds_bytes = j->grounds_bytes;
     hob_response_changed(r);
     if (!has_events(j))
         return;
@@ -346,6 +440,8 @@ static void on_admitted(hob_job *j)
         hob_http_stream_begin(j->conn);
     send_plain(j, EVENT_CREATED);
     send_plain(j, EVENT_IN_PROGRESS);
+    for (event what = EVENT_SEARCH_ADDED; r->grounds && what <= EVENT_SEARCH_DONE; what++)
+        send_plain(j, what);
     send_plain(j, EVENT_ITEM_ADDED);
     send_plain(j, EVENT_PART_ADDED);
 }
@@ -420,6 +516,8 @@ static void end_response(hob_job *j, hob_response_status status)
 static void send_end(hob_job *j)
 {
     if (j->began) {
+        for (uint32_t i = 0; i < annotations_of(j->response); i++)
+            send_event(j, EVENT_ANNOTATION, (hob_delta){i, 0}, nowhere, 0);
         send_plain(j, EVENT_TEXT_DONE);
         send_plain(j, EVENT_PART_DONE);
         send_plain(j, EVENT_ITEM_DONE);

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/gateway/grounding.h"
 #include "daemon/gateway/responses.h"
 
 enum { PROMPT_FACTOR = 4, PROMPT_LEAST = 65536 };
@@ -75,6 +76,8 @@ void hob_job_free(hob_job *j)
     if (j->response)
         hob_response_close(j->response);
     hob_api_request_free(&j->request);
+    hob_grounding_free(j->grounding);
+    json_decref(j->grounds);
     free(j->ids);
     hob_text_free(&j->text);
     json_decref(j->logprobs);
@@ -146,6 +149,9 @@ static bool send_prepare(hob_job *j)
                         ? j->link->context * PROMPT_FACTOR
                         : PROMPT_LEAST;
     if (j->id_count == 0) {
+        json_t *insert = j->grounding ? hob_grounding_insert(j->grounding, hob_job_room(j)) : NULL;
+        if (insert && json_object_set(j->request.prepare, "insert", insert) < 0)
+            return false;
         if (json_object_set_new(j->request.prepare, "max_prompt_tokens", json_integer(most)) < 0 ||
             json_object_set_new(j->request.prepare, "tenant",
                                 json_integer(j->key ? j->key->record.tenant_number : 0)) < 0)
@@ -192,6 +198,17 @@ static int check_choices(const hob_job *j, hob_api_error *e)
                        prompts, n, most);
 }
 
+/* It holds its place meanwhile. */
+static void retrieve(hob_job *j)
+{
+    hob_api_error e = {0};
+    j->kept = true;
+    j->link->kept++;
+    j->state = HOB_JOB_RETRIEVING;
+    if (hob_grounding_start(j, &e) < 0)
+        hob_job_fail(j, &e);
+}
+
 void hob_job_start(hob_job *j)
 {
     hob_link *l = j->link;
@@ -209,6 +226,9 @@ void hob_job_start(hob_job *j)
         hob_job_fail(j, &e);
         return;
     }
+    if (j->leaves &&
+        j->state == HOB_JOB_RETRIEVING) /* what can be wrong from here on is the response's */
+        hob_job_to_background(j);
     /* One that waits here already is part of that load itself. */
     const uint32_t load =
         j->state == HOB_JOB_QUEUED ? l->jobs - l->estimates + l->kept : hob_link_load(l);
@@ -217,8 +237,12 @@ void hob_job_start(hob_job *j)
         return;
     }
     if (l->state == HOB_LINK_READY && !j->admitted && j->index == 0 && !j->request.estimate &&
-        load >= places_of(l)) {
+        !j->kept && load >= places_of(l)) {
         hob_job_fail_busy(j);
+        return;
+    }
+    if (j->request.retrieval.stores && !j->grounding && j->id_count == 0) {
+        retrieve(j);
         return;
     }
     give_place_back(j);
@@ -365,6 +389,7 @@ int hob_job_keep_prompt(hob_job *j, const hob_job *leader)
     memcpy(ids, leader->ids, (size_t)leader->prompt_tokens * sizeof *ids);
     j->ids = ids;
     j->id_count = j->id_capacity = j->prompt_tokens = leader->prompt_tokens;
+    j->grounds = json_incref(leader->grounds);
     j->max_tokens = leader->max_tokens;
     return 0;
 }
@@ -470,7 +495,7 @@ void hob_job_refused(hob_gateway *g, hob_link *l, uint64_t id, json_t *error)
     if (strcmp(code, "HOB_ELIMIT") == 0 && json_is_integer(tokens) &&
         j->state == HOB_JOB_PREPARING && json_integer_value(tokens) > 0 &&
         json_integer_value(tokens) < UINT32_MAX)
-        (void)hob_job_check_size(j, (uint32_t)json_integer_value(tokens), &e);
+        (void)hob_job_fits(j, (uint32_t)json_integer_value(tokens), &e);
     if (e.status)
         ;
     else if (strcmp(code, "HOB_ELIMIT") == 0 && j->state == HOB_JOB_RUNNING) {

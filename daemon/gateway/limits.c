@@ -11,7 +11,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "daemon/gateway/state.h"
+#include "daemon/gateway/grounding.h"
 
 enum { LEAST_WAIT_MS = 1000, SOON_MS = 60000 };
 
@@ -208,14 +208,21 @@ int hob_limits_begin(hob_job *j, hob_api_error *e)
     }
     if (j->key && j->index == 0) { /* the other jobs of its answer are no requests of their own */
         const hob_quota_limits limits = limits_of(j->g, j->key);
+        const uint32_t budget = hob_grounding_budget(j->g, &j->request);
         if (check_rights(j->g, j->key, &j->request, e) < 0)
             return HOB_EINVAL;
         if ((!j->request.estimate && /* which says so in its answer */
-             hob_quota_ask(&j->key->quota, &limits, t, least_tokens(j), &refusal)) ||
+             hob_quota_ask(&j->key->quota, &limits, t, least_tokens(j) + budget, &refusal)) ||
             hob_quota_begin(&j->key->quota, &limits, t, &refusal))
             return refuse(j->link, &refusal, e);
         j->begun_ms = t.now_ms;
         j->begun = true;
+        if (budget > 0 && !j->request.estimate) {
+            const uint64_t tokens = least_tokens(j) + budget;
+            if (hob_quota_reserve(&j->key->quota, &limits, t, tokens, &refusal))
+                return refuse(j->link, &refusal, e);
+            j->reserved = (uint32_t)tokens; /* choices are few, an answer is within a context */
+        }
     }
     j->asked = true;
     return 0;
@@ -245,6 +252,8 @@ int hob_limits_reserve(hob_job *j, hob_api_error *e)
     if (!j->key)
         return 0;
     const hob_quota_limits limits = limits_of(j->g, j->key);
+    hob_quota_refund(&j->key->quota, j->reserved); /* for retrieval: now it is known */
+    j->reserved = 0;
     for (hob_job *p = NULL; (p = hob_choices_prompt(j, p));)
         tokens += tokens_of(p);
     if (hob_quota_reserve(&j->key->quota, &limits, now(), tokens, &refusal))

@@ -4,6 +4,7 @@
  * of each job so that it survives its engine; and the stored responses. They are added up when something new asks for room, not counted along the
  * way: a sum over some hundred connections costs less than a ledger that has to be right at every realloc. */
 #include "daemon/gateway/documents.h"
+#include "daemon/gateway/grounding.h"
 #include "daemon/gateway/responses.h"
 
 enum { SHARE = 8, MOST_BYTES = 48 << 20 };
@@ -21,7 +22,8 @@ static size_t job_bytes(const hob_job *j)
     const hob_response *r = j->response;
     return (r && !r->listed ? hob_response_bytes(r) : 0) + sizeof *j +
            (ids > j->id_capacity ? ids : j->id_capacity) * sizeof *j->ids + j->request_bytes +
-           j->logprob_bytes + j->text.bytes.capacity;
+           j->logprob_bytes + j->text.bytes.capacity + hob_grounding_bytes(j->grounding) +
+           j->grounds_bytes;
 }
 
 size_t hob_buffers_bytes(const hob_gateway *g)

@@ -30,6 +30,12 @@ void hob_metrics_ttft(hob_metrics *m, uint64_t us)
     m->ttft_count++;
 }
 
+void hob_metrics_stage(hob_metrics *m, hob_stage stage, uint64_t us)
+{
+    m->stages[stage].count++;
+    m->stages[stage].us += us;
+}
+
 static void one(hob_text *t, const char *name, const char *type, const char *help, double value)
 {
     hob_text_format(t, "# HELP %s %s\n# TYPE %s %s\n%s %.17g\n", name, help, name, type, name,
@@ -159,6 +165,30 @@ static void documents(const hob_gateway *g, hob_text *t)
         (double)hob_index_limit(g->conf));
 }
 
+static void retrieval(const hob_metrics *m, hob_text *t)
+{
+    static const char *const names[] = {"embed", "words", "vectors", "fuse"};
+    one(t, "hob_retrievals_total", "counter", "Searches in documents for answers.",
+        (double)m->retrievals);
+    one(t, "hob_retrievals_late_total", "counter",
+        "Of those, answers that went on without because time was up.", (double)m->retrievals_late);
+    one(t, "hob_retrieval_seconds_total", "counter", "Time that answers have waited for them.",
+        (double)m->retrieval_us / 1e6);
+    one(t, "hob_retrieved_chunks_total", "counter", "Chunks put into prompts.",
+        (double)m->retrieved_chunks);
+    one(t, "hob_retrieved_tokens_total", "counter", "Tokens by which prompts grew.",
+        (double)m->retrieved_tokens);
+    hob_text_puts(t, "# HELP hob_retrieval_stage_seconds Time of the parts of searches in "
+                     "documents, those of the search route too.\n"
+                     "# TYPE hob_retrieval_stage_seconds summary\n");
+    for (int i = 0; i < HOB_STAGES; i++)
+        hob_text_format(t,
+                        "hob_retrieval_stage_seconds_sum{stage=\"%s\"} %.6f\n"
+                        "hob_retrieval_stage_seconds_count{stage=\"%s\"} %llu\n",
+                        names[i], (double)m->stages[i].us / 1e6, names[i],
+                        (unsigned long long)m->stages[i].count);
+}
+
 void hob_metrics_write(hob_gateway *g, hob_text *t)
 {
     const hob_metrics *m = &g->metrics;
@@ -232,6 +262,7 @@ void hob_metrics_write(hob_gateway *g, hob_text *t)
         (double)hob_buffers_limit(g->conf));
     documents(g, t);
     ttft(m, t);
+    retrieval(m, t);
     engine_state(g, t);
     engine_stats(g, t);
 }

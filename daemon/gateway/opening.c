@@ -77,6 +77,7 @@ static int add_choices(hob_job *first)
         json_incref(copy.run);
         json_incref(copy.echo);
         copy.more = NULL;
+        copy.retrieval = (hob_api_retrieval){0}; /* it shares what its leader finds */
         hob_job *j = new_job(first->conn, &copy, 0, false);
         if (!j) {
             hob_api_request_free(&copy);
@@ -94,13 +95,14 @@ static int add_choices(hob_job *first)
     return 0;
 }
 
-/* From here on it needs no connection; the client is told of it, or follows it. */
-static void to_background(hob_job *j)
+/* The client is told of it, or follows it. */
+void hob_job_to_background(hob_job *j)
 {
     hob_conn *c = j->conn;
     hob_response *r = j->response;
     hob_text t = {0};
 
+    j->leaves = false;
     hob_job_leave(j);
     if (j->request.stream) {
         hob_http_stream_begin(c);
@@ -168,6 +170,10 @@ void hob_job_open(hob_conn *c, hob_api_request *request, size_t bytes, bool webs
         hob_websocket_next(c);
     else
         start_choices(c, j->choices);
-    if (background && (j = hob_job_find(g, id)))
-        to_background(j);
+    if (!background || !(j = hob_job_find(g, id)))
+        return;
+    if (j->state == HOB_JOB_RETRIEVING)
+        j->leaves = true; /* it may still be refused */
+    else
+        hob_job_to_background(j);
 }

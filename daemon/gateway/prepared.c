@@ -4,6 +4,7 @@
  * tokens are reserved, when all of them are known: all at once or none. */
 #include <inttypes.h>
 
+#include "daemon/gateway/grounding.h"
 #include "daemon/gateway/responses.h"
 
 static bool send_run(hob_job *j)
@@ -32,43 +33,6 @@ static bool send_run(hob_job *j)
     hob_text_puts(t, "}");
     return !t->failed &&
            hob_link_send(j->link, HOB_MSG_RUN, j->id, hob_text_data(t), hob_text_len(t));
-}
-
-int hob_job_check_size(hob_job *j, uint32_t prompt, hob_api_error *e)
-{
-    static const char *const names[] = {"messages", "prompt", "input"};
-    const hob_link *l = j->link;
-    const hob_api_request *r = &j->request;
-    uint32_t most = l->context;
-    const uint32_t most_prompt = hob_limit_of(j->g, j->key, HOB_LIMIT_MAX_PROMPT_TOKENS),
-                   most_output = hob_limit_of(j->g, j->key, HOB_LIMIT_MAX_OUTPUT_TOKENS);
-
-    if (l->kv_tokens && l->kv_tokens < most)
-        most = (uint32_t)l->kv_tokens;
-    if (prompt >= most || (r->max_tokens_given && r->max_tokens > most - prompt)) {
-        if (r->max_tokens_given)
-            return hob_api_bad(e, "context_length_exceeded", names[r->kind],
-                               "this model's context is %u tokens; the prompt has %u and %u are "
-                               "requested for the answer",
-                               most, prompt, r->max_tokens);
-        return hob_api_bad(e, "context_length_exceeded", names[r->kind],
-                           "this model's context is %u tokens; the prompt has %u", most, prompt);
-    }
-    if (most_prompt && prompt > most_prompt) {
-        hob_api_bad(e, "prompt_too_long", names[r->kind],
-                    "this key allows prompts of up to %u tokens; the prompt has %u", most_prompt,
-                    prompt);
-        e->reason = hob_limit_name(HOB_LIMIT_MAX_PROMPT_TOKENS);
-        return HOB_EINVAL;
-    }
-    j->max_tokens = r->max_tokens_given
-                        ? r->max_tokens
-                        : hob_limit_of(j->g, j->key, HOB_LIMIT_DEFAULT_OUTPUT_TOKENS);
-    if (most_output && j->max_tokens > most_output)
-        j->max_tokens = most_output;
-    if (j->max_tokens > most - prompt)
-        j->max_tokens = most - prompt;
-    return 0;
 }
 
 /* One that runs alone, as a suspect, lets the others have the engine: what may have killed engines was not its prompt. */
@@ -102,7 +66,8 @@ void hob_job_prepared(hob_gateway *g, hob_link *l, uint64_t id, const uint8_t *p
     hob_job *j = hob_job_find(g, id);
     hob_api_error e = {0};
 
-    if (len < 8 || hob_get_u32(payload) != (len - 8) / 4 || (len - 8) % 4 != 0) {
+    if (len < HOB_PREPARED_HEADER || hob_get_u32(payload) != (len - HOB_PREPARED_HEADER) / 4 ||
+        len % 4 != 0) {
         hob_link_fail(l, "a broken PREPARED message");
         return;
     }
@@ -116,12 +81,16 @@ void hob_job_prepared(hob_gateway *g, hob_link *l, uint64_t id, const uint8_t *p
     }
     if (j->id_count == 0) {
         uint32_t prompt = hob_get_u32(payload);
-        int rc = hob_job_check_size(j, prompt, &e);
-        if (rc == 0 && hob_job_keep_ids(j, payload + 8, prompt) < 0)
+        int rc = hob_job_fits(j, prompt, &e);
+        if (rc == 0 && hob_job_keep_ids(j, payload + HOB_PREPARED_HEADER, prompt) < 0)
             hob_api_fail(&e, 503, "server_error", "out_of_memory", NULL,
                          "no memory for the prompt");
         j->prompt_tokens = prompt;
         j->cached_tokens = hob_get_u32(payload + 4) < prompt ? hob_get_u32(payload + 4) : 0;
+        if (e.status == 0 && j->grounding &&
+            hob_grounding_settle(j, hob_get_u32(payload + 8), hob_get_u32(payload + 12)) < 0)
+            hob_api_fail(&e, 503, "server_error", "out_of_memory", NULL,
+                         "no memory for the citations");
         if (e.status == 0 && j->request.estimate) {
             (void)hob_link_send(l, HOB_MSG_ABORT, id, NULL, 0);
             hob_admission_estimate(j, j->cached_tokens);

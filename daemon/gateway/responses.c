@@ -33,8 +33,8 @@ static size_t store_limit(const hob_gateway *g)
 
 size_t hob_response_bytes(const hob_response *r)
 {
-    return sizeof *r + r->item_bytes + r->text.bytes.capacity + r->logprob_bytes +
-           r->delta_capacity * sizeof *r->deltas;
+    return sizeof *r + r->item_bytes + r->grounds_bytes + r->text.bytes.capacity +
+           r->logprob_bytes + r->delta_capacity * sizeof *r->deltas;
 }
 
 /* ---- life ---- */
@@ -46,6 +46,7 @@ static void release(hob_response *r)
     json_decref(r->echo);
     json_decref(r->items);
     json_decref(r->logprobs);
+    json_decref(r->grounds);
     hob_text_free(&r->text);
     free(r->deltas);
     free(r);
@@ -146,6 +147,8 @@ hob_response *hob_response_open(hob_job *j, size_t bytes, hob_api_error *e)
     r->g = g;
     r->job = j;
     r->tenant = tenant_of(j->key);
+    r->key = j->key ? j->key->record.id : 0;
+    r->from_documents = q->retrieval.stores || q->from_documents;
     r->model = q->model;
     r->store = q->store;
     r->background = q->background;
@@ -153,6 +156,7 @@ hob_response *hob_response_open(hob_job *j, size_t bytes, hob_api_error *e)
     r->created_s = j->created_s;
     snprintf(r->id, sizeof r->id, "%s", j->response_id);
     hob_request_id(r->item_id, "msg_");
+    hob_request_id(r->search_id, "fs_");
     snprintf(r->previous, sizeof r->previous, "%s", q->previous);
     r->echo = json_incref(q->echo);
     if (r->store) {
@@ -185,10 +189,17 @@ void hob_response_close(hob_response *r)
 
 /* ---- the store ---- */
 
+/* A key that is confined to some collections does not see what others of its tenant have made from documents. */
+static bool may_see(const hob_response *r, const hob_key *key)
+{
+    return r->tenant == tenant_of(key) &&
+           (!r->from_documents || !key || key->record.id == r->key || key->record.all_collections);
+}
+
 hob_response *hob_response_find(hob_gateway *g, const hob_key *key, const char *id)
 {
     hob_response *r = g->responses;
-    while (r && (strcmp(r->id, id) != 0 || r->tenant != tenant_of(key)))
+    while (r && (strcmp(r->id, id) != 0 || !may_see(r, key)))
         r = r->next;
     return r;
 }
@@ -281,6 +292,7 @@ int hob_response_continue(hob_gateway *g, const hob_key *key, hob_api_request *r
                                 "no memory for the request");
         json_decref(request->items);
         request->items = items;
+        request->from_documents = r->from_documents;
         request->history_bytes = r->item_bytes + hob_text_len(&r->text);
     }
     if (json_array_size(request->items) > CONVERSATION_MAX)

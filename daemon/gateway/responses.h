@@ -3,7 +3,8 @@
  * A response of /v1/responses: what its events and its object are written from, while it runs and, if it is stored, after.
  *
  * Stored responses are kept in memory only, bounded by limits.response_store_count, _bytes and _ttl_s; the oldest finished
- * ones go first. A response belongs to a tenant: for all others it does not exist.
+ * ones go first. A response belongs to a tenant: for all others it does not exist, nor, when it was made from documents, for
+ * other keys that are confined to some collections.
  *
  * A background response has no connection. Its events are not kept as such: each can be written anew from the text and
  * the places where its deltas end, so that any number of connections may follow it, each at its own pace. */
@@ -31,16 +32,20 @@ struct hob_response {
     hob_job *job;              /* NULL: it has ended */
     hob_conn *followers;       /* background */
     uint32_t tenant, model;
-    bool store, listed; /* listed: to be found by its id */
+    int64_t key;         /* that made it */
+    bool from_documents; /* it, or one that it continues */
+    bool store, listed;  /* listed: to be found by its id */
     bool background, began /* it has an output item */;
     hob_response_status status;
-    char id[48], item_id[48], previous[64];
+    char id[48], item_id[48], search_id[48], previous[64];
     int64_t created_s, completed_s;
     uint64_t ended_us, deadline_us; /* deadline: of a background job */
     json_t *echo;                   /* fields of the request that the object repeats */
     json_t *items; /* the conversation so far: {"id", "role", "content"}, without instructions */
     size_t item_bytes; /* about what items takes */
-    hob_text text;     /* the answer */
+    json_t *grounds;   /* its job's; NULL: it has no search */
+    size_t grounds_bytes;
+    hob_text text; /* the answer */
     json_t *logprobs;
     size_t logprob_bytes;         /* about what logprobs takes */
     uint32_t sent, sent_logprobs; /* how much of both is in events: without background */

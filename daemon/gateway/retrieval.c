@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "daemon/gateway/ingest.h"
+#include "daemon/gateway/question.h"
 
 enum {
     ACTIVE_S = 60,      /* a collection's last use is noted as often as that */
@@ -20,7 +21,8 @@ struct hob_retrieval {
     hob_embed *embed;             /* the query's vector is being made */
     lws_sorted_usec_list_t timer; /* when the words have to do */
     float *vectors;
-    bool searching; /* the job runs */
+    bool has_history; /* the vector behind the query's is that of what was said before */
+    bool searching;   /* the job runs */
     uint64_t began_us;
     hob_retrieved *done; /* NULL: nobody wants to hear */
     void *user;
@@ -91,6 +93,17 @@ static void note_use(const hob_retrieval *r)
 
 /* ---- the search ---- */
 
+static void note_times(const hob_retrieval *r)
+{
+    hob_metrics *m = &r->g->metrics;
+    if (r->job.code < 0)
+        return;
+    hob_metrics_stage(m, HOB_STAGE_WORDS, r->result.words_us);
+    if (r->search.vectors)
+        hob_metrics_stage(m, HOB_STAGE_VECTORS, r->result.vectors_us);
+    hob_metrics_stage(m, HOB_STAGE_FUSE, r->result.fuse_us);
+}
+
 static void search_done(hob_store_job *j)
 {
     hob_retrieval *r = (hob_retrieval *)j;
@@ -101,6 +114,7 @@ static void search_done(hob_store_job *j)
         m->search_us += hob_now_us() - r->began_us;
         note_use(r);
     }
+    note_times(r);
     if (r->done && !r->g->ending)
         r->done(r->user, j->code, j->diag.text, &r->result, !r->search.vectors);
     retrieval_free(r);
@@ -127,6 +141,9 @@ static void embedded(void *user, const hob_embed_result *e, const hob_api_error 
     else if (x->state == HOB_INDEX_READY && e->dimensions == x->dimensions &&
              (r->vectors = malloc(bytes))) {
         memcpy(r->vectors, e->vectors, bytes);
+        if (r->has_history)
+            hob_question_add_history(r->vectors, r->vectors + e->dimensions, e->dimensions);
+        hob_metrics_stage(&r->g->metrics, HOB_STAGE_EMBED, hob_now_us() - r->began_us);
         r->search.vectors = r->vectors;
         r->search.dim = e->dimensions;
         r->search.index = x->vectors;
@@ -143,7 +160,7 @@ static void too_late(lws_sorted_usec_list_t *timer)
 }
 
 /* False: there is no vector to be waited for. */
-static bool ask_vector(hob_retrieval *r)
+static bool ask_vector(hob_retrieval *r, const char *history)
 {
     static const hob_embed_handler handler = {.done = embedded};
     const hob_index *x = &r->g->ingest->index;
@@ -161,6 +178,9 @@ static bool ask_vector(hob_retrieval *r)
 
     for (uint32_t i = 0; code == 0 && i < r->search.query_count; i++)
         code = json_array_append_new(inputs, json_string(r->queries[i]));
+    r->has_history = code == 0 && history && history[0] && r->search.query_count == 1;
+    if (r->has_history)
+        code = json_array_append_new(inputs, json_string(history));
     if (code == 0 && (code = hob_embed_start(r->g, &request, &r->embed, &e)) < 0)
         r->embed = NULL;
     json_decref(inputs);
@@ -183,14 +203,17 @@ hob_retrieval *hob_retrieve(hob_gateway *g, const hob_retrieval_request *q, hob_
     r->filter = json_incref(q->filter);
     r->search = (hob_search){.scope = q->scope,
                              .collection_count = q->collection_count,
+                             .named = q->named,
                              .queries = (const char *const *)r->queries,
                              .query_count = q->query_count,
                              .filter = r->filter,
                              .meaning_only = q->meaning_only,
+                             .apart = q->apart,
                              .k = q->k,
-                             .threshold = q->threshold};
+                             .threshold = q->threshold,
+                             .words_threshold = q->words_threshold};
     for (uint32_t i = 0; i < q->collection_count; i++)
-        strncpy(r->search.collections[i], q->collections[i], HOB_PUBLIC_ID_MAX - 1);
+        strncpy(r->search.collections[i], q->collections[i], HOB_COLLECTION_NAME_MAX - 1);
     for (uint32_t i = 0; i < q->query_count; i++)
         if (!(r->queries[i] = strdup(q->queries[i]))) {
             retrieval_free(r);
@@ -200,7 +223,7 @@ hob_retrieval *hob_retrieve(hob_gateway *g, const hob_retrieval_request *q, hob_
                              .done = search_done,
                              .deadline_us = q->deadline_us ? q->deadline_us
                                                            : hob_now_us() + HOB_RETRIEVAL_LIMIT_US};
-    if (!ask_vector(r))
+    if (!ask_vector(r, q->history))
         search(r);
     return r;
 }

@@ -16,20 +16,24 @@ typedef struct hob_retrieval_request {
     const char *const
         *collections; /* [collection_count], at most HOB_SEARCH_COLLECTIONS_MAX; copied */
     uint32_t collection_count;
+    bool named;                 /* they may be names: see hob_search */
     const char *const *queries; /* [query_count], at most HOB_SEARCH_QUERIES_MAX; copied */
     uint32_t query_count;
+    const char *
+        history; /* what was said before the one query, which it turns a little; "", NULL: nothing */
     json_t *filter; /* checked; a reference is kept. NULL: none */
     bool meaning_only;
+    bool apart; /* each chunk is a passage of its own */
     uint32_t k; /* passages at most, to HOB_SEARCH_RESULTS_MAX */
-    double threshold;
+    double threshold, words_threshold;
     uint64_t deadline_us; /* when the caller does without; 0: after HOB_RETRIEVAL_LIMIT_US */
 } hob_retrieval_request;
 enum { HOB_RETRIEVAL_LIMIT_US = 10000000 };
 
 /* Called once, unless it is cancelled before. code: 0, HOB_ENOENT for a collection that the scope does not have,
- * HOB_ECANCELED past the deadline, or another; why says it in one line. result: valid during the call. by_words: the words
- * alone have decided. */
-typedef void hob_retrieved(void *user, int code, const char *why, const hob_search_result *result,
+ * HOB_ECANCELED past the deadline, or another; why says it in one line. result: may be taken over, which leaves it empty.
+ * by_words: the words alone have decided. */
+typedef void hob_retrieved(void *user, int code, const char *why, hob_search_result *result,
                            bool by_words);
 
 /* NULL: no memory. */

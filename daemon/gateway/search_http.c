@@ -61,7 +61,7 @@ static void respond(search *s, const hob_search_result *result, bool by_words)
     hob_text_free(&t);
 }
 
-static void retrieved(void *user, int code, const char *why, const hob_search_result *result,
+static void retrieved(void *user, int code, const char *why, hob_search_result *result,
                       bool by_words)
 {
     search *s = user;
@@ -119,6 +119,7 @@ static int take_ranking(json_t *v, hob_retrieval_request *r, hob_api_error *e)
         !(json_is_number(threshold) && r->threshold >= 0 && r->threshold <= 1))
         return hob_api_bad(e, "invalid_value", "ranking_options",
                            "ranking_options.score_threshold: 0 to 1 is allowed");
+    r->words_threshold = r->threshold;
     return 0;
 }
 

@@ -25,6 +25,7 @@ typedef struct hob_link hob_link;
 typedef struct hob_listener hob_listener;
 typedef struct hob_front hob_front;
 typedef struct hob_response hob_response;             /* responses.h */
+typedef struct hob_grounding hob_grounding;           /* grounding.h */
 typedef struct hob_document_route hob_document_route; /* documents.h, as are the next */
 typedef struct hob_upload hob_upload;
 typedef struct hob_download hob_download;
@@ -84,11 +85,12 @@ struct hob_link {
     json_t *hello, *stats;
     uint32_t jobs;      /* sent and not finished */
     uint32_t estimates; /* of those: they are only prepared, and take nobody's place */
-    uint32_t kept;      /* places for choices that wait for the prompt they share */
-    uint32_t suspects;  /* jobs that may be what kills the engine: recovery.c */
-    uint64_t alone;     /* the suspect that runs by itself; 0: none */
-    bool held;          /* jobs wait in the gateway though the engine is up: suspects come first */
-    bool unsure;        /* the engine may still compute something that the gateway has given up */
+    uint32_t
+        kept; /* places for choices that wait for the prompt they share, and while documents are searched */
+    uint32_t suspects; /* jobs that may be what kills the engine: recovery.c */
+    uint64_t alone;    /* the suspect that runs by itself; 0: none */
+    bool held;         /* jobs wait in the gateway though the engine is up: suspects come first */
+    bool unsure;       /* the engine may still compute something that the gateway has given up */
     uint64_t finished_us;
     double finish_gap_s; /* smoothed time between two finished jobs */
     double answer_ratio; /* smoothed length of answers, of their max_tokens */
@@ -319,11 +321,12 @@ void hob_websocket_next(hob_conn *c); /* starts what its lane has set free */
 /* ---- job.c: one inference ---- */
 
 typedef enum hob_job_state {
-    HOB_JOB_LANE,   /* behind another response of its stream_id, or behind the prompt it shares */
-    HOB_JOB_QUEUED, /* the engine is not up, or suspects run one at a time */
-    HOB_JOB_PREPARING, /* PREPARE was sent */
-    HOB_JOB_PREPARED,  /* PREPARED came, and is awaited for other prompts of its answer */
-    HOB_JOB_RUNNING,   /* RUN was sent */
+    HOB_JOB_LANE, /* behind another response of its stream_id, or behind the prompt it shares */
+    HOB_JOB_RETRIEVING, /* stored documents are searched for it: grounding.c */
+    HOB_JOB_QUEUED,     /* the engine is not up, or suspects run one at a time */
+    HOB_JOB_PREPARING,  /* PREPARE was sent */
+    HOB_JOB_PREPARED,   /* PREPARED came, and is awaited for other prompts of its answer */
+    HOB_JOB_RUNNING,    /* RUN was sent */
     HOB_JOB_PARKING, /* CANCEL was sent to make room for a suspect: it is queued again when that is done */
     HOB_JOB_ENDED, /* a choice that has finished before others of its answer */
 } hob_job_state;
@@ -350,6 +353,7 @@ struct hob_job {
     hob_job_state state;
     bool counted;   /* in link->jobs */
     bool kept;      /* in link->kept */
+    bool leaves;    /* to the background, as soon as it has been retrieved for */
     bool cancelled; /* response.cancel came */
     bool began;     /* the first events of its answer are out */
     bool admitted;  /* it has run, or the first of its answer has */
@@ -366,7 +370,11 @@ struct hob_job {
     uint64_t leader;         /* the job that computes the prompt it shares; its own id: none */
     hob_finish finish;       /* of one that has ended */
     hob_response *response;  /* responses only */
-    uint32_t *ids;           /* [id_count] prompt, then answer: what a new engine is given */
+    hob_grounding *
+        grounding; /* what was found for it, until its prompt is prepared; NULL: nothing is asked for */
+    json_t *grounds;      /* from then on: grounding.h */
+    size_t grounds_bytes; /* about what it takes */
+    uint32_t *ids;        /* [id_count] prompt, then answer: what a new engine is given */
     uint32_t id_count, id_capacity, prompt_tokens, cached_tokens, answer_tokens;
     uint32_t max_tokens;
     /* what it may use: limits.c */
@@ -432,14 +440,22 @@ HOB_MUST_CHECK int hob_job_keep_ids(hob_job *j, const uint8_t *ids,
 void hob_job_done(hob_job *j);
 void hob_job_fail_busy(hob_job *j); /* frees it */
 uint32_t hob_job_credit_window(const hob_job *j);
-/* prepared.c: does a prompt of so many tokens fit? Sets max_tokens; 0, or HOB_EINVAL with the error. */
-int hob_job_check_size(hob_job *j, uint32_t prompt, hob_api_error *e);
 
 /* ---- opening.c: from a request to its jobs ---- */
 
 /* Takes request over, which came in `bytes`. The job starts at once, or when its lane is free. On failure the client has
  * been told. */
 void hob_job_open(hob_conn *c, hob_api_request *request, size_t bytes, bool websocket);
+/* A background response is well begun: from here on it needs no connection. */
+void hob_job_to_background(hob_job *j);
+
+/* ---- fitting.c ---- */
+
+/* Its prompt has so many tokens: sets max_tokens. 0, or HOB_EINVAL with the error. */
+int hob_job_fits(hob_job *j, uint32_t prompt, hob_api_error *e);
+/* Tokens that a prompt may have with what was found for it, so that there is room for the answer still: for all that is asked
+ * for, or of what is usual as much as half the context holds. */
+uint32_t hob_job_room(const hob_job *j);
 
 /* ---- choices.c: an answer over HTTP that is made by several jobs ---- */
 
@@ -498,7 +514,7 @@ uint32_t hob_limit_of(const hob_gateway *g, const hob_key *key, hob_limit l);
 /* May the key use the model? 0, or HOB_EINVAL with a 403. */
 int hob_limits_model(const hob_gateway *g, const hob_key *key, uint32_t model, hob_api_error *e);
 /* Before the engine hears of it: rights, requests a minute and at once, and tokens where it is sure already that there are
- * too few. 0, or HOB_EINVAL with the error. */
+ * too few. What retrieval may take is reserved until the prompt's tokens are known. 0, or HOB_EINVAL with the error. */
 int hob_limits_begin(hob_job *j, hob_api_error *e);
 /* All prompts of its answer are known, and max_tokens is set: reserves what they and their choices take, or nothing. 0, or
  * HOB_EINVAL with the error. */
@@ -573,6 +589,14 @@ int hob_buffers_admit(const hob_gateway *g, size_t bytes, hob_api_error *e);
 /* ---- metrics.c ---- */
 
 enum { HOB_STATUS_KINDS = 24, HOB_TTFT_BUCKETS = 10 };
+/* Of a search in documents. */
+typedef enum hob_stage {
+    HOB_STAGE_EMBED,
+    HOB_STAGE_WORDS,
+    HOB_STAGE_VECTORS,
+    HOB_STAGE_FUSE,
+    HOB_STAGES,
+} hob_stage;
 typedef struct hob_metrics {
     struct {
         int status;
@@ -583,11 +607,16 @@ typedef struct hob_metrics {
     uint64_t prompt_tokens, cached_tokens, answer_tokens, bytes_out, stalled_closes;
     uint64_t uploaded_bytes, documents, documents_failed, searches, searches_by_words, search_us;
     uint64_t limited[HOB_QUOTA_BOUNDS]; /* requests refused by their key's limits */
+    uint64_t retrievals, retrievals_late, retrieval_us, retrieved_chunks, retrieved_tokens;
+    struct {
+        uint64_t count, us;
+    } stages[HOB_STAGES];
     uint64_t ttft[HOB_TTFT_BUCKETS + 1], ttft_us;
     uint64_t ttft_count;
 } hob_metrics;
 void hob_metrics_status(hob_metrics *m, int status);
 void hob_metrics_ttft(hob_metrics *m, uint64_t us);
+void hob_metrics_stage(hob_metrics *m, hob_stage stage, uint64_t us);
 void hob_metrics_write(hob_gateway *g, hob_text *t);
 
 /* ---- server.c ---- */

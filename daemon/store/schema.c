@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/store/sql.h"
+#include "daemon/store/search_words.h"
 
 enum { APPLICATION_ID = 0x686f6231 }; /* "hob1" */
 
@@ -213,6 +213,7 @@ int hob_schema_open(sqlite3 *db, hob_diag *diag)
     int code;
 
     if ((code = read_version(db, &version, diag)) < 0 || (code = harden(db, diag)) < 0 ||
+        (code = hob_search_words_register(db, diag)) < 0 ||
         (code = hob_store_exec(db,
                                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
                                "PRAGMA wal_autocheckpoint = 0; PRAGMA foreign_keys = ON",
@@ -224,7 +225,9 @@ int hob_schema_open(sqlite3 *db, hob_diag *diag)
 
 int hob_schema_open_reader(sqlite3 *db, hob_diag *diag)
 {
-    const int code = harden(db, diag);
+    int code = harden(db, diag);
+    if (code == 0)
+        code = hob_search_words_register(db, diag);
     return code < 0 ? code : hob_store_exec(db, "PRAGMA query_only = ON", diag);
 }
 

@@ -32,9 +32,18 @@ static int find_collections(sqlite3 *db, const hob_search *s, hob_search_result 
                             hob_diag *diag)
 {
     for (uint32_t i = 0; i < s->collection_count; i++) {
+        const char *id = s->collections[i];
+        char found[HOB_PUBLIC_ID_MAX];
         hob_collection_key key;
-        const int code = hob_collection_find(db, &s->scope, s->collections[i], &key, diag);
-        if (code < 0)
+        int code = 0;
+        if (s->named && strncmp(id, "vs_", 3) != 0) {
+            if ((code = hob_collection_find_name(db, &s->scope, id, found, diag)) < 0)
+                return code;
+            if (!found[0])
+                return hob_fail(diag, HOB_ENOENT, "there is no vector store \"%.100s\"", id);
+            id = found;
+        }
+        if ((code = hob_collection_find(db, &s->scope, id, &key, diag)) < 0)
             return code;
         ret->collections[i] = key.id;
         ret->active_s[i] = key.last_active_s;
@@ -102,6 +111,7 @@ typedef struct candidates {
     hob_ranked words[CANDIDATES];
     uint64_t word_ids[CANDIDATES], meaning_ids[CANDIDATES];
     hob_fused fused[2 * CANDIDATES];
+    uint64_t words_us, vectors_us;
 } candidates;
 
 static candidate *find(candidates *c, int64_t chunk)
@@ -118,6 +128,7 @@ static int add_query(sqlite3 *db, const hob_search *s, const char *query, const 
                      const hob_vector_hit *hits, uint32_t hit_count, candidates *ret,
                      hob_diag *diag)
 {
+    const uint64_t began_us = hob_now_us();
     uint32_t word_count = 0;
     if (!s->meaning_only || !s->vectors) {
         const int code = hob_search_words(db, s->scope.tenant, query, &a->set, CANDIDATES,
@@ -125,6 +136,7 @@ static int add_query(sqlite3 *db, const hob_search *s, const char *query, const 
         if (code < 0)
             return code;
     }
+    ret->words_us += hob_now_us() - began_us;
     for (uint32_t i = 0; i < word_count; i++)
         ret->word_ids[i] = (uint64_t)ret->words[i].chunk;
     for (uint32_t i = 0; i < hit_count; i++)
@@ -153,11 +165,13 @@ static int add_all(sqlite3 *db, const hob_search *s, const allowed *a, candidate
                                      .k = CANDIDATES,
                                      .allowed = &a->set,
                                      .min_score = -INFINITY};
+    const uint64_t began_us = hob_now_us();
     uint32_t counts[HOB_SEARCH_QUERIES_MAX] = {0};
     hob_vector_hit *hits = malloc(s->query_count * CANDIDATES * sizeof *hits);
     int code = hits ? 0 : hob_fail(diag, HOB_ENOMEM, "no memory for a search");
     if (code == 0 && s->vectors)
         code = hob_vectors_search(s->index, &query, hits, counts, diag);
+    ret->vectors_us = hob_now_us() - began_us;
     for (uint32_t q = 0; code == 0 && q < s->query_count; q++)
         code = add_query(db, s, s->queries[q], a, hits + q * CANDIDATES, counts[q], ret, diag);
     free(hits);
@@ -197,19 +211,24 @@ static int read_cosine(sqlite3 *db, const hob_search *s, candidate *c, hob_diag 
 
 static double score_of(const hob_search *s, const candidate *c)
 {
-    const double score = s->vectors ? c->cosine : c->words / (c->words + 4);
+    const double score = s->vectors ? c->cosine : c->words;
     return score < 0 || isnan(score) ? 0 : score > 1 ? 1 : score;
 }
 
 /* ---- passages ---- */
 
+void hob_found_clear(hob_found *f)
+{
+    free(f->heading);
+    free(f->text);
+    free(f->attributes);
+    *f = (hob_found){0};
+}
+
 void hob_search_result_free(hob_search_result *r)
 {
-    for (uint32_t i = 0; i < r->count; i++) {
-        free(r->list[i].heading);
-        free(r->list[i].text);
-        free(r->list[i].attributes);
-    }
+    for (uint32_t i = 0; i < r->count; i++)
+        hob_found_clear(&r->list[i]);
     *r = (hob_search_result){0};
 }
 
@@ -255,6 +274,7 @@ static int add_chunk(void *user, int64_t id, const hob_stored_chunk *k, hob_diag
     const char *gap = hob_stored_gap(first || known ? 0 : k->first_byte - p->end_byte);
     const size_t gap_len = strlen(gap);
     (void)id;
+    p->tokens += k->tokens;
     if (first) {
         p->first_byte = k->first_byte;
         p->heading = strdup(k->heading);
@@ -280,7 +300,7 @@ static int by_score(const void *a, const void *b)
     return x->group != y->group ? (x->group < y->group ? -1 : 1) : x->first < y->first ? -1 : 1;
 }
 
-/* The best candidates, neighbours joined, in the order of the best of each. list [CHUNKS_MAX]. */
+/* The best candidates, neighbours joined unless they stay apart, in the order of the best of each. list [CHUNKS_MAX]. */
 static int join_best(sqlite3 *db, const hob_search *s, candidates *c, hob_passage *list,
                      size_t *ret_count, hob_diag *diag)
 {
@@ -291,13 +311,13 @@ static int join_best(sqlite3 *db, const hob_search *s, candidates *c, hob_passag
         const int code = s->vectors && isnan(one->cosine) ? read_cosine(db, s, one, diag) : 0;
         if (code < 0)
             return code;
-        if (score_of(s, one) >= s->threshold)
+        if (score_of(s, one) >= (s->vectors ? s->threshold : s->words_threshold))
             list[n++] = (hob_passage){.group = (uint32_t)hob_stored_content(one->chunk),
                                       .first = at,
                                       .last = at,
                                       .score = one->fused};
     }
-    n = hob_fuse_neighbours(list, n);
+    n = s->apart ? n : hob_fuse_neighbours(list, n);
     qsort(list, n, sizeof *list, by_score);
     *ret_count = n;
     return 0;
@@ -311,7 +331,10 @@ static int choose(sqlite3 *db, const hob_search *s, candidates *c, hob_search_re
     int code = join_best(db, s, c, list, &n, diag);
     for (size_t i = 0; code >= 0 && i < n && r->count < s->k; i++) {
         hob_found *f = &r->list[r->count];
-        *f = (hob_found){.content = list[i].group, .first = list[i].first, .last = list[i].last};
+        *f = (hob_found){.content = list[i].group,
+                         .first = list[i].first,
+                         .last = list[i].last,
+                         .rank = r->count};
         for (uint32_t k = 0; k < c->count; k++) {
             const uint32_t at = hob_stored_ordinal(c->list[k].chunk);
             if (hob_stored_content(c->list[k].chunk) == f->content && at >= f->first &&
@@ -352,6 +375,7 @@ int hob_search_run(sqlite3 *db, const hob_search *s, hob_search_result *ret, hob
         code = make_room(db, &a, diag);
     for (uint32_t i = 0; code == 0 && i < s->collection_count; i++)
         code = allow(db, s, ret->collections[i], &a, diag);
+    const uint64_t began_us = hob_now_us();
     if (code == 0)
         code = add_all(db, s, &a, c, diag);
     if (code == 0) {
@@ -360,6 +384,11 @@ int hob_search_run(sqlite3 *db, const hob_search *s, hob_search_result *ret, hob
     }
     if (code == 0)
         code = read_texts(db, ret, diag);
+    if (c) {
+        ret->words_us = c->words_us;
+        ret->vectors_us = c->vectors_us;
+        ret->fuse_us = hob_now_us() - began_us - c->words_us - c->vectors_us;
+    }
     free(a.words);
     free(c);
     if (code < 0)

@@ -20,25 +20,30 @@ enum {
 
 typedef struct hob_search {
     hob_scope scope;
-    char collections[HOB_SEARCH_COLLECTIONS_MAX][HOB_PUBLIC_ID_MAX];
-    uint32_t collection_count;  /* from 1 */
+    char collections[HOB_SEARCH_COLLECTIONS_MAX][HOB_COLLECTION_NAME_MAX]; /* ids */
+    uint32_t collection_count;                                             /* from 1 */
+    bool named; /* what does not begin like an id is a name: of the oldest that has it */
     const char *const *queries; /* [query_count], UTF-8 */
     uint32_t query_count;       /* from 1 */
     const float *vectors;       /* [query_count][dim], of length 1; NULL: by words alone */
     uint32_t dim;
     hob_vectors *index;
     bool meaning_only;    /* words do not count */
+    bool apart;           /* each chunk is a passage of its own */
     const json_t *filter; /* checked; NULL: any attributes */
     uint32_t k;           /* results at most */
-    double threshold;     /* results score at least so much */
+    /* Results score at least so much, with vectors; by words alone. */
+    double threshold, words_threshold;
 } hob_search;
 
 /* Chunks of one document that follow one another. */
 typedef struct hob_found {
     int64_t content;
     uint32_t first, last; /* ordinals */
+    uint32_t tokens;      /* of its chunks, as the extractor has counted them */
+    uint32_t rank;        /* in the list that a search returns: its place */
     double
-        score; /* 0 to 1, of its best chunk: the cosine of its angle to the query; without vectors, from its rank by words */
+        score; /* 0 to 1, of its best chunk: the cosine of its angle to the query; without vectors the part of the query that it is about, by words */
     uint64_t first_byte, end_byte; /* of the text that the extractor made of the file */
     char *heading, *text;          /* heading: of its first chunk */
     size_t text_len;
@@ -51,11 +56,13 @@ typedef struct hob_search_result { /* zero-initialize; released by hob_search_re
     uint32_t count;
     /* Those that were searched, and when they were last used. */
     int64_t collections[HOB_SEARCH_COLLECTIONS_MAX], active_s[HOB_SEARCH_COLLECTIONS_MAX];
+    uint64_t words_us, vectors_us, fuse_us; /* what its parts have taken */
 } hob_search_result;
 
 /* The best first. HOB_ENOENT: a collection that the scope does not have; HOB_ECANCELED: the job's deadline; HOB_ENOMEM. */
 HOB_MUST_CHECK int hob_search_run(sqlite3 *db, const hob_search *s, hob_search_result *ret,
                                   hob_diag *diag);
 void hob_search_result_free(hob_search_result *r);
+void hob_found_clear(hob_found *p); /* frees what it points to */
 
 #endif

@@ -8,8 +8,11 @@
 
 typedef struct hob_ranked {
     int64_t chunk;
-    double score;
+    double score; /* from 0; about 1 where it has all of the query's words */
 } hob_ranked;
+
+/* Before hob_search_words, once for a connection. HOB_EIO, HOB_ENOMEM. */
+HOB_MUST_CHECK int hob_search_words_register(sqlite3 *db, hob_diag *diag);
 
 /* The best chunks, at most `most`, to ret: those that have any of the query's words, of contents in `allowed`. Thread:
  * search. */

@@ -226,9 +226,9 @@ def var(tmp_path_factory, model, hobctl):
     return folder, port
 
 
-def limited_server(folder, var, limits, model_options="", tenants=()):
+def limited_server(folder, var, limits, model_options="", tenants=(), embedder=None, more=""):
     """A TLS server with keys like `tls`, its limits and the options of its model as given. Further tenants get the key
-    `hob_` and their name."""
+    `hob_` and their name. embedder: the file of a model that embeds, beside the other. more: text of its configuration."""
     source, _ = var
     port = free_port()
     shutil.copytree(source, folder / "var", ignore=shutil.ignore_patterns("*.sock", "hob.db*"))
@@ -237,7 +237,10 @@ def limited_server(folder, var, limits, model_options="", tenants=()):
         keys.with_name("keys.imported").rename(keys)
     text = re.sub(r"(?m)^port = .*;", f"port = {port};", conf.read_text())
     text = text if "limits = {" in text else text + "limits = { };\n"  # it may have been written anew
-    conf.write_text(text.replace("path =", f"{model_options} path =", 1).replace("limits = {", f"limits = {{ {limits}", 1))
+    if embedder:
+        text = re.sub(r"(?m)^    }\n\);", f'    }},\n    {{ name = "embedder"; path = "{embedder}"; }}\n);', text, count=1)
+        assert "embedder" in text
+    conf.write_text(text.replace("path =", f"{model_options} path =", 1).replace("limits = {", f"limits = {{ {limits}", 1) + more)
     with keys.open("a") as out:
         for name in tenants:
             out.write(f"{hashlib.sha256(b'hob_' + name.encode()).hexdigest()} {name} {name} interactive\n")

@@ -151,7 +151,7 @@ static void test_a_request(void **state)
     assert_int_equal(p->got, HOB_MSG_PREPARED);
     assert_int_equal(p->got_id, 7);
     assert_in_range(hob_get_u32(p->payload), 10, 60);
-    assert_int_equal(p->payload_len, 8 + 4 * hob_get_u32(p->payload));
+    assert_int_equal(p->payload_len, HOB_PREPARED_HEADER + 4 * hob_get_u32(p->payload));
 
     say_json(p, HOB_MSG_RUN, 7,
              "{\"max_tokens\": 12, \"credit\": 4, \"seed\": \"1\", \"temperature\": 0, "
