@@ -82,6 +82,23 @@ void hob_bytes_consume(hob_bytes *b, size_t len)
         b->start = b->len = 0;
 }
 
+void hob_bytes_fit(hob_bytes *b)
+{
+    const size_t left = hob_bytes_left(b);
+    if (left == 0) {
+        hob_bytes_free(b);
+        return;
+    }
+    memmove(b->data, b->data + b->start, left);
+    b->start = 0;
+    b->len = left;
+    uint8_t *data = realloc(b->data, left);
+    if (!data)
+        return;
+    b->data = data;
+    b->capacity = left;
+}
+
 static void put_header(uint8_t *to, hob_message_type type, uint8_t flags, uint32_t len, uint64_t id)
 {
     to[0] = HOB_PROTOCOL_VERSION;

@@ -88,6 +88,7 @@ typedef struct hob_bytes {
 void hob_bytes_free(hob_bytes *b);
 HOB_MUST_CHECK int hob_bytes_append(hob_bytes *b, const void *data, size_t len); /* HOB_ENOMEM */
 void hob_bytes_consume(hob_bytes *b, size_t len);
+void hob_bytes_fit(hob_bytes *b); /* gives back what is not used, where that can be */
 static inline size_t hob_bytes_left(const hob_bytes *b)
 {
     return b->len - b->start;

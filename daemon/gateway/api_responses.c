@@ -145,7 +145,8 @@ static void error_or_null(hob_text *t, const hob_response *r, bool whole)
         return;
     }
     hob_text_format(t, "{\"code\":\"%s\",\"message\":", r->error_code);
-    hob_text_string(t, r->error_message, strlen(r->error_message));
+    const char *message = r->error_message ? r->error_message : "";
+    hob_text_string(t, message, strlen(message));
     hob_text_puts(t, "}");
 }
 
@@ -580,7 +581,7 @@ static void on_failed(hob_job *j, const hob_api_error *e)
     flush(j);
     end_response(j, HOB_RESPONSE_FAILED);
     r->error_code = e->code ? e->code : e->type;
-    snprintf(r->error_message, sizeof r->error_message, "%s", e->message);
+    r->error_message = strdup(e->message);
     if (!j->conn)
         return;
     if (j->began) {

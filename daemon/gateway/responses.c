@@ -2,8 +2,9 @@
  *
  * The store of responses, and those who follow one. See responses.h.
  *
- * A response is freed when it has no job, no follower and no place in the list. One conversation's items are shared by the
- * responses that continue it; each counts them as its own, so that the bound holds however they are removed. */
+ * A response is freed when it has no job, no follower and no place in the list. When it has ended and nobody reads it, it lies
+ * packed: JSON trees take several times as much as their text. The items of one conversation are in each response that
+ * continues it, so that any of them may be removed. */
 #include "daemon/gateway/responses.h"
 
 #include <stdio.h>
@@ -45,6 +46,8 @@ static void release(hob_response *r)
         return;
     json_decref(r->echo);
     json_decref(r->items);
+    free(r->packed);
+    free(r->error_message);
     json_decref(r->logprobs);
     json_decref(r->grounds);
     hob_text_free(&r->text);
@@ -77,6 +80,34 @@ void hob_response_unlist(hob_response *r)
     r->next = r->prev = NULL;
     r->g->response_count--;
     release(r);
+}
+
+/* What was to be given back stays where memory lacks. */
+static void pack(hob_response *r)
+{
+    json_t *both = json_pack("{s:O, s:O}", "echo", r->echo, "items", r->items);
+    r->packed = both ? json_dumps(both, JSON_COMPACT) : NULL;
+    json_decref(both);
+    if (!r->packed)
+        return;
+    r->item_bytes = strlen(r->packed);
+    json_decref(r->echo);
+    json_decref(r->items);
+    r->echo = r->items = NULL;
+    hob_bytes_fit(&r->text.bytes);
+}
+
+static int unpack(hob_response *r)
+{
+    json_t *both = json_loads(r->packed, JSON_ALLOW_NUL, NULL);
+    if (!both)
+        return HOB_ENOMEM; /* it was written by us */
+    r->echo = json_incref(json_object_get(both, "echo"));
+    r->items = json_incref(json_object_get(both, "items"));
+    json_decref(both);
+    free(r->packed);
+    r->packed = NULL;
+    return 0;
 }
 
 /* Items that the client did not name get names: input_items shows them, page by page. */
@@ -201,7 +232,7 @@ hob_response *hob_response_find(hob_gateway *g, const hob_key *key, const char *
     hob_response *r = g->responses;
     while (r && (strcmp(r->id, id) != 0 || !may_see(r, key)))
         r = r->next;
-    return r;
+    return r && r->packed && unpack(r) < 0 ? NULL : r;
 }
 
 bool hob_responses_trim(hob_gateway *g)
@@ -243,6 +274,8 @@ void hob_responses_tick(hob_gateway *g, uint64_t now_us)
             next = g->responses; /* room was made, perhaps of the next one */
         } else if (!r->job && now_us > r->ended_us + ttl_us)
             hob_response_unlist(r);
+        else if (!r->job && !r->followers && !r->packed)
+            pack(r);
     }
 }
 

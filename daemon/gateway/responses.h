@@ -42,7 +42,8 @@ struct hob_response {
     uint64_t ended_us, deadline_us; /* deadline: of a background job */
     json_t *echo;                   /* fields of the request that the object repeats */
     json_t *items; /* the conversation so far: {"id", "role", "content"}, without instructions */
-    size_t item_bytes; /* about what items takes */
+    char *packed;  /* at rest echo and items are NULL and here: {"echo", "items"} */
+    size_t item_bytes; /* about what they take */
     json_t *grounds;   /* its job's; NULL: it has no search */
     size_t grounds_bytes;
     hob_text text; /* the answer */
@@ -53,7 +54,7 @@ struct hob_response {
     uint32_t delta_count, delta_capacity;
     uint32_t prompt_tokens, cached_tokens, answer_tokens;
     const char *error_code; /* a literal */
-    char error_message[400];
+    char *error_message;    /* NULL: it has none, or there was no memory for it */
 };
 
 /* ---- responses.c ---- */
@@ -68,6 +69,7 @@ hob_response *hob_response_open(hob_job *j, size_t bytes, hob_api_error *e);
 void hob_response_close(hob_response *r);
 /* It was never heard of: nobody can ask for it. */
 void hob_response_unlist(hob_response *r);
+/* NULL: there is none, or there was no memory. It lies open until the next tick. */
 hob_response *hob_response_find(hob_gateway *g, const hob_key *key, const char *id);
 size_t hob_response_bytes(const hob_response *r);
 /* Makes room. False: what runs in the background is more than three quarters of what may be stored; the rest is for what has
