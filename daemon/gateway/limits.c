@@ -221,7 +221,7 @@ int hob_limits_begin(hob_job *j, hob_api_error *e)
             const uint64_t tokens = least_tokens(j) + budget;
             if (hob_quota_reserve(&j->key->quota, &limits, t, tokens, &refusal))
                 return refuse(j->link, &refusal, e);
-            j->reserved = (uint32_t)tokens; /* choices are few, an answer is within a context */
+            j->reserved = tokens;
         }
     }
     j->asked = true;

@@ -384,7 +384,7 @@ struct hob_job {
     uint8_t priority;     /* 0 interactive, 1 standard, 2 batch */
     uint32_t patience_ms; /* how long it may wait for its first token; 0: no limit */
     uint64_t begun_ms;
-    uint32_t reserved;    /* tokens, not used yet */
+    uint64_t reserved;    /* tokens, not used yet */
     size_t request_bytes; /* of the body, until the ids stand for it */
     size_t logprob_bytes; /* about what logprobs takes */
     uint32_t credit;      /* given to the engine and not yet used */
