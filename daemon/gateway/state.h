@@ -249,7 +249,7 @@ struct hob_conn {
     hob_bytes body;      /* also a WebSocket message in the making */
     uint32_t fragments;  /* of that message */
     hob_api_error early; /* status 0: none; answered once the body has passed */
-    bool version_1_0, close_after, body_ended;
+    bool version_1_0, close_after;
     /* the response */
     hob_bytes out;       /* records: u32 bytes, u32 tokens, u64 job, bytes */
     size_t out_bytes;    /* without record headers */
