@@ -402,7 +402,7 @@ static void test_the_disk_is_full(void **state)
             ok(hob_store_start(m.store, wake, NULL, &diag));
         }
     }
-    assert_true(refused > FULL_POINTS / 2 && in_file > 5);
+    assert_true(refused > FULL_POINTS / 2 && in_file > 2);
     made_store_close(&m);
 }
 
