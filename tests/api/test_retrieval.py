@@ -475,7 +475,7 @@ def test_readme_example(server, hobctl, tmp_path):
     ingest, ask = (re.findall(r'"[^"]*"|\S+', line.split("#")[0]) for line in lines)
     hobctl(*ingest, env=env, cwd=ROOT)
     words = [w.strip('"') for w in ask]
-    out = hobctl(*words, "--temperature", "0", "--max-tokens", "40", env=env, cwd=ROOT).stdout.decode()
+    out = hobctl(*words, "--max-tokens", "40", env=env, cwd=ROOT).stdout.decode()
     answer, sources = out.split("\nSources:\n")
     assert answer.strip() and re.search(r"(?m)^  README\.md, bytes \d+ to \d+ \(score 0\.\d\d\): hob > ", sources)
     told = json.loads(hobctl(*words, "--json", "--max-tokens", "8", env=env, cwd=ROOT).stdout)
