@@ -11,8 +11,7 @@ enum {
     BATCH_ROWS = 128,  /* of a step on the processor: others wait for its end */
     TEXTS_MOST = 64,   /* of a step: each takes blocks of its own in attention */
     STREAM_ROWS = 256, /* of texts that somebody waits for */
-    ALONE_MS =
-        500, /* of a step on a device of its own, for better texts wait for its end as well; BATCH_ROWS at least */
+    ALONE_MS = 500,    /* of a step of more than BATCH_ROWS on another device: better texts wait */
     FULL_PERCENT = 75, /* a step this full is worth measuring */
 };
 
@@ -39,9 +38,8 @@ struct hob_embed_queue {
     hob_embedder *embedder;
     hob_embed_queue_options options;
     uint32_t width;
-    double
-        first_rate; /* tokens a second of the first step of all, which may have compiled its kernels */
-    bool alone;     /* the device is not the processor: no other engine waits for a step */
+    double first_rate; /* tokens a second of the first step, which may have compiled kernels */
+    bool alone;        /* the device is not the processor: no other engine waits for a step */
     request *requests; /* in order of arrival */
     share *shares;
     hob_embed_stats stats;

@@ -257,7 +257,7 @@ static uint32_t promise(hob_job *j, uint32_t cached)
         forget_promise(l, own.first);
     if (forecast(j, cached, true, &f))
         ms = fmax(ms, f.first_us / MS - EARLY_PART * j->patience_ms);
-    ms = ms < RETRY_LEAST_MS ? RETRY_LEAST_MS : ms > RETRY_MOST_MS ? RETRY_MOST_MS : ms;
+    ms = fmin(ms, RETRY_MOST_MS);
     if (l->promise_count < HOB_PROMISES_MAX) {
         const hob_forecast_job d = describe(j, cached);
         l->promises[l->promise_count++] = (hob_promise){.due_us = now_us + (uint64_t)(ms * MS),

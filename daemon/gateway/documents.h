@@ -12,8 +12,9 @@
 #include "daemon/store/attachment_table.h"
 
 enum {
-    HOB_EXTRACTOR_VERSION = 1,  /* raised when daemon/extract makes something else of a file */
-    HOB_BATCH_FILES_MAX = 2000, /* attached with one request, as OpenAI has it */
+    HOB_EXTRACTOR_VERSION = 1,    /* raised when daemon/extract makes something else of a file */
+    HOB_STORE_RETRY_US = 2000000, /* after that what the store could not do is tried again */
+    HOB_BATCH_FILES_MAX = 2000,   /* attached with one request, as OpenAI has it */
     HOB_DOCUMENTS_ANSWER_MAX =
         8 << 20, /* bytes of an answer in the making; longer lists have pages */
 };

@@ -18,7 +18,6 @@
 
 enum {
     SLICE = 4096, /* vectors read at once */
-    RETRY_US = 2000000,
     SAMPLE =
         1
         << 20, /* bytes of a model's file at its beginning, middle and end, by which it is known */
@@ -134,7 +133,7 @@ static void fail(hob_index *x, int code, const char *why)
     hob_vectors_free(x->vectors);
     x->vectors = NULL;
     x->state = final ? HOB_INDEX_UNUSABLE : HOB_INDEX_NONE;
-    x->retry_us = hob_now_us() + RETRY_US;
+    x->retry_us = hob_now_us() + HOB_STORE_RETRY_US;
 }
 
 static void build(hob_index *x);

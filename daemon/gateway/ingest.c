@@ -11,7 +11,6 @@
 #include <unistd.h>
 
 enum {
-    RETRY_US = 2000000,
     CUT_CHUNKS = 500,        /* that one transaction removes */
     STORE_CHUNKS = 256,      /* that one transaction stores, at most */
     STORE_BYTES = 512 << 10, /* of their text */
@@ -65,7 +64,7 @@ static void wait_for_store(hob_place *p, const char *why)
     if (!in->failing)
         hob_log(HOB_LOG_WARN, "documents wait until the store takes them: %s", why);
     in->failing = true;
-    in->retry_us = hob_now_us() + RETRY_US;
+    in->retry_us = hob_now_us() + HOB_STORE_RETRY_US;
     in->wanted = true;
     clear(p);
 }
@@ -442,7 +441,7 @@ static void sweep_done(hob_store_job *j)
             hob_log(HOB_LOG_WARN, "what was deleted takes room until the store removes it: %s",
                     j->diag.text);
         in->sweep_failing = true;
-        in->retry_us = hob_now_us() + RETRY_US;
+        in->retry_us = hob_now_us() + HOB_STORE_RETRY_US;
         in->sweep_wanted = true;
         return;
     }

@@ -32,10 +32,15 @@ static size_t store_limit(const hob_gateway *g)
     return share > 0 && share < most ? share : most;
 }
 
+/* text: bytes of the items in the request. */
+static size_t items_bytes(size_t text, const json_t *items)
+{
+    return text + json_array_size(items) * ITEM_BYTES;
+}
+
 size_t hob_response_bytes(const hob_response *r)
 {
-    const size_t trees = r->item_bytes + json_array_size(r->items) * ITEM_BYTES + r->logprob_bytes +
-                         r->grounds_bytes;
+    const size_t trees = items_bytes(r->item_bytes, r->items) + r->logprob_bytes + r->grounds_bytes;
     return sizeof *r + (r->packed ? r->packed_bytes : trees) + r->text.bytes.capacity +
            r->delta_capacity * sizeof *r->deltas;
 }
@@ -176,8 +181,7 @@ hob_response *hob_response_open(hob_job *j, size_t bytes, hob_api_error *e)
     hob_response *r;
 
     const size_t item_bytes = q->history_bytes + bytes;
-    if (q->background &&
-        admit_background(g, sizeof *r + item_bytes + json_array_size(q->items) * ITEM_BYTES, e) < 0)
+    if (q->background && admit_background(g, sizeof *r + items_bytes(item_bytes, q->items), e) < 0)
         return NULL;
     r = calloc(1, sizeof *r);
     if (!r || name_items(q->items) < 0) {

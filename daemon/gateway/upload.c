@@ -19,7 +19,6 @@ enum {
     SLACK_BYTES = 2 * HOB_WRITE_MAX, /* what may still come when reading stops */
     VALUE_MAX = 256,                 /* bytes of a field */
     KEY_MIB = 20,
-    RETRY_US = 2000000, /* what the store could not remove */
 };
 
 typedef enum field { FIELD_NONE, FIELD_FILE, FIELD_PURPOSE, FIELD_OTHER } field;
@@ -85,7 +84,7 @@ static void drop_done(hob_store_job *j)
                     j->diag.text);
         u->next = g->uploads_left;
         g->uploads_left = u;
-        g->uploads_us = hob_now_us() + RETRY_US;
+        g->uploads_us = hob_now_us() + HOB_STORE_RETRY_US;
         return;
     }
     hob_documents_wake(g);

@@ -19,6 +19,8 @@ enum {
         HOB_SEARCH_RESULTS_MAX, /* that passages are made of: twice as many as there may be of these */
 };
 _Static_assert((int)CANDIDATES <= (int)HOB_VECTORS_K_MAX, "the index returns as many");
+/* Where the best by words and the best by meaning are equal: who names a thing wants it. */
+static const double WORDS_FIRST = 1e-9;
 
 /* ---- what may be found ---- */
 
@@ -122,9 +124,6 @@ static candidate *find(candidates *c, int64_t chunk)
     c->list[c->count] = (candidate){.chunk = chunk, .cosine = NAN};
     return &c->list[c->count++];
 }
-
-/* Where the best by words and the best by meaning are equal: who names a thing wants it. */
-#define WORDS_FIRST 1e-9
 
 /* hits: of one query by meaning. */
 static int add_query(sqlite3 *db, const hob_search *s, const char *query, const allowed *a,
