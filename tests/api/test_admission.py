@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A request that would wait too long is refused at once and told when to come back; what one would take can be asked."""
+import contextlib
 import json
 import os
 import signal
@@ -113,24 +114,55 @@ def test_patience(impatient):
     assert ask(impatient, CHAT, {"model": "default", **question})[0] == 200
 
 
+@contextlib.contextmanager
+def slowed(server, times):
+    """Its engine is halted again and again, as by others on the machine, and takes so many times as long for a step."""
+    (engine,), before = server.engines(), server.metric("hob_engine_cost_step_1_us")
+    done = threading.Event()
+
+    def halt():
+        while not done.is_set():
+            os.kill(engine, signal.SIGSTOP)
+            time.sleep(0.04)
+            os.kill(engine, signal.SIGCONT)
+            done.wait(0.01)
+    thread = threading.Thread(target=halt)
+    thread.start()
+    try:
+        server.wait_metric("hob_engine_cost_step_1_us", lambda us: us > times * before)
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
 def test_promises_to_one_tenant_hold_up_no_other(tmp_path, var):
-    """Who asks again and again is told later and later times; of others only a few count."""
+    """Who asks again and again is told later and later times, also when the engine turns out to be faster than when it was told
+    the first; of others only a few count."""
     server = limited_server(tmp_path, var, "", "max_sequences = 1;", tenants=("b",))
     with Path(server.command[2]).open("a") as conf:
         conf.write(f"key_limits = {{ patience_ms = {PATIENCE_MS}; }};\n")
-    question = {"model": "default", "messages": [{"role": "user", "content": "Count."}], "max_tokens": 200 // PACE}
+    question = {"model": "default", "messages": [{"role": "user", "content": "Count."}], "max_tokens": 100 // PACE}
     with started(server):
         server.wait_metric("hob_engine_cost_step_1_us", lambda v: v > 0)
-        with Busy(server):
+        with Busy(server, max_tokens=BUSY_TOKENS // 2):
             told, turns = [], []
-            for _ in range(24):
-                told.append(ask(server, CHAT, question)[2]["error"]["hob_retry_after_ms"])
-                turns.append(time.monotonic() * 1000 + told[-1])
+
+            def promise(count):
+                for _ in range(count):
+                    told.append(ask(server, CHAT, question)[2]["error"]["hob_retry_after_ms"])
+                    turns.append(time.monotonic() * 1000 + told[-1])
+            if PACE == 1:
+                with slowed(server, 1.5):
+                    slow_us = server.metric("hob_engine_cost_step_1_us")
+                    promise(8)
+                server.wait_metric("hob_engine_cost_step_1_us", lambda us: us < slow_us / 1.4)
+            promise(24 - len(told))
             key, server.key = server.key, "hob_b"
             other = ask(server, CHAT, question)[2]["error"]["hob_retry_after_ms"]
             server.key = key
             last = ask(server, CHAT, question)[2]["error"]["hob_retry_after_ms"]
-    assert all(a < b for a, b in zip(turns, turns[1:])), (told, turns)  # whatever is learnt meanwhile of the engine's speed
+    assert all(a < b for a, b in zip(turns, turns[1:])), (told, turns)
     assert told[0] < told[7] < told[23] and other < last, (told, other, last)
 
 
