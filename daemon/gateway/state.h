@@ -168,8 +168,8 @@ bool hob_front_client_name(const hob_conn *c, char *ret, size_t size);
 
 void hob_gateway_reload(hob_gateway *g);
 void hob_notify_open(hob_gateway *g);
-void hob_notify(hob_gateway *g,
-                const char *state); /* "READY", "RELOADING", "STOPPING"; NULL: status only */
+/* "READY", "RELOADING", "STOPPING"; NULL: status only. False when the manager's queue is full. */
+bool hob_notify(hob_gateway *g, const char *state);
 void hob_notify_tick(hob_gateway *g, uint64_t now_us);
 
 /* ---- connection.c, http.c, websocket.c ---- */
@@ -249,7 +249,7 @@ struct hob_conn {
     hob_bytes body;      /* also a WebSocket message in the making */
     uint32_t fragments;  /* of that message */
     hob_api_error early; /* status 0: none; answered once the body has passed */
-    bool version_1_0, close_after, body_ended;
+    bool version_1_0, close_after;
     /* the response */
     hob_bytes out;       /* records: u32 bytes, u32 tokens, u64 job, bytes */
     size_t out_bytes;    /* without record headers */
