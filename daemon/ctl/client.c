@@ -259,6 +259,12 @@ static int try_socket(const char *path, hob_diag *diag)
                            strerror(why));
 }
 
+/* All of an upload: the server has it, and the caller has to know as what. */
+static bool is_sent(const call_state *c)
+{
+    return c->call->source && c->sent == c->call->body_len;
+}
+
 int hob_client_call(const hob_server *s, const hob_call *call, int *ret_status, hob_diag *diag)
 {
     if (ret_status)
@@ -302,7 +308,7 @@ int hob_client_call(const hob_server *s, const hob_call *call, int *ret_status, 
     }
     connect_to(context, s, call, path);
     while (!c->done) {
-        if (call->stop && *call->stop)
+        if (call->stop && *call->stop && !is_sent(c))
             finish(c, hob_fail(&c->diag, HOB_ECANCELED, "interrupted"));
         else if (lws_service(context, 0) < 0 && !(call->stop && *call->stop))
             finish(c, hob_fail(&c->diag, HOB_EIO, "the HTTP client's event loop failed"));

@@ -26,7 +26,8 @@ typedef struct hob_call {
     const char *type;
     hob_body_sink *sink;
     void *user;
-    const volatile sig_atomic_t *stop; /* non-zero ends the call with HOB_ECANCELED; NULL: none */
+    /* Non-zero ends the call with HOB_ECANCELED, but for the answer to a source that is sent; NULL: none. */
+    const volatile sig_atomic_t *stop;
 } hob_call;
 
 /* 0 when a 2xx answer came whole. HOB_EIO: no connection, a failed TLS handshake, an answer cut

@@ -198,12 +198,12 @@ static int check_choices(const hob_job *j, hob_api_error *e)
                        prompts, n, most);
 }
 
-/* It holds its place meanwhile. */
+/* It holds its place meanwhile, if it takes one. */
 static void retrieve(hob_job *j)
 {
     hob_api_error e = {0};
-    j->kept = true;
-    j->link->kept++;
+    j->kept = !j->request.estimate;
+    j->link->kept += j->kept;
     j->state = HOB_JOB_RETRIEVING;
     if (hob_grounding_start(j, &e) < 0)
         hob_job_fail(j, &e);

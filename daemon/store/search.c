@@ -98,6 +98,23 @@ static int allow(sqlite3 *db, const hob_search *s, int64_t collection, allowed *
     return code < 0 ? code : step;
 }
 
+/* Of what is still being made, or could not be, chunks may be stored: they would take others' places. */
+static int forbid_unfinished(sqlite3 *db, uint32_t tenant, allowed *a, hob_diag *diag)
+{
+    sqlite3_stmt *q = NULL;
+    int step = 0, code = hob_sql_prepare(
+                      db, "SELECT id FROM contents WHERE state IN (0, 1, 4) AND tenant = :tenant",
+                      NULL, &q, diag);
+    hob_sql_int(q, ":tenant", tenant);
+    while (code == 0 && (step = hob_sql_step(q, diag)) > 0) {
+        const int64_t content = sqlite3_column_int64(q, 0);
+        if (content > 0 && content < a->set.count)
+            a->words[content / 64] &= ~(UINT64_C(1) << content % 64);
+    }
+    sqlite3_finalize(q);
+    return code < 0 ? code : step;
+}
+
 /* ---- candidates ---- */
 
 typedef struct candidate {
@@ -377,6 +394,8 @@ int hob_search_run(sqlite3 *db, const hob_search *s, hob_search_result *ret, hob
         code = make_room(db, &a, diag);
     for (uint32_t i = 0; code == 0 && i < s->collection_count; i++)
         code = allow(db, s, ret->collections[i], &a, diag);
+    if (code == 0)
+        code = forbid_unfinished(db, s->scope.tenant, &a, diag);
     const uint64_t began_us = hob_now_us();
     if (code == 0)
         code = add_all(db, s, &a, c, diag);

@@ -299,7 +299,8 @@ static void test_others_do_not_count(void **state)
     hob_search_result_free(&after);
 }
 
-/* Chunks that are stored, and even indexed, before their content is complete. */
+/* Chunks that are stored, and even indexed, before their content is complete: however many and however near they are, they
+ * take nobody's place. */
 static void test_what_is_not_complete(void **state)
 {
     (void)state;
@@ -307,19 +308,39 @@ static void test_what_is_not_complete(void **state)
     hob_collection c = made_collection(&m, &m.mine, "c");
     const char *const query[] = {"amber"};
     const hob_file f = made_file(&m, &m.mine, "half", "x");
-    const hob_stored_chunk k = {0, 5, 1, "", "amber", 5};
+    enum { CHUNKS = 300 };
+    static float rows[CHUNKS * DIM];
+    static uint64_t ids[CHUNKS];
+    static uint32_t group[CHUNKS];
+    hob_stored_chunk list[CHUNKS];
     hob_content t;
     float v[DIM];
-    PUT(&m.mine, &c, "whole", "{}", 0.5, "amber");
+    PUT(&m.mine, &c, "whole", "{}", 0.5, "amber among many other words that are of no interest");
     made_attachment(&m, &m.mine, &c, &f, "{}");
     ok(hob_content_next(m.db, none, 0, &t, &diag));
-    ok(hob_content_add_chunks(m.db, &t, &k, 1, 1, &diag));
-    ok(hob_content_extracted(m.db, &t, &diag));
+    for (uint32_t i = 0; i < CHUNKS; i++) {
+        list[i] = (hob_stored_chunk){2 * i, 2 * i + 1, 1, "", "amber", 5};
+        point(0, rows + (size_t)i * DIM);
+        ids[i] = (uint64_t)hob_stored_id(t.id, i);
+        group[i] = (uint32_t)t.id;
+    }
+    ok(hob_content_add_chunks(m.db, &t, list, CHUNKS, 1, &diag));
     point(0, v);
-    ok(hob_vectors_add(index_of_vectors, v, (const uint64_t[]){(uint64_t)hob_stored_id(t.id, 0)},
-                       (const uint32_t[]){(uint32_t)t.id}, 1, &diag));
     hob_search s = ask(&m.mine, &c, query, v);
     assert_string_equal(names(&s), "whole");
+    ok(hob_content_extracted(m.db, &t, &diag));
+    ok(hob_vectors_add(index_of_vectors, rows, ids, group, CHUNKS, &diag));
+    assert_string_equal(names(&s), "whole");
+    s = ask(&m.mine, &c, query, NULL);
+    assert_string_equal(names(&s), "whole");
+    s = ask(&m.mine, &c, query, v);
+    ok(hob_content_fail(m.db, &t, "server_error", "no reason", &diag));
+    assert_string_equal(names(&s), "whole");
+    made_attachment(&m, &m.mine, &c, &f, "{}"); /* it begins again */
+    bool left = true;
+    ok(hob_content_cut(m.db, t.id, t.tenant, CHUNKS, &left, &diag));
+    ok(hob_content_add_chunks(m.db, &t, list, 1, 1, &diag));
+    ok(hob_content_extracted(m.db, &t, &diag));
     ok(hob_content_complete(m.db, &t, "", &diag));
     assert_string_equal(names(&s), "half whole");
     ok(hob_file_remove(m.db, &m.mine, f.public,
