@@ -63,8 +63,7 @@ int hob_ctl_ask(int argc, char **argv)
         HOB_TEXT("--model", "NAME", &o.model,
                  "one of `hobctl models` (default: the server's default)"),
         HOB_U32("--max-tokens", &o.max_tokens, 1, 1 << 20, "of the answer (default: the server's)"),
-        HOB_NUMBER("--temperature", &o.temperature, 0, 2,
-                   "default: 0, the likeliest token"),
+        HOB_NUMBER("--temperature", &o.temperature, 0, 2, "default: 0, the likeliest token"),
         HOB_FLAG(
             "--json", &o.json,
             "print {\"text\", \"finish_reason\", \"usage\", \"annotations\", \"hob_retrieval\"}"),

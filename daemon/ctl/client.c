@@ -79,8 +79,7 @@ static int add_headers(call_state *c, struct lws *wsi, unsigned char **p, unsign
 static void check_hang_up(call_state *c)
 {
     struct pollfd p = {.fd = c->sending ? lws_get_socket_fd(c->sending) : -1, .events = POLLRDHUP};
-    if (c->done || p.fd < 0 ||
-        (c->sent == c->call->body_len && !lws_partial_buffered(c->sending)))
+    if (c->done || p.fd < 0 || (c->sent == c->call->body_len && !lws_partial_buffered(c->sending)))
         return;
     if (poll(&p, 1, 0) > 0 && p.revents & (POLLRDHUP | POLLHUP | POLLERR))
         finish(c, hob_fail(&c->diag, HOB_EIO,
