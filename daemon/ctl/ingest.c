@@ -342,6 +342,9 @@ static int send_all(ingest *in, hob_diag *diag)
             waiting = 0;
         }
     }
+    hob_diag other;
+    if (r == HOB_ECANCELED && waiting > 0) /* what is there already is not sent another time */
+        (void)!put_into_store(in, first, in->count, &other);
     return r;
 }
 

@@ -171,6 +171,7 @@ PURPOSE = (b'name="purpose"', b"assistants")
     (form(FILE, PURPOSE, end=b"xx"), None), (form(FILE, PURPOSE)[:-6], None), (b"", None), (b"no form at all", None),
     (b"--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"\xff\"\r\n\r\nx\r\n--b--", None),
     (b"--b\r\n" + b"x" * 5000, None),
+    (form((b"name=\"file\"; filename*=utf-8''a%00b", b"x"), PURPOSE), None),
 ])
 def test_broken_forms(server, anna, body, param):
     with Raw(server) as raw:
@@ -190,6 +191,11 @@ def test_other_bodies(server):
         raw.head(5, boundary='"')
         raw.send(b"--b--")
         assert raw.answer()[0] == 400
+        body = form(PURPOSE, (b"name=\"file\"; filename*=utf-8'%00'a%27b.txt", b"x"))  # a NUL where the language stands
+        raw.head(len(body))
+        raw.send(body)
+        status, answer = raw.answer()
+        assert status == 200 and answer["filename"] == "a'b.txt"
         body = form(PURPOSE, FILE)
         raw.head(len(body), more="Expect: 100-continue\r\n")
         assert raw.socket.recv(1000).startswith(b"HTTP/1.1 100 ")
