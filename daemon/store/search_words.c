@@ -24,7 +24,7 @@ enum {
     CHUNKS_LEAST = 2,
     POSTINGS_MOST = 4 << 20, /* 64 MiB; past that the commonest words do not count */
     POSTINGS_FIRST = 1 << 10,
-    LATE_ROWS = 1 << 12, /* are seen between two looks at the clock */
+    LATE_ROWS = 1 << 8, /* are seen between two looks at the clock */
 };
 
 static bool is_allowed(const hob_group_set *set, int64_t chunk)
@@ -234,22 +234,22 @@ static int has_index(sqlite3 *db, uint32_t tenant, hob_diag *diag)
     return code < 0 ? code : n > 0;
 }
 
-static int look_up(sqlite3 *db, uint32_t tenant, const char *match, lookup *l, hob_diag *diag)
+/* *ret, which is the caller's to finalize, keeps what it has seen as it is: sizes are read after that. */
+static int look_up(sqlite3 *db, uint32_t tenant, const char *match, lookup *l, sqlite3_stmt **ret,
+                   hob_diag *diag)
 {
-    sqlite3_stmt *s = NULL;
     char sql[160];
     snprintf(sql, sizeof sql,
              "SELECT hob_look_up(text_%u, :lookup) FROM text_%u WHERE text_%u MATCH :match LIMIT 1",
              tenant, tenant, tenant);
-    int code = hob_sql_prepare(db, sql, NULL, &s, diag);
-    hob_sql_text(s, ":match", match);
-    if (code == 0 && sqlite3_bind_pointer(s, sqlite3_bind_parameter_index(s, ":lookup"), l,
-                                          "hob_lookup", NULL) != SQLITE_OK)
-        code = hob_store_fail(db, diag);
-    if (code == 0)
-        code = hob_sql_step(s, diag);
-    sqlite3_finalize(s);
-    return code < 0 ? code : 0;
+    const int code = hob_sql_prepare(db, sql, NULL, ret, diag);
+    if (code < 0)
+        return code;
+    hob_sql_text(*ret, ":match", match);
+    if (sqlite3_bind_pointer(*ret, sqlite3_bind_parameter_index(*ret, ":lookup"), l, "hob_lookup",
+                             NULL) != SQLITE_OK)
+        return hob_store_fail(db, diag);
+    return hob_sql_step(*ret, diag);
 }
 
 /* ---- the ranking ---- */
@@ -315,7 +315,7 @@ int hob_search_words(sqlite3 *db, uint32_t tenant, const char *query, const hob_
 {
     char match[WORDS_MAX * (WORD_BYTES_MAX + 8)], sql[80];
     lookup l = {.allowed = allowed, .deadline_us = deadline_us};
-    sqlite3_stmt *sizes = NULL;
+    sqlite3_stmt *rows = NULL, *sizes = NULL;
     int code = has_index(db, tenant, diag);
     *ret_count = 0;
     write_match(query, match, sizeof match);
@@ -323,12 +323,13 @@ int hob_search_words(sqlite3 *db, uint32_t tenant, const char *query, const hob_
         return code < 0 ? code : 0;
     snprintf(sql, sizeof sql, "SELECT sz FROM text_%u_docsize WHERE id = :id", tenant);
     if ((code = hob_sql_prepare(db, sql, NULL, &sizes, diag)) == 0)
-        code = look_up(db, tenant, match, &l, diag);
-    if (code == 0) {
+        code = look_up(db, tenant, match, &l, &rows, diag);
+    if (code > 0) {
         weigh(&l);
         code = rank(&l, sizes, most, ret, ret_count, diag);
     }
     sqlite3_finalize(sizes);
+    sqlite3_finalize(rows);
     free(l.postings);
     return code;
 }
