@@ -51,6 +51,7 @@ static void retrieval_free(hob_retrieval *r)
 static int run_search(sqlite3 *db, hob_store_job *j, hob_diag *diag)
 {
     hob_retrieval *r = (hob_retrieval *)j;
+    r->search.deadline_us = j->deadline_us;
     return atomic_load(&r->unwanted) ? HOB_ECANCELED
                                      : hob_search_run(db, &r->search, &r->result, diag);
 }

@@ -150,8 +150,8 @@ static int add_query(sqlite3 *db, const hob_search *s, const char *query, const 
     const uint64_t began_us = hob_now_us();
     uint32_t word_count = 0;
     if (!s->meaning_only || !s->vectors) {
-        const int code = hob_search_words(db, s->scope.tenant, query, &a->set, CANDIDATES,
-                                          ret->words, &word_count, diag);
+        const int code = hob_search_words(db, s->scope.tenant, query, &a->set, s->deadline_us,
+                                          CANDIDATES, ret->words, &word_count, diag);
         if (code < 0)
             return code;
     }

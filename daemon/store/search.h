@@ -34,6 +34,7 @@ typedef struct hob_search {
     uint32_t k;           /* results at most */
     /* Results score at least so much, with vectors; by words alone. */
     double threshold, words_threshold;
+    uint64_t deadline_us; /* 0: none */
 } hob_search;
 
 /* Chunks of one document that follow one another. */
