@@ -81,7 +81,8 @@ def test_heartbeats_do_not_disturb_the_client(narrow, narrow_client):
     result = []
 
     def read():
-        result.extend(narrow_client.chat.completions.create(model="default", messages=QUESTION, stream=True, max_tokens=4))
+        result.extend(narrow_client.chat.completions.create(model="default", messages=QUESTION, stream=True, max_tokens=4,
+                                                            extra_body={"ignore_eos": True}))
     with busy(narrow_client) as stop:
         reader = threading.Thread(target=read)
         reader.start()
