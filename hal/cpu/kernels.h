@@ -48,7 +48,14 @@ typedef struct hob_cpu_input {
     size_t q_stride;
     const hob_cpu_scale *scales; /* [rows][scale_stride], one a block */
     size_t scale_stride;
+    uint32_t skip_panels; /* from an item's end to its worker's next one, if all take turns */
 } hob_cpu_input;
+
+/* What is worth fetching behind a panel of an item that ends with panel `end` - 1. */
+static inline size_t hob_cpu_next_panel(const hob_cpu_input *x, uint32_t panel, uint32_t end)
+{
+    return (size_t)panel + (panel == end ? x->skip_panels : 0);
+}
 
 typedef struct hob_cpu_output {
     float *y; /* [rows of the input][stride] */

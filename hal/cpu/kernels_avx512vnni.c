@@ -335,7 +335,8 @@ INLINE void linear_quantized(hob_kind kind, const hob_panels *w, const hob_cpu_i
             uint32_t left = x->rows - column, n = left / (groups - g) + (left % (groups - g) != 0);
             if (groups <= FETCH_GROUPS) { /* each group of columns fetches its part */
                 at[0].next_bytes = count * w->panel_bytes / groups;
-                at[0].next = at[0].data + count * w->panel_bytes + g * at[0].next_bytes;
+                at[0].next = w->data + hob_cpu_next_panel(x, panel + count, end) * w->panel_bytes +
+                             g * at[0].next_bytes;
             }
             choice[count - 1][n - 1](w, at, offset_of(t), x->q + column * x->q_stride, x->q_stride,
                                      x->scales + column * x->scale_stride, x->scale_stride, tile);

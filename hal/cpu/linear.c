@@ -115,6 +115,8 @@ int hob_cpu_multiply(hob_cpu_device *dev, hob_cpu_prepare *prepare, hob_cpu_prod
     if (rows > FEW_ROWS && job.panels_an_item > PREFILL_PANELS)
         job.panels_an_item = PREFILL_PANELS;
     for (uint32_t i = 0; i < count; i++) {
+        /* A kernel fetches weights ahead: those of the other workers' items would go to the wrong cache. */
+        products[i].x.skip_panels = job.panels_an_item * (dev->threads - 1);
         items += (products[i].w.panels + job.panels_an_item - 1) / job.panels_an_item;
         products[i].item_end = items;
     }

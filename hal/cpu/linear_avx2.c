@@ -360,7 +360,8 @@ INLINE void linear_tiles(hob_kind kind, const hob_panels *w, const hob_cpu_input
                   .scale_stride = x->scale_stride * sizeof(hob_cpu_scale),
                   .blocks = w->blocks};
 
-    for (uint32_t panel = first_panel; panel < first_panel + panel_count; panel++) {
+    for (uint32_t panel = first_panel, end = first_panel + panel_count; panel < end; panel++) {
+        const uint8_t *next = w->data + hob_cpu_next_panel(x, panel + 1, end) * w->panel_bytes;
         unpack_panel(kind, w, w->data + panel * w->panel_bytes, bytes, scales);
         for (uint32_t g = 0, column = 0, n; g < groups; g++, column += n) {
             const uint32_t left = x->rows - column;
@@ -376,8 +377,7 @@ INLINE void linear_tiles(hob_kind kind, const hob_panels *w, const hob_cpu_input
             memset(tile, 0, n * 16 * sizeof *tile);
             if (groups <= FETCH_GROUPS)
                 tile_and_fetch(tiles[kind][n - 1], at, block_bytes, record_bytes,
-                               w->data + (panel + 1) * w->panel_bytes + g * w->panel_bytes / groups,
-                               w->panel_bytes / groups, tile);
+                               next + g * w->panel_bytes / groups, w->panel_bytes / groups, tile);
             else
                 tiles[kind][n - 1](&at, tile);
             hob_store_tile(w, out, panel, column, n, tile);
@@ -407,18 +407,20 @@ INLINE void linear_few(hob_kind kind, const hob_panels *w, const hob_cpu_input *
     const __m256i ones = _mm256_set1_epi16(1);
     const size_t low_bytes = 64 * (size_t)t.low_bits, high_bytes = 64 * (size_t)t.high_bits,
                  block_bytes = w->panel_bytes / w->blocks;
+    const uint32_t end = first_panel + panel_count;
 
     for (uint32_t i = 0; i < panel_count * x->rows; i++) {
         const uint32_t panel = first_panel + i / x->rows, column = i % x->rows;
         const uint8_t *data = w->data + panel * w->panel_bytes, *low = data,
-                      *high = data + w->high_at;
+                      *high = data + w->high_at,
+                      *next = w->data + hob_cpu_next_panel(x, panel + 1, end) * w->panel_bytes;
         __m256 acc[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
         size_t ahead = column ? w->panel_bytes : 0;
         for (uint32_t b = 0; b < w->blocks; b++, low += low_bytes, high += high_bytes) {
             const int8_t *q = x->q + column * x->q_stride + b * 32;
             const hob_cpu_scale *s_x = x->scales + column * x->scale_stride + b;
             for (; ahead < (b + 1) * block_bytes; ahead += 64)
-                _mm_prefetch((const char *)data + w->panel_bytes + ahead, _MM_HINT_T1);
+                _mm_prefetch((const char *)next + ahead, _MM_HINT_T1);
 #pragma GCC unroll 2
             for (int h = 0; h < 2; h++) {
                 const scales8 s = scales_at(t, w, data, b, h);

@@ -57,7 +57,7 @@ static bool linears_agree(const hob_cpu_kernels *k, const hob_cpu_kernels *plain
             }
         }
         for (uint32_t columns = 1; columns <= COLUMNS; columns += 3) {
-            hob_cpu_input x = {columns, g->normed, COLS, g->q[0], COLS, g->scales[0], COLS / 32};
+            hob_cpu_input x = {columns, g->normed, COLS, g->q[0], COLS, g->scales[0], COLS / 32, 0};
             const hob_cpu_kernels *both[2] = {plain, k};
             for (int i = 0; i < 2; i++) {
                 memset(g->out[i], 0, sizeof g->out[i]);

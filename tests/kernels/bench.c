@@ -58,7 +58,7 @@ static void bench_linear(const hob_cpu_kernels *k, const peak *most, hob_kind ki
         x[i] = (float)(i * 7919u % 1000) - 500.0f;
     k->quantize(x, columns * cols / 32, q, scales);
     w.data = data;
-    hob_cpu_input in = {columns, x, cols, q, cols, scales, cols / 32};
+    hob_cpu_input in = {columns, x, cols, q, cols, scales, cols / 32, 0};
     hob_cpu_output out = {y, rows, NULL, false};
     BEST(seconds, k->linear[kind](&w, &in, &out, 0, w.panels, scratch));
     const double macs = (double)rows * cols * columns / seconds * 1e-9,

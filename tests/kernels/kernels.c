@@ -83,7 +83,7 @@ static void linear_shape(check *c, hob_kind kind, uint32_t rows, uint32_t cols, 
     fill_random(c, bias, rows, 1.0f);
     for (uint32_t i = 0; i < columns && w.blocks; i++)
         c->scalar->quantize(x + i * stride, w.blocks, q + i * stride, scales + i * scale_stride);
-    hob_cpu_input in = {columns, x, stride, q, stride, scales, scale_stride};
+    hob_cpu_input in = {columns, x, stride, q, stride, scales, scale_stride, 0};
     for (int mode = 0; mode < 3 && !c->failed; mode++) {
         size_t y_stride = rows + 5;
         region got = region_new(columns * y_stride * 4, 4 * (size_t)mode),

@@ -113,7 +113,7 @@ static int submit_as(hob_batcher *b, uint32_t which, uint32_t max_tokens, float 
                      uint32_t credit, uint32_t tenant, hob_priority priority)
 {
     hob_sampling s;
-    hob_ids ids = prompt(texts[which]);
+    hob_ids ids = prompt(texts[which % REQUESTS]);
     hob_sampling_default(&s);
     s.temperature = temperature;
     s.seed = 1000 + which;
@@ -509,6 +509,65 @@ static void test_tenants_take_turns(void **state)
     hob_batcher_free(b);
 }
 
+enum { PLACES = 8, OUTSTANDING = 16, TURNS = 12, BUSY = 5, THE_ONE = 1000000 };
+
+typedef struct crowd {
+    bool present;                  /* a request of the one */
+    uint32_t tokens;               /* of it */
+    uint32_t others, others_ended; /* outstanding; ended in this step */
+} crowd;
+
+static void count_crowd(void *user, const hob_token_event *e)
+{
+    crowd *c = user;
+    const bool ended = e->finish != HOB_FINISH_NONE;
+    if (e->id == THE_ONE) {
+        c->tokens += e->token != HOB_TOKEN_NONE;
+        c->present = !ended;
+    } else {
+        c->others -= ended;
+        c->others_ended += ended;
+    }
+}
+
+/* A tenant keeps twice as many requests outstanding as there are places, another has one at a time: that one starts with the
+ * first place that gets free, each time. */
+static void test_one_never_waits_for_two_of_a_crowd(void **state)
+{
+    (void)state;
+    crowd c = {0};
+    uint32_t id = 0, waited_for = 0;
+    hob_batcher *b = NULL;
+    const hob_batcher_options o = {.max_sequences = PLACES,
+                                   .max_waiting = 2 * OUTSTANDING,
+                                   .step_rows = 512,
+                                   .context = 128,
+                                   .kv_tokens = 2048,
+                                   .kv_type = HOB_TYPE_F16};
+
+    assert_int_equal(hob_batcher_new(model, &o, &b, NULL), 0);
+    for (uint32_t turn = 0, step = 0; turn < TURNS; step++) {
+        for (; c.others < OUTSTANDING; c.others++, id++)
+            assert_int_equal(submit_as(b, id, 3 + id * 7 % 11, 0, 100, 1, HOB_PRIORITY_STANDARD),
+                             0);
+        if (step >= BUSY && !c.present) {
+            c = (crowd){.others = c.others, .present = true};
+            assert_int_equal(submit_as(b, THE_ONE, 6, 0, 100, 2, HOB_PRIORITY_STANDARD), 0);
+            waited_for = 0;
+        }
+        const bool waits = c.present && c.tokens == 0;
+        c.others_ended = 0;
+        assert_int_equal(hob_batcher_step(b, count_crowd, &c), 0);
+        if (waits && c.tokens > 0) { /* its prompt is one step */
+            assert_true(waited_for <= 1);
+            turn++;
+        } else if (waits)
+            waited_for +=
+                c.others_ended > 0; /* several that end in one step free their places at once */
+    }
+    hob_batcher_free(b);
+}
+
 static void test_a_stalled_reader_gives_up_its_place(void **state)
 {
     (void)state;
@@ -620,6 +679,7 @@ int main(void)
         cmocka_unit_test(test_the_batch_class_lets_prompts_pass),
         cmocka_unit_test(test_set_back_before_it_ran),
         cmocka_unit_test(test_tenants_take_turns),
+        cmocka_unit_test(test_one_never_waits_for_two_of_a_crowd),
         cmocka_unit_test(test_a_stalled_reader_gives_up_its_place),
         cmocka_unit_test(test_target_cuts_prompts),
         cmocka_unit_test(test_refusals),
