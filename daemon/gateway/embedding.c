@@ -54,10 +54,6 @@ static void vectors_done(hob_store_job *j)
         return;
     if (j->code < 0 && p->indexed)
         hob_index_remove(&p->ingest->index, p->content.id);
-    if (j->code == HOB_ELIMIT) {
-        hob_place_fail(p, "server_error", j->diag.text);
-        return;
-    }
     if (j->code < 0) {
         hob_place_retry(p, j->code, j->diag.text);
         return;
@@ -123,7 +119,8 @@ static void wait(hob_place *p)
 static void embedded(void *user, const hob_embed_result *r, const hob_api_error *e)
 {
     hob_place *p = user;
-    const uint32_t dim = p->ingest->index.dimensions;
+    const hob_index *x = &p->ingest->index;
+    const uint32_t dim = x->dimensions;
     uint32_t piece = 0;
 
     p->embed = NULL;
@@ -131,7 +128,7 @@ static void embedded(void *user, const hob_embed_result *r, const hob_api_error 
         hob_place_fail(p, "server_error", e->message);
         return;
     }
-    if (!r || r->dimensions != dim ||
+    if (!r || x->state != HOB_INDEX_READY || x->began_us != p->index_us || r->dimensions != dim ||
         !(p->halves = malloc((size_t)p->batch * dim * sizeof *p->halves))) {
         wait(p);
         return;
@@ -156,6 +153,7 @@ static void ask(hob_place *p)
                                        .handler = &handler,
                                        .user = p};
     hob_api_error e;
+    p->index_us = p->ingest->index.began_us;
     if (hob_embed_start(p->ingest->g, &request, &p->embed, &e) < 0) {
         p->embed = NULL;
         wait(p);
@@ -202,6 +200,8 @@ static int take_chunk(void *user, int64_t id, const hob_stored_chunk *k, hob_dia
     hob_place *p = user;
     const uint32_t context = p->ingest->g->links[p->ingest->index.model].context;
     (void)id;
+    if (k->text_len == 0)
+        return hob_fail(diag, HOB_EFORMAT, "the store is damaged: a chunk without text");
     return add_pieces(p, k, context) < 0
                ? hob_fail(diag, HOB_ENOMEM, "no memory for texts, or one that is damaged")
                : 0;

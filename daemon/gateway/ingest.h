@@ -9,6 +9,8 @@
 #ifndef HOB_DAEMON_GATEWAY_INGEST_H
 #define HOB_DAEMON_GATEWAY_INGEST_H
 
+#include <sys/stat.h>
+
 #include "daemon/gateway/documents.h"
 #include "daemon/gateway/embed.h"
 #include "daemon/gateway/extraction.h"
@@ -38,7 +40,7 @@ typedef struct hob_place {
     hob_file file;
     /* extraction */
     int document, vocabulary; /* descriptors; -1: none */
-    uint32_t part;            /* copied so far */
+    hob_file_place at;        /* copied so far */
     uint64_t copied;
     uint8_t *buffer; /* [HOB_PART_BYTES] */
     hob_extracting *extracting;
@@ -49,14 +51,15 @@ typedef struct hob_place {
     uint32_t pieces[HOB_EMBED_BATCH], batch; /* of each chunk of a batch; chunks in it */
     hob_embed *embed;                        /* the engine works on them */
     uint64_t embed_us;                       /* when to try again; 0: now */
-    uint16_t *halves;                        /* [batch][dimensions] */
-    bool indexed; /* it may be in the index though its transaction failed */
+    uint64_t index_us; /* the index that was there when they were sent: when it was begun */
+    uint16_t *halves;  /* [batch][dimensions] */
+    bool indexed;      /* it may be in the index though its transaction failed */
 } hob_place;
 
 /* The index of vectors, in step with the store: what one has the other has, but for what is just being removed. */
 typedef enum hob_index_state {
     HOB_INDEX_NONE, /* no embedding model is known yet */
-    HOB_INDEX_WORK, /* a job of the store's or of the search thread's makes it */
+    HOB_INDEX_WORK, /* jobs of the store's and of the search thread's make it, or are its last */
     HOB_INDEX_READY,
     HOB_INDEX_UNUSABLE, /* vectors of this model cannot be searched */
 } hob_index_state;
@@ -67,6 +70,8 @@ typedef struct hob_index {
     hob_index_state state;
     uint32_t model, dimensions; /* model: in the configuration */
     char id[HOB_MODEL_ID_MAX];  /* what the store knows the model's vectors by */
+    struct stat file;           /* of the model, when that was found out, */
+    uint64_t engine_us;         /* and when its engine had started */
     hob_vectors *vectors;
     int64_t next; /* chunk that is read next while it is built */
     uint64_t retry_us, began_us, rows, stale;
@@ -81,8 +86,8 @@ typedef struct hob_ingest {
     hob_swept swept;
     bool sweeping, sweep_wanted;
     hob_index index;
-    uint64_t retry_us; /* the store has failed: when to try again */
-    bool failing;      /* and that has been logged */
+    uint64_t retry_us;           /* the store has failed: when to try again */
+    bool failing, sweep_failing; /* and that has been logged */
 } hob_ingest;
 
 /* Opens and closes with the store; blocks. */
@@ -111,7 +116,7 @@ void hob_place_post(hob_place *p, int (*run)(sqlite3 *db, hob_store_job *j, hob_
                     void (*done)(hob_store_job *j));
 /* Done with its content, or not: another one. */
 void hob_place_leave(hob_place *p);
-/* The store could not do it: tried again later, from what is stored. */
+/* The store could not do it: tried again later, from what is stored; what never gets better fails. */
 void hob_place_retry(hob_place *p, int code, const char *why);
 /* A nameless file beside the store: a descriptor, or HOB_EIO, HOB_ENOSPC. */
 HOB_MUST_CHECK int hob_ingest_file(sqlite3 *db, hob_diag *diag);
