@@ -39,6 +39,11 @@ int hob_api_fail(hob_api_error *e, int status, const char *type, const char *cod
     return HOB_EINVAL;
 }
 
+int hob_api_no_memory(hob_api_error *e)
+{
+    return hob_api_fail(e, 503, "server_error", "out_of_memory", NULL, "no memory for the request");
+}
+
 void hob_api_error_object(hob_text *t, const hob_api_error *e)
 {
     hob_text_puts(t, "{\"message\":");
@@ -190,7 +195,7 @@ static json_t *join_content(json_t *content, bool responses, const char *param, 
                            : json_stringn(hob_text_len(&joined) ? hob_text_data(&joined) : "",
                                           hob_text_len(&joined));
     if (!result)
-        hob_api_fail(e, 503, "server_error", "out_of_memory", NULL, "no memory for the request");
+        hob_api_no_memory(e);
 done:
     hob_text_free(&joined);
     return result;
@@ -267,8 +272,7 @@ static int append_message(json_t *list, json_t *message, bool responses, const c
     }
     if (json_array_append_new(
             list, json_pack("{s:s, s:o, s:O*}", "role", name, "content", content, "id", id)) < 0)
-        return hob_api_fail(e, 503, "server_error", "out_of_memory", NULL,
-                            "no memory for the request");
+        return hob_api_no_memory(e);
     return 0;
 }
 
@@ -279,7 +283,7 @@ static json_t *convert_messages(json_t *messages, bool responses, const char *na
     size_t i;
 
     if (!list) {
-        hob_api_fail(e, 503, "server_error", "out_of_memory", NULL, "no memory for the request");
+        hob_api_no_memory(e);
         return NULL;
     }
     if (!json_is_array(messages) || json_array_size(messages) == 0 ||
@@ -322,7 +326,7 @@ json_t *hob_api_responses_items(json_t *input, hob_api_error *e)
         return convert_messages(input, true, "input", e);
     json_t *list = json_pack("[{s:s, s:O}]", "role", "user", "content", input);
     if (!list)
-        hob_api_fail(e, 503, "server_error", "out_of_memory", NULL, "no memory for the request");
+        hob_api_no_memory(e);
     return list;
 }
 

@@ -27,6 +27,8 @@ int hob_api_fail(hob_api_error *e, int status, const char *type, const char *cod
 /* A 400 invalid_request_error. */
 #define hob_api_bad(e, code, param, ...)                                                           \
     hob_api_fail(e, 400, "invalid_request_error", code, param, __VA_ARGS__)
+/* A 503. */
+int hob_api_no_memory(hob_api_error *e);
 /* {"message": …, "type": …, "param": …, "code": …}, and what hob adds: "hob_reason", "hob_retry_after_ms" */
 void hob_api_error_object(hob_text *t, const hob_api_error *e);
 

@@ -38,7 +38,7 @@ static int take_inputs(hob_parser *p, const char *name, json_t *v)
     else
         return hob_field_wrong_type(p, name, "a string, a list of token ids, or a list of either");
     if (!p->r->inputs)
-        return hob_field_no_memory(p);
+        return hob_api_no_memory(p->e);
     const size_t count = json_array_size(p->r->inputs);
     if (count == 0 || count > HOB_EMBED_INPUTS_MAX)
         return hob_api_bad(p->e, "invalid_value", name, "%s: got %zu inputs, allowed are 1 to %d",

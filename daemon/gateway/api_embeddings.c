@@ -240,7 +240,7 @@ void hob_embeddings_serve(hob_conn *c, hob_api_request *r)
     hob_embeddings *a = calloc(1, sizeof *a);
 
     if (!a) {
-        hob_api_fail(&e, 503, "server_error", "out_of_memory", NULL, "no memory for the request");
+        hob_api_no_memory(&e);
         hob_http_error(c, &e);
         return;
     }

@@ -20,12 +20,6 @@ int hob_field_wrong_type(hob_parser *p, const char *name, const char *needed)
     return hob_api_bad(p->e, "invalid_type", name, "%s: %s is needed", name, needed);
 }
 
-int hob_field_no_memory(hob_parser *p)
-{
-    return hob_api_fail(p->e, 503, "server_error", "out_of_memory", NULL,
-                        "no memory for the request");
-}
-
 int hob_field_is_string(hob_parser *p, const char *name, json_t *v, const char **ret)
 {
     if (!json_is_string(v))
@@ -74,9 +68,9 @@ static int take_model(hob_parser *p, const char *name, json_t *v)
 static int keep_prepare(hob_parser *p, const char *key, json_t *value)
 {
     if (!value)
-        return p->e->status ? HOB_EINVAL : hob_field_no_memory(p);
+        return p->e->status ? HOB_EINVAL : hob_api_no_memory(p->e);
     p->r->prepare = json_pack("{s:o}", key, value);
-    return p->r->prepare ? 0 : hob_field_no_memory(p);
+    return p->r->prepare ? 0 : hob_api_no_memory(p->e);
 }
 
 static int take_messages(hob_parser *p, const char *name, json_t *v)
@@ -113,7 +107,7 @@ static json_t *one_prompt(hob_parser *p, const char *name, json_t *v)
     }
     result = json_pack("{s:O}", json_is_string(v) ? "prompt" : "ids", v);
     if (!result)
-        hob_field_no_memory(p);
+        hob_api_no_memory(p->e);
     return result;
 }
 
@@ -131,13 +125,13 @@ static int take_prompt(hob_parser *p, const char *name, json_t *v)
     if (!p->r->prepare)
         return HOB_EINVAL;
     if (count > 1 && !(p->r->more = json_array()))
-        return hob_field_no_memory(p);
+        return hob_api_no_memory(p->e);
     for (size_t i = 1; i < count; i++) {
         json_t *prompt = one_prompt(p, name, json_array_get(v, i));
         if (!prompt)
             return HOB_EINVAL;
         if (json_array_append_new(p->r->more, prompt) < 0)
-            return hob_field_no_memory(p);
+            return hob_api_no_memory(p->e);
     }
     return 0;
 }
@@ -485,7 +479,7 @@ static int take_one(hob_parser *p, unsigned in, bool websocket, const char *key,
         int rc = f->take(p, f->name, value);
         if (rc == 0 && f->echo && p->r->kind == HOB_API_RESPONSES &&
             json_object_set(p->r->echo, key, value) < 0)
-            return hob_field_no_memory(p);
+            return hob_api_no_memory(p->e);
         return rc;
     }
     if (websocket && strcmp(key, "type") == 0)
@@ -541,7 +535,7 @@ int hob_api_parse(const hob_conf *conf, hob_api_kind kind, bool websocket, json_
 
     e->status = 0;
     if (!r.run || !r.echo) {
-        hob_field_no_memory(&p);
+        hob_api_no_memory(p.e);
         goto fail;
     }
     json_object_foreach(body, key,

@@ -33,7 +33,6 @@ typedef struct hob_field {
 
 int hob_field_refuse(hob_parser *p, const char *name, const char *allowed);
 int hob_field_wrong_type(hob_parser *p, const char *name, const char *needed);
-int hob_field_no_memory(hob_parser *p);
 int hob_field_is_string(hob_parser *p, const char *name, json_t *v, const char **ret);
 int hob_field_is_bool(hob_parser *p, const char *name, json_t *v, bool *ret);
 int hob_field_is_integer(hob_parser *p, const char *name, json_t *v, int64_t least, int64_t most,

@@ -10,7 +10,7 @@
 
 static int pass_on(hob_parser *p, const char *name, json_t *v)
 {
-    return json_object_set(p->r->run, name, v) < 0 ? hob_field_no_memory(p) : 0;
+    return json_object_set(p->r->run, name, v) < 0 ? hob_api_no_memory(p->e) : 0;
 }
 
 static int take_number(hob_parser *p, const char *name, json_t *v, double least, double most)
@@ -123,7 +123,7 @@ static int take_stop(hob_parser *p, const char *name, json_t *v)
         if (check_stop(p, v) < 0)
             return HOB_EINVAL;
         return json_object_set_new(p->r->run, name, json_pack("[O]", v)) < 0
-                   ? hob_field_no_memory(p)
+                   ? hob_api_no_memory(p->e)
                    : 0;
     }
     if (json_array_size(v) > HOB_STOPS_MAX)

@@ -109,8 +109,7 @@ int hob_attachments_wishes(hob_documents_request *r, json_t *body, hob_api_error
                            HOB_BATCH_FILES_MAX);
     r->wishes = calloc(json_array_size(list) + 1, sizeof *r->wishes);
     if (!r->wishes)
-        return hob_api_fail(e, 503, "server_error", "out_of_memory", NULL,
-                            "no memory for the request");
+        return hob_api_no_memory(e);
     r->body = r->body ? r->body : json_incref(body); /* whose texts they name */
     json_array_foreach(list, i, one)
     {
@@ -163,7 +162,7 @@ void hob_attachments_create(hob_conn *c, json_t *body)
     r->wishes = calloc(1, sizeof *r->wishes);
     r->body = json_incref(body);
     if (!r->wishes)
-        hob_api_fail(&e, 503, "server_error", "out_of_memory", NULL, "no memory for the request");
+        hob_api_no_memory(&e);
     else if (hob_documents_known(body, " file_id attributes chunking_strategy ", &e) == 0)
         (void)add_wish(r, r->g, json_object_get(body, "file_id"), body, &e);
     r->queues = true;
@@ -184,10 +183,8 @@ static int run_get(sqlite3 *db, hob_store_job *j, hob_diag *diag)
 
 void hob_attachments_get(hob_conn *c, json_t *body)
 {
-    hob_documents_request *r = hob_documents_request_new(c, run_get);
     (void)body;
-    if (r)
-        hob_documents_read(r);
+    hob_documents_serve_object(c, run_get);
 }
 
 /* Thread: store. */
@@ -228,12 +225,8 @@ static int run_delete(sqlite3 *db, hob_store_job *j, hob_diag *diag)
 
 void hob_attachments_delete(hob_conn *c, json_t *body)
 {
-    hob_documents_request *r = hob_documents_request_new(c, run_delete);
     (void)body;
-    if (!r)
-        return;
-    r->queues = true;
-    hob_documents_write(r);
+    hob_documents_serve_order(c, run_delete);
 }
 
 /* ---- lists ---- */
@@ -267,22 +260,10 @@ static int run_list(sqlite3 *db, hob_store_job *j, hob_diag *diag)
     return code < 0 ? code : list(db, r, c.id, 0, diag);
 }
 
-static void serve_list(hob_conn *c, hob_documents_run *run)
-{
-    hob_documents_request *r = hob_documents_request_new(c, run);
-    hob_api_error e;
-    if (!r)
-        return;
-    if (hob_documents_query(r, PAGE_MAX, PAGE_DEFAULT, " filter ", &e) < 0)
-        hob_documents_refuse(r, &e);
-    else
-        hob_documents_read(r);
-}
-
 void hob_attachments_list(hob_conn *c, json_t *body)
 {
     (void)body;
-    serve_list(c, run_list);
+    hob_documents_serve_page(c, run_list, PAGE_MAX, PAGE_DEFAULT, " filter ");
 }
 
 /* ---- text ---- */
@@ -423,10 +404,8 @@ static int run_get_batch(sqlite3 *db, hob_store_job *j, hob_diag *diag)
 
 void hob_batches_get(hob_conn *c, json_t *body)
 {
-    hob_documents_request *r = hob_documents_request_new(c, run_get_batch);
     (void)body;
-    if (r)
-        hob_documents_read(r);
+    hob_documents_serve_object(c, run_get_batch);
 }
 
 /* Thread: store. */
@@ -445,12 +424,8 @@ static int run_cancel(sqlite3 *db, hob_store_job *j, hob_diag *diag)
 
 void hob_batches_cancel(hob_conn *c, json_t *body)
 {
-    hob_documents_request *r = hob_documents_request_new(c, run_cancel);
     (void)body;
-    if (!r)
-        return;
-    r->queues = true;
-    hob_documents_write(r);
+    hob_documents_serve_order(c, run_cancel);
 }
 
 /* Thread: search. */
@@ -469,5 +444,5 @@ static int run_list_batch(sqlite3 *db, hob_store_job *j, hob_diag *diag)
 void hob_batches_list(hob_conn *c, json_t *body)
 {
     (void)body;
-    serve_list(c, run_list_batch);
+    hob_documents_serve_page(c, run_list_batch, PAGE_MAX, PAGE_DEFAULT, " filter ");
 }

@@ -63,8 +63,7 @@ void hob_choices_start(hob_job *j)
     while (j && (next = next_behind(j))) {
         if (hob_job_keep_prompt(next, j) < 0) {
             hob_api_error e;
-            hob_api_fail(&e, 503, "server_error", "out_of_memory", NULL,
-                         "no memory for the request");
+            hob_api_no_memory(&e);
             hob_job_end(next, &e);
             return;
         }

@@ -85,7 +85,7 @@ int hob_documents_check(const hob_conn *c, hob_api_error *e)
 void hob_documents_no_memory(hob_conn *c)
 {
     hob_api_error e;
-    hob_api_fail(&e, 503, "server_error", "out_of_memory", NULL, "no memory for the request");
+    hob_api_no_memory(&e);
     e.retry_after_s = 1;
     hob_http_error(c, &e);
 }
@@ -141,6 +141,35 @@ void hob_documents_refuse(hob_documents_request *r, const hob_api_error *e)
 {
     hob_http_error(r->c, e);
     request_free(r);
+}
+
+void hob_documents_serve_object(hob_conn *c, hob_documents_run *run)
+{
+    hob_documents_request *r = hob_documents_request_new(c, run);
+    if (r)
+        hob_documents_read(r);
+}
+
+void hob_documents_serve_page(hob_conn *c, hob_documents_run *run, uint32_t most, uint32_t usual,
+                              const char *also)
+{
+    hob_documents_request *r = hob_documents_request_new(c, run);
+    hob_api_error e;
+    if (!r)
+        return;
+    if (hob_documents_query(r, most, usual, also, &e) < 0)
+        hob_documents_refuse(r, &e);
+    else
+        hob_documents_read(r);
+}
+
+void hob_documents_serve_order(hob_conn *c, hob_documents_run *run)
+{
+    hob_documents_request *r = hob_documents_request_new(c, run);
+    if (!r)
+        return;
+    r->queues = true;
+    hob_documents_write(r);
 }
 
 /* ---- lists ---- */

@@ -75,6 +75,12 @@ void hob_documents_read(hob_documents_request *r);
 void hob_documents_write(hob_documents_request *r);
 /* Answers with the error, and frees r. */
 void hob_documents_refuse(hob_documents_request *r, const hob_api_error *e);
+/* Whole routes, of requests of which there is no more to say than their path: one that reads, one that reads a page, whose
+ * parameters are as for hob_documents_query, and one that writes and leaves something to be made or removed. */
+void hob_documents_serve_object(hob_conn *c, hob_documents_run *run);
+void hob_documents_serve_page(hob_conn *c, hob_documents_run *run, uint32_t most, uint32_t usual,
+                              const char *also);
+void hob_documents_serve_order(hob_conn *c, hob_documents_run *run);
 /* What the store said, as an error. */
 void hob_documents_explain(int code, const char *why, hob_api_error *e);
 

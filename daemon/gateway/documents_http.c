@@ -151,9 +151,7 @@ int hob_documents_pairs(json_t *v, const char *name, bool attributes, char **ret
                                attributes ? ", a number or a boolean" : "");
     }
     *ret = json_is_object(v) ? json_dumps(v, JSON_COMPACT) : strdup("{}");
-    return *ret ? 0
-                : hob_api_fail(e, 503, "server_error", "out_of_memory", NULL,
-                               "no memory for the request");
+    return *ret ? 0 : hob_api_no_memory(e);
 }
 
 static int read_size(json_t *v, const char *name, uint32_t least, uint32_t most, uint32_t *ret,

@@ -160,11 +160,6 @@ static int refuse_draining(hob_api_error *e)
     return HOB_EINVAL;
 }
 
-static int refuse_memory(hob_api_error *e)
-{
-    return hob_api_fail(e, 503, "server_error", "out_of_memory", NULL, "no memory for the request");
-}
-
 /* Tokens that are computed before a request of this class, and at which rate; 0: that is not known. */
 static double wait_ms(const hob_link *l, hob_arbiter_class class, const hob_embed *of)
 {
@@ -223,11 +218,7 @@ static int check_patience(const hob_embed *r, hob_api_error *e)
 static void fail_unavailable(hob_embed *r)
 {
     hob_api_error e;
-    hob_api_fail(&e, 503, "server_error", r->crashes ? "engine_restarted" : "engine_unavailable",
-                 NULL,
-                 r->crashes ? "the engine stopped while it was answering, and could not go on"
-                            : "the model is not loaded yet; try again later");
-    e.retry_after_s = 5;
+    hob_link_explain_wait(r->crashes > 0, &e);
     fail(r, &e);
 }
 
@@ -238,10 +229,7 @@ static void fail_poisoned(hob_embed *r)
             "%s: a request for embeddings of %u texts is given up: %u engines died with it, the "
             "last with nothing else to do",
             r->link->model->name, r->count, r->crashes + 1);
-    hob_api_fail(
-        &e, 500, "server_error", "request_poisoned", NULL,
-        "the engine died %u times while it was computing this request; it is not tried again",
-        r->crashes + 1);
+    hob_link_explain_poison(r->crashes + 1, &e);
     r->g->metrics.poisoned++;
     fail(r, &e);
 }
@@ -370,7 +358,7 @@ int hob_embed_start(hob_gateway *g, const hob_embed_request *request, hob_embed 
         return HOB_EINVAL;
     hob_embed *r = calloc(1, sizeof *r);
     if (!r)
-        return refuse_memory(e);
+        return hob_api_no_memory(e);
     r->g = g;
     r->link = l;
     r->id = ++g->next_id;
@@ -420,7 +408,7 @@ static int admit(hob_embed *r, const uint8_t *payload, hob_api_error *e)
     r->tokens = calloc(r->count, sizeof *r->tokens);
     r->vectors = calloc(floats, sizeof *r->vectors);
     if (!r->tokens || !r->vectors)
-        return refuse_memory(e);
+        return hob_api_no_memory(e);
     for (uint32_t i = 0; i < r->count; i++) {
         r->tokens[i] = hob_get_u32(payload + 4 * (size_t)i);
         r->tokens_in_all += r->tokens[i];
@@ -515,23 +503,19 @@ bool hob_embed_refused(hob_gateway *g, const hob_link *l, uint64_t id, const jso
     if (!r || r->link != l)
         return false;
     leave_engine(r);
-    if (code && message && tokens > 0 && strcmp(code, "HOB_ELIMIT") == 0)
+    code = code && message ? code : "HOB_E?";
+    if (tokens > 0 && strcmp(code, "HOB_ELIMIT") == 0)
         hob_api_bad(&e, "context_length_exceeded", "input",
                     "input %lld has %lld tokens, and this model takes %lld at most; "
                     "\"hob_truncate\": true cuts it",
                     (long long)json_integer_value(json_object_get(error, "input")),
                     (long long)tokens, (long long)most);
-    else if (code && message &&
-             (strcmp(code, "HOB_EINVAL") == 0 || strcmp(code, "HOB_ELIMIT") == 0))
+    else if (strcmp(code, "HOB_EINVAL") == 0 || strcmp(code, "HOB_ELIMIT") == 0)
         hob_api_bad(&e, "invalid_value", "input", "%s", message);
-    else if (code && message && strcmp(code, "HOB_EUNSUPPORTED") == 0)
+    else if (strcmp(code, "HOB_EUNSUPPORTED") == 0)
         hob_api_bad(&e, "unsupported_model", "model", "%s", message);
-    else if (code && message && strcmp(code, "HOB_ENOMEM") == 0) {
-        hob_api_fail(&e, 503, "server_error", "out_of_memory", NULL, "%s", message);
-        e.retry_after_s = 1;
-    } else
-        hob_api_fail(&e, 500, "server_error", "engine_error", NULL,
-                     "the engine could not answer this request");
+    else
+        hob_link_explain_failure(code, message, &e);
     fail(r, &e);
     return true;
 }

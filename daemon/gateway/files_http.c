@@ -52,15 +52,8 @@ static int run_list(sqlite3 *db, hob_store_job *j, hob_diag *diag)
 
 void hob_files_list(hob_conn *c, json_t *body)
 {
-    hob_documents_request *r = hob_documents_request_new(c, run_list);
-    hob_api_error e;
     (void)body;
-    if (!r)
-        return;
-    if (hob_documents_query(r, FILES_MAX, FILES_MAX, " purpose ", &e) < 0)
-        hob_documents_refuse(r, &e);
-    else
-        hob_documents_read(r);
+    hob_documents_serve_page(c, run_list, FILES_MAX, FILES_MAX, " purpose ");
 }
 
 /* Thread: search. */
@@ -77,10 +70,8 @@ static int run_get(sqlite3 *db, hob_store_job *j, hob_diag *diag)
 
 void hob_files_get(hob_conn *c, json_t *body)
 {
-    hob_documents_request *r = hob_documents_request_new(c, run_get);
     (void)body;
-    if (r)
-        hob_documents_read(r);
+    hob_documents_serve_object(c, run_get);
 }
 
 /* Thread: store. */
@@ -93,12 +84,8 @@ static int run_delete(sqlite3 *db, hob_store_job *j, hob_diag *diag)
 
 void hob_files_delete(hob_conn *c, json_t *body)
 {
-    hob_documents_request *r = hob_documents_request_new(c, run_delete);
     (void)body;
-    if (!r)
-        return;
-    r->queues = true;
-    hob_documents_write(r);
+    hob_documents_serve_order(c, run_delete);
 }
 
 /* ---- content ---- */

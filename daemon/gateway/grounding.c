@@ -174,8 +174,7 @@ int hob_grounding_start(hob_job *j, hob_api_error *e)
     }
     if (!d || start_search(d, j, &q) < 0) {
         hob_grounding_free(d);
-        return hob_api_fail(e, 503, "server_error", "out_of_memory", NULL,
-                            "no memory for the request");
+        return hob_api_no_memory(e);
     }
     j->grounding = d;
     lws_sul_schedule(g->context, 0, &d->timer, on_timer,

@@ -504,11 +504,7 @@ void hob_job_refused(hob_gateway *g, hob_link *l, uint64_t id, json_t *error)
     } else if (strcmp(code, "HOB_EINVAL") == 0 || strcmp(code, "HOB_ELIMIT") == 0 ||
                strcmp(code, "HOB_EUNSUPPORTED") == 0)
         hob_api_bad(&e, "invalid_prompt", param, "%s", message);
-    else if (strcmp(code, "HOB_ENOMEM") == 0) {
-        hob_api_fail(&e, 503, "server_error", "out_of_memory", NULL, "%s", message);
-        e.retry_after_s = 1;
-    } else
-        hob_api_fail(&e, 500, "server_error", "engine_error", NULL,
-                     "the engine could not answer this request");
+    else
+        hob_link_explain_failure(code, message, &e);
     hob_job_fail(j, &e);
 }

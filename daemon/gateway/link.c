@@ -25,6 +25,35 @@ bool hob_link_send(hob_link *l, hob_message_type type, uint64_t id, const void *
     return true;
 }
 
+/* ---- what clients are told ---- */
+
+void hob_link_explain_wait(bool restarted, hob_api_error *e)
+{
+    hob_api_fail(e, 503, "server_error", restarted ? "engine_restarted" : "engine_unavailable",
+                 NULL,
+                 restarted ? "the engine stopped while it was answering, and could not go on"
+                           : "the model is not loaded yet; try again later");
+    e->retry_after_s = 5;
+}
+
+void hob_link_explain_poison(uint32_t engines, hob_api_error *e)
+{
+    hob_api_fail(
+        e, 500, "server_error", "request_poisoned", NULL,
+        "the engine died %u times while it was computing this request; it is not tried again",
+        engines);
+}
+
+void hob_link_explain_failure(const char *code, const char *message, hob_api_error *e)
+{
+    if (strcmp(code, "HOB_ENOMEM") == 0) {
+        hob_api_fail(e, 503, "server_error", "out_of_memory", NULL, "%s", message);
+        e->retry_after_s = 1;
+    } else
+        hob_api_fail(e, 500, "server_error", "engine_error", NULL,
+                     "the engine could not answer this request");
+}
+
 /* ---- what the engine says ---- */
 
 static json_t *load_object(const hob_message *m)

@@ -147,7 +147,7 @@ void hob_job_open(hob_conn *c, hob_api_request *request, size_t bytes, bool webs
     hob_api_error e;
     hob_job *j;
 
-    hob_api_fail(&e, 503, "server_error", "out_of_memory", NULL, "no memory for the request");
+    hob_api_no_memory(&e);
     if ((!request->seed_given && new_seed(&request->seed) < 0) ||
         !(j = new_job(c, request, bytes, websocket))) {
         refuse(c, NULL, websocket, &e);

@@ -37,12 +37,7 @@ static void set_queued(hob_job *j)
 static void fail_unavailable(hob_job *j)
 {
     hob_api_error e;
-    const bool restarted = j->admitted || j->crashes > 0;
-    hob_api_fail(&e, 503, "server_error", restarted ? "engine_restarted" : "engine_unavailable",
-                 NULL,
-                 restarted ? "the engine stopped while it was answering, and could not go on"
-                           : "the model is not loaded yet; try again later");
-    e.retry_after_s = 5;
+    hob_link_explain_wait(j->admitted || j->crashes > 0, &e);
     hob_job_fail(j, &e);
 }
 
@@ -54,10 +49,7 @@ static void fail_poisoned(hob_job *j)
             "(%u prompt tokens, %u answer tokens)",
             j->link->model->name, j->response_id, j->crashes + 1, j->prompt_tokens,
             j->id_count - j->prompt_tokens);
-    hob_api_fail(
-        &e, 500, "server_error", "request_poisoned", NULL,
-        "the engine died %u times while it was computing this request; it is not tried again",
-        j->crashes + 1);
+    hob_link_explain_poison(j->crashes + 1, &e);
     j->g->metrics.poisoned++;
     hob_job_fail(j, &e);
 }

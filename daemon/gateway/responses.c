@@ -186,7 +186,7 @@ hob_response *hob_response_open(hob_job *j, size_t bytes, hob_api_error *e)
     r = calloc(1, sizeof *r);
     if (!r || name_items(q->items) < 0) {
         free(r);
-        hob_api_fail(e, 503, "server_error", "out_of_memory", NULL, "no memory for the request");
+        hob_api_no_memory(e);
         return NULL;
     }
     r->g = g;
@@ -338,8 +338,7 @@ int hob_response_continue(hob_gateway *g, const hob_key *key, hob_api_request *r
                                request->previous);
         json_t *items = conversation(r, request->items);
         if (!items)
-            return hob_api_fail(e, 503, "server_error", "out_of_memory", NULL,
-                                "no memory for the request");
+            return hob_api_no_memory(e);
         json_decref(request->items);
         request->items = items;
         request->from_documents = r->from_documents;
@@ -351,9 +350,7 @@ int hob_response_continue(hob_gateway *g, const hob_key *key, hob_api_request *r
                            json_array_size(request->items), CONVERSATION_MAX);
     request->prepare = hob_api_responses_prepare(
         request->items, json_string_value(json_object_get(request->echo, "instructions")));
-    return request->prepare ? 0
-                            : hob_api_fail(e, 503, "server_error", "out_of_memory", NULL,
-                                           "no memory for the request");
+    return request->prepare ? 0 : hob_api_no_memory(e);
 }
 
 /* ---- followers ---- */

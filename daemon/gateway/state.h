@@ -101,9 +101,9 @@ struct hob_link {
 };
 void hob_link_open(hob_link *l, hob_gateway *g, uint32_t index);
 void hob_link_close(hob_link *l); /* kills the process */
-/* Queues a message; false when the link is not ready or its queue is full. */
 /* Longest time without a heartbeat that is no hang, in microseconds. */
 uint64_t hob_link_patience_us(const hob_link *l);
+/* Queues a message; false when the link is not ready or its queue is full. */
 bool hob_link_send(hob_link *l, hob_message_type type, uint64_t id, const void *payload,
                    size_t len);
 int hob_link_callback(hob_link *l, struct lws *wsi, enum lws_callback_reasons reason);
@@ -117,6 +117,11 @@ int hob_link_read(hob_link *l);    /* frames from the socket; negative: broken o
 int hob_link_write(hob_link *l);
 void hob_links_tick(hob_gateway *g, uint64_t now_us);
 void hob_links_reap(hob_gateway *g); /* SIGCHLD */
+/* What becomes of a request, as an error: no engine came in time, so many ended with it, one refused it with this code (not
+ * one that says what is wrong with the request). */
+void hob_link_explain_wait(bool restarted, hob_api_error *e);
+void hob_link_explain_poison(uint32_t engines, hob_api_error *e);
+void hob_link_explain_failure(const char *code, const char *message, hob_api_error *e);
 
 /* ---- listener.c, door.c, front.c: from a listening socket to a connection ---- */
 

@@ -366,8 +366,7 @@ int hob_upload_begin(hob_conn *c, hob_api_error *e)
 
     if (!u || !(u->filling = malloc(HOB_PART_BYTES))) {
         free(u);
-        return hob_api_fail(e, 503, "server_error", "out_of_memory", NULL,
-                            "no memory for the request");
+        return hob_api_no_memory(e);
     }
     if (!hob_http_header(c->wsi, WSI_TOKEN_HTTP_CONTENT_TYPE, type, sizeof type) ||
         hob_multipart_begin(&u->form, type, &diag) < 0) {

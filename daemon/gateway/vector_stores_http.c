@@ -151,12 +151,8 @@ static int run_delete(sqlite3 *db, hob_store_job *j, hob_diag *diag)
 
 void hob_vector_stores_delete(hob_conn *c, json_t *body)
 {
-    hob_documents_request *r = hob_documents_request_new(c, run_delete);
     (void)body;
-    if (!r)
-        return;
-    r->queues = true;
-    hob_documents_write(r);
+    hob_documents_serve_order(c, run_delete);
 }
 
 /* ---- seen ---- */
@@ -170,10 +166,8 @@ static int run_get(sqlite3 *db, hob_store_job *j, hob_diag *diag)
 
 void hob_vector_stores_get(hob_conn *c, json_t *body)
 {
-    hob_documents_request *r = hob_documents_request_new(c, run_get);
     (void)body;
-    if (r)
-        hob_documents_read(r);
+    hob_documents_serve_object(c, run_get);
 }
 
 static int list_row(void *user, const hob_collection *c, hob_diag *diag)
@@ -198,13 +192,6 @@ static int run_list(sqlite3 *db, hob_store_job *j, hob_diag *diag)
 
 void hob_vector_stores_list(hob_conn *c, json_t *body)
 {
-    hob_documents_request *r = hob_documents_request_new(c, run_list);
-    hob_api_error e;
     (void)body;
-    if (!r)
-        return;
-    if (hob_documents_query(r, PAGE_MAX, PAGE_DEFAULT, " hob_name ", &e) < 0)
-        hob_documents_refuse(r, &e);
-    else
-        hob_documents_read(r);
+    hob_documents_serve_page(c, run_list, PAGE_MAX, PAGE_DEFAULT, " hob_name ");
 }

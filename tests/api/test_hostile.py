@@ -22,7 +22,7 @@ HOSTILE = Path(__file__).with_name("hostile.py")
 CHAT = "/v1/chat/completions"
 SHORT = {"seconds": 4, "settle": 4, "headers": 60, "bodies": 60, "readers": 30, "websockets": 8, "garbage": 60, "handshakes": 300, "good": 2,
          "bodies_tried": 150}
-LONG = {"seconds": 60, "settle": 120, "headers": 1000, "bodies": 1000, "readers": 500, "websockets": 200, "garbage": 3000, "handshakes": 10000,
+LONG = {"seconds": 80, "settle": 120, "headers": 1000, "bodies": 1000, "readers": 500, "websockets": 200, "garbage": 3000, "handshakes": 10000,
         "good": 4, "bodies_tried": 1000}
 
 
