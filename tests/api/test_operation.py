@@ -11,7 +11,7 @@ import threading
 import time
 
 import pytest
-from conftest import HOBD, PACE, Server, free_port, started
+from conftest import HOBD, Server, free_port, started
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from wire import Connection, chat, error_of, events, get, post
@@ -37,7 +37,7 @@ def site(tmp_path_factory, model, hobctl):
     server = make(tmp_path_factory.mktemp("site"), model, hobctl,
                   'hosts = ( "box.example" );\ncors_origins = ( "https://app.example" );\n'
                   "limits = { websocket_ping_ms = 400; websocket_pong_ms = 600; websocket_idle_ms = 3000; handshakes_per_s = 40; "
-                  "websocket_fragments = 20; drain_timeout_ms = 120000; };\n")
+                  "websocket_fragments = 20; drain_timeout_ms = 120000; header_timeout_ms = 2000; };\n")
     with started(server):
         yield server
 
@@ -92,7 +92,7 @@ def test_unload_waits_for_choices_that_have_not_begun(site, hobctl):
     where = ["--socket", site.var / "hob.sock"]
     name = json.loads(hobctl("models", "list", "--json", *where).stdout)[0]["name"]
     with Connection(Plain(site)) as c:
-        c.send(post(CHAT, chat("Count slowly. " * (1500 if PACE == 1 else 300), n=3, max_tokens=4), site.auth))
+        c.send(post(CHAT, chat("Count slowly. " * 300, n=3, max_tokens=4), site.auth))
         site.wait_metric("hob_engine_running", lambda v: v == 1)
         hobctl("models", "unload", name, *where)
         status, _, body = c.response()
@@ -201,6 +201,15 @@ def test_fragments_are_counted(site):
             ws.send(["{"] + [" "] * 19)  # and an empty one behind them
             ws.recv(timeout=20)
     assert e.value.rcvd.code == 1009
+
+
+def test_head_that_never_ends(site):
+    with Connection(Plain(site)) as c:
+        c.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow:")
+        c.socket.settimeout(45)
+        while c.more():
+            pass
+        assert b" 200 " not in c.buffer[:20]
 
 
 # ---- the service manager ----

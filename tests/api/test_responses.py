@@ -8,7 +8,7 @@ import urllib.request
 
 import openai
 import pytest
-from conftest import limited_server, openai_client, started
+from conftest import PACE, limited_server, openai_client, started
 from websockets.sync.client import connect
 
 ENDED = ("completed", "incomplete", "cancelled", "failed")
@@ -18,8 +18,9 @@ LONG = {"max_output_tokens": 1500, "extra_body": {"ignore_eos": True}}
 @pytest.fixture(scope="module")
 def small(tmp_path_factory, var):
     """Stores little, and for a short time; a second tenant, `other`."""
-    limits = ("response_store_count = 6; response_store_bytes = 300000; max_background = 2; background_timeout_s = 4;"
-              "response_store_ttl_s = 5; header_timeout_ms = 1000; idle_timeout_ms = 1000;")
+    limits = ("response_store_count = 6; response_store_bytes = 300000; max_background = 2; "
+              f"background_timeout_s = {4 * PACE}; response_store_ttl_s = {5 * PACE}; "
+              "header_timeout_ms = 1000; idle_timeout_ms = 1000;")
     with started(limited_server(tmp_path_factory.mktemp("small"), var, limits, tenants=["other"])) as server:
         yield server
 
@@ -34,7 +35,7 @@ def create(client, text="Say hello.", **fields):
     return client.responses.create(**{"model": "default", "input": text, "max_output_tokens": 12, "temperature": 0, **fields})
 
 
-def wait_for(client, response_id, wanted=ENDED, limit_s=30):
+def wait_for(client, response_id, wanted=ENDED, limit_s=30 * PACE):
     end = time.monotonic() + limit_s
     while time.monotonic() < end:
         answer = client.responses.retrieve(response_id)
@@ -264,7 +265,7 @@ def padded(server, size, tokens=2, **fields):
     body = json.dumps({"model": "default", "input": "Hi.", "max_output_tokens": tokens, **fields}).encode()
     request = urllib.request.Request(server.url + "/v1/responses", body.ljust(size), {
         "Authorization": f"Bearer {server.key}", "Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60, context=server.context) as answer:
+    with urllib.request.urlopen(request, timeout=60 * PACE, context=server.context) as answer:
         return json.load(answer)["id"]
 
 
@@ -276,7 +277,7 @@ def test_store_is_bounded(small, small_client):
     kept = [i for i in large if small.get(f"/v1/responses/{i}")[0] == 200]
     assert kept == large[-3:]
     assert small.metric("hob_stored_responses_bytes") <= 300000
-    small.wait_metric("hob_stored_responses", lambda v: v == 0, 10)  # their time is over
+    small.wait_metric("hob_stored_responses", lambda v: v == 0, 10 * PACE)  # their time is over
     assert small.metric("hob_stored_responses_bytes") == 0
 
 

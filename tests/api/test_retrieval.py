@@ -11,7 +11,7 @@ import time
 import openai
 import pytest
 
-from conftest import PACE, ROOT, limited_server, openai_client, started
+from conftest import ROOT, limited_server, openai_client, started
 from websockets.sync.client import connect
 
 NOTES = {
@@ -21,7 +21,7 @@ NOTES = {
     "garage.md": "# Garage\n\nThe code of the garage door is 7141. Bicycles stand on the left, cars with trailers on level two.\n",
 }
 QUESTION = "At how many bar does the Hendrick valve of the boiler open?"
-CONTEXT = "" if PACE == 1 else "context = 2048;"  # one test fills it
+CONTEXT = "context = 2048;"  # one test fills it
 OFF_TOPIC = "Who painted the ceiling of the Sistine Chapel in Rome?"
 
 
