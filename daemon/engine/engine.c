@@ -339,6 +339,7 @@ static int load(hob_engine *e, const engine_options *o, const hob_choice *choice
                                          .user = e,
                                          .long_step_ms = HOB_ENGINE_BEAT_MS,
                                          .touch_memory = budget.limit_bytes > 0};
+    e->kv_bytes = kv_tokens * budget.kv_token_bytes;
     if ((rc = hob_batcher_new(e->model, &options, &e->batcher, diag)) < 0)
         return rc;
     if ((rc = hob_batcher_calibrate(e->batcher)) < 0)

@@ -28,6 +28,11 @@ typedef struct hob_prepared {
     hob_embed_input texts; /* instead, of an engine that embeds */
 } hob_prepared;
 
+/* What the last STATS told, to tell what came since. */
+typedef struct hob_reported {
+    uint64_t at_us, steps, rows, busy_us; /* at_us 0: there was none */
+} hob_reported;
+
 typedef struct hob_engine {
     int fd;                  /* io: socket to the gateway */
     int wake;                /* any: eventfd that makes io look at out */
@@ -35,6 +40,8 @@ typedef struct hob_engine {
     hob_batcher *batcher;    /* step; NULL in an engine that embeds */
     hob_embed_queue *embeds; /* step; NULL in one that generates */
     hob_arbiter arbiter;     /* step */
+    hob_reported reported;   /* step */
+    uint64_t kv_bytes;       /* immutable: of the KV cache */
     uint32_t context;        /* immutable: tokens of a sequence, or of a text, at most */
     pthread_mutex_t out_lock;
     hob_bytes out; /* under out_lock: bytes for the gateway */
@@ -68,6 +75,8 @@ void hob_prepared_free(hob_prepared *p);
 void *hob_engine_text_thread(void *engine);
 void *hob_engine_embed_text_thread(void *engine);
 void *hob_engine_step_thread(void *engine);
+/* Sends STATS. Thread: step */
+void hob_engine_report(hob_engine *e);
 /* The batcher's on_long_step. Thread: step */
 void hob_engine_long_step(void *engine, uint32_t expected_ms);
 enum { HOB_ENGINE_BEAT_MS = 200 }; /* between two heartbeats */
