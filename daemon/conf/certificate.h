@@ -18,6 +18,7 @@ typedef struct hob_certificate { /* zero-initialize; released by hob_certificate
     hob_pem chain, key, client_ca;
     char serial[64]; /* hexadecimal */
     bool expired;    /* or not valid yet */
+    int64_t ends_s;  /* when it expires, since 1970 */
     uint32_t name_count;
     char names[HOB_CERTIFICATE_NAMES_MAX][256]; /* DNS names; "*.example" stands for one label */
 } hob_certificate;
