@@ -169,18 +169,6 @@ static void io_loop(hob_engine *e)
 
 /* ---- starting ---- */
 
-uint64_t hob_resident_bytes(void)
-{
-    unsigned long long size = 0, resident = 0;
-    FILE *f = fopen("/proc/self/statm", "r");
-    if (!f)
-        return 0;
-    if (fscanf(f, "%llu %llu", &size, &resident) != 2)
-        resident = 0;
-    fclose(f);
-    return resident * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
 void hob_engine_fault(const char *where, const hob_ids *ids)
 {
     const char *wanted = getenv("HOB_ENGINE_FAULT");

@@ -10,6 +10,7 @@
 #include "daemon/engine/batcher.h"
 #include "daemon/engine/embedqueue.h"
 #include "daemon/engine/mailbox.h"
+#include "daemon/observe/process.h"
 
 enum {
     HOB_REQUESTS_MAX = 4096, /* known to an engine at once, before they run */
@@ -80,7 +81,6 @@ void hob_engine_report(hob_engine *e);
 /* The batcher's on_long_step. Thread: step */
 void hob_engine_long_step(void *engine, uint32_t expected_ms);
 enum { HOB_ENGINE_BEAT_MS = 200 }; /* between two heartbeats */
-uint64_t hob_resident_bytes(void); /* of this process */
 
 /* A test's switch: aborts when the environment's HOB_ENGINE_FAULT is "where:id" and id is among ids. where: prepare (the
  * tokenizer breaks), hang (it never comes to an end), poison (the step breaks). */

@@ -5,7 +5,6 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "daemon/engine/process.h"
 
@@ -28,15 +27,6 @@ static void add(json_t *o, const figure *figures, size_t count)
         json_object_set_new(o, figures[i].name, json_real(figures[i].value));
 }
 
-/* Of all threads. */
-static double cpu_us(void)
-{
-    struct timespec t;
-    if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t) < 0)
-        return 0;
-    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
-}
-
 /* What both kinds of engines have. rows: computed in all steps so far. */
 static void add_common(hob_engine *e, json_t *o, uint64_t steps, uint64_t rows,
                        const hob_histogram *step)
@@ -52,7 +42,7 @@ static void add_common(hob_engine *e, json_t *o, uint64_t steps, uint64_t rows,
         {"steps", (double)steps},
         {"rows_per_step", ran > 0 ? (double)(now.rows - was->rows) / ran : 0},
         {"resident_bytes", (double)hob_resident_bytes()},
-        {"cpu_us", cpu_us()},
+        {"cpu_us", hob_cpu_seconds() * 1e6},
         {"device_bytes", (double)dev->resident_bytes},
         {"device_busy_us", (double)busy_us},
         {"device_busy_ratio",

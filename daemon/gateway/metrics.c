@@ -54,22 +54,20 @@ void hob_metrics_status(hob_metrics *m, hob_route route, int status)
 static void process(const hob_gateway *g, hob_text *t)
 {
     hob_expose_family(t, "hob_build_info", "gauge", "Which hob it is.");
-    hob_expose_sample(t, "hob_build_info",
-                      "version=\"" HOB_VERSION "\",compiler=\"" __VERSION__ "\"", 1);
+    hob_expose_sample(t, "hob_build_info", "version=\"" HOB_VERSION "\"", 1);
     hob_expose_gauge(t, "hob_uptime_seconds", "Since the gateway started.",
                      (double)(hob_now_us() - g->started_us) / 1e6);
     hob_expose_gauge(t, "process_start_time_seconds", "When the gateway started, since 1970.",
                      (double)g->started_s);
     hob_expose_counter(t, "process_cpu_seconds_total", "Processor time of the gateway.",
-                       hob_machine_cpu_seconds());
+                       hob_cpu_seconds());
     hob_expose_gauge(t, "process_resident_memory_bytes", "Memory that the gateway has resident.",
-                     (double)hob_machine_resident_bytes());
-    hob_expose_gauge(t, "process_open_fds", "Open descriptors of the gateway.",
-                     hob_machine_open_files());
+                     (double)hob_resident_bytes());
+    hob_expose_gauge(t, "process_open_fds", "Open descriptors of the gateway.", hob_open_files());
     hob_expose_gauge(
         t, "hob_cpu_busy_ratio",
         "Part of the last second in which the machine's processors were busy, by anyone.",
-        g->machine.busy_ratio);
+        g->load.busy_ratio);
     if (g->front->tls)
         hob_expose_gauge(t, "hob_certificate_expiry_timestamp_seconds",
                          "When the server's certificate ends, since 1970.",

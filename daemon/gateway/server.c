@@ -224,7 +224,7 @@ static void on_tick(lws_sorted_usec_list_t *sul)
     hob_fronts_tick(g);
     return_memory(g);
     hob_notify_tick(g, now);
-    hob_machine_tick(&g->machine, now);
+    hob_load_tick(&g->load, now);
     if (g->draining && now + drain_margin_us(g) > g->drain_until_us) {
         while (g->jobs) /* told why, with time left to read it */
             hob_job_shut_down(g->jobs, false);

@@ -17,6 +17,7 @@
 #include "daemon/gateway/keyring.h"
 #include "daemon/gateway/log.h"
 #include "daemon/gateway/loop.h"
+#include "daemon/observe/process.h"
 
 typedef struct hob_gateway hob_gateway;
 typedef struct hob_conn hob_conn;
@@ -642,18 +643,6 @@ const char *hob_shed_name(hob_shed s);
 /* The whole text of /metrics. */
 void hob_metrics_write(hob_gateway *g, hob_text *t);
 
-/* ---- machine.c: the processor's load, looked at about once a second ---- */
-
-typedef struct hob_machine {
-    uint64_t at_us, busy, all; /* when, and the kernel's ticks then, of all cores */
-    double busy_ratio;         /* of the last second */
-} hob_machine;
-void hob_machine_tick(hob_machine *m, uint64_t now_us);
-/* Of this process. */
-double hob_machine_cpu_seconds(void);
-uint32_t hob_machine_open_files(void);
-uint64_t hob_machine_resident_bytes(void);
-
 /* ---- stats_http.c ---- */
 
 /* Answers /hob/v1/stats. */
@@ -709,7 +698,7 @@ struct hob_gateway {
     bool draining, ending, give_up;
     int status;
     hob_metrics metrics;
-    hob_machine machine;
+    hob_load load;
     struct hob_meter *meter; /* meter.h */
 };
 void hob_gateway_end(hob_gateway *g, int status); /* leaves the loop */

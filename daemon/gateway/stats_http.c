@@ -53,7 +53,8 @@ void hob_stats_serve(hob_conn *c)
     hob_text t = {0};
 
     hob_text_format(&t,
-                    "{\"object\":\"hob.stats\",\"relative_error\":%g,\"all\":{\"route\":\"all\"",
+                    "{\"object\":\"hob.stats\",\"relative_error\":%g,\"all\":{\"route\":\"all\","
+                    "\"model\":\"all\",\"class\":\"all\"",
                     HOB_SKETCH_ERROR);
     /* Routes stand one behind another: those that generate are the first. */
     add_quantities(&t, series, hob_meter_series(HOB_METER_EMBEDDINGS, 0, HOB_ARBITER_QUERY),

@@ -49,10 +49,10 @@ double hob_sketch_quantile(const hob_sketch *s, double q)
     const uint64_t count = hob_sketch_count(s);
     if (count == 0)
         return 0;
-    const uint64_t rank = (uint64_t)(q * (double)(count - 1));
+    const double rank = fmax(1, ceil(q * (double)count));
     uint64_t seen = s->counts[0];
     uint32_t i = 0;
-    while (seen <= rank && i < HOB_SKETCH_BUCKETS - 1)
+    while ((double)seen < rank && i < HOB_SKETCH_BUCKETS - 1)
         seen += s->counts[++i];
     return i == 0 ? HOB_SKETCH_LEAST_US : HOB_SKETCH_LEAST_US * 2 * pow(GROWTH, i) / (GROWTH + 1);
 }

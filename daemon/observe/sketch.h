@@ -25,7 +25,7 @@ uint32_t hob_sketch_bucket(uint64_t us);
 void hob_sketch_add(hob_sketch *s, uint32_t bucket, uint32_t times);
 void hob_sketch_merge(hob_sketch *s, const hob_sketch *other);
 uint64_t hob_sketch_count(const hob_sketch *s);
-/* The time with rank floor(q * (count - 1)) among all, ascending, in microseconds; 0 of none. 0 <= q <= 1. */
+/* The least time that a part q of all is no longer than, in microseconds; 0 of none. 0 <= q <= 1. */
 double hob_sketch_quantile(const hob_sketch *s, double q);
 
 /* ---- the last minutes ---- */

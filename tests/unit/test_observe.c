@@ -61,7 +61,7 @@ static void check_quantiles(const hob_sketch *s, uint64_t *values, size_t count)
     assert_int_equal(hob_sketch_count(s), count);
     for (int percent = 0; percent <= 100; percent++) {
         const double q = percent / 100.0, told = hob_sketch_quantile(s, q);
-        const uint64_t rank = (uint64_t)(q * (double)(count - 1));
+        const uint64_t first = (uint64_t)ceil(q * (double)count), rank = first ? first - 1 : 0;
         const double is =
             (double)values[rank] < HOB_SKETCH_LEAST_US ? HOB_SKETCH_LEAST_US : (double)values[rank];
         if (fabs(told - is) > HOB_SKETCH_ERROR * is * (1 + 1e-9))
