@@ -99,7 +99,7 @@ static void test_every_documented_key_exists(void **state)
     int code = load(out, &c, &diag);
     assert_string_equal(diag.text, "");
     assert_int_equal(code, 0);
-    assert_int_equal(c.listener_count, 3);
+    assert_int_equal(c.listener_count, 4);
     assert_string_equal(c.client_ca, "/tmp/clients.pem");
 }
 
