@@ -86,8 +86,7 @@ static void take_names(const mbedtls_x509_crt *leaf, hob_certificate *ret)
     }
 }
 
-/* In UTC, as certificates have it. */
-static int64_t seconds_of(const mbedtls_x509_time *t)
+int64_t hob_certificate_time(const mbedtls_x509_time *t)
 {
     struct tm tm = {.tm_year = t->year - 1900,
                     .tm_mon = t->mon - 1,
@@ -95,7 +94,7 @@ static int64_t seconds_of(const mbedtls_x509_time *t)
                     .tm_hour = t->hour,
                     .tm_min = t->min,
                     .tm_sec = t->sec};
-    return (int64_t)timegm(&tm);
+    return timegm(&tm);
 }
 
 static void take_serial(const mbedtls_x509_crt *leaf, hob_certificate *ret)
@@ -129,7 +128,7 @@ int hob_certificate_load(const char *chain, const char *key, const char *client_
         goto end;
     c.expired =
         mbedtls_x509_time_is_past(&leaf.valid_to) || mbedtls_x509_time_is_future(&leaf.valid_from);
-    c.ends_s = seconds_of(&leaf.valid_to);
+    c.ends_s = hob_certificate_time(&leaf.valid_to);
     take_names(&leaf, &c);
     take_serial(&leaf, &c);
     *ret = c;

@@ -393,6 +393,7 @@ int hob_embed_start(hob_gateway *g, const hob_embed_request *request, hob_embed 
     g->metrics.jobs++;
     set_queued(r);
     if (l->state == HOB_LINK_READY && !first_suspect(l, &busy) && !send_inputs(r)) {
+        note_end(r, 503);
         destroy(r);
         hob_api_fail(e, 503, "server_error", "engine_unavailable", NULL,
                      "the queue to the engine is full; try again later");
