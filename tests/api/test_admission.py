@@ -41,7 +41,7 @@ def impatient(tmp_path_factory, model):
     """One request at a time; others wait PATIENCE_MS for their first token at most."""
     folder = tmp_path_factory.mktemp("impatient")
     with started(dev_server(folder, model, "--max-sequences", "1", "--patience-ms", str(PATIENCE_MS))) as server:
-        server.wait_metric("hob_engine_cost_step_1_us", lambda v: v > 0)
+        server.wait_metric("hob_engine_cost_step_1_seconds", lambda v: v > 0)
         yield server
 
 
@@ -120,7 +120,7 @@ def test_promises_to_one_tenant_hold_up_no_other(tmp_path, var):
         conf.write(f"key_limits = {{ patience_ms = {PATIENCE_MS}; }};\n")
     question = {"model": "default", "messages": [{"role": "user", "content": "Count."}], "max_tokens": 200 // PACE}
     with started(server):
-        server.wait_metric("hob_engine_cost_step_1_us", lambda v: v > 0)
+        server.wait_metric("hob_engine_cost_step_1_seconds", lambda v: v > 0)
         with Busy(server):
             told, turns = [], []
             for _ in range(24):
