@@ -6,8 +6,7 @@
 
 #include "daemon/ctl/client.h"
 #include "daemon/ctl/ctl.h"
-#include "daemon/ctl/offline.h"
-#include "daemon/ctl/options.h"
+#include "daemon/ctl/report.h"
 
 /* In milliseconds; "-": there were none. */
 static const char *milliseconds(char ret[16], const json_t *seconds)
@@ -69,35 +68,13 @@ static void print_stats(const json_t *answer)
 
 int hob_ctl_stats(int argc, char **argv)
 {
-    const char *socket = NULL;
-    bool json = false;
-    const hob_option options[] = {
-        HOB_SOCKET_OPTION(&socket),
-        HOB_FLAG("--json", &json, "print hobd's answer as it is"),
-    };
-    const hob_syntax syntax = {
+    static const hob_report report = {
         .command = "stats",
         .summary = "Says how long requests of the last minute, ten minutes and hour took.",
         .notes =
             "By route, model and class: the time to the first token, between tokens, to the end "
             "of the answer,\nand the part of it in the queue.",
-        .options = options,
-        .option_count = sizeof options / sizeof options[0]};
-    hob_parsed parsed = hob_options_parse(&syntax, argc, argv, NULL);
-    if (parsed != HOB_PARSED_RUN)
-        return parsed == HOB_PARSED_HELP ? HOB_EXIT_OK : HOB_EXIT_USAGE;
-
-    hob_diag diag = {""};
-    hob_server server;
-    json_t *answer = NULL;
-    hob_call call = {.method = "GET", .path = "/hob/v1/stats"};
-    int r = hob_server_find_socket(socket, &server, &diag);
-    if (r == 0)
-        r = hob_client_json(&server, &call, &answer, &diag);
-    if (r == 0 && json)
-        r = hob_json_print(json_incref(answer), &diag);
-    else if (r == 0)
-        print_stats(answer);
-    json_decref(answer);
-    return r < 0 ? hob_ctl_failed("stats", &diag) : HOB_EXIT_OK;
+        .path = "/hob/v1/stats",
+        .print = print_stats};
+    return hob_report_run(&report, argc, argv);
 }
