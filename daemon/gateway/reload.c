@@ -43,6 +43,6 @@ refused:
     hob_log(HOB_LOG_ERROR, "reload refused, everything stays as it was: %s", diag.text);
 end:
     free(next);
-    if (g->notified)
-        hob_notify(g, "READY");
+    if (g->notified) /* else, and where it cannot be said now, a tick says it */
+        g->notified = hob_notify(g, "READY");
 }
