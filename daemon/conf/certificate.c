@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 
 enum { PEM_MAX = 256 * 1024 };
 
@@ -85,6 +86,17 @@ static void take_names(const mbedtls_x509_crt *leaf, hob_certificate *ret)
     }
 }
 
+int64_t hob_certificate_time(const mbedtls_x509_time *t)
+{
+    struct tm tm = {.tm_year = t->year - 1900,
+                    .tm_mon = t->mon - 1,
+                    .tm_mday = t->day,
+                    .tm_hour = t->hour,
+                    .tm_min = t->min,
+                    .tm_sec = t->sec};
+    return timegm(&tm);
+}
+
 static void take_serial(const mbedtls_x509_crt *leaf, hob_certificate *ret)
 {
     static const char digits[] = "0123456789abcdef";
@@ -116,6 +128,7 @@ int hob_certificate_load(const char *chain, const char *key, const char *client_
         goto end;
     c.expired =
         mbedtls_x509_time_is_past(&leaf.valid_to) || mbedtls_x509_time_is_future(&leaf.valid_from);
+    c.ends_s = hob_certificate_time(&leaf.valid_to);
     take_names(&leaf, &c);
     take_serial(&leaf, &c);
     *ret = c;

@@ -18,6 +18,7 @@ typedef struct hob_certificate { /* zero-initialize; released by hob_certificate
     hob_pem chain, key, client_ca;
     char serial[64]; /* hexadecimal */
     bool expired;    /* or not valid yet */
+    int64_t ends_s;  /* when it expires, since 1970 */
     uint32_t name_count;
     char names[HOB_CERTIFICATE_NAMES_MAX][256]; /* DNS names; "*.example" stands for one label */
 } hob_certificate;
@@ -31,6 +32,9 @@ void hob_certificate_free(hob_certificate *c);
 void hob_certificate_drop_files(hob_certificate *c);
 /* Whether it was issued for this DNS name. */
 bool hob_certificate_names(const hob_certificate *c, const char *name, size_t len);
+struct mbedtls_x509_time;
+/* A time in a certificate, which is UTC, in seconds since 1970. */
+int64_t hob_certificate_time(const struct mbedtls_x509_time *t);
 /* The common name of a certificate's subject, in DER; false unless it has exactly one, of text that fits. */
 bool hob_certificate_common_name(const uint8_t *der, size_t len, char *ret, size_t size);
 

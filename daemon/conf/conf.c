@@ -106,6 +106,7 @@ static const hob_field listener_fields[] = {
     FIELD("", "port", HOB_FIELD_U16, hob_conf_listener, port, 0, 65535, NULL, false),
     TEXT("", "protocol", hob_conf_listener, protocol, " https http "),
     PATH("", "socket", hob_conf_listener, socket),
+    FIELD("", "metrics", HOB_FIELD_BOOL, hob_conf_listener, metrics, 0, 0, NULL, false),
 };
 
 #define TABLE(a)                                                                                   \
@@ -315,7 +316,7 @@ int hob_conf_check_listener(const hob_conf_listener *l, uint32_t index, hob_diag
                         where,
                         l->socket[0] ? "socket has a listen beside it" : "listen is missing");
     if (l->listen[0])
-        return check_address(where, l->listen, plain, diag);
+        return check_address(where, l->listen, plain && !l->metrics, diag);
     if (l->port || (l->protocol[0] && !plain))
         return hob_fail(diag, HOB_EINVAL, "%s%s: a Unix socket has none", where,
                         l->port ? "port is given" : "protocol is \"https\"");

@@ -54,6 +54,7 @@ typedef struct hob_conf_listener { /* an address and a port, or a Unix socket */
     char listen[64];
     uint16_t port;
     char protocol[8]; /* "https", or "http" on loopback; "": as it has to be */
+    bool metrics;     /* for those who watch, without a key; then "http" is for any address */
     char socket[HOB_CONF_SOCKET_MAX];
 } hob_conf_listener;
 

@@ -7,6 +7,7 @@
  * alone. Random numbers come from getrandom(2) directly. */
 #include "daemon/conf/pki.h"
 
+#include "daemon/conf/certificate.h"
 #include "daemon/conf/file.h"
 
 #include <arpa/inet.h>
@@ -140,17 +141,6 @@ static bool certificate_names(const mbedtls_x509_crt *c, const name *n)
 }
 
 /* Time */
-
-static time_t certificate_time(const mbedtls_x509_time *t)
-{
-    struct tm tm = {.tm_year = t->year - 1900,
-                    .tm_mon = t->mon - 1,
-                    .tm_mday = t->day,
-                    .tm_hour = t->hour,
-                    .tm_min = t->min,
-                    .tm_sec = t->sec};
-    return timegm(&tm);
-}
 
 static bool format_time(time_t t, char ret[16])
 {
@@ -340,7 +330,7 @@ static int make_leaf(pair *ca, pair *leaf, const names *n, const char *crt_path,
     char subject[128], issuer[256];
     uint8_t chain[16384];
     size_t used, left;
-    time_t ca_end = certificate_time(&ca->crt.valid_to);
+    time_t ca_end = hob_certificate_time(&ca->crt.valid_to);
     request r = {.subject = subject,
                  .issuer = issuer,
                  .key = &leaf->key,
@@ -387,7 +377,7 @@ static bool leaf_is_good(const pair *leaf, const names *n, time_t now)
         return false;
     if (mbedtls_pk_check_pair(&leaf->crt.pk, &leaf->key, random_bytes, NULL) != 0)
         return false;
-    if (certificate_time(&leaf->crt.valid_to) < now + (time_t)RENEW_DAYS * DAY_S)
+    if (hob_certificate_time(&leaf->crt.valid_to) < now + (time_t)RENEW_DAYS * DAY_S)
         return false;
     for (size_t i = 0; i < n->count; i++)
         if (!certificate_names(&leaf->crt, &n->list[i]))
@@ -448,7 +438,7 @@ int hob_pki_ensure(const char *dir, hob_diag *diag)
             code = hob_fail(diag, HOB_EFORMAT, "%s is not the key of %s", path[1], path[0]);
             goto end;
         }
-        if (certificate_time(&ca.crt.valid_to) <= now) {
+        if (hob_certificate_time(&ca.crt.valid_to) <= now) {
             code = hob_fail(diag, HOB_EINVAL,
                             "%s has expired: remove the files of %s to start anew", path[0], dir);
             goto end;

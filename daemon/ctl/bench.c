@@ -16,6 +16,7 @@
 #include "daemon/ctl/offline.h"
 #include "daemon/ctl/options.h"
 #include "daemon/engine/batcher.h"
+#include "daemon/observe/process.h"
 
 enum { SEQUENCES_MOST = 256 };
 
@@ -195,7 +196,7 @@ int hob_ctl_bench(int argc, char **argv)
         goto fail;
 
     const hob_device_info *dev = &offline.device->info;
-    uint64_t rss_bytes = hob_self_resident_bytes();
+    uint64_t rss_bytes = hob_resident_bytes();
     double load_ms = (double)offline.load_us / 1e3;
     if (json) {
         r = hob_json_print(

@@ -22,6 +22,7 @@ static const command commands[] = {
     {"search", "find passages in a vector store of the server", hob_ctl_search},
     {"models", "list the server's models", hob_ctl_models},
     {"status", "how the running hobd is, over its admin socket", hob_ctl_status},
+    {"stats", "how long requests of the last minute, ten minutes and hour took", hob_ctl_stats},
     {"keys", "make, list, change, revoke and rotate the API keys of the running hobd",
      hob_ctl_keys},
     {"store", "check, copy and put back the store", hob_ctl_store},

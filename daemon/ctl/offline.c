@@ -180,17 +180,6 @@ int hob_ctl_failed(const char *command, const hob_diag *diag)
     return HOB_EXIT_FAILURE;
 }
 
-uint64_t hob_self_resident_bytes(void)
-{
-    FILE *f = fopen("/proc/self/statm", "re");
-    if (!f)
-        return 0;
-    uint64_t total, resident;
-    int n = fscanf(f, "%" SCNu64 " %" SCNu64, &total, &resident);
-    fclose(f);
-    return n == 2 ? resident * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
-}
-
 void hob_print_text(FILE *f, const char *text, size_t len)
 {
     if (!isatty(fileno(f))) {

@@ -56,9 +56,6 @@ HOB_MUST_CHECK int hob_json_print(json_t *object, hob_diag *diag);
 /* Prints "hobctl COMMAND: diagnosis" and returns the exit status of a failure. */
 int hob_ctl_failed(const char *command, const hob_diag *diag);
 
-/* Resident memory of this process; 0 unknown. */
-uint64_t hob_self_resident_bytes(void);
-
 /* Writes model text. On a terminal, control characters other than newline and tab become '?', so
  * that a model cannot drive the terminal; elsewhere bytes go out as they are. */
 void hob_print_text(FILE *f, const char *text, size_t len);

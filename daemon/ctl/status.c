@@ -5,8 +5,7 @@
 
 #include "daemon/ctl/client.h"
 #include "daemon/ctl/ctl.h"
-#include "daemon/ctl/offline.h"
-#include "daemon/ctl/options.h"
+#include "daemon/ctl/report.h"
 
 static void print_status(const json_t *s)
 {
@@ -30,31 +29,9 @@ static void print_status(const json_t *s)
 
 int hob_ctl_status(int argc, char **argv)
 {
-    const char *socket = NULL;
-    bool json = false;
-    const hob_option options[] = {
-        HOB_SOCKET_OPTION(&socket),
-        HOB_FLAG("--json", &json, "print hobd's answer as it is"),
-    };
-    const hob_syntax syntax = {.command = "status",
-                               .summary = "Says how the running hobd is.",
-                               .options = options,
-                               .option_count = sizeof options / sizeof options[0]};
-    hob_parsed parsed = hob_options_parse(&syntax, argc, argv, NULL);
-    if (parsed != HOB_PARSED_RUN)
-        return parsed == HOB_PARSED_HELP ? HOB_EXIT_OK : HOB_EXIT_USAGE;
-
-    hob_diag diag = {""};
-    hob_server server;
-    json_t *answer = NULL;
-    hob_call call = {.method = "GET", .path = "/hob/v1/admin/status"};
-    int r = hob_server_find_socket(socket, &server, &diag);
-    if (r == 0)
-        r = hob_client_json(&server, &call, &answer, &diag);
-    if (r == 0 && json)
-        r = hob_json_print(json_incref(answer), &diag);
-    else if (r == 0)
-        print_status(answer);
-    json_decref(answer);
-    return r < 0 ? hob_ctl_failed("status", &diag) : HOB_EXIT_OK;
+    static const hob_report report = {.command = "status",
+                                      .summary = "Says how the running hobd is.",
+                                      .path = "/hob/v1/admin/status",
+                                      .print = print_status};
+    return hob_report_run(&report, argc, argv);
 }

@@ -127,6 +127,7 @@ int hob_batcher_submit(hob_batcher *b, const hob_request *r, hob_diag *diag)
     int rc = hob_sequence_new(b->model, r, b->options.context, &s, diag);
     if (rc < 0)
         return rc;
+    s->submitted_us = hob_now_us();
     if (hob_kv_blocks_for(s->capacity) > b->stats.kv_blocks)
         rc = hob_fail(diag, HOB_ELIMIT, "KV cache: prompt and answer need %u tokens, it holds %u",
                       s->capacity, b->stats.kv_blocks * HOB_KV_BLOCK_TOKENS);
@@ -166,6 +167,7 @@ static void fill_counts(const hob_sequence *s, hob_token_event *e)
     e->prompt_tokens = s->prompt_count;
     e->cached_tokens = s->cached_count < s->prompt_count ? s->cached_count : s->prompt_count;
     e->answer_tokens = hob_sequence_answer(s);
+    e->queued_ms = s->queued_ms;
 }
 
 static void start_waiting(hob_batcher *b, uint64_t now_us, hob_token_sink *sink, void *user)
@@ -312,6 +314,7 @@ static void count_step(hob_batcher *b, const step_plan *p, uint64_t start_us)
     b->stats.prefill_tokens += prefill;
     b->stats.prefill_us += us * prefill / rows;
     b->stats.decode_us += us * p->decode_rows / rows;
+    hob_histogram_add(&b->stats.step, us, 1);
     if (b->options.itl_target_ms && us > 0)
         hob_cost_learn(&b->stats.cost, rows, p->attended, (double)us);
 }
@@ -350,13 +353,15 @@ send:
 }
 
 /* The step's rows are computed: what that means for its sequences, before any of them may end. */
-static void book_rows(hob_batcher *b, const step_plan *p)
+static void book_rows(hob_batcher *b, const step_plan *p, uint64_t start_us)
 {
     for (uint32_t i = 0; i < p->batch.span_count; i++) {
         hob_sequence *s = b->span_owner[i];
         const uint32_t rows = p->batch.spans[i].row_count;
         s->computed += rows;
         s->share->served += i < p->decode_rows ? 2 : rows;
+        if (!s->began)
+            s->queued_ms = (uint32_t)((start_us - s->submitted_us) / 1000);
         s->began = true;
         hob_places_name(&b->places, s);
     }
@@ -384,7 +389,7 @@ int hob_batcher_step(hob_batcher *b, hob_token_sink *sink, void *user)
     if (p.batch.logit_count && (rc = hob_context_candidates(
                                     b->context, b->wanted, p.batch.logit_count, b->candidates)) < 0)
         return rc;
-    book_rows(b, &p);
+    book_rows(b, &p, start_us);
     for (uint32_t i = 0; i < p.batch.logit_count; i++)
         if ((rc = emit(b, b->logit_owner[i], &b->candidates[i], i, sink, user)) < 0)
             return rc;

@@ -12,6 +12,7 @@
 #define HOB_DAEMON_ENGINE_BATCHER_H
 
 #include "daemon/engine/cost.h"
+#include "daemon/observe/histogram.h"
 #include "models/model.h"
 #include "models/sampler.h"
 
@@ -77,7 +78,8 @@ typedef struct hob_token_event {
     const hob_sampled *sampled; /* when has_logprob */
     hob_finish finish;
     uint32_t prompt_tokens, cached_tokens, answer_tokens;
-    const char *error; /* when finish is HOB_FINISH_ERROR */
+    uint32_t queued_ms; /* from its submission to the first step that computed rows of it */
+    const char *error;  /* when finish is HOB_FINISH_ERROR */
 } hob_token_event;
 typedef void hob_token_sink(void *user, const hob_token_event *event);
 
@@ -90,6 +92,7 @@ typedef struct hob_batcher_stats {
     uint32_t kv_blocks, kv_blocks_free,
         kv_blocks_kept; /* kept: free ones that hold known prefixes */
     hob_cost cost;
+    hob_histogram step; /* how long steps took */
 } hob_batcher_stats;
 
 HOB_MUST_CHECK int hob_batcher_new(hob_model *m, const hob_batcher_options *o, hob_batcher **ret,

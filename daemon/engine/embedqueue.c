@@ -305,6 +305,7 @@ static void note_speed(hob_embed_queue *q, uint32_t rows, uint64_t us)
     const double rate = rate_of(rows, us);
 
     q->stats.busy_us += us;
+    hob_histogram_add(&q->stats.step, us, 1);
     if (rows * 100 < BATCH_ROWS * FULL_PERCENT && q->stats.tokens_per_second > 0)
         return; /* few tokens say little of what many would take */
     q->stats.tokens_per_second =

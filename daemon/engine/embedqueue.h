@@ -10,6 +10,7 @@
 #define HOB_DAEMON_ENGINE_EMBEDQUEUE_H
 
 #include "daemon/engine/arbiter.h"
+#include "daemon/observe/histogram.h"
 #include "models/embedding.h"
 
 typedef struct hob_embed_queue hob_embed_queue;
@@ -32,6 +33,7 @@ typedef struct hob_embed_stats {
     uint64_t steps, texts, tokens, finished, cancelled, busy_us;
     uint32_t requests, waiting_texts; /* now */
     double tokens_per_second;         /* of steps of late; 0: none was measured yet */
+    hob_histogram step;               /* how long steps took */
 } hob_embed_stats;
 
 typedef struct hob_embed_queue_options {

@@ -169,18 +169,6 @@ static void io_loop(hob_engine *e)
 
 /* ---- starting ---- */
 
-uint64_t hob_resident_bytes(void)
-{
-    unsigned long long size = 0, resident = 0;
-    FILE *f = fopen("/proc/self/statm", "r");
-    if (!f)
-        return 0;
-    if (fscanf(f, "%llu %llu", &size, &resident) != 2)
-        resident = 0;
-    fclose(f);
-    return resident * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
 void hob_engine_fault(const char *where, const hob_ids *ids)
 {
     const char *wanted = getenv("HOB_ENGINE_FAULT");
@@ -343,6 +331,7 @@ static int load(hob_engine *e, const engine_options *o, const hob_choice *choice
                                          .user = e,
                                          .long_step_ms = HOB_ENGINE_BEAT_MS,
                                          .touch_memory = budget.limit_bytes > 0};
+    e->kv_bytes = kv_tokens * budget.kv_token_bytes;
     if ((rc = hob_batcher_new(e->model, &options, &e->batcher, diag)) < 0)
         return rc;
     if ((rc = hob_batcher_calibrate(e->batcher)) < 0)

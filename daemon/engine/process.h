@@ -10,6 +10,7 @@
 #include "daemon/engine/batcher.h"
 #include "daemon/engine/embedqueue.h"
 #include "daemon/engine/mailbox.h"
+#include "daemon/observe/process.h"
 
 enum {
     HOB_REQUESTS_MAX = 4096, /* known to an engine at once, before they run */
@@ -28,6 +29,11 @@ typedef struct hob_prepared {
     hob_embed_input texts; /* instead, of an engine that embeds */
 } hob_prepared;
 
+/* What the last STATS told, to tell what came since. */
+typedef struct hob_reported {
+    uint64_t at_us, steps, rows, busy_us; /* at_us 0: there was none */
+} hob_reported;
+
 typedef struct hob_engine {
     int fd;                  /* io: socket to the gateway */
     int wake;                /* any: eventfd that makes io look at out */
@@ -35,6 +41,8 @@ typedef struct hob_engine {
     hob_batcher *batcher;    /* step; NULL in an engine that embeds */
     hob_embed_queue *embeds; /* step; NULL in one that generates */
     hob_arbiter arbiter;     /* step */
+    hob_reported reported;   /* step */
+    uint64_t kv_bytes;       /* immutable: of the KV cache */
     uint32_t context;        /* immutable: tokens of a sequence, or of a text, at most */
     pthread_mutex_t out_lock;
     hob_bytes out; /* under out_lock: bytes for the gateway */
@@ -68,10 +76,11 @@ void hob_prepared_free(hob_prepared *p);
 void *hob_engine_text_thread(void *engine);
 void *hob_engine_embed_text_thread(void *engine);
 void *hob_engine_step_thread(void *engine);
+/* Sends STATS. Thread: step */
+void hob_engine_report(hob_engine *e);
 /* The batcher's on_long_step. Thread: step */
 void hob_engine_long_step(void *engine, uint32_t expected_ms);
 enum { HOB_ENGINE_BEAT_MS = 200 }; /* between two heartbeats */
-uint64_t hob_resident_bytes(void); /* of this process */
 
 /* A test's switch: aborts when the environment's HOB_ENGINE_FAULT is "where:id" and id is among ids. where: prepare (the
  * tokenizer breaks), hang (it never comes to an end), poison (the step breaks). */

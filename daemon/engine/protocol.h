@@ -39,13 +39,15 @@
  *   PREPARED u32 prompt tokens | u32 of them that the prefix cache holds for the tenant at present | u32 texts of an insert that
  *            are in it | u32 tokens that they made it longer by | u32 id * prompt tokens
  *   TOKENS   u8 finish (hob_finish) | u8 has_logprobs | u16 token count | u32 prompt tokens | u32 cached tokens |
- *            u32 answer tokens so far | u32 text bytes | u32 id * token count | text (UTF-8) | JSON array of
+ *            u32 answer tokens so far | u32 milliseconds from RUN to the first step that computed rows of it |
+ *            u32 text bytes | u32 id * token count | text (UTF-8) | JSON array of
  *            {"token", "logprob", "bytes", "top_logprobs": [{"token", "logprob", "bytes"}]} when has_logprobs
  *   COUNTED  u32 tokens of each of an EMBED's inputs, after cutting
  *   VECTORS  u32 first input | u32 inputs | f32 vector of each. In order, until all inputs have theirs.
  *   ERROR    JSON {"code": "HOB_E…", "message": "…"}, and "tokens" and "max_tokens" when a prompt, or "input" of an EMBED, is too
  *            long; the id is then unknown to the engine. With id 0: the model could not be loaded, and the engine exits.
- *   STATS    JSON, every second: numbers by name, those of hob_batcher_stats, the cost model and the device.
+ *   STATS    JSON, every second: numbers by name, those of hob_batcher_stats, the cost model and the device; "step_seconds" is
+ *            {"counts": [n, ...], "sum_us": n}, a hob_histogram of how long steps took.
  *   HEARTBEAT u64 steps finished | u32 milliseconds that `text` has been at its present request, 0 when it has none |
  *            u32 milliseconds that the step which begins will take, as the cost model has it, 0: not long; sent by `step`
  *            between steps, at least every quarter of a second while it is alive, and before each step that takes longer. */
@@ -129,7 +131,7 @@ void hob_put_u64(void *p, uint64_t v);
 typedef struct hob_tokens_message {
     uint8_t finish;
     bool has_logprobs;
-    uint32_t token_count, prompt_tokens, cached_tokens, answer_tokens;
+    uint32_t token_count, prompt_tokens, cached_tokens, answer_tokens, queued_ms;
     const uint8_t *ids; /* u32 little endian * token_count: read with hob_get_u32 */
     const char *text;
     size_t text_len;

@@ -237,6 +237,7 @@ static void send_event(void *user, const hob_token_event *event)
                                   .prompt_tokens = event->prompt_tokens,
                                   .cached_tokens = event->cached_tokens,
                                   .answer_tokens = event->answer_tokens,
+                                  .queued_ms = event->queued_ms,
                                   .ids = id,
                                   .text = event->text_len ? event->text : "",
                                   .text_len = event->text_len,
@@ -326,79 +327,6 @@ void hob_engine_long_step(void *engine, uint32_t expected_ms)
     hob_engine_wake(engine);
 }
 
-typedef struct figure {
-    const char *name;
-    double value;
-} figure;
-
-static void send_figures(hob_engine *e, const figure *figures, size_t count)
-{
-    json_t *o = json_object();
-    for (size_t i = 0; i < count; i++)
-        json_object_set_new(o, figures[i].name, json_real(figures[i].value));
-    char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
-    json_decref(o);
-    if (text)
-        hob_engine_send(e, HOB_MSG_STATS, 0, text, strlen(text));
-    free(text);
-}
-
-static void report_embeds(hob_engine *e)
-{
-    hob_embed_stats s;
-    const hob_device *dev = hob_model_device(e->model);
-    hob_embed_queue_get_stats(e->embeds, &s);
-    const figure figures[] = {
-        {"steps", (double)s.steps},
-        {"embed_texts", (double)s.texts},
-        {"embed_tokens", (double)s.tokens},
-        {"embed_us", (double)s.busy_us},
-        {"embed_tokens_per_second", s.tokens_per_second},
-        {"finished", (double)s.finished},
-        {"cancelled", (double)s.cancelled},
-        {"running", s.requests},
-        {"waiting_texts", s.waiting_texts},
-        {"resident_bytes", (double)hob_resident_bytes()},
-        {"device_bytes", (double)dev->resident_bytes},
-        {"device_busy_us", (double)dev->busy_us},
-    };
-    send_figures(e, figures, sizeof figures / sizeof *figures);
-}
-
-static void report(hob_engine *e)
-{
-    hob_batcher_stats s;
-    const hob_device *dev = hob_model_device(e->model);
-    hob_batcher_get_stats(e->batcher, &s);
-    const figure figures[] = {
-        {"steps", (double)s.steps},
-        {"prefill_tokens", (double)s.prefill_tokens},
-        {"decode_tokens", (double)s.decode_tokens},
-        {"cached_tokens", (double)s.cached_tokens},
-        {"finished", (double)s.finished},
-        {"cancelled", (double)s.cancelled},
-        {"preempted", (double)s.preempted},
-        {"parked", (double)s.parked},
-        {"prefill_us", (double)s.prefill_us},
-        {"decode_us", (double)s.decode_us},
-        {"running", s.running},
-        {"waiting", s.waiting},
-        {"stalled", s.stalled},
-        {"kv_blocks", s.kv_blocks},
-        {"kv_blocks_free", s.kv_blocks_free},
-        {"kv_blocks_kept", s.kv_blocks_kept},
-        {"resident_bytes", (double)hob_resident_bytes()},
-        {"device_bytes", (double)dev->resident_bytes},
-        {"device_busy_us", (double)dev->busy_us},
-        {"cost_error_ratio", s.cost.error},
-        {"cost_step_1_us", hob_cost_predict(&s.cost, 1, 0)},
-        {"cost_step_16_us", hob_cost_predict(&s.cost, 16, 0)},
-        {"cost_step_128_us", hob_cost_predict(&s.cost, 128, 0)},
-        {"cost_attend_us", s.cost.attend_us},
-    };
-    send_figures(e, figures, sizeof figures / sizeof *figures);
-}
-
 static bool has_work(hob_engine *e)
 {
     return e->embeds ? hob_embed_queue_has_work(e->embeds) : hob_batcher_has_work(e->batcher);
@@ -448,7 +376,7 @@ void *hob_engine_step_thread(void *engine)
         }
         if (now - reported >= REPORT_MS * (uint64_t)1000) {
             reported = now;
-            e->embeds ? report_embeds(e) : report(e);
+            hob_engine_report(e);
         }
         hob_engine_wake(e);
     }

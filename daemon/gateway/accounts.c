@@ -120,6 +120,9 @@ int hob_accounts_authenticate(hob_conn *c, const char *authorization, const char
         c->is_unix ? 0
                    : hob_failures_count(&g->failures, c->address, g->conf->auth_failures_per_minute,
                                         hob_now_us() / 1000);
+    g->metrics.strangers[wait_ms > 0 ? HOB_STRANGER_TOO_MANY
+                         : key       ? HOB_STRANGER_EXPIRED
+                                     : HOB_STRANGER_NO_KEY]++;
     if (wait_ms > 0) {
         hob_api_fail(e, 429, "invalid_request_error", "rate_limit_exceeded", NULL,
                      "too many requests without a valid API key came from this address: limit %u a "

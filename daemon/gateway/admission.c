@@ -270,11 +270,11 @@ static uint32_t promise(hob_job *j, uint32_t cached)
 
 /* ---- refusals ---- */
 
-static int refuse(hob_job *j, uint32_t cached, const char *reason, hob_api_error *e)
+static int refuse(hob_job *j, uint32_t cached, hob_shed reason, hob_api_error *e)
 {
-    e->reason = reason;
+    e->reason = hob_shed_name(reason);
     e->retry_after_ms = promise(j, cached);
-    j->g->metrics.shed++;
+    j->g->metrics.shed[reason]++;
     return HOB_EINVAL;
 }
 
@@ -284,7 +284,7 @@ void hob_admission_full(hob_job *j, hob_api_error *e)
                  "%u requests are running or waiting for this model; try again later",
                  hob_link_load(j->link));
     keep_promises(j);
-    (void)refuse(j, 0, "max_waiting", e);
+    (void)refuse(j, 0, HOB_SHED_MAX_WAITING, e);
 }
 
 /* Tokens of those that wait for their first one. */
@@ -324,8 +324,8 @@ static uint64_t wanted_by(hob_job *j)
     return tokens;
 }
 
-/* Why not; NULL: it may join. */
-static const char *judge(hob_job *j, double *ret_forecast_us, hob_api_error *e)
+/* Why not; HOB_SHEDS: it may join. */
+static hob_shed judge(hob_job *j, double *ret_forecast_us, hob_api_error *e)
 {
     const hob_link *l = j->link;
     const uint64_t most = l->model->max_waiting_tokens, large = most / LARGE_PART + 1,
@@ -341,33 +341,33 @@ static const char *judge(hob_job *j, double *ret_forecast_us, hob_api_error *e)
                      "together at most %llu may wait",
                      (unsigned long long)w.tokens, (unsigned long long)wanted,
                      (unsigned long long)most);
-        return "max_waiting_tokens";
+        return HOB_SHED_MAX_WAITING_TOKENS;
     } else if (wanted >= large && w.large_tokens + wanted > most / 2) {
         hob_api_fail(e, 429, "rate_limit_error", "server_busy", NULL,
                      "large requests may fill half of the queue, %llu tokens: %llu wait, this one "
                      "has %llu",
                      (unsigned long long)most / 2, (unsigned long long)w.large_tokens,
                      (unsigned long long)wanted);
-        return "large_requests";
+        return HOB_SHED_LARGE_REQUESTS;
     }
     if (j->patience_ms == 0 || !hob_admission_forecast(j, j->cached_tokens, &f))
-        return NULL;
+        return HOB_SHEDS;
     *ret_forecast_us = f.first_us / l->slowness;
     const double wait_ms = (double)(hob_now_us() - j->arrived_us) / MS + f.first_us / MS;
     if (wait_ms <= j->patience_ms)
-        return NULL;
+        return HOB_SHEDS;
     hob_api_fail(e, 429, "rate_limit_error", "server_busy", NULL,
                  "the first token would come after about %.1f s, and this key waits %.1f s at most",
                  wait_ms / 1000, j->patience_ms / 1000.0);
-    return "patience_ms";
+    return HOB_SHED_PATIENCE;
 }
 
 int hob_admission_check(hob_job *j, hob_api_error *e)
 {
     keep_promises(j);
-    const char *reason = judge(j, &j->forecast_us, e);
+    const hob_shed reason = judge(j, &j->forecast_us, e);
     j->forecast_at_us = hob_now_us();
-    return reason ? refuse(j, j->cached_tokens, reason, e) : 0;
+    return reason != HOB_SHEDS ? refuse(j, j->cached_tokens, reason, e) : 0;
 }
 
 /* ---- /hob/v1/estimate ---- */
@@ -392,7 +392,8 @@ void hob_admission_estimate(hob_job *j, uint32_t cached)
         hob_text_puts(t, ",\"predicted_ttft_ms\":null,\"predicted_duration_ms\":null");
     const hob_link *l = j->link;
     const bool full = hob_link_load(l) + j->request.n > l->max_sequences + l->model->max_waiting;
-    const char *reason = full ? "max_waiting" : judge(j, &forecast_us, &e);
+    const hob_shed shed = full ? HOB_SHED_MAX_WAITING : judge(j, &forecast_us, &e);
+    const char *reason = shed != HOB_SHEDS ? hob_shed_name(shed) : NULL;
     if (!reason && hob_limits_ask(j, &e) < 0)
         reason = e.reason;
     hob_text_format(t, ",\"admitted\":%s,\"reason\":", reason ? "false" : "true");

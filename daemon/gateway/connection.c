@@ -30,6 +30,7 @@ hob_conn *hob_conn_new(hob_gateway *g, struct lws *wsi, int fd)
     hob_peer_address(fd, c->address, &c->local);
     c->is_unix = g->accepting->is_unix;
     c->admin = g->accepting->admin;
+    c->metrics = g->accepting->metrics;
     c->tls = g->accepting->tls;
     c->front = g->front;
     c->front->conns++;

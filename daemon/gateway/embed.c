@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/gateway/state.h"
+#include "daemon/gateway/meter.h"
 
 enum {
     QUERIES_MAX = 256, /* questions that wait for one model */
@@ -43,7 +43,7 @@ struct hob_embed {
     float *vectors; /* [count][dimensions] */
     size_t bytes;   /* of inputs, about */
     uint32_t crashes;
-    uint64_t deadline_us;
+    uint64_t began_us, deadline_us;
 };
 
 /* ---- the list ---- */
@@ -88,10 +88,16 @@ static void destroy(hob_embed *r)
 
 static void pump(hob_link *l);
 
+static void note_end(const hob_embed *r, int status)
+{
+    hob_meter_embedded(r->g, r->link->index, r->request.class, status, hob_now_us() - r->began_us);
+}
+
 static void fail(hob_embed *r, const hob_api_error *e)
 {
     hob_link *l = r->link;
     r->g->metrics.failed++;
+    note_end(r, e->status);
     r->request.handler->done(r->request.user, NULL, e);
     destroy(r);
     pump(l);
@@ -106,6 +112,7 @@ static void finish(hob_embed *r)
                                      .tokens_in_all = r->tokens_in_all};
     hob_link *l = r->link;
     r->g->metrics.finished++;
+    note_end(r, 200);
     l->failures = 0; /* it does its work again */
     r->request.handler->done(r->request.user, &result, NULL);
     destroy(r);
@@ -116,6 +123,7 @@ void hob_embed_cancel(hob_embed *r)
 {
     hob_link *l = r->link;
     r->g->metrics.cancelled++;
+    note_end(r, HOB_METER_LEFT);
     if (r->at_engine && hob_link_send(l, HOB_MSG_CANCEL, r->id, NULL, 0))
         l->unsure = true;
     destroy(r);
@@ -194,9 +202,9 @@ static int check_places(const hob_link *l, hob_arbiter_class class, hob_api_erro
                  "%u requests for embeddings are running or waiting for this model; try again "
                  "later",
                  count);
-    e->reason = "max_waiting";
+    e->reason = hob_shed_name(HOB_SHED_MAX_WAITING);
     e->retry_after_ms = retry_ms(wait_ms(l, class, NULL) / 2);
-    l->g->metrics.shed++;
+    l->g->metrics.shed[HOB_SHED_MAX_WAITING]++;
     return HOB_EINVAL;
 }
 
@@ -209,9 +217,9 @@ static int check_patience(const hob_embed *r, hob_api_error *e)
     hob_api_fail(e, 429, "rate_limit_error", "server_busy", NULL,
                  "the texts before these take about %.1f s, and this key waits %.1f s at most",
                  ms / 1000, r->request.patience_ms / 1000.0);
-    e->reason = "patience_ms";
+    e->reason = hob_shed_name(HOB_SHED_PATIENCE);
     e->retry_after_ms = retry_ms(ms - r->request.patience_ms / 2.0);
-    r->g->metrics.shed++;
+    r->g->metrics.shed[HOB_SHED_PATIENCE]++;
     return HOB_EINVAL;
 }
 
@@ -362,6 +370,7 @@ int hob_embed_start(hob_gateway *g, const hob_embed_request *request, hob_embed 
     r->g = g;
     r->link = l;
     r->id = ++g->next_id;
+    r->began_us = hob_now_us();
     r->request = *request;
     json_incref(r->request.inputs);
     r->count = (uint32_t)count;
@@ -372,6 +381,7 @@ int hob_embed_start(hob_gateway *g, const hob_embed_request *request, hob_embed 
     g->metrics.jobs++;
     set_queued(r);
     if (l->state == HOB_LINK_READY && !first_suspect(l, &busy) && !send_inputs(r)) {
+        note_end(r, 503);
         destroy(r);
         hob_api_fail(e, 503, "server_error", "engine_unavailable", NULL,
                      "the queue to the engine is full; try again later");
@@ -422,7 +432,7 @@ static int admit(hob_embed *r, const uint8_t *payload, hob_api_error *e)
         return HOB_EINVAL;
     r->tokens_left = r->tokens_in_all;
     r->admitted = true;
-    r->g->metrics.prompt_tokens += r->tokens_in_all;
+    r->g->metrics.prompt_tokens[r->link->index] += r->tokens_in_all;
     return 0;
 }
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/gateway/meter.h"
 #include "daemon/gateway/passages.h"
 #include "daemon/gateway/question.h"
 #include "daemon/gateway/retrieval.h"
@@ -71,11 +72,14 @@ static void go_on(hob_grounding *d, const char *status)
 {
     hob_metrics *m = &d->g->metrics;
     hob_job *j = hob_job_find(d->g, d->job);
+    const uint64_t us = hob_now_us() - d->began_us;
     d->status = status;
     m->retrievals++;
-    m->retrieval_us += hob_now_us() - d->began_us;
-    if (j)
-        hob_job_start(j);
+    m->retrieval_us += us;
+    if (!j)
+        return;
+    hob_meter_retrieved(j, us);
+    hob_job_start(j);
 }
 
 static void on_timer(lws_sorted_usec_list_t *timer)

@@ -84,7 +84,7 @@ size_t hob_http_head(hob_conn *c, char *ret, size_t cap, int status, const char 
         "x-content-type-options: nosniff\r\nx-request-id: %s\r\nconnection: %s\r\n\r\n",
         status, reason_of(status), type, length, extra, limits, cors, c->request_id,
         c->close_after ? "close" : "keep-alive");
-    hob_metrics_status(&c->g->metrics, status);
+    hob_metrics_status(&c->g->metrics, c->route, status);
     return n > 0 && (size_t)n < cap ? (size_t)n : 0;
 }
 
@@ -255,6 +255,7 @@ static hob_route find_route(hob_conn *c, const char *method, const char *path)
         {"/livez", HOB_ROUTE_LIVEZ},
         {"/readyz", HOB_ROUTE_READYZ},
         {"/metrics", HOB_ROUTE_METRICS},
+        {"/hob/v1/stats", HOB_ROUTE_STATS},
         {"/v1/models", HOB_ROUTE_MODELS},
         {"/v1/chat/completions", HOB_ROUTE_CHAT},
         {"/v1/completions", HOB_ROUTE_COMPLETION},
@@ -264,10 +265,12 @@ static hob_route find_route(hob_conn *c, const char *method, const char *path)
     };
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
         if (strcmp(routes[i].path, path) == 0 &&
-            (!c->admin || routes[i].route <= HOB_ROUTE_METRICS))
+            ((!c->admin && !c->metrics) || routes[i].route <= HOB_ROUTE_STATS))
             return routes[i].route;
     if (c->admin)
         return find_admin_route(c, method, path);
+    if (c->metrics)
+        return HOB_ROUTE_NONE;
     if (strncmp(path, "/v1/models/", 11) == 0)
         return take_name(c, path + 11, strlen(path + 11)) ? HOB_ROUTE_MODEL : HOB_ROUTE_NONE;
     if (strncmp(path, "/v1/responses/", 14) == 0)
@@ -332,9 +335,16 @@ static int check_head(hob_conn *c, const char *path, const char *method, hob_api
         return HOB_EINVAL;
     if (hob_site_is_preflight(c)) /* which carries no key */
         return 0;
-    if (c->route != HOB_ROUTE_LIVEZ && c->route != HOB_ROUTE_READYZ &&
-        !(c->route == HOB_ROUTE_METRICS && c->local) && !c->admin && hob_http_authorize(c, e) < 0)
+    const bool watches = c->route == HOB_ROUTE_METRICS || c->route == HOB_ROUTE_STATS,
+               keyless = c->admin || c->metrics || (watches && c->local);
+    if (c->route != HOB_ROUTE_LIVEZ && c->route != HOB_ROUTE_READYZ && !keyless &&
+        hob_http_authorize(c, e) < 0)
         return HOB_EINVAL;
+    if (watches && !keyless && c->key && !c->key->record.admin)
+        return hob_api_fail(e, 403, "invalid_request_error", "not_an_administrator", NULL,
+                            "%.60s is for keys of the role admin; on this machine, and on a "
+                            "listener for metrics, it needs none",
+                            path);
     if (c->route == HOB_ROUTE_NONE && c->key && c->key->record.admin)
         c->route = find_admin_route(c, method, path);
     if (c->route == HOB_ROUTE_NONE)
@@ -518,6 +528,7 @@ static void serve_get(hob_conn *c)
         type = "text/plain; version=0.0.4; charset=utf-8";
         hob_metrics_write(g, &t);
         break;
+    case HOB_ROUTE_STATS: hob_stats_serve(c); return;
     case HOB_ROUTE_MODELS: serve_models(c, &t); break;
     case HOB_ROUTE_ADMIN:
         c->state = HOB_CONN_BUSY; /* the answer may come later */

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "daemon/gateway/grounding.h"
+#include "daemon/gateway/meter.h"
 #include "daemon/gateway/responses.h"
 
 enum { PROMPT_FACTOR = 4, PROMPT_LEAST = 65536 };
@@ -61,6 +62,7 @@ void hob_job_free(hob_job *j)
 {
     hob_gateway *g = j->g;
 
+    hob_meter_gone(j);
     hob_job_uncount(j);
     give_place_back(j);
     hob_job_absolve(j);
@@ -114,6 +116,7 @@ hob_job *hob_job_find(hob_gateway *g, uint64_t id)
 void hob_job_fail(hob_job *j, const hob_api_error *e)
 {
     j->g->metrics.failed++;
+    hob_meter_ended(j, e->status, HOB_FINISH_ERROR);
     j->format->failed(j, e);
     hob_job_done(j);
 }
@@ -249,6 +252,7 @@ void hob_job_start(hob_job *j)
     if (hob_job_waits(j))
         return;
     j->state = HOB_JOB_PREPARING;
+    hob_meter_preparing(j);
     if (!send_prepare(j)) {
         hob_job_fail_busy(j); /* the queue to the engine is full */
         return;
@@ -263,6 +267,7 @@ static void end_choice(hob_job *j, hob_finish finish)
 {
     hob_job_uncount(j);
     hob_job_absolve(j);
+    hob_meter_ended(j, 200, finish);
     j->state = HOB_JOB_ENDED;
     j->finish = finish;
     j->format->finished(j, finish);
@@ -437,11 +442,11 @@ void hob_job_tokens(hob_gateway *g, hob_link *l, uint64_t id, const hob_tokens_m
         return;
     }
     uint64_t now = hob_now_us();
+    hob_meter_tokens(j, t, now);
     if (t->token_count > 0 && j->first_token_us == 0) {
         j->first_token_us = now;
         hob_admission_first_token(j, now);
-        hob_metrics_ttft(&g->metrics, now - j->arrived_us);
-        g->metrics.cached_tokens += t->cached_tokens;
+        g->metrics.cached_tokens[l->index] += t->cached_tokens;
     }
     if (first) /* a later engine finds part of the answer in its cache, too */
         j->cached_tokens = t->cached_tokens;
@@ -449,7 +454,7 @@ void hob_job_tokens(hob_gateway *g, hob_link *l, uint64_t id, const hob_tokens_m
     hob_limits_spend(j, t->token_count);
     j->credit -= t->token_count;
     j->undrained += t->token_count;
-    g->metrics.answer_tokens += t->token_count;
+    g->metrics.answer_tokens[l->index] += t->token_count;
     if (t->has_logprobs && j->request.logprobs) {
         logprobs = json_loadb(t->logprobs, t->logprobs_len, JSON_REJECT_DUPLICATES, NULL);
         if (!json_is_array(logprobs)) {

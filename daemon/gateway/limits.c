@@ -189,7 +189,7 @@ static int check_estimates(const hob_job *j, hob_api_error *e)
     hob_api_fail(e, 429, "rate_limit_error", "server_busy", NULL,
                  "estimates under way: %u, %u of them of this key; limit %u, of one key %u", all,
                  own, most, each);
-    e->reason = "max_estimates";
+    e->reason = hob_shed_name(HOB_SHED_MAX_ESTIMATES);
     e->retry_after_ms = LEAST_WAIT_MS;
     return HOB_EINVAL;
 }
@@ -203,7 +203,7 @@ int hob_limits_begin(hob_job *j, hob_api_error *e)
                                          : HOB_PRIORITY_STANDARD;
     j->patience_ms = hob_limit_of(j->g, j->key, HOB_LIMIT_PATIENCE_MS);
     if (j->request.estimate && check_estimates(j, e) < 0) {
-        j->g->metrics.shed++;
+        j->g->metrics.shed[HOB_SHED_MAX_ESTIMATES]++;
         return HOB_EINVAL;
     }
     if (j->key && j->index == 0) { /* the other jobs of its answer are no requests of their own */

@@ -107,7 +107,11 @@ static int open_listener(hob_gateway *g, const hob_conf_listener *conf, bool pla
     hob_listener *l = &g->listeners[g->listener_count++];
     lws_sock_file_fd_type fd;
 
-    *l = (hob_listener){.g = g, .fd = -1, .admin = admin, .is_unix = conf->socket[0] != '\0'};
+    *l = (hob_listener){.g = g,
+                        .fd = -1,
+                        .admin = admin,
+                        .is_unix = conf->socket[0] != '\0',
+                        .metrics = conf->metrics};
     l->tls = !plain && !l->is_unix;
     int code = l->is_unix ? bind_socket(l, conf->socket, diag)
                           : bind_address(l, conf->listen, conf->port, diag);

@@ -7,6 +7,7 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include "daemon/gateway/meter.h"
 #include "daemon/gateway/responses.h"
 
 static int new_seed(uint64_t *ret)
@@ -131,9 +132,12 @@ static void start_choices(hob_conn *c, uint32_t choices)
     }
 }
 
-static void refuse(hob_conn *c, const hob_job *j, bool websocket, const hob_api_error *e)
+/* j may be NULL. */
+static void refuse(hob_conn *c, hob_job *j, bool websocket, const hob_api_error *e)
 {
     c->g->metrics.failed++;
+    if (j)
+        hob_meter_ended(j, e->status, HOB_FINISH_ERROR);
     if (websocket)
         hob_websocket_error(c, j, NULL, e);
     else

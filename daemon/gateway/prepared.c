@@ -5,6 +5,7 @@
 #include <inttypes.h>
 
 #include "daemon/gateway/grounding.h"
+#include "daemon/gateway/meter.h"
 #include "daemon/gateway/responses.h"
 
 static bool send_run(hob_job *j)
@@ -14,6 +15,7 @@ static bool send_run(hob_job *j)
     json_t *value;
     uint32_t window = hob_job_credit_window(j);
 
+    hob_meter_running(j);
     j->credit = window > j->undrained ? window - j->undrained : 0;
     if (j->id == j->link->alone && j->credit < HOB_CREDIT_TOKENS)
         j->credit = HOB_CREDIT_TOKENS; /* others wait for it: its reader must not hold them up */
@@ -79,6 +81,7 @@ void hob_job_prepared(hob_gateway *g, hob_link *l, uint64_t id, const uint8_t *p
         hob_link_fail(l, "PREPARED for a request that was not being prepared");
         return;
     }
+    hob_meter_prepared(j);
     if (j->id_count == 0) {
         uint32_t prompt = hob_get_u32(payload);
         int rc = hob_job_fits(j, prompt, &e);
@@ -106,7 +109,7 @@ void hob_job_prepared(hob_gateway *g, hob_link *l, uint64_t id, const uint8_t *p
         json_decref(j->request.prepare); /* from here on the ids stand for it */
         j->request.prepare = NULL;
         j->request_bytes = 0;
-        g->metrics.prompt_tokens += prompt;
+        g->metrics.prompt_tokens[l->index] += prompt;
     }
     if (!j->admitted && !hob_choices_prompts_known(j)) {
         wait_for_prompts(j);

@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "daemon/gateway/ingest.h"
+#include "daemon/gateway/meter.h"
 #include "daemon/gateway/question.h"
 
 enum {
@@ -99,13 +100,12 @@ static void note_use(const hob_retrieval *r)
 
 static void note_times(const hob_retrieval *r)
 {
-    hob_metrics *m = &r->g->metrics;
     if (r->job.code < 0)
         return;
-    hob_metrics_stage(m, HOB_STAGE_WORDS, r->result.words_us);
+    hob_meter_searched(r->g, HOB_STAGE_WORDS, r->result.words_us);
     if (r->search.vectors)
-        hob_metrics_stage(m, HOB_STAGE_VECTORS, r->result.vectors_us);
-    hob_metrics_stage(m, HOB_STAGE_FUSE, r->result.fuse_us);
+        hob_meter_searched(r->g, HOB_STAGE_VECTORS, r->result.vectors_us);
+    hob_meter_searched(r->g, HOB_STAGE_FUSE, r->result.fuse_us);
 }
 
 static void search_done(hob_store_job *j)
@@ -147,7 +147,7 @@ static void embedded(void *user, const hob_embed_result *e, const hob_api_error 
         memcpy(r->vectors, e->vectors, bytes);
         if (r->has_history)
             hob_question_add_history(r->vectors, r->vectors + e->dimensions, e->dimensions);
-        hob_metrics_stage(&r->g->metrics, HOB_STAGE_EMBED, hob_now_us() - r->began_us);
+        hob_meter_searched(r->g, HOB_STAGE_EMBED, hob_now_us() - r->began_us);
         r->search.vectors = r->vectors;
         r->search.dim = e->dimensions;
         r->search.index = x->vectors;

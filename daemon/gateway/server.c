@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "daemon/gateway/ingest.h"
+#include "daemon/gateway/meter.h"
 #include "daemon/gateway/responses.h"
 
 enum {
@@ -223,6 +224,7 @@ static void on_tick(lws_sorted_usec_list_t *sul)
     hob_fronts_tick(g);
     return_memory(g);
     hob_notify_tick(g, now);
+    hob_load_tick(&g->load, now);
     if (g->draining && now + drain_margin_us(g) > g->drain_until_us) {
         while (g->jobs) /* told why, with time left to read it */
             hob_job_shut_down(g->jobs, false);
@@ -315,7 +317,7 @@ int hob_gateway_run(hob_conf *conf, const char *path)
     if (set_descriptor_limit(descriptors, &diag) < 0 ||
         hob_loop_open(&g->loop, descriptors, hob_listener_take_in, &diag) < 0)
         goto fail;
-    if (open_context(g, &diag) < 0 || hob_front_open(g, conf, &diag) < 0 ||
+    if (hob_meter_open(g) < 0 || open_context(g, &diag) < 0 || hob_front_open(g, conf, &diag) < 0 ||
         open_signals(g, &diag) < 0 || hob_listeners_open(g, &diag) < 0 ||
         hob_accounts_open(g, &diag) < 0)
         goto fail;
@@ -358,6 +360,7 @@ done:
     hob_arbiter_free(g->arbiter);
     if (g->arbiter_fd >= 0)
         close(g->arbiter_fd);
+    hob_meter_close(g);
     hob_keyring_free(&g->keys); /* connections held keys until the context went */
     hob_text_free(&g->scratch);
     hob_fronts_free(g);

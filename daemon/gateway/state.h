@@ -17,6 +17,7 @@
 #include "daemon/gateway/keyring.h"
 #include "daemon/gateway/log.h"
 #include "daemon/gateway/loop.h"
+#include "daemon/observe/process.h"
 
 typedef struct hob_gateway hob_gateway;
 typedef struct hob_conn hob_conn;
@@ -130,6 +131,7 @@ struct hob_listener {
     int fd; /* owned by wsi once there is one; -1: none */
     struct lws *wsi;
     bool tls, is_unix, admin;
+    bool metrics;                   /* serves those who watch, without a key, and nobody else */
     bool paused;                    /* out of descriptors: looked at again at the next tick */
     char path[HOB_CONF_SOCKET_MAX]; /* of a Unix socket that we made; "": none */
     ino_t inode;
@@ -192,6 +194,7 @@ typedef enum hob_route {
     HOB_ROUTE_LIVEZ,
     HOB_ROUTE_READYZ,
     HOB_ROUTE_METRICS,
+    HOB_ROUTE_STATS,
     HOB_ROUTE_MODELS,
     HOB_ROUTE_MODEL,
     HOB_ROUTE_CHAT,
@@ -204,6 +207,7 @@ typedef enum hob_route {
     HOB_ROUTE_EMBEDDINGS,
     HOB_ROUTE_DOCUMENTS, /* c->document_route says which */
     HOB_ROUTE_ADMIN,     /* c->admin_route says which */
+    HOB_ROUTES,
 } hob_route;
 
 /* admin.c: what the admin socket, and elsewhere a key of the role admin, may ask for, under /hob/v1/admin/ */
@@ -231,6 +235,7 @@ struct hob_conn {
     bool tls;
     hob_front *front; /* that took it in */
     bool admin;       /* came in through the admin socket: root, our user or the group hob */
+    bool metrics;     /* came in through a listener for metrics */
     hob_conn_state state;
     uint64_t opened_us, deadline_us; /* deadline: of the state; 0: none */
     /* the request */
@@ -348,6 +353,13 @@ typedef struct hob_format {
 } hob_format;
 extern const hob_format hob_format_chat, hob_format_completion, hob_format_responses;
 
+/* Moments and times of a job, for meter.c; 0: not yet. */
+typedef struct hob_job_times {
+    uint64_t preparing_us, running_us, last_token_us; /* moments, the last of each */
+    uint64_t retrieve_us, tokenize_us;                /* how long it took */
+    bool ended;                                       /* its end was counted */
+} hob_job_times;
+
 struct hob_job {
     hob_gateway *g;
     hob_job *next, *prev; /* of the gateway */
@@ -368,6 +380,7 @@ struct hob_job {
     uint32_t crashes;     /* engines that died with it, since it last ran alone unharmed */
     uint32_t crashed_ids; /* id_count at the last of them */
     uint64_t arrived_us, deadline_us, first_token_us;
+    hob_job_times times;
     uint64_t forecast_at_us; /* when it was admitted, */
     double forecast_us;      /* and by which forecast, before slowness; 0: by none */
     int64_t created_s;
@@ -601,7 +614,7 @@ int hob_buffers_admit(const hob_gateway *g, size_t bytes, hob_api_error *e);
 
 /* ---- metrics.c ---- */
 
-enum { HOB_STATUS_KINDS = 24, HOB_TTFT_BUCKETS = 10 };
+enum { HOB_STATUS_KINDS = 24 };
 /* Of a search in documents. */
 typedef enum hob_stage {
     HOB_STAGE_EMBED,
@@ -610,27 +623,43 @@ typedef enum hob_stage {
     HOB_STAGE_FUSE,
     HOB_STAGES,
 } hob_stage;
+/* Why a request was refused for lack of room, as error.hob_reason has it. */
+typedef enum hob_shed {
+    HOB_SHED_MAX_WAITING,
+    HOB_SHED_MAX_WAITING_TOKENS,
+    HOB_SHED_LARGE_REQUESTS,
+    HOB_SHED_PATIENCE,
+    HOB_SHED_MAX_ESTIMATES,
+    HOB_SHEDS,
+} hob_shed;
+typedef enum hob_stranger { /* why nobody was let in */
+                            HOB_STRANGER_NO_KEY,
+                            HOB_STRANGER_EXPIRED,
+                            HOB_STRANGER_TOO_MANY, /* from its address */
+                            HOB_STRANGERS,
+} hob_stranger;
 typedef struct hob_metrics {
-    struct {
-        int status;
-        uint64_t count;
-    } responses[HOB_STATUS_KINDS];
+    int statuses[HOB_STATUS_KINDS]; /* in the order in which they were first seen; 0: none */
+    uint64_t responses[HOB_ROUTES][HOB_STATUS_KINDS];
     uint64_t connections, refused_connections, websockets, jobs, finished, cancelled, failed,
-        recovered, poisoned, shed, reloads, reloads_refused;
-    uint64_t prompt_tokens, cached_tokens, answer_tokens, bytes_out, stalled_closes;
+        recovered, poisoned, reloads, reloads_refused;
+    uint64_t shed[HOB_SHEDS], strangers[HOB_STRANGERS];
+    uint64_t prompt_tokens[HOB_CONF_MODELS_MAX], cached_tokens[HOB_CONF_MODELS_MAX],
+        answer_tokens[HOB_CONF_MODELS_MAX];
+    uint64_t bytes_out, stalled_closes;
     uint64_t uploaded_bytes, documents, documents_failed, searches, searches_by_words, search_us;
     uint64_t limited[HOB_QUOTA_BOUNDS]; /* requests refused by their key's limits */
     uint64_t retrievals, retrievals_late, retrieval_us, retrieved_chunks, retrieved_tokens;
-    struct {
-        uint64_t count, us;
-    } stages[HOB_STAGES];
-    uint64_t ttft[HOB_TTFT_BUCKETS + 1], ttft_us;
-    uint64_t ttft_count;
 } hob_metrics;
-void hob_metrics_status(hob_metrics *m, int status);
-void hob_metrics_ttft(hob_metrics *m, uint64_t us);
-void hob_metrics_stage(hob_metrics *m, hob_stage stage, uint64_t us);
+void hob_metrics_status(hob_metrics *m, hob_route route, int status);
+const char *hob_shed_name(hob_shed s);
+/* The whole text of /metrics. */
 void hob_metrics_write(hob_gateway *g, hob_text *t);
+
+/* ---- stats_http.c ---- */
+
+/* Answers /hob/v1/stats. */
+void hob_stats_serve(hob_conn *c);
 
 /* ---- server.c ---- */
 
@@ -684,6 +713,8 @@ struct hob_gateway {
     bool draining, ending, give_up;
     int status;
     hob_metrics metrics;
+    hob_load load;
+    struct hob_meter *meter; /* meter.h */
 };
 void hob_gateway_end(hob_gateway *g, int status); /* leaves the loop */
 /* Of every connection. */

@@ -14,12 +14,13 @@ int hob_websocket_confirm(hob_conn *c)
     hob_api_error e = {0};
     char path[64], head[HOB_HEAD_MAX], extra[64] = "";
     hob_text body = {0};
+    const bool keyless = c->admin || c->metrics;
     int n = lws_hdr_copy(c->wsi, path, sizeof path, WSI_TOKEN_GET_URI);
 
     if (!c->request_id[0])
         hob_request_id(c->request_id, "req_");
-    if (hob_site_check(c, &e) == 0 && (c->admin || hob_http_authorize(c, &e) == 0) &&
-        (c->admin || n < 0 || strcmp(path, "/v1/responses") != 0))
+    if (hob_site_check(c, &e) == 0 && (keyless || hob_http_authorize(c, &e) == 0) &&
+        (keyless || n < 0 || strcmp(path, "/v1/responses") != 0))
         hob_api_fail(&e, 404, "invalid_request_error", "unknown_url", NULL,
                      "no WebSocket is served here");
     else if (!e.status && c->g->draining) {
@@ -71,7 +72,7 @@ void hob_websocket_error(hob_conn *c, const hob_job *j, const char *lane, const 
         hob_conn_kill(c, "no memory for an error");
     else
         hob_conn_queue(c, hob_text_data(&t), hob_text_len(&t), 0, 0);
-    hob_metrics_status(&c->g->metrics, e->status);
+    hob_metrics_status(&c->g->metrics, HOB_ROUTE_RESPONSES, e->status);
     hob_text_free(&t);
 }
 

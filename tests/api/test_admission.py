@@ -42,7 +42,7 @@ def impatient(tmp_path_factory, model):
     """One request at a time; others wait PATIENCE_MS for their first token at most."""
     folder = tmp_path_factory.mktemp("impatient")
     with started(dev_server(folder, model, "--max-sequences", "1", "--patience-ms", str(PATIENCE_MS))) as server:
-        server.wait_metric("hob_engine_cost_step_1_us", lambda v: v > 0)
+        server.wait_metric("hob_engine_cost_step_1_seconds", lambda v: v > 0)
         yield server
 
 
@@ -117,7 +117,7 @@ def test_patience(impatient):
 @contextlib.contextmanager
 def slowed(server, times):
     """Its engine is halted again and again, as by others on the machine, and takes so many times as long for a step."""
-    (engine,), before = server.engines(), server.metric("hob_engine_cost_step_1_us")
+    (engine,), before = server.engines(), server.metric("hob_engine_cost_step_1_seconds")
     done = threading.Event()
 
     def halt():
@@ -129,7 +129,7 @@ def slowed(server, times):
     thread = threading.Thread(target=halt)
     thread.start()
     try:
-        server.wait_metric("hob_engine_cost_step_1_us", lambda us: us > times * before)
+        server.wait_metric("hob_engine_cost_step_1_seconds", lambda us: us > times * before)
         yield
     finally:
         done.set()
@@ -144,7 +144,7 @@ def test_promises_to_one_tenant_hold_up_no_other(tmp_path, var):
         conf.write(f"key_limits = {{ patience_ms = {PATIENCE_MS}; }};\n")
     question = {"model": "default", "messages": [{"role": "user", "content": "Count."}], "max_tokens": 100 // PACE}
     with started(server):
-        server.wait_metric("hob_engine_cost_step_1_us", lambda v: v > 0)
+        server.wait_metric("hob_engine_cost_step_1_seconds", lambda v: v > 0)
         with Busy(server, max_tokens=BUSY_TOKENS // 2):
             told, turns = [], []
 
@@ -154,9 +154,9 @@ def test_promises_to_one_tenant_hold_up_no_other(tmp_path, var):
                     turns.append(time.monotonic() * 1000 + told[-1])
             if PACE == 1:
                 with slowed(server, 1.5):
-                    slow_us = server.metric("hob_engine_cost_step_1_us")
+                    slow_s = server.metric("hob_engine_cost_step_1_seconds")
                     promise(8)
-                server.wait_metric("hob_engine_cost_step_1_us", lambda us: us < slow_us / 1.4)
+                server.wait_metric("hob_engine_cost_step_1_seconds", lambda s: s < slow_s / 1.4)
             promise(24 - len(told))
             key, server.key = server.key, "hob_b"
             other = ask(server, CHAT, question)[2]["error"]["hob_retry_after_ms"]

@@ -260,7 +260,7 @@ def test_unload_and_load(pair):
     status, _, body = post_tls(pair, pair.key, {"input": "x", "model": "minilm"})
     assert status == 503 and body["error"]["code"] == "model_unloaded"
     pair.hobctl("models", "load", "minilm")
-    pair.wait_metric('hob_engine_up{model="1"}', lambda v: v == 1)
+    pair.wait_metric('hob_engine_up{model="minilm"}', lambda v: v == 1)
     assert post_tls(pair, pair.key, {"input": "x", "model": "minilm"})[0] == 200
 
 

@@ -99,7 +99,7 @@ static void test_every_documented_key_exists(void **state)
     int code = load(out, &c, &diag);
     assert_string_equal(diag.text, "");
     assert_int_equal(code, 0);
-    assert_int_equal(c.listener_count, 3);
+    assert_int_equal(c.listener_count, 4);
     assert_string_equal(c.client_ca, "/tmp/clients.pem");
 }
 
@@ -167,7 +167,8 @@ static void test_values_are_taken(void **state)
                     "max_waiting = 0; } );\n"
                     "limits = { max_body_bytes = 1024; }; log_level = \"debug\";\n"
                     "listeners = ( { listen = \"127.0.0.1\"; port = 2; protocol = \"http\"; },\n"
-                    "{ socket = \"api.sock\"; } );",
+                    "{ socket = \"api.sock\"; },\n"
+                    "{ listen = \"0.0.0.0\"; protocol = \"http\"; metrics = true; } );",
                     &c, &diag);
     assert_string_equal(diag.text, "");
     assert_int_equal(code, 0);
@@ -187,7 +188,8 @@ static void test_values_are_taken(void **state)
     assert_int_equal(c.models[1].max_waiting, 0);
     assert_int_equal(c.max_body_bytes, 1024);
     assert_string_equal(c.log_level, "debug");
-    assert_int_equal(c.listener_count, 2);
+    assert_int_equal(c.listener_count, 3);
+    assert_true(c.listeners[2].metrics && !c.listeners[0].metrics && !c.listeners[1].metrics);
     assert_string_equal(c.listeners[0].listen, "127.0.0.1");
     assert_int_equal(c.listeners[0].port, 2);
     assert_string_equal(c.listeners[0].protocol, "http");
@@ -258,6 +260,9 @@ static void test_mistakes_are_refused_with_their_line(void **state)
          ":4:", "has none"},
         {BASE MODEL "listeners = ( { listen = \"0.0.0.0\"; protocol = \"http\"; } );",
          ":4:", "loopback"},
+        {BASE MODEL "listeners = ( { listen = \"::1\"; metrics = 1; } );", ":4:", "true or false"},
+        {BASE MODEL "listeners = ( { listen = \"x\"; protocol = \"http\"; metrics = true; } );",
+         ":4:", "IPv4 or IPv6"},
         {BASE MODEL "listeners = ( { listen = \"::1\"; protocol = \"tcp\"; } );",
          ":4:", "https http"},
         {"tls = { cert = \"c\"; key = \"k\"; client_auth = \"required\"; };\nkeys = \"k\";\n" MODEL,
