@@ -166,6 +166,8 @@ static void fill_counts(const hob_sequence *s, hob_token_event *e)
     e->prompt_tokens = s->prompt_count;
     e->cached_tokens = s->cached_count < s->prompt_count ? s->cached_count : s->prompt_count;
     e->answer_tokens = hob_sequence_answer(s);
+    e->waited_us = s->waited_us;
+    e->chunks = s->chunks;
 }
 
 static void start_waiting(hob_batcher *b, uint64_t now_us, hob_token_sink *sink, void *user)
@@ -350,11 +352,16 @@ send:
 }
 
 /* The step's rows are computed: what that means for its sequences, before any of them may end. */
-static void book_rows(hob_batcher *b, const step_plan *p)
+static void book_rows(hob_batcher *b, const step_plan *p, uint64_t start_us)
 {
     for (uint32_t i = 0; i < p->batch.span_count; i++) {
         hob_sequence *s = b->span_owner[i];
         const uint32_t rows = p->batch.spans[i].row_count;
+        if (!s->began)
+            s->waited_us = start_us - s->queued_us < UINT32_MAX
+                               ? (uint32_t)(start_us - s->queued_us)
+                               : UINT32_MAX;
+        s->chunks += s->token_count == s->prompt_count;
         s->computed += rows;
         s->share->served += i < p->decode_rows ? 2 : rows;
         s->began = true;
@@ -384,7 +391,7 @@ int hob_batcher_step(hob_batcher *b, hob_token_sink *sink, void *user)
     if (p.batch.logit_count && (rc = hob_context_candidates(
                                     b->context, b->wanted, p.batch.logit_count, b->candidates)) < 0)
         return rc;
-    book_rows(b, &p);
+    book_rows(b, &p, start_us);
     for (uint32_t i = 0; i < p.batch.logit_count; i++)
         if ((rc = emit(b, b->logit_owner[i], &b->candidates[i], i, sink, user)) < 0)
             return rc;

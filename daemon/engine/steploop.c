@@ -237,6 +237,8 @@ static void send_event(void *user, const hob_token_event *event)
                                   .prompt_tokens = event->prompt_tokens,
                                   .cached_tokens = event->cached_tokens,
                                   .answer_tokens = event->answer_tokens,
+                                  .waited_us = event->waited_us,
+                                  .chunks = event->chunks,
                                   .ids = id,
                                   .text = event->text_len ? event->text : "",
                                   .text_len = event->text_len,

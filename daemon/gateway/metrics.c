@@ -6,6 +6,7 @@
 
 #include "daemon/gateway/ingest.h"
 #include "daemon/gateway/responses.h"
+#include "daemon/gateway/trace.h"
 
 static const uint32_t ttft_bounds_ms[HOB_TTFT_BUCKETS] = {50,   100,  200,   500,   1000,
                                                           2000, 5000, 10000, 30000, 60000};
@@ -253,6 +254,16 @@ void hob_metrics_write(hob_gateway *g, hob_text *t)
     one(t, "hob_answer_tokens_total", "counter", "Tokens generated.", (double)m->answer_tokens);
     one(t, "hob_sent_bytes_total", "counter", "Bytes written to clients, before TLS.",
         (double)m->bytes_out);
+    uint64_t sent;
+    const uint64_t dropped = hob_traces_dropped(g, &sent);
+    one(t, "hob_traces_total", "counter", "Traces that were kept.", (double)hob_traces_kept(g));
+    one(t, "hob_traces_sent_total", "counter", "Traces that the collector has taken.",
+        (double)sent);
+    one(t, "hob_traces_dropped_total", "counter",
+        "Traces that were for the collector and are lost.", (double)dropped);
+    one(t, "hob_log_dropped_total", "counter",
+        "Lines of the log that the standard error did not take in time.",
+        (double)hob_log_dropped());
     one(t, "hob_outbox_bytes", "gauge", "Bytes waiting for slow readers.", (double)outboxes);
     one(t, "hob_buffers_bytes", "gauge",
         "Held for requests, readers and recovery in the gateway, in all.",

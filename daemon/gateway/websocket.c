@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "daemon/gateway/responses.h"
+#include "daemon/gateway/trace.h"
 
 int hob_websocket_confirm(hob_conn *c)
 {
@@ -18,6 +19,7 @@ int hob_websocket_confirm(hob_conn *c)
 
     if (!c->request_id[0])
         hob_request_id(c->request_id, "req_");
+    hob_trace_begin(c);
     if (hob_site_check(c, &e) == 0 && (c->admin || hob_http_authorize(c, &e) == 0) &&
         (c->admin || n < 0 || strcmp(path, "/v1/responses") != 0))
         hob_api_fail(&e, 404, "invalid_request_error", "unknown_url", NULL,

@@ -162,7 +162,7 @@ static void test_tokens(void **state)
     assert_int_equal(out.text_len, 3);
     assert_memory_equal(out.text, "h\xc3\xa9", 3);
     assert_int_equal(out.logprobs_len, 2);
-    for (m.len = 0; m.len < 20 + 8 + 3; m.len++) /* every cut into the announced parts is refused */
+    for (m.len = 0; m.len < 28 + 8 + 3; m.len++) /* every cut into the announced parts is refused */
         assert_int_equal(hob_tokens_decode(&m, &out, &diag), HOB_EFORMAT);
     free(s.copy);
     hob_bytes_free(&wire);
