@@ -313,7 +313,8 @@ static void name_object(const key_job *k, char *ret, size_t size)
     size_t n = (size_t)snprintf(ret, size, "%s", k->record.label);
     json_object_foreach(k->fields, name, value)
     {
-        if (strcmp(name, "key") == 0 || n >= size)
+        if (strcmp(name, "key") == 0 || n >= size ||
+            (json_is_object(value) && json_object_size(value) == 0))
             continue;
         n += (size_t)snprintf(ret + n, size - n, first ? ": %s" : ", %s", name);
         first = false;

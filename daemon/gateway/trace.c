@@ -323,9 +323,11 @@ void hob_trace_tokens(const hob_job *j, const hob_tokens_message *m)
         t->r.spans[t->stage].count += m->token_count;
     if (t->content && hob_text_len(&t->answer) < HOB_CONTENT_MAX)
         hob_text_add(&t->answer, m->text, m->text_len);
+    if (j->credit == 0 && m->finish == HOB_FINISH_NONE)
+        hob_trace_stall(j, true);
 }
 
-void hob_trace_stall(hob_job *j, bool stalled)
+void hob_trace_stall(const hob_job *j, bool stalled)
 {
     hob_trace *t = j->trace;
     if (!t || j->index > 0 || stalled == (t->stall_us > 0))
@@ -341,7 +343,6 @@ void hob_trace_end_job(hob_job *j)
     hob_trace *t = j->trace;
     hob_trace_record *r = t ? &t->r : NULL;
 
-    j->trace = NULL;
     if (!t)
         return;
     if (j->leader == j->id) {
@@ -350,9 +351,7 @@ void hob_trace_end_job(hob_job *j)
     }
     r->answer_tokens += j->answer_tokens;
     if (j->index == 0) {
-        j->trace = t;
         hob_trace_stall(j, false);
-        j->trace = NULL;
         memcpy(r->response_id, j->response_id, sizeof r->response_id);
         r->class_name = hob_class_name(j->priority);
         r->finish = j->state == HOB_JOB_ENDED          ? hob_finish_name(j->finish)
@@ -363,6 +362,7 @@ void hob_trace_end_job(hob_job *j)
         r->status = 200;
     if (--t->jobs == 0)
         enter_at(t, HOB_SPAN_SEND, hob_now_us());
+    j->trace = NULL;
     hob_trace_unref(t);
 }
 

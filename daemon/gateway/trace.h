@@ -92,8 +92,8 @@ void hob_trace_job(
     const hob_job *j,
     hob_span_kind stage); /* one that recovers stays in recovery until it has a token */
 void hob_trace_tokens(const hob_job *j, const hob_tokens_message *m);
-void hob_trace_stall(hob_job *j, bool stalled);
-void hob_trace_end_job(hob_job *j); /* it is about to be freed */
+void hob_trace_stall(const hob_job *j, bool stalled); /* it has no credit */
+void hob_trace_end_job(hob_job *j);                   /* it is about to be freed */
 hob_trace *hob_trace_ref(hob_trace *t);
 void hob_trace_unref(hob_trace *t);
 /* A part of the stage that is running, both on hob_now_us's clock. */

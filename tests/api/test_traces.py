@@ -269,7 +269,7 @@ def test_administrators_leave_tracks(server, anna, admin, hobctl, tmp_path):
         acts = json.loads(admin("audit", "--json").stdout)["data"]
         if len(acts) >= 9 or time.monotonic() > end:
             break
-    wanted = [(user, "keys/add", "boss"), (user, "keys/add", "temp"), (user, "keys/set", "temp: class, limits"),
+    wanted = [(user, "keys/add", "boss"), (user, "keys/add", "temp"), (user, "keys/set", "temp: class"),
               (user, "keys/rotate", "temp"), (user, "keys/revoke", "temp"), (user, "models/unload", "embedder"),
               (user, "models/load", "embedder"), (user, "store/backup", str(copy)), ("key:boss", "documents/delete", f.id)]
     assert [(a["who"], a["act"], a["object"]) for a in reversed(acts)] == wanted
