@@ -42,10 +42,9 @@ static void print_lines(const json_t *answer)
     {
         print_line(json_string_value(line) ? json_string_value(line) : "?");
     }
-    fflush(stdout);
 }
 
-static int show(const hob_server *server, uint32_t lines, bool follow, hob_diag *diag)
+static int show(const hob_server *server, uint32_t lines, bool follow, bool json, hob_diag *diag)
 {
     char path[96];
     json_t *answer = NULL;
@@ -54,16 +53,21 @@ static int show(const hob_server *server, uint32_t lines, bool follow, hob_diag 
     snprintf(path, sizeof path, "/hob/v1/admin/log?lines=%u", lines);
     while ((r = get(server, path, &answer, diag)) == 0) {
         const bool more = json_array_size(json_object_get(answer, "data")) > 0;
-        print_lines(answer);
+        if (!json)
+            print_lines(answer);
+        else if (more && (r = hob_json_print(json_incref(answer), diag)) < 0)
+            break;
         snprintf(path, sizeof path, "/hob/v1/admin/log?after=%lld",
                  hob_json_number(answer, "next"));
+        fflush(stdout);
         json_decref(answer);
         answer = NULL;
-        if (!follow || ferror(stdout))
+        if ((!follow && !more) || ferror(stdout))
             break;
         if (!more)
             usleep(POLL_US);
     }
+    json_decref(answer);
     return r;
 }
 
@@ -71,11 +75,12 @@ int hob_ctl_logs(int argc, char **argv)
 {
     const char *socket = NULL;
     uint32_t lines = 100;
-    bool follow = false;
+    bool follow = false, json = false;
     const hob_option options[] = {
         HOB_SOCKET_OPTION(&socket),
         HOB_U32("--lines", &lines, 1, LINES_MAX, "of the last ones, how many (100)"),
-        HOB_FLAG("--follow", &follow, "goes on with those that come, until it is interrupted")};
+        HOB_FLAG("--follow", &follow, "goes on with those that come, until it is interrupted"),
+        HOB_FLAG("--json", &json, "print hobd's answers as they are")};
     const hob_syntax syntax = {
         .command = "logs",
         .summary = "Prints the last lines of the running hobd's log, as hobd writes them.",
@@ -92,7 +97,7 @@ int hob_ctl_logs(int argc, char **argv)
         return parsed == HOB_PARSED_HELP ? HOB_EXIT_OK : HOB_EXIT_USAGE;
     int r = hob_server_find_socket(socket, &server, &diag);
     if (r == 0)
-        r = show(&server, lines, follow, &diag);
+        r = show(&server, lines, follow, json, &diag);
     return r < 0 ? hob_ctl_failed("logs", &diag) : HOB_EXIT_OK;
 }
 

@@ -304,6 +304,8 @@ int hob_gateway_run(hob_conf *conf, const char *path)
     hob_diag diag = {"no memory"};
     int status = 1;
 
+    if (hob_log_start() < 0)
+        hob_log(HOB_LOG_WARN, "no memory for the log: whoever reads it slowly holds up everything");
     if (!g)
         goto fail;
     g->conf = conf;
@@ -327,8 +329,6 @@ int hob_gateway_run(hob_conf *conf, const char *path)
     for (uint32_t i = 0; i < conf->model_count; i++, g->link_count++)
         hob_link_open(&g->links[i], g, i);
     lws_sul_schedule(g->context, 0, &g->tick, on_tick, TICK_US);
-    if (hob_log_start() < 0)
-        hob_log(HOB_LOG_WARN, "no memory for the log: whoever reads it slowly holds up everything");
     while (!g->ending && hob_loop_turn(&g->loop) >= 0)
         g->loop.inferring = g->jobs != NULL;
     status = g->ending ? g->status : 1;
@@ -339,8 +339,10 @@ fail:
     if (g)
         g->ending = true;
 done:
-    if (!g)
+    if (!g) {
+        hob_log_stop(LOG_PATIENCE_MS);
         return status;
+    }
     while (g->jobs)
         hob_job_abandon(g->jobs);
     for (hob_conn *c = g->conns; c; c = c->next)

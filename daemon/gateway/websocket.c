@@ -57,6 +57,8 @@ void hob_websocket_error(hob_conn *c, const hob_job *j, const char *lane, const 
 {
     hob_text t = {0};
 
+    if (j)
+        hob_trace_fail(j->trace, e);
     if (j && j->request.has_stream_id)
         lane = j->request.stream_id;
     hob_text_format(&t, "{\"type\":\"error\",\"status\":%d,\"error\":", e->status);

@@ -9,17 +9,18 @@ import http.server
 import json
 import os
 import re
+import signal
 import socket
-import struct
+import ssl
 import subprocess
 import threading
 import time
-import urllib.request
+from pathlib import Path
 
 import openai
 import pytest
 
-from conftest import BUILD, HOBD, Server, dev_server, free_port, limited_server, openai_client, started
+from conftest import BUILD, dev_server, limited_server, openai_client, started
 from websockets.sync.client import connect
 
 CANARIES = ("canaryprompt", "canarydocument", "canaryanswer")
@@ -247,6 +248,52 @@ def test_responses_over_a_websocket(server, admin):
         assert line["route"] == "responses_websocket" and line["status"] == "200" and line["answer_tokens"] == "4"
         trace, = trace_of(admin, name)
         assert trace["id"].startswith("2af7") and abs(sum_of(trace) - trace["ms"]) <= 0.02 * trace["ms"] + 0.01
+
+
+def test_an_engine_that_dies_is_in_the_trace(server, anna, admin):
+    stream = anna.chat.completions.with_raw_response.create(
+        model="default", max_tokens=40, temperature=0, stream=True, messages=[{"role": "user", "content": "canaryprompt"}],
+        extra_headers={"traceparent": PARENT.replace("0af7", "4af7")}, extra_body={"ignore_eos": True})
+    name, chunks = stream.headers["x-request-id"], iter(stream.parse())
+    for _ in range(3):
+        next(chunks)
+    for pid in server.engines():
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        if b"MiniLM" not in command and b"embedder" not in command:
+            os.kill(pid, signal.SIGKILL)
+    assert list(chunks)[-1].choices[0].finish_reason == "length"
+    assert request_line(admin, name)["answer_tokens"] == "40"
+    trace, = trace_of(admin, name)
+    stages = [s["name"] for s in trace["spans"] if "part_of" not in s]
+    assert stages[-5:] == ["prefill", "decode", "recovery", "decode", "send"], stages
+    assert abs(sum_of(trace) - trace["ms"]) <= 0.02 * trace["ms"]
+    assert sum(s.get("count", 0) for s in trace["spans"] if s["name"] == "decode") == 40
+
+
+def test_a_reader_that_stalls_is_in_the_trace(server, admin):
+    """Log probabilities make an event of a few KB: the buffers in between are soon full."""
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.connect(("127.0.0.1", server.port))
+    with server.context.wrap_socket(raw, server_hostname="127.0.0.1") as s:
+        s.settimeout(60)
+        body = json.dumps({"model": "default", "stream": True, "max_tokens": 200, "ignore_eos": True, "logprobs": True,
+                           "top_logprobs": 20, "messages": [{"role": "user", "content": "canaryprompt"}]})
+        s.sendall(f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer hob_canarykey\r\n"
+                  f"traceparent: {PARENT.replace('0af7', '5af7')}\r\nConnection: close\r\n"
+                  f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+        head = s.recv(2000)
+        server.wait_metric("hob_engine_stalled", lambda v: v > 0)
+        time.sleep(0.2)
+        with contextlib.suppress(ssl.SSLEOFError):
+            while s.recv(1 << 16):
+                pass
+    name = re.search(b"x-request-id: (\\S+)", head)[1].decode()
+    assert request_line(admin, name)["answer_tokens"] == "200"
+    trace, = trace_of(admin, name)
+    stalls = [s for s in trace["spans"] if s["name"] == "stall"]
+    assert stalls and max(s["ms"] for s in stalls) >= 100
+    assert {trace["spans"][s["part_of"]]["name"] for s in stalls} == {"decode"}
 
 
 def test_administrators_leave_tracks(server, anna, admin, hobctl, tmp_path):
