@@ -378,11 +378,14 @@ static int wait_for_all(ingest *in, hob_diag *diag)
 {
     int r = 0;
     for (;;) {
+        /* In their order, as the server takes them: those behind the first that is not done can wait. */
+        bool done = true;
         in->finished = 0;
-        for (size_t i = 0; r == 0 && i < in->batch_count; i++) {
+        for (size_t i = 0; r == 0 && done && i < in->batch_count; i++) {
             if (in->batches[i].finished < in->batches[i].files)
                 r = look(in, &in->batches[i], diag);
             in->finished += in->batches[i].finished;
+            done = in->batches[i].finished == in->batches[i].files;
         }
         show(in, "processing", in->finished, in->sent);
         if (r < 0 || in->finished >= in->sent)

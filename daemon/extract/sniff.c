@@ -3,10 +3,14 @@
  * See sniff.h. */
 #include "daemon/extract/sniff.h"
 
+#include <ctype.h>
 #include <string.h>
 #include <strings.h>
 
-enum { PDF_WITHIN = 1024 }; /* where readers look for the header of a file that is called PDF */
+enum {
+    PDF_WITHIN = 1024, /* where readers look for the header of a file that is called PDF */
+    HEADER = 64,       /* where a format that is not text has bytes that are no characters */
+};
 
 static const char *const media_types[HOB_FORMATS] = {
     "text/plain", "text/markdown", "text/html", "application/pdf",
@@ -53,6 +57,23 @@ static const struct {
     {0, 4, "GGUF", "a model"},
 };
 
+/* A text may begin with the letters that some formats begin with: "GGUF is a format". */
+static bool is_word(const char *magic, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if (!isalnum((unsigned char)magic[i]))
+            return false;
+    return true;
+}
+
+static bool has_control(const hob_sniffed_file *f)
+{
+    for (size_t i = 0; i < f->bytes && i < HEADER; i++)
+        if (iscntrl(f->data[i]) && !isspace(f->data[i]))
+            return true;
+    return false;
+}
+
 /* The suffix of a file name or the media type without its parameters is one of a NULL-terminated list. */
 static bool has_suffix(const char *name, const char *const *suffixes)
 {
@@ -96,7 +117,8 @@ int hob_sniff_bytes(const hob_sniffed_file *f, hob_format *ret, hob_document *d)
     if (begins(f, 0, "\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1", 8))
         return fail_compound(f, d);
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        if (begins(f, others[i].at, others[i].magic, others[i].len))
+        if (begins(f, others[i].at, others[i].magic, others[i].len) &&
+            (!is_word(others[i].magic, others[i].len) || has_control(f)))
             return hob_document_fail(
                 d, HOB_EXTRACT_UNSUPPORTED,
                 "the file is %s; hob reads plain text, Markdown, HTML, PDF and DOCX",

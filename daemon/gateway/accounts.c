@@ -318,6 +318,7 @@ void hob_accounts_close(hob_gateway *g)
     hob_ingest_close(g);
     hob_store_close(g->store);
     g->store = NULL;
+    hob_uploads_free(g);
     hob_ingest_free(g);
     lose_kept(g);
 }

@@ -46,6 +46,8 @@ static void step_done(hob_store_job *j)
     hob_api_error e;
 
     if (k->g->ending) { /* the store's thread has ended: nobody else works on its database */
+        if (k->c)
+            k->c->asked = NULL;
         hob_backup_free(k->backup);
         free(k);
         return;

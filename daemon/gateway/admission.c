@@ -6,8 +6,10 @@
  * that are large for it may fill half of it, so that small ones get through.
  *
  * Who is refused is told when its turn would be, behind those that were told so before: they are remembered until that time
- * (`promises`), so that a crowd comes back one by one and not all at once. Of other tenants' only some
- * count: one that asks again and again without waiting keeps nobody else out. Thread: loop. */
+ * (`promises`), so that a crowd comes back one by one and not all at once. A tenant's come one behind the other, also when
+ * the engine turns out to be faster than it seemed when the first were made. Of other tenants' only some count: one that
+ * asks again and again without waiting keeps nobody else out. Thread: loop. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -101,6 +103,24 @@ static bool read_cost(const hob_link *l, hob_cost *ret)
     return true;
 }
 
+/* *cost: filled, and held by the result. False: nothing is known of the engine's speed yet. */
+static bool describe_engine(const hob_link *l, hob_cost *cost, hob_forecast_engine *ret)
+{
+    if (!read_cost(l, cost))
+        return false;
+    *ret = (hob_forecast_engine){.cost = cost,
+                                 .target_us = l->model->itl_target_ms * 1000.0,
+                                 .places = l->max_sequences ? l->max_sequences : 1,
+                                 .kv_tokens = l->kv_tokens ? (double)l->kv_tokens : 1e12};
+    return true;
+}
+
+static hob_forecast_job describe_promise(const hob_promise *p)
+{
+    return (hob_forecast_job){
+        .prefill = p->prefill, .answer = p->answer, .context = p->prefill + p->answer};
+}
+
 /* j behind all that are before it, and, when asked for, behind those that were promised a later turn. False: nothing is
  * known of the engine's speed yet. */
 static bool forecast(const hob_job *j, uint32_t cached, bool promises, hob_forecast *ret)
@@ -109,14 +129,11 @@ static bool forecast(const hob_job *j, uint32_t cached, bool promises, hob_forec
     const hob_job *before[JOBS_MOST];
     static hob_forecast_job jobs[JOBS_MOST * HOB_N_MAX + HOB_PROMISES_MAX + 1]; /* loop only */
     hob_cost cost;
+    hob_forecast_engine engine;
     uint32_t count = 0, at = 0, own = 0, others = 0;
 
-    if (!read_cost(l, &cost))
+    if (!describe_engine(l, &cost, &engine))
         return false;
-    const hob_forecast_engine engine = {.cost = &cost,
-                                        .target_us = l->model->itl_target_ms * 1000.0,
-                                        .places = l->max_sequences ? l->max_sequences : 1,
-                                        .kv_tokens = l->kv_tokens ? (double)l->kv_tokens : 1e12};
     for (const hob_job *o = l->g->jobs; o && count < JOBS_MOST; o = o->next)
         if (o != j && is_at_engine(o, l) && is_before(o, j))
             before[count++] = o;
@@ -133,8 +150,7 @@ static bool forecast(const hob_job *j, uint32_t cached, bool promises, hob_forec
         const hob_promise *o = &l->promises[i];
         if (o->tenant != tenant_of(j) && others++ >= own + OTHERS_LEAST)
             continue; /* the engine serves tenants in turn */
-        jobs[at++] = (hob_forecast_job){
-            .prefill = o->prefill, .answer = o->answer, .context = o->prefill + o->answer};
+        jobs[at++] = describe_promise(o);
     }
     jobs[at] = describe(j, cached);
     *ret = hob_forecast_last(&engine, jobs, at + 1);
@@ -174,21 +190,26 @@ static void forget_promise(hob_link *l, uint32_t i)
     l->promises[i] = l->promises[--l->promise_count];
 }
 
-/* The first that is due of those that j's tenant holds; UINT32_MAX: it holds none. */
-static uint32_t first_promise(const hob_job *j, uint32_t *ret_count)
-{
-    const hob_link *l = j->link;
-    uint32_t first = UINT32_MAX;
+/* Those that j's tenant holds: how many, and which are due first and last, where there are any. */
+typedef struct own_promises {
+    uint32_t count, first, last;
+} own_promises;
 
-    *ret_count = 0;
-    for (uint32_t i = 0; i < l->promise_count; i++) {
-        if (l->promises[i].tenant != tenant_of(j))
+static own_promises find_promises(const hob_job *j)
+{
+    const hob_promise *p = j->link->promises;
+    own_promises own = {0, 0, 0};
+
+    for (uint32_t i = 0; i < j->link->promise_count; i++) {
+        if (p[i].tenant != tenant_of(j))
             continue;
-        ++*ret_count;
-        if (first == UINT32_MAX || l->promises[i].due_us < l->promises[first].due_us)
-            first = i;
+        if (own.count == 0 || p[i].due_us < p[own.first].due_us)
+            own.first = i;
+        if (own.count == 0 || p[i].due_us >= p[own.last].due_us)
+            own.last = i;
+        own.count++;
     }
-    return first;
+    return own;
 }
 
 /* Forgets those that did not come back; and one whose time it is, as a request of its tenant has come. */
@@ -196,14 +217,25 @@ static void keep_promises(const hob_job *j)
 {
     const uint64_t now_us = hob_now_us();
     hob_link *l = j->link;
-    uint32_t count;
 
     for (uint32_t i = l->promise_count; i-- > 0;)
         if (l->promises[i].due_us + LATE_US < now_us)
             forget_promise(l, i);
-    const uint32_t first = first_promise(j, &count);
-    if (first != UINT32_MAX && l->promises[first].due_us <= now_us + EARLY_US)
-        forget_promise(l, first);
+    const own_promises own = find_promises(j);
+    if (own.count > 0 && l->promises[own.first].due_us <= now_us + EARLY_US)
+        forget_promise(l, own.first);
+}
+
+/* How long j waits behind p alone. */
+static double behind_us(const hob_job *j, uint32_t cached, const hob_promise *p)
+{
+    hob_cost cost;
+    hob_forecast_engine engine;
+    if (!describe_engine(j->link, &cost, &engine))
+        return 0;
+    hob_forecast_job jobs[] = {describe_promise(p), describe(j, cached)}, alone = jobs[1];
+    const double first_us = hob_forecast_last(&engine, jobs, 2).first_us;
+    return (first_us - hob_forecast_last(&engine, &alone, 1).first_us) * j->link->slowness;
 }
 
 static uint32_t promise(hob_job *j, uint32_t cached)
@@ -211,18 +243,25 @@ static uint32_t promise(hob_job *j, uint32_t cached)
     hob_link *l = j->link;
     hob_forecast f = {0, 0};
     double ms = RETRY_LEAST_MS;
-    uint32_t count;
-    const uint32_t first = first_promise(j, &count);
+    const uint64_t now_us = hob_now_us();
 
-    if (count >= PROMISES_EACH)
-        forget_promise(l, first);
+    const own_promises own = find_promises(j);
+    const bool many = own.count >= PROMISES_EACH;
+
+    if (own.count > 0) { /* the last one comes when it was told, however fast the engine is now */
+        const hob_promise *p = &l->promises[own.last];
+        const double last_us = (double)p->due_us - (double)now_us;
+        ms = fmax(ms, (last_us + (many ? 0 : behind_us(j, cached, p))) / MS);
+    }
+    if (many)
+        forget_promise(l, own.first);
     if (forecast(j, cached, true, &f))
-        ms = f.first_us / MS - EARLY_PART * j->patience_ms;
+        ms = fmax(ms, f.first_us / MS - EARLY_PART * j->patience_ms);
     ms = ms < RETRY_LEAST_MS ? RETRY_LEAST_MS : ms > RETRY_MOST_MS ? RETRY_MOST_MS : ms;
     if (l->promise_count < HOB_PROMISES_MAX) {
         const hob_forecast_job d = describe(j, cached);
         l->promises[l->promise_count++] =
-            (hob_promise){.due_us = hob_now_us() + (uint64_t)(ms * MS),
+            (hob_promise){.due_us = now_us + (uint64_t)(ms * MS),
                           .prefill = (float)d.prefill,
                           .answer = (float)d.answer,
                           .tenant = tenant_of(j)};

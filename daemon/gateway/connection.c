@@ -75,6 +75,7 @@ void hob_conn_drop_jobs(hob_conn *c)
     hob_response_unfollow(c);
     hob_upload_drop(c);
     hob_download_drop(c);
+    hob_search_drop(c);
     hob_embeddings_drop(c);
     while (c->jobs)
         hob_job_abandon(c->jobs);

@@ -116,8 +116,12 @@ void hob_upload_data(hob_conn *c, const char *in, size_t len);
 void hob_upload_end(hob_conn *c);             /* the body is whole */
 void hob_upload_drop(hob_conn *c);            /* its connection goes */
 size_t hob_upload_bytes(const hob_upload *u); /* of memory; NULL is fine */
+/* What is left in the store of uploads that were cut off while it could not remove them. */
+void hob_uploads_tick(hob_gateway *g, uint64_t now_us);
+void hob_uploads_free(hob_gateway *g);
 void hob_download_pump(hob_conn *c);          /* its outbox is empty */
 void hob_download_drop(hob_conn *c);
+size_t hob_download_bytes(const hob_download *d); /* of memory; NULL is fine */
 
 /* ---- the routes: files_http.c, vector_stores_http.c, attachments_http.c,
  * search_http.c ---- */
@@ -135,6 +139,7 @@ void hob_vector_stores_change(hob_conn *c, json_t *body);
 void hob_vector_stores_delete(hob_conn *c, json_t *body);
 
 void hob_search_serve(hob_conn *c, json_t *body);
+void hob_search_drop(hob_conn *c); /* the client has gone */
 
 void hob_attachments_create(hob_conn *c, json_t *body);
 void hob_attachments_list(hob_conn *c, json_t *body);

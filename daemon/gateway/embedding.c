@@ -54,10 +54,6 @@ static void vectors_done(hob_store_job *j)
         return;
     if (j->code < 0 && p->indexed)
         hob_index_remove(&p->ingest->index, p->content.id);
-    if (j->code == HOB_ELIMIT) {
-        hob_place_fail(p, "server_error", j->diag.text);
-        return;
-    }
     if (j->code < 0) {
         hob_place_retry(p, j->code, j->diag.text);
         return;
@@ -202,6 +198,8 @@ static int take_chunk(void *user, int64_t id, const hob_stored_chunk *k, hob_dia
     hob_place *p = user;
     const uint32_t context = p->ingest->g->links[p->ingest->index.model].context;
     (void)id;
+    if (k->text_len == 0)
+        return hob_fail(diag, HOB_EFORMAT, "the store is damaged: a chunk without text");
     return add_pieces(p, k, context) < 0
                ? hob_fail(diag, HOB_ENOMEM, "no memory for texts, or one that is damaged")
                : 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * /v1/files: lists, objects, removal, and the bytes of a file. These are read part by part, the next one when the reader has
+ * /v1/files: lists, objects, removal, and the bytes of a file. These are read piece by piece, the next one when the reader has
  * taken the last. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +9,10 @@
 
 #include "daemon/gateway/documents.h"
 
-enum { FILES_MAX = 10000 }; /* of a page, as OpenAI has it */
+enum {
+    FILES_MAX = 10000,       /* of a page, as OpenAI has it */
+    PIECE_BYTES = 128 << 10, /* of a file's bytes */
+};
 
 void hob_file_object(hob_text *t, const hob_file *f)
 {
@@ -107,14 +110,14 @@ struct hob_download {
     hob_scope scope;
     char public[HOB_PUBLIC_ID_MAX];
     hob_file file;
-    uint32_t part; /* that is read next */
+    hob_file_place at; /* that is read next */
     uint64_t sent;
     bool began, reading;
     size_t len;
-    uint8_t data[HOB_PART_BYTES];
+    uint8_t data[PIECE_BYTES];
 };
 
-static void read_part(hob_download *d)
+static void read_piece(hob_download *d)
 {
     d->reading = true;
     hob_store_read(d->g->store, &d->job);
@@ -137,7 +140,11 @@ static int run_content(sqlite3 *db, hob_store_job *j, hob_diag *diag)
     int code = d->began ? 0 : hob_file_find(db, &d->scope, d->public, &d->file, diag);
     d->len = 0;
     if (code == 0 && d->file.bytes > 0)
-        code = hob_file_read_part(db, d->scope.tenant, d->file.id, d->part, d->data, &d->len, diag);
+        code = hob_file_read_part(db, d->scope.tenant, d->file.id, &d->at, d->data, sizeof d->data,
+                                  &d->len, diag);
+    if (code == 0 && d->len > d->file.bytes - d->sent)
+        code = hob_fail(diag, HOB_EFORMAT, "the store is damaged: the parts of file %lld",
+                        (long long)d->file.id);
     return code;
 }
 
@@ -179,7 +186,6 @@ static void content_done(hob_store_job *j)
     }
     if (!d->began)
         begin_content(d);
-    d->part++;
     d->sent += d->len;
     const bool whole = d->sent >= d->file.bytes;
     if (whole)
@@ -193,7 +199,12 @@ void hob_download_pump(hob_conn *c)
 {
     hob_download *d = c->download;
     if (d && d->began && !d->reading && c->out_bytes == 0)
-        read_part(d);
+        read_piece(d);
+}
+
+size_t hob_download_bytes(const hob_download *d)
+{
+    return d ? sizeof *d : 0;
 }
 
 void hob_download_drop(hob_conn *c)
@@ -204,7 +215,12 @@ void hob_download_drop(hob_conn *c)
 
 void hob_files_content(hob_conn *c, json_t *body)
 {
+    hob_api_error e;
     (void)body;
+    if (hob_buffers_admit(c->g, sizeof(hob_download) + PIECE_BYTES, &e) < 0) { /* and its outbox */
+        hob_http_error(c, &e);
+        return;
+    }
     hob_download *d = calloc(1, sizeof *d);
     if (!d) {
         hob_documents_no_memory(c);
@@ -219,5 +235,5 @@ void hob_files_content(hob_conn *c, json_t *body)
     lws_set_timeout(c->wsi, NO_PENDING_TIMEOUT, 0);
     c->asked = &d->c;
     c->download = d;
-    read_part(d);
+    read_piece(d);
 }

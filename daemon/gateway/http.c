@@ -375,7 +375,7 @@ static void begin_request(hob_conn *c)
     hob_accounts_forget(c);
     c->early = (hob_api_error){0};
     c->body_seen = c->body.start = c->body.len = 0;
-    c->chunked = c->streaming = c->response_done = c->body_ended = false;
+    c->chunked = c->streaming = c->response_done = false;
     c->body_paused_us = c->body_idle_us = 0;
     c->deadline_us = 0;
     c->progress_us = hob_now_us();
@@ -454,8 +454,7 @@ static int on_head(hob_conn *c, const char *in, size_t len)
         }
         return 0;
     }
-    /* The answer is ready at once, and written at once: libwebsockets gives up a connection on which a request piped
-     * behind this one is seen before this one is finished. */
+    /* Most answers are ready at once, and are written at once. */
     if (c->early.status)
         hob_http_error(c, &c->early);
     else if (c->route == HOB_ROUTE_RESPONSE || c->route == HOB_ROUTE_RESPONSE_INPUT)
@@ -653,11 +652,6 @@ static int on_body(hob_conn *c, const char *in, size_t len)
 
 static int on_body_end(hob_conn *c)
 {
-    /* libwebsockets says so again, and would for ever, when bytes follow a body that is not answered yet. (Its receive
-     * flow control is no way out: for HTTP it stops the writing as well.) */
-    if (c->body_ended)
-        return -1;
-    c->body_ended = true;
     if (c->state != HOB_CONN_BODY)
         return 0;
     c->state = HOB_CONN_BUSY;

@@ -43,7 +43,7 @@ void hob_place_post(hob_place *p, int (*run)(sqlite3 *db, hob_store_job *j, hob_
 
 static void claim_next(hob_ingest *in);
 
-void hob_place_leave(hob_place *p)
+static void leave(hob_place *p)
 {
     hob_ingest *in = p->ingest;
     clear(p);
@@ -51,20 +51,34 @@ void hob_place_leave(hob_place *p)
     claim_next(in);
 }
 
-void hob_place_retry(hob_place *p, int code, const char *why)
+void hob_place_leave(hob_place *p)
+{
+    if (p->ingest->failing)
+        hob_log(HOB_LOG_INFO, "documents are stored again");
+    p->ingest->failing = false;
+    leave(p);
+}
+
+static void wait_for_store(hob_place *p, const char *why)
 {
     hob_ingest *in = p->ingest;
-    if (code == HOB_ENOENT) { /* deleted or cancelled meanwhile */
-        hob_documents_wake(in->g);
-        hob_place_leave(p);
-        return;
-    }
     if (!in->failing)
         hob_log(HOB_LOG_WARN, "documents wait until the store takes them: %s", why);
     in->failing = true;
     in->retry_us = hob_now_us() + RETRY_US;
     in->wanted = true;
     clear(p);
+}
+
+void hob_place_retry(hob_place *p, int code, const char *why)
+{
+    if (code == HOB_ENOENT) { /* deleted or cancelled meanwhile */
+        hob_documents_wake(p->ingest->g);
+        leave(p);
+    } else if (code == HOB_EFORMAT || code == HOB_ELIMIT)
+        hob_place_fail(p, "server_error", why);
+    else
+        wait_for_store(p, why);
 }
 
 /* ---- failure ---- */
@@ -89,7 +103,9 @@ static void fail_done(hob_store_job *j)
 {
     failure *f = (failure *)j;
     hob_place *p = f->place;
-    if (j->code < 0)
+    if (j->code < 0 && j->code != HOB_ENOENT)
+        wait_for_store(p, j->diag.text);
+    else if (j->code < 0)
         hob_place_retry(p, j->code, j->diag.text);
     else {
         p->ingest->g->metrics.documents_failed += !f->once_more;
@@ -295,11 +311,10 @@ static int run_copy(sqlite3 *db, hob_store_job *j, hob_diag *diag)
     }
     if (p->copied == p->file.bytes)
         return 0;
-    if ((code = hob_file_read_part(db, p->content.tenant, p->file.id, p->part, p->buffer, &len,
-                                   diag)) < 0 ||
+    if ((code = hob_file_read_part(db, p->content.tenant, p->file.id, &p->at, p->buffer,
+                                   HOB_PART_BYTES, &len, diag)) < 0 ||
         (code = write_all(p->document, p->buffer, len, diag)) < 0)
         return code;
-    p->part++;
     p->copied += len;
     return 0;
 }
@@ -339,7 +354,8 @@ static int run_claim(sqlite3 *db, hob_store_job *j, hob_diag *diag)
         p->again = true;
         return hob_content_cut(db, t->id, t->tenant, CUT_CHUNKS, &left, diag);
     }
-    return hob_content_source(db, t, &p->file, diag);
+    code = hob_content_source(db, t, &p->file, diag);
+    return code == HOB_ENOENT ? HOB_EFORMAT : code; /* what is in a collection has a file */
 }
 
 static void claim(hob_place *p);
@@ -352,13 +368,14 @@ static void claim_done(hob_store_job *j)
     in->claiming = false;
     if (in->g->ending)
         return;
+    if (j->code < 0 && !p->found) {
+        wait_for_store(p, j->diag.text);
+        return;
+    }
     if (j->code < 0) {
         hob_place_retry(p, j->code, j->diag.text);
         return;
     }
-    if (in->failing)
-        hob_log(HOB_LOG_INFO, "documents are stored again");
-    in->failing = false;
     if (!p->found) {
         clear(p);
         return;
@@ -421,10 +438,15 @@ static void sweep_done(hob_store_job *j)
     if (in->g->ending)
         return;
     if (j->code < 0) {
+        if (!in->sweep_failing)
+            hob_log(HOB_LOG_WARN, "what was deleted takes room until the store removes it: %s",
+                    j->diag.text);
+        in->sweep_failing = true;
         in->retry_us = hob_now_us() + RETRY_US;
         in->sweep_wanted = true;
         return;
     }
+    in->sweep_failing = false;
     if (in->swept.content)
         hob_index_remove(&in->index, in->swept.content);
     in->sweep_wanted |= in->swept.more;
@@ -433,7 +455,9 @@ static void sweep_done(hob_store_job *j)
 
 static void sweep(hob_ingest *in)
 {
-    if (!in->sweep_wanted || in->sweeping || in->g->ending || hob_now_us() < in->retry_us)
+    /* While the index is built a slice of it may hold what has just been removed from the store. */
+    if (!in->sweep_wanted || in->sweeping || in->g->ending || hob_now_us() < in->retry_us ||
+        in->index.state == HOB_INDEX_WORK)
         return;
     in->sweep_wanted = false;
     in->sweeping = true;
@@ -459,6 +483,7 @@ void hob_ingest_tick(hob_gateway *g, uint64_t now_us)
     hob_ingest *in = g->ingest;
     if (!in)
         return;
+    hob_uploads_tick(g, now_us);
     hob_index_tick(&in->index, now_us);
     for (int i = 0; i < HOB_INGEST_PLACES; i++)
         hob_place_embed_tick(&in->places[i], now_us);

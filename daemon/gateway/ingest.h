@@ -38,7 +38,7 @@ typedef struct hob_place {
     hob_file file;
     /* extraction */
     int document, vocabulary; /* descriptors; -1: none */
-    uint32_t part;            /* copied so far */
+    hob_file_place at;        /* copied so far */
     uint64_t copied;
     uint8_t *buffer; /* [HOB_PART_BYTES] */
     hob_extracting *extracting;
@@ -81,8 +81,8 @@ typedef struct hob_ingest {
     hob_swept swept;
     bool sweeping, sweep_wanted;
     hob_index index;
-    uint64_t retry_us; /* the store has failed: when to try again */
-    bool failing;      /* and that has been logged */
+    uint64_t retry_us;            /* the store has failed: when to try again */
+    bool failing, sweep_failing; /* and that has been logged */
 } hob_ingest;
 
 /* Opens and closes with the store; blocks. */
@@ -111,7 +111,7 @@ void hob_place_post(hob_place *p, int (*run)(sqlite3 *db, hob_store_job *j, hob_
                     void (*done)(hob_store_job *j));
 /* Done with its content, or not: another one. */
 void hob_place_leave(hob_place *p);
-/* The store could not do it: tried again later, from what is stored. */
+/* The store could not do it: tried again later, from what is stored; what never gets better fails. */
 void hob_place_retry(hob_place *p, int code, const char *why);
 /* A nameless file beside the store: a descriptor, or HOB_EIO, HOB_ENOSPC. */
 HOB_MUST_CHECK int hob_ingest_file(sqlite3 *db, hob_diag *diag);

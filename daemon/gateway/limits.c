@@ -221,7 +221,7 @@ int hob_limits_begin(hob_job *j, hob_api_error *e)
             const uint64_t tokens = least_tokens(j) + budget;
             if (hob_quota_reserve(&j->key->quota, &limits, t, tokens, &refusal))
                 return refuse(j->link, &refusal, e);
-            j->reserved = (uint32_t)tokens; /* choices are few, an answer is within a context */
+            j->reserved = tokens;
         }
     }
     j->asked = true;
@@ -307,8 +307,8 @@ void hob_limits_end(hob_job *j)
 
 /* ---- requests that are no jobs ---- */
 
-int hob_grant_begin(hob_gateway *g, const hob_link *l, hob_key *key, const hob_api_request *r,
-                    uint64_t least_tokens_wanted, hob_grant *ret, hob_api_error *e)
+int hob_grant_count(hob_gateway *g, const hob_link *l, hob_key *key, hob_grant *ret,
+                    hob_api_error *e)
 {
     const hob_quota_time t = now();
     hob_quota_refusal refusal;
@@ -316,13 +316,25 @@ int hob_grant_begin(hob_gateway *g, const hob_link *l, hob_key *key, const hob_a
     if (!key)
         return 0;
     const hob_quota_limits limits = limits_of(g, key);
-    if (check_rights(g, key, r, e) < 0)
-        return HOB_EINVAL;
-    if (hob_quota_ask(&key->quota, &limits, t, least_tokens_wanted, &refusal) ||
-        hob_quota_begin(&key->quota, &limits, t, &refusal))
+    if (hob_quota_begin(&key->quota, &limits, t, &refusal))
         return refuse(l, &refusal, e);
     *ret = (hob_grant){.key = hob_key_ref(key), .begun = true, .begun_ms = t.now_ms};
     return 0;
+}
+
+int hob_grant_begin(hob_gateway *g, const hob_link *l, hob_key *key, const hob_api_request *r,
+                    uint64_t least_tokens_wanted, hob_grant *ret, hob_api_error *e)
+{
+    hob_quota_refusal refusal;
+
+    if (!key)
+        return 0;
+    const hob_quota_limits limits = limits_of(g, key);
+    if (check_rights(g, key, r, e) < 0)
+        return HOB_EINVAL;
+    if (hob_quota_ask(&key->quota, &limits, now(), least_tokens_wanted, &refusal))
+        return refuse(l, &refusal, e);
+    return hob_grant_count(g, l, key, ret, e);
 }
 
 int hob_grant_reserve(hob_gateway *g, const hob_link *l, hob_grant *grant, uint64_t tokens,
@@ -339,18 +351,28 @@ int hob_grant_reserve(hob_gateway *g, const hob_link *l, hob_grant *grant, uint6
     return 0;
 }
 
+static void note_request(hob_grant *grant, hob_quota_time t, uint64_t tokens)
+{
+    grant->spent = true;
+    hob_key_note(grant->key, t.now_s, &(hob_key_usage){.requests = 1, .prompt_tokens = tokens});
+}
+
+void hob_grant_use(hob_grant *grant)
+{
+    if (grant->key)
+        note_request(grant, now(), 0);
+}
+
 void hob_grant_spend(hob_grant *grant, uint64_t tokens)
 {
     const hob_quota_time t = now();
-    const hob_key_usage used = {.requests = 1, .prompt_tokens = tokens};
 
     if (!grant->key || tokens == 0)
         return;
     assert(tokens <= grant->reserved);
     hob_quota_spend(&grant->key->quota, t, tokens);
     grant->reserved -= tokens;
-    grant->spent = true;
-    hob_key_note(grant->key, t.now_s, &used);
+    note_request(grant, t, tokens);
 }
 
 void hob_grant_end(hob_grant *grant)

@@ -31,7 +31,7 @@ size_t hob_buffers_bytes(const hob_gateway *g)
     size_t sum = g->scratch.bytes.capacity;
     for (const hob_conn *c = g->conns; c; c = c->next)
         sum += sizeof *c + c->body.capacity + c->out.capacity + hob_upload_bytes(c->upload) +
-               hob_embeddings_bytes(c);
+               hob_download_bytes(c->download) + hob_embeddings_bytes(c);
     sum += hob_embeds_bytes(g);
     for (const hob_job *j = g->jobs; j; j = j->next)
         sum += job_bytes(j);

@@ -75,10 +75,11 @@ static int hex(char c)
                                   : -1;
 }
 
-/* Percent escapes to bytes; with quote_only no other than that of the quotation mark, as browsers write it. */
-static void unescape(char *s, bool quote_only)
+/* Percent escapes to bytes; with quote_only no other than that of the quotation mark, as browsers write it. Returns how many
+ * bytes there are, with a NUL behind them. */
+static size_t unescape(char *s, bool quote_only)
 {
-    char *to = s;
+    char *const begin = s, *to = s;
     for (; *s; s++) {
         const int high = *s == '%' ? hex(s[1]) : -1, low = high >= 0 ? hex(s[2]) : -1;
         if (low < 0 || (quote_only && high * 16 + low != '"')) {
@@ -89,6 +90,7 @@ static void unescape(char *s, bool quote_only)
         s += 2;
     }
     *to = '\0';
+    return (size_t)(to - begin);
 }
 
 static bool is_clean(const char *s)
@@ -118,17 +120,18 @@ static int read_disposition(hob_multipart *m, const char *value, hob_diag *diag)
         (found = find_parameter(value, "filename*", wide, sizeof wide, diag)) < 0)
         return code < 0 ? code : found;
     m->has_filename = code > 0 || found > 0;
-    unescape(m->filename, true);
+    (void)unescape(m->filename, true);
     if (found > 0) {
-        const char *text = strncasecmp(wide, "utf-8'", 6) == 0 ? strchr(wide + 6, '\'') : NULL;
+        char *text = strncasecmp(wide, "utf-8'", 6) == 0 ? strchr(wide + 6, '\'') : NULL;
         if (!text)
             return hob_fail(diag, HOB_EFORMAT, "the form: filename* is not in UTF-8");
-        unescape(wide, false);
-        text = strchr(wide + 6, '\'');
-        if (strlen(text + 1) >= sizeof m->filename)
+        const size_t len = unescape(++text, false);
+        if (strlen(text) != len)
+            return hob_fail(diag, HOB_EFORMAT, "the form: a file's name holds a NUL");
+        if (len >= sizeof m->filename)
             return hob_fail(diag, HOB_ELIMIT, "the form: a file's name has more than %zu bytes",
                             sizeof m->filename - 1);
-        strcpy(m->filename, text + 1);
+        memcpy(m->filename, text, len + 1);
     }
     if (m->has_filename && !is_clean(m->filename))
         return hob_fail(diag, HOB_EFORMAT,

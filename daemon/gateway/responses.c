@@ -34,22 +34,30 @@ static size_t store_limit(const hob_gateway *g)
 
 size_t hob_response_bytes(const hob_response *r)
 {
-    return sizeof *r + r->item_bytes + r->grounds_bytes + r->text.bytes.capacity +
-           r->logprob_bytes + r->delta_capacity * sizeof *r->deltas;
+    const size_t trees = r->item_bytes + json_array_size(r->items) * ITEM_BYTES + r->logprob_bytes +
+                         r->grounds_bytes;
+    return sizeof *r + (r->packed ? r->packed_bytes : trees) + r->text.bytes.capacity +
+           r->delta_capacity * sizeof *r->deltas;
 }
 
 /* ---- life ---- */
+
+static void drop_trees(hob_response *r)
+{
+    json_decref(r->echo);
+    json_decref(r->items);
+    json_decref(r->logprobs);
+    json_decref(r->grounds);
+    r->echo = r->items = r->logprobs = r->grounds = NULL;
+}
 
 static void release(hob_response *r)
 {
     if (r->job || r->followers || r->listed)
         return;
-    json_decref(r->echo);
-    json_decref(r->items);
+    drop_trees(r);
     free(r->packed);
     free(r->error_message);
-    json_decref(r->logprobs);
-    json_decref(r->grounds);
     hob_text_free(&r->text);
     free(r->deltas);
     free(r);
@@ -85,26 +93,27 @@ void hob_response_unlist(hob_response *r)
 /* What was to be given back stays where memory lacks. */
 static void pack(hob_response *r)
 {
-    json_t *both = json_pack("{s:O, s:O}", "echo", r->echo, "items", r->items);
-    r->packed = both ? json_dumps(both, JSON_COMPACT) : NULL;
-    json_decref(both);
+    json_t *all = json_pack("{s:O, s:O, s:O*, s:O*}", "echo", r->echo, "items", r->items,
+                            "logprobs", r->logprobs, "grounds", r->grounds);
+    r->packed = all ? json_dumps(all, JSON_COMPACT) : NULL;
+    json_decref(all);
     if (!r->packed)
         return;
-    r->item_bytes = strlen(r->packed);
-    json_decref(r->echo);
-    json_decref(r->items);
-    r->echo = r->items = NULL;
+    r->packed_bytes = strlen(r->packed) + 1;
+    drop_trees(r);
     hob_bytes_fit(&r->text.bytes);
 }
 
 static int unpack(hob_response *r)
 {
-    json_t *both = json_loads(r->packed, JSON_ALLOW_NUL, NULL);
-    if (!both)
+    json_t *all = json_loads(r->packed, JSON_ALLOW_NUL, NULL);
+    if (!all)
         return HOB_ENOMEM; /* it was written by us */
-    r->echo = json_incref(json_object_get(both, "echo"));
-    r->items = json_incref(json_object_get(both, "items"));
-    json_decref(both);
+    r->echo = json_incref(json_object_get(all, "echo"));
+    r->items = json_incref(json_object_get(all, "items"));
+    r->logprobs = json_incref(json_object_get(all, "logprobs"));
+    r->grounds = json_incref(json_object_get(all, "grounds"));
+    json_decref(all);
     free(r->packed);
     r->packed = NULL;
     return 0;
@@ -166,8 +175,9 @@ hob_response *hob_response_open(hob_job *j, size_t bytes, hob_api_error *e)
     hob_api_request *q = &j->request;
     hob_response *r;
 
-    const size_t item_bytes = q->history_bytes + bytes + json_array_size(q->items) * ITEM_BYTES;
-    if (q->background && admit_background(g, sizeof *r + item_bytes, e) < 0)
+    const size_t item_bytes = q->history_bytes + bytes;
+    if (q->background &&
+        admit_background(g, sizeof *r + item_bytes + json_array_size(q->items) * ITEM_BYTES, e) < 0)
         return NULL;
     r = calloc(1, sizeof *r);
     if (!r || name_items(q->items) < 0) {
@@ -212,10 +222,13 @@ void hob_response_close(hob_response *r)
     r->job = NULL;
     r->ended_us = hob_now_us();
     hob_response_changed(r);
-    if (r->listed)
-        (void)hob_responses_trim(r->g);
-    else
+    if (!r->listed) {
         release(r);
+        return;
+    }
+    if (!r->followers)
+        pack(r); /* first: so more of the store is left */
+    (void)hob_responses_trim(r->g);
 }
 
 /* ---- the store ---- */

@@ -42,13 +42,12 @@ struct hob_response {
     uint64_t ended_us, deadline_us; /* deadline: of a background job */
     json_t *echo;                   /* fields of the request that the object repeats */
     json_t *items; /* the conversation so far: {"id", "role", "content"}, without instructions */
-    char *packed;  /* at rest echo and items are NULL and here: {"echo", "items"} */
-    size_t item_bytes; /* about what they take */
-    json_t *grounds;   /* its job's; NULL: it has no search */
-    size_t grounds_bytes;
-    hob_text text; /* the answer */
-    json_t *logprobs;
-    size_t logprob_bytes;         /* about what logprobs takes */
+    json_t *logprobs, *grounds; /* NULL: it has none; grounds: its job's, of a search */
+    /* About what they take: echo and items as text, the others as trees. */
+    size_t item_bytes, logprob_bytes, grounds_bytes;
+    char *packed; /* at rest these four are NULL and here, as the members of one object */
+    size_t packed_bytes;
+    hob_text text;                /* the answer */
     uint32_t sent, sent_logprobs; /* how much of both is in events: without background */
     hob_delta *deltas;            /* [delta_count]: background */
     uint32_t delta_count, delta_capacity;

@@ -3,6 +3,7 @@
  * Retrieval: the query's vector, then the search. See retrieval.h. */
 #include "daemon/gateway/retrieval.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -24,6 +25,7 @@ struct hob_retrieval {
     float *vectors;
     bool has_history; /* the vector behind the query's is that of what was said before */
     bool searching;   /* the job runs */
+    atomic_bool unwanted; /* it is cancelled: not worth the time when its turn comes */
     uint64_t began_us;
     hob_retrieved *done; /* NULL: nobody wants to hear */
     void *user;
@@ -52,7 +54,8 @@ static void retrieval_free(hob_retrieval *r)
 static int run_search(sqlite3 *db, hob_store_job *j, hob_diag *diag)
 {
     hob_retrieval *r = (hob_retrieval *)j;
-    return hob_search_run(db, &r->search, &r->result, diag);
+    return atomic_load(&r->unwanted) ? HOB_ECANCELED
+                                     : hob_search_run(db, &r->search, &r->result, diag);
 }
 
 /* ---- when collections were last used ---- */
@@ -248,6 +251,7 @@ hob_retrieval *hob_retrieve(hob_gateway *g, const hob_retrieval_request *q, hob_
 void hob_retrieval_cancel(hob_retrieval *r)
 {
     r->done = NULL;
+    atomic_store(&r->unwanted, true);
     hob_trace_unref(r->trace); /* what it still does is no part of the request */
     r->trace = NULL;
     if (!r->searching)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/gateway/embed.h"
 #include "daemon/gateway/retrieval.h"
 
 enum {
@@ -12,17 +13,29 @@ enum {
     QUERY_BYTES_MAX = 16384,
 };
 
-typedef struct search {
-    hob_conn *c;     /* NULL: it has gone */
+struct hob_searching {
+    hob_conn *c;
+    hob_retrieval *retrieval; /* NULL: it has ended, or not begun */
+    hob_grant grant;
     json_t *queries; /* texts */
-} search;
+};
 
-static void search_free(search *s)
+static void searching_free(hob_searching *s)
 {
-    if (s->c)
-        s->c->asked = NULL;
+    s->c->searching = NULL;
+    hob_grant_end(&s->grant);
     json_decref(s->queries);
     free(s);
+}
+
+void hob_search_drop(hob_conn *c)
+{
+    hob_searching *s = c->searching;
+    if (!s)
+        return;
+    hob_retrieval_cancel(s->retrieval);
+    hob_grant_use(&s->grant); /* the engine may have begun */
+    searching_free(s);
 }
 
 /* ---- the answer ---- */
@@ -41,7 +54,7 @@ static void write_passage(hob_text *t, const hob_found *p)
                     (unsigned long long)p->first_byte, (unsigned long long)p->end_byte);
 }
 
-static void respond(search *s, const hob_search_result *result, bool by_words)
+static void respond(hob_searching *s, const hob_search_result *result, bool by_words)
 {
     hob_conn *c = s->c;
     hob_text t = {0};
@@ -64,14 +77,15 @@ static void respond(search *s, const hob_search_result *result, bool by_words)
 static void retrieved(void *user, int code, const char *why, hob_search_result *result,
                       bool by_words)
 {
-    search *s = user;
+    hob_searching *s = user;
     hob_api_error e;
-    if (s->c && code < 0) {
+    hob_grant_use(&s->grant);
+    if (code < 0) {
         hob_documents_explain(code, why, &e);
         hob_http_error(s->c, &e);
-    } else if (s->c)
+    } else
         respond(s, result, by_words);
-    search_free(s);
+    searching_free(s);
 }
 
 /* ---- the request ---- */
@@ -156,16 +170,20 @@ void hob_search_serve(hob_conn *c, json_t *body)
 {
     hob_retrieval_request r = {.scope = hob_documents_scope(c->key)};
     const char *collection = c->ids[0], *queries[HOB_SEARCH_QUERIES_MAX];
-    search *s = calloc(1, sizeof *s);
+    const int model = hob_embed_default_model(c->g);
+    hob_searching *s = calloc(1, sizeof *s);
     hob_api_error e = {0};
 
     if (!s) {
         hob_documents_no_memory(c);
         return;
     }
-    if (take_body(body, &r, &s->queries, &e) < 0) {
+    s->c = c;
+    c->searching = s;
+    if (take_body(body, &r, &s->queries, &e) < 0 ||
+        hob_grant_count(c->g, &c->g->links[model < 0 ? 0 : model], c->key, &s->grant, &e) < 0) {
+        searching_free(s);
         hob_http_error(c, &e);
-        search_free(s);
         return;
     }
     for (size_t i = 0; i < json_array_size(s->queries); i++)
@@ -174,12 +192,10 @@ void hob_search_serve(hob_conn *c, json_t *body)
     r.collection_count = 1;
     r.queries = queries;
     r.query_count = (uint32_t)json_array_size(s->queries);
-    if (!hob_retrieve(c->g, &r, retrieved, s)) {
+    if (!(s->retrieval = hob_retrieve(c->g, &r, retrieved, s))) {
+        searching_free(s);
         hob_documents_no_memory(c);
-        search_free(s);
         return;
     }
-    s->c = c;
-    c->asked = &s->c;
     c->state = HOB_CONN_BUSY;
 }

@@ -345,8 +345,10 @@ done:
     }
     while (g->jobs)
         hob_job_abandon(g->jobs);
-    for (hob_conn *c = g->conns; c; c = c->next)
+    for (hob_conn *c = g->conns; c; c = c->next) {
         hob_embeddings_drop(c);
+        hob_search_drop(c);
+    }
     hob_accounts_close(g); /* the store's thread wakes the context */
     for (uint32_t i = 0; i < g->link_count; i++)
         hob_link_close(&g->links[i]);

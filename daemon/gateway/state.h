@@ -30,6 +30,7 @@ typedef struct hob_grounding hob_grounding;           /* grounding.h */
 typedef struct hob_document_route hob_document_route; /* documents.h, as are the next */
 typedef struct hob_upload hob_upload;
 typedef struct hob_download hob_download;
+typedef struct hob_searching hob_searching;
 typedef struct hob_trace hob_trace; /* trace.h, as is the next */
 typedef struct hob_traces hob_traces;
 typedef struct hob_embeddings hob_embeddings; /* api_embeddings.c: an answer of /v1/embeddings */
@@ -265,7 +266,7 @@ struct hob_conn {
     hob_bytes body;      /* also a WebSocket message in the making */
     uint32_t fragments;  /* of that message */
     hob_api_error early; /* status 0: none; answered once the body has passed */
-    bool version_1_0, close_after, body_ended;
+    bool version_1_0, close_after;
     /* the response */
     hob_bytes out;       /* records: u32 bytes, u32 tokens, u64 job, bytes */
     size_t out_bytes;    /* without record headers */
@@ -290,6 +291,7 @@ struct hob_conn {
     hob_conn *follow_next;    /* of those that follow it */
     uint64_t follow_sequence; /* of the next event to be written */
     hob_download *download;   /* a file that it reads; NULL: none */
+    hob_searching *searching; /* what it looks for in a collection; NULL: nothing */
     hob_trace *trace;         /* of the request; NULL: none */
     bool asked_before;        /* it is not the connection's first request */
 };
@@ -403,7 +405,7 @@ struct hob_job {
     uint8_t priority;     /* 0 interactive, 1 standard, 2 batch */
     uint32_t patience_ms; /* how long it may wait for its first token; 0: no limit */
     uint64_t begun_ms;
-    uint32_t reserved;    /* tokens, not used yet */
+    uint64_t reserved;    /* tokens, not used yet */
     size_t request_bytes; /* of the body, until the ids stand for it */
     size_t logprob_bytes; /* about what logprobs takes */
     uint32_t credit;      /* given to the engine and not yet used */
@@ -553,12 +555,18 @@ typedef struct hob_grant {
     bool begun, spent;
     uint64_t begun_ms, reserved;
 } hob_grant;
+/* It counts as a request that runs, whatever model it needs: rights are not looked at. l: whose queue it is in. 0, or HOB_EINVAL
+ * with the error. */
+int hob_grant_count(hob_gateway *g, const hob_link *l, hob_key *key, hob_grant *ret,
+                    hob_api_error *e);
 /* least: tokens that it takes in any case. l: its model's. 0, or HOB_EINVAL with the error. */
 int hob_grant_begin(hob_gateway *g, const hob_link *l, hob_key *key, const hob_api_request *r,
                     uint64_t least, hob_grant *ret, hob_api_error *e);
 int hob_grant_reserve(hob_gateway *g, const hob_link *l, hob_grant *grant, uint64_t tokens,
                       hob_api_error *e);
-/* Of what was reserved: prompt tokens that the engine has computed. */
+/* It was answered: one of its key's minute. */
+void hob_grant_use(hob_grant *grant);
+/* The same, with what was reserved: prompt tokens that the engine has computed. */
 void hob_grant_spend(hob_grant *grant, uint64_t tokens);
 /* The rest is given back; may be called again. */
 void hob_grant_end(hob_grant *grant);
@@ -654,6 +662,8 @@ struct hob_gateway {
     int64_t usage_day;                /* of the last usage that was taken from the keyring */
     uint64_t usage_us;                /* when the store was last told */
     int64_t pruned_day;               /* when the store last had to forget what is old */
+    hob_upload *uploads_left;         /* cut off, and not removed from the store yet */
+    uint64_t uploads_us;              /* when that is tried again */
     hob_loop loop;
     struct lws_context *context;
     struct lws_vhost *inner; /* without clients: engines, signals, listening sockets */

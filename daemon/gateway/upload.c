@@ -19,6 +19,7 @@ enum {
     SLACK_BYTES = 2 * HOB_WRITE_MAX, /* what may still come when reading stops */
     VALUE_MAX = 256,                 /* bytes of a field */
     KEY_MIB = 20,
+    RETRY_US = 2000000, /* what the store could not remove */
 };
 
 typedef enum field { FIELD_NONE, FIELD_FILE, FIELD_PURPOSE, FIELD_OTHER } field;
@@ -44,6 +45,7 @@ struct hob_upload {
     uint32_t parts;
     uint64_t key_bytes; /* that the key's files may take; 0: any number */
     mbedtls_sha256_context sha;
+    hob_upload *next; /* of uploads_left */
 };
 
 /* ---- its end ---- */
@@ -74,12 +76,26 @@ static int run_drop(sqlite3 *db, hob_store_job *j, hob_diag *diag)
 static void drop_done(hob_store_job *j)
 {
     hob_upload *u = (hob_upload *)j;
-    if (j->code < 0)
-        hob_log(HOB_LOG_WARN, "an upload that was cut off stays until the next start: %s",
-                j->diag.text);
-    else
-        hob_documents_wake(u->g);
+    hob_gateway *g = u->g;
+    if (j->code < 0 && !g->ending) {
+        if (!g->uploads_left)
+            hob_log(HOB_LOG_WARN, "uploads that were cut off take room until the store removes "
+                                  "them: %s",
+                    j->diag.text);
+        u->next = g->uploads_left;
+        g->uploads_left = u;
+        g->uploads_us = hob_now_us() + RETRY_US;
+        return;
+    }
+    hob_documents_wake(g);
     upload_free(u);
+}
+
+static void drop(hob_upload *u)
+{
+    u->job.run = run_drop;
+    u->job.done = drop_done;
+    hob_store_post(u->g->store, &u->job);
 }
 
 /* No job of it runs. What the store has of it goes. */
@@ -90,9 +106,29 @@ static void give_up(hob_upload *u)
         upload_free(u);
         return;
     }
-    u->job.run = run_drop;
-    u->job.done = drop_done;
-    hob_store_post(u->g->store, &u->job);
+    free(u->filling);
+    u->filling = NULL;
+    drop(u);
+}
+
+void hob_uploads_tick(hob_gateway *g, uint64_t now_us)
+{
+    hob_upload *u = g->uploads_left;
+    if (!u || now_us < g->uploads_us)
+        return;
+    g->uploads_left = NULL;
+    for (hob_upload *next; u; u = next) {
+        next = u->next;
+        drop(u);
+    }
+}
+
+void hob_uploads_free(hob_gateway *g)
+{
+    for (hob_upload *u; (u = g->uploads_left);) {
+        g->uploads_left = u->next;
+        upload_free(u);
+    }
 }
 
 static void answer(hob_upload *u)
@@ -166,7 +202,7 @@ static void part_done(hob_store_job *j)
     free(u->writing);
     u->writing = NULL;
     u->stored |= j->code >= 0;
-    if (!u->c) {
+    if (!u->c || u->g->ending) {
         give_up(u);
         return;
     }

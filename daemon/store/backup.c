@@ -159,16 +159,19 @@ static int check_rows(sqlite3 *db, hob_diag *diag)
         "files"
         " WHERE state = 1 AND bytes <> (SELECT coalesce(sum(length(data)), 0) FROM file_parts"
         "  WHERE file = files.id) LIMIT 1",
+        "SELECT 'content ' || id || ' has a number that none can have' FROM contents"
+        " WHERE id < 1 OR id >= 4294967295 LIMIT 1",
         "SELECT 'content ' || id || ' lacks chunks' FROM contents WHERE chunks <>"
         " (SELECT count(*) FROM chunks WHERE chunks.id >= contents.id << 20"
         "  AND chunks.id < (contents.id + 1) << 20) LIMIT 1",
-        "SELECT 'content ' || id || ' lacks vectors' FROM contents WHERE embedded >"
-        " (SELECT count(*) FROM vectors WHERE chunk >= contents.id << 20"
+        "SELECT 'content ' || id || ' lacks vectors' FROM contents WHERE embedded > chunks OR"
+        " embedded > (SELECT count(*) FROM vectors WHERE chunk >= contents.id << 20"
         "  AND chunk < (contents.id + 1) << 20) LIMIT 1",
         "SELECT 'content ' || id || ' is complete without all its vectors' FROM contents"
         " WHERE state = 3 AND model <> '' AND embedded <> chunks LIMIT 1",
         "SELECT 'chunk ' || id || ' is of no content' FROM chunks"
         " WHERE id >> 20 NOT IN (SELECT id FROM contents) LIMIT 1",
+        "SELECT 'chunk ' || id || ' has no text' FROM chunks WHERE text = '' LIMIT 1",
         "SELECT 'vector ' || chunk || ' is of no chunk' FROM vectors"
         " WHERE chunk NOT IN (SELECT id FROM chunks) LIMIT 1",
     };

@@ -158,28 +158,35 @@ int hob_file_find(sqlite3 *db, const hob_scope *scope, const char *public, hob_f
     return code;
 }
 
-int hob_file_read_part(sqlite3 *db, uint32_t tenant, int64_t id, uint32_t part, uint8_t *ret,
-                       size_t *ret_len, hob_diag *diag)
+int hob_file_read_part(sqlite3 *db, uint32_t tenant, int64_t id, hob_file_place *at, uint8_t *ret,
+                       size_t most, size_t *ret_len, hob_diag *diag)
 {
     sqlite3_stmt *s = NULL;
     int code = hob_sql_prepare(db,
-                               "SELECT data FROM file_parts JOIN files AS f ON f.id = file "
-                               "WHERE file = :file AND part = :part AND f.tenant = :tenant "
-                               "AND f.state = 1",
+                               "SELECT length(p.data), substr(p.data, :from + 1, :most)"
+                               " FROM files AS f LEFT JOIN file_parts AS p ON p.file = f.id"
+                               " AND p.part = :part WHERE f.id = :file AND f.tenant = :tenant"
+                               " AND f.state = 1",
                                NULL, &s, diag);
     hob_sql_int(s, ":file", id);
-    hob_sql_int(s, ":part", part);
+    hob_sql_int(s, ":part", at->part);
+    hob_sql_int(s, ":from", at->byte);
+    hob_sql_int(s, ":most", (int64_t)most);
     hob_sql_int(s, ":tenant", tenant);
     if (code == 0 && (code = hob_sql_step(s, diag)) > 0) {
-        const void *data = sqlite3_column_blob(s, 0);
-        const int len = sqlite3_column_bytes(s, 0);
+        const int64_t whole = sqlite3_column_int64(s, 0);
+        const void *data = sqlite3_column_blob(s, 1);
+        const size_t len = (size_t)sqlite3_column_bytes(s, 1);
         code = 0;
-        if (!data || len <= 0 || len > HOB_PART_BYTES)
-            code = hob_fail(diag, HOB_EFORMAT, "the store is damaged: part %u of file %lld", part,
-                            (long long)id);
+        if (!data || len == 0 || len > most || whole > HOB_PART_BYTES)
+            code = hob_fail(diag, HOB_EFORMAT, "the store is damaged: part %u of file %lld",
+                            at->part, (long long)id);
         else {
-            memcpy(ret, data, (size_t)len);
-            *ret_len = (size_t)len;
+            memcpy(ret, data, len);
+            *ret_len = len;
+            at->byte += (uint32_t)len;
+            if (at->byte == whole)
+                *at = (hob_file_place){.part = at->part + 1};
         }
     } else if (code == 0)
         code = hob_fail(diag, HOB_ENOENT, "the file has gone");

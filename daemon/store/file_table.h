@@ -44,9 +44,14 @@ HOB_MUST_CHECK int hob_file_drop_uploads(sqlite3 *db, hob_diag *diag);
 /* HOB_ENOENT, for what the scope does not see as well. */
 HOB_MUST_CHECK int hob_file_find(sqlite3 *db, const hob_scope *scope, const char *public,
                                  hob_file *ret, hob_diag *diag);
-/* The bytes of one part, at most HOB_PART_BYTES, to `ret`. HOB_ENOENT: the file has gone, or has no such part. */
-HOB_MUST_CHECK int hob_file_read_part(sqlite3 *db, uint32_t tenant, int64_t id, uint32_t part,
-                                      uint8_t *ret, size_t *ret_len, hob_diag *diag);
+/* Where a file is read: byte `byte` of a part. Zero: its beginning. */
+typedef struct hob_file_place {
+    uint32_t part, byte;
+} hob_file_place;
+/* The next bytes of a file that has more of them, at least one and at most `most`, to `ret`; moves the place behind them.
+ * HOB_ENOENT: the file has gone; HOB_EFORMAT: it lacks a part. */
+HOB_MUST_CHECK int hob_file_read_part(sqlite3 *db, uint32_t tenant, int64_t id, hob_file_place *at,
+                                      uint8_t *ret, size_t most, size_t *ret_len, hob_diag *diag);
 /* purpose: "" any. HOB_ENOENT: the cursor is no file. */
 typedef int hob_file_visit(void *user, const hob_file *f, hob_diag *diag);
 HOB_MUST_CHECK int hob_file_page(sqlite3 *db, const hob_scope *scope, const hob_page *page,

@@ -2,6 +2,7 @@
 """HTTP/1.1 by hand: what is refused and how, and that a refusal never leaves two sides of a connection disagreeing on
 where the next request begins."""
 import json
+import socket
 import time
 
 import pytest
@@ -170,20 +171,31 @@ def test_keep_alive_and_piped_gets(dev):
         assert c.closed()
 
 
-@pytest.mark.parametrize("first", [post(CHAT, chat("hi", max_tokens=2)), post(CHAT, b"{")])
-def test_request_piped_behind_a_post(dev, first):
-    """May be refused by ending the connection, but never answered out of order or with another's answer."""
+PIPED = {"get": (get("/livez"), 200, b'{"status":"ok"}'), "metrics": (get("/metrics"), 200, b"hob_connections "),
+         "unknown": (get("/nowhere"), 404, b"unknown_url"), "bad": (post(CHAT, b"{"), 400, b"not valid JSON"),
+         "empty": (post(CHAT, b""), 400, b"error"), "long": (post(CHAT, b"[" + b" " * 40000 + b"]"), 400, b"error"),
+         "post": (post(CHAT, chat("hi", max_tokens=2)), 200, b'"object":"chat.completion"'),
+         "stream": (post(CHAT, chat("hi", max_tokens=2, stream=True)), 200, b"data: [DONE]")}
+
+
+@pytest.mark.parametrize("names", ["get post", "post get", "stream stream", "bad post get", "empty post", "unknown long post",
+                                   "metrics stream metrics post long get bad empty stream unknown get"])
+@pytest.mark.parametrize("together", [True, False], ids=["together", "apart"])
+def test_requests_piped_behind_others(dev, names, together):
+    """Each gets its own answer, in their order, whatever comes behind which and in which pieces."""
+    requests = [PIPED[name] for name in names.split()]
     with Connection(dev) as c:
-        c.send(first + get("/livez"))
-        answers = []
-        try:
-            while len(answers) < 2:
-                answers.append(c.response())
-        except EOFError:
-            pass
-    for (status, _, body), wanted in zip(answers, (b"error" if first.endswith(b"{") else b"chat.completion", b"ok")):
-        assert wanted in body, (status, body)
-    assert dev.get("/livez")[0] == 200
+        c.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        data = b"".join(request for request, _, _ in requests)
+        pieces = [data] if together else [data[i:i + 150] for i in range(0, 3000, 150)] + [data[3000:]]
+        for piece in filter(None, pieces):
+            c.send(piece)
+        for _, status, wanted in requests:
+            answer = c.response()
+            assert answer[0] == status and wanted in answer[2], (wanted, answer)
+        c.send(get("/livez", "Connection: close"))
+        assert c.response()[0] == 200
+        assert c.closed()
 
 
 def test_body_in_pieces(dev):

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is acknowledged stays: hobd is killed while it stores and makes documents, its disk becomes full, its embedding model
-changes, its engine dies. Afterwards everything that was answered is there, what was completed is found, and the store is sound."""
+changes, its engine dies. Afterwards everything that was answered is there, what was completed is found, and the store is sound.
+
+Power loss is in tests/unit/test_durability.c."""
+import contextlib
 import os
 import random
 import re
-import shutil
 import signal
+import sqlite3
 import subprocess
 import threading
 import time
@@ -16,8 +19,8 @@ import pytest
 from conftest import limited_server, openai_client, started
 
 
-def documents_server(folder, var, model, embedder, limits="", wrap=None):
-    s = limited_server(folder, var, limits)
+def documents_server(folder, var, model, embedder):
+    s = limited_server(folder, var, "")
     conf = s.cwd / "var/hob.conf"
     conf.write_text(conf.read_text().replace(str(model), str(embedder)))
     return s
@@ -42,6 +45,18 @@ def wait_completed(client, store, limit_s=60):
     return counts
 
 
+def check_store(server, hobctl):
+    """A copy of the store is sound, and the index of vectors has what its table has."""
+    copy = server.cwd / "var/copy.db"
+    copy.unlink(missing_ok=True)
+    hobctl("store", "backup", copy, "--socket", server.cwd / "var/hob.sock")
+    assert hobctl("store", "check", copy).stdout == b"ok\n"
+    with contextlib.closing(sqlite3.connect(copy)) as db:
+        rows, = db.execute("SELECT count(*) FROM vectors JOIN contents ON contents.id = chunk >> 20"
+                           " WHERE state = 3 AND model <> ''").fetchone()
+    server.wait_metric("hob_vector_index_rows", lambda n: n == rows)
+
+
 class Writer(threading.Thread):
     """Uploads documents, each with a word of its own, until hobd is gone; remembers what was answered."""
 
@@ -50,68 +65,97 @@ class Writer(threading.Thread):
         self.server, self.store, self.number = server, store, number
         self.files, self.attached, self.deleted = {}, set(), set()
 
+    def text(self, i):
+        return f"zq{self.number}x{i}", text(f"zq{self.number}x{i}", 12 if i % 4 else 60).encode()
+
     def run(self):
         i = 0
-        with openai_client(self.server, timeout=10) as c, open(os.devnull) as _:
+        with openai_client(self.server, timeout=10) as c:
             try:
                 while True:
                     i += 1
-                    word = f"zq{self.number}x{i}"
-                    f = c.files.create(file=(f"{word}.txt", text(word, 12 if i % 4 else 60).encode()), purpose="assistants")
-                    self.files[f.id] = word
+                    word, data = self.text(i)
+                    f = c.files.create(file=(f"{word}.txt", data), purpose="assistants")
+                    self.files[f.id] = i
                     c.vector_stores.files.create(self.store, file_id=f.id)
                     self.attached.add(f.id)
                     if i % 5 == 0:
                         gone = next(iter(self.attached))
                         self.attached.discard(gone)  # whether it went is not known until it is answered
-                        word = self.files.pop(gone)
+                        self.files.pop(gone)
                         c.files.delete(gone)
-                        self.deleted.add((gone, word))
+                        self.deleted.add(gone)
             except openai.APIConnectionError:
                 return
+
+
+def kill(server):
+    server.process.send_signal(signal.SIGKILL)
+    server.process.wait()
+
+
+def start_again(server, rng):
+    """Some of the times hobd is killed while it starts and takes up what was left, too."""
+    if rng.random() < 0.1:
+        with open(server.log, "ab") as out:
+            server.process = subprocess.Popen([str(c) for c in server.command], stdin=subprocess.DEVNULL, stdout=out,
+                                              stderr=subprocess.STDOUT, cwd=server.cwd)
+        time.sleep(rng.uniform(0, 1.5))
+        kill(server)
+    server.start()
+
+
+def check_found(client, server, hobctl, store, attached):
+    """attached: words by id."""
+    counts = wait_completed(client, store, 300)
+    assert counts.failed == 0 and counts.completed >= len(attached)
+    for f, word in attached.items():
+        for ranker in ("auto", "none"):
+            hits = client.vector_stores.search(store, query=word, max_num_results=50, ranking_options={"ranker": ranker})
+            assert not hits.hob_by_words
+            assert any(h.file_id == f and word in h.content[0].text for h in hits.data[:1 if ranker == "auto" else 50]), (ranker, word)
+    check_store(server, hobctl)
 
 
 def kill_and_check(server, hobctl, rng, rounds, most_s):
     """Kills hobd at random moments of concurrent ingest."""
     with openai_client(server) as c:
         store = c.vector_stores.create(name="crash").id
-    files, attached, number = {}, set(), 0
-    for _ in range(rounds):
+    files, attached, number, acknowledged = {}, {}, 0, 0
+    for turn in range(1, rounds + 1):
         writers = []
         for _ in range(2):
             number += 1
             writers.append(Writer(server, store, number))
             writers[-1].start()
         time.sleep(rng.uniform(0.02, most_s))
-        server.process.send_signal(signal.SIGKILL)
-        server.process.wait()
+        kill(server)
         for w in writers:
             w.join(20)
             assert not w.is_alive()
-        server.start()
+        start_again(server, rng)
         with openai_client(server) as c:
             there = {f.id for f in c.files.list()}
-            inside = {f.id: f for f in c.vector_stores.files.list(store, limit=100)}
+            inside = {f.id for f in c.vector_stores.files.list(store, limit=100)}
             for w in writers:
-                files.update(w.files)
-                attached |= w.attached
-                assert not {f for f, _ in w.deleted} & there
-            assert set(files) <= there and attached <= set(inside)
-            for f in inside:
-                files.setdefault(f, None)  # stored, but the answer was lost
-            # The oldest go, so that the lists stay short.
-            for f in sorted(attached)[:-20]:
+                acknowledged += len(w.files)
+                for f, i in w.files.items():
+                    files[f], data = w.text(i)
+                    assert f in there and c.files.content(f).read() == data
+                attached.update((f, files[f]) for f in w.attached)
+                assert not w.deleted & there
+            assert set(files) <= there and set(attached) <= inside
+            if turn % 25 == 0 or turn == rounds:
+                check_found(c, server, hobctl, store, attached)
+                print(f"{turn} kills, {acknowledged} files acknowledged, none lost", flush=True)
+            # The oldest go, so that the lists stay short; so does what was stored though the answer was lost.
+            for f in [*list(attached)[:-20], *(there - set(files))]:
                 c.files.delete(f)
-                attached.discard(f)
+                attached.pop(f, None)
+                files.pop(f, None)
+            for f in set(files) - set(attached):
+                c.files.delete(f)
                 files.pop(f)
-    with openai_client(server) as c:
-        counts = wait_completed(c, store, 120)
-        assert counts.failed == 0 and counts.completed >= len(attached)
-        for f in attached:
-            if word := files[f]:
-                hit = c.vector_stores.search(store, query=word, max_num_results=1).data
-                assert hit and hit[0].file_id == f and word in hit[0].content[0].text, word
-    hobctl("store", "check", "--socket", server.cwd / "var/hob.sock")
 
 
 def test_kills_during_ingest(server, hobctl):
@@ -152,7 +196,7 @@ def test_what_is_deleted_or_cancelled_on_the_way(server, hobctl):
             & {f.id for f in files[4:]} == {files[6].id, files[7].id}
         again = c.vector_stores.files.create_and_poll(files[3].id, vector_store_id=store.id)
         assert again.status == "completed"
-    hobctl("store", "check", "--socket", server.cwd / "var/hob.sock")
+    check_store(server, hobctl)
 
 
 def test_another_embedding_model(tmp_path, var, model, embedder, hobctl):

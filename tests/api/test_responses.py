@@ -131,6 +131,26 @@ def test_background_resumed_after_a_dropped_connection(client, tls):
     assert tls.metric("hob_requests_background") == 0
 
 
+def test_at_rest(client, tls):
+    """Once it has ended and nobody reads it, it is kept as text: what is told of it stays the same."""
+    turns = [{"role": role, "content": f'{role} {i}: "\\caf\u00e9\u0001"'} for i in range(10) for role in ("user", "assistant")]
+    turns.append({"role": "user", "content": "Count.", "id": "mine"})
+    before = tls.metric("hob_stored_responses_bytes")
+    events = list(create(client, turns, background=True, stream=True, instructions="Be brief.", metadata={"a": "b\n"}, top_p=0.7,
+                         top_logprobs=2, include=["message.output_text.logprobs"]))
+    response_id, text = events[0].response.id, text_of(events)
+    tls.wait_metric("hob_stored_responses_bytes", lambda v: v < before + len(turns) * 512)
+    assert client.responses.retrieve(response_id) == events[-1].response
+    assert [e.to_dict() for e in client.responses.retrieve(response_id, stream=True)] == [e.to_dict() for e in events]
+    items = list(client.responses.input_items.list(response_id, order="asc", limit=7))
+    assert [(i.role, i.content[0].text) for i in items] == [(t["role"], t["content"]) for t in turns] and items[-1].id == "mine"
+    answer = {"role": "assistant", "content": text}
+    second = create(client, "Go on.", previous_response_id=response_id, store=False)
+    by_hand = create(client, [*turns, answer, {"role": "user", "content": "Go on."}], store=False)
+    assert text and second.output_text == by_hand.output_text and second.usage.input_tokens == by_hand.usage.input_tokens
+    tls.wait_metric("hob_stored_responses_bytes", lambda v: v < before + len(turns) * 512)  # it rests again
+
+
 def test_background_followed_by_several(client):
     made = create(client, "Count.", background=True, max_output_tokens=60, extra_body={"ignore_eos": True})
     streams = [client.responses.retrieve(made.id, stream=True) for _ in range(3)]
@@ -252,7 +272,7 @@ def test_store_is_bounded(small, small_client):
     made = [create(small_client, f"Say {i}.", max_output_tokens=2).id for i in range(8)]
     kept = [i for i in made if small.get(f"/v1/responses/{i}")[0] == 200]
     assert kept == made[-6:]
-    large = [padded(small, 90000) for _ in range(4)]
+    large = [padded(small, 0, input="-" * 90000) for _ in range(4)]  # 64 bytes a token
     kept = [i for i in large if small.get(f"/v1/responses/{i}")[0] == 200]
     assert kept == large[-3:]
     assert small.metric("hob_stored_responses_bytes") <= 300000

@@ -3,13 +3,15 @@
 import json
 import re
 import socket
+import struct
 import threading
+import time
 
 import pytest
 from conftest import dev_server, started
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
-from wire import Connection, chat, events, post
+from wire import Connection, chat, events, get, post
 
 CHAT = "/v1/chat/completions"
 
@@ -79,11 +81,18 @@ def test_disconnect_cancels(dev):
     dev.wait_metric("hob_requests_cancelled_total", lambda v: v == cancelled + 1)
 
 
-def test_disconnect_cancels_a_plain_request(dev):
+@pytest.mark.parametrize("behind", [[], [b"\r\n"], [get("/livez")], [get("/livez")] * 3], ids=["alone", "line", "piped", "pieces"])
+def test_disconnect_cancels_a_plain_request(dev, behind):
+    """Also when it has piped something behind it: more than one piece of that is not read, but a reset is noticed."""
     cancelled = dev.metric("hob_requests_cancelled_total")
     with Connection(dev) as c:
         c.send(post(CHAT, chat("Count to a million.", max_tokens=1500, ignore_eos=True)))
         dev.wait_metric("hob_engine_running", lambda v: v >= 1)
+        for piece in behind:
+            c.send(piece)
+            time.sleep(0.05)
+        if len(behind) > 1:
+            c.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     dev.wait_metric("hob_engine_running", lambda v: v == 0)
     dev.wait_metric("hob_requests_cancelled_total", lambda v: v == cancelled + 1)
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A file system for SQLite that loses power. Writes go to the real files, and what a sector of 512 bytes held when its file
- * was last synced is remembered. At the chosen write or sync everything fails from then on; torn_apply then gives each sector
- * that was not synced its old or its new content, by chance, and files that had grown any length in between. Registered as
- * the default, over the usual one. Thread: one. */
+ * A file system for SQLite that loses power, or becomes full. Writes go to the real files, and what a sector of 512 bytes held
+ * when its file was last synced is remembered. At the chosen write or sync everything fails from then on; torn_apply then gives
+ * each sector that was not synced its old or its new content, by chance, and files that had grown any length in between. Or
+ * the disk is full from then on, and writes fail until there is room again: those that make a file longer, or all. Registered
+ * as the default, over the usual one. Thread: one. */
 #ifndef HOB_TESTS_TORN_VFS_H
 #define HOB_TESTS_TORN_VFS_H
 
@@ -16,7 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { TORN_SECTOR = 512, TORN_FILES = 8 };
+enum { TORN_SECTOR = 512, TORN_FILES = 16 };
 
 typedef struct torn_sector {
     int64_t at;
@@ -36,19 +37,27 @@ typedef struct torn_file {
     sqlite3_file *real;
 } torn_file;
 
+typedef enum torn_failure { TORN_POWER, TORN_NO_GROWTH, TORN_NO_WRITES } torn_failure;
+
 static struct {
     sqlite3_vfs vfs, *real;
     torn_disk disks[TORN_FILES];
     int64_t operations, fail_at; /* fail_at: -1 never */
-    bool dead;
+    torn_failure how;
+    bool failing;   /* it has failed */
+    bool in_file;   /* which was at work on the store's own file, not its log */
+    uint64_t fulls; /* writes for which there was no room */
     sqlite3_io_methods methods;
 } torn;
 
-static inline bool torn_step(void)
+/* False: the power is gone. disk: that is written to, or NULL. */
+static inline bool torn_step(const torn_disk *disk)
 {
-    if (torn.operations++ == torn.fail_at)
-        torn.dead = true;
-    return !torn.dead;
+    if (torn.operations++ == torn.fail_at) {
+        torn.failing = true;
+        torn.in_file = disk && !strstr(disk->path, "-wal");
+    }
+    return !torn.failing || torn.how != TORN_POWER;
 }
 
 static inline sqlite3_file *torn_real(sqlite3_file *f)
@@ -76,10 +85,23 @@ static inline void torn_remember(torn_file *f, int64_t at, int64_t len)
     }
 }
 
+static inline bool torn_is_full(sqlite3_file *f, sqlite3_int64 end)
+{
+    sqlite3_int64 bytes = 0;
+    if (!torn.failing || torn.how == TORN_POWER || !((torn_file *)f)->disk)
+        return false;
+    (void)torn_real(f)->pMethods->xFileSize(torn_real(f), &bytes);
+    const bool full = torn.how == TORN_NO_WRITES || end > bytes;
+    torn.fulls += full;
+    return full;
+}
+
 static inline int torn_write(sqlite3_file *f, const void *data, int len, sqlite3_int64 at)
 {
-    if (!torn_step())
+    if (!torn_step(((torn_file *)f)->disk))
         return SQLITE_IOERR_WRITE;
+    if (torn_is_full(f, at + len))
+        return SQLITE_FULL;
     if (((torn_file *)f)->disk)
         torn_remember((torn_file *)f, at, len);
     return torn_real(f)->pMethods->xWrite(torn_real(f), data, len, at);
@@ -87,7 +109,7 @@ static inline int torn_write(sqlite3_file *f, const void *data, int len, sqlite3
 
 static inline int torn_truncate(sqlite3_file *f, sqlite3_int64 size)
 {
-    if (!torn_step())
+    if (!torn_step(((torn_file *)f)->disk))
         return SQLITE_IOERR_TRUNCATE;
     return torn_real(f)->pMethods->xTruncate(torn_real(f), size);
 }
@@ -97,7 +119,7 @@ static inline int torn_sync(sqlite3_file *f, int flags)
     torn_disk *d = ((torn_file *)f)->disk;
     sqlite3_int64 bytes = 0;
     (void)flags; /* the real one need not be synced: only what is remembered can be lost */
-    if (!torn_step())
+    if (!torn_step(d))
         return SQLITE_IOERR_FSYNC;
     if (d) {
         (void)torn_real(f)->pMethods->xFileSize(torn_real(f), &bytes);
@@ -193,7 +215,7 @@ static inline int torn_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *fi
 static inline int torn_delete(sqlite3_vfs *vfs, const char *name, int sync)
 {
     (void)vfs;
-    return torn_step() ? torn.real->xDelete(torn.real, name, sync) : SQLITE_IOERR_DELETE;
+    return torn_step(NULL) ? torn.real->xDelete(torn.real, name, sync) : SQLITE_IOERR_DELETE;
 }
 
 static inline void torn_register(void)
@@ -224,8 +246,8 @@ static inline void torn_register(void)
     (void)sqlite3_vfs_register(&torn.vfs, 1);
 }
 
-/* All that is written is safe; power is lost at the n-th operation from now on, -1: never. */
-static inline void torn_begin(int64_t n)
+/* All that is written is safe; the n-th operation from now on fails, -1: none does. */
+static inline void torn_begin(torn_failure how, int64_t n)
 {
     for (int i = 0; i < TORN_FILES; i++) {
         torn_disk *d = &torn.disks[i];
@@ -235,7 +257,8 @@ static inline void torn_begin(int64_t n)
     }
     torn.operations = 0;
     torn.fail_at = n;
-    torn.dead = false;
+    torn.how = how;
+    torn.failing = torn.in_file = false;
 }
 
 /* What the disk is left with. draw: a random number below its argument. The files are closed. */

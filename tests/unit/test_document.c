@@ -212,6 +212,9 @@ static void test_sniffed(void **state)
     assert_int_equal(sniff("junk\n%PDF-1.7\n", "a.pdf", ""), HOB_FORMAT_PDF);
     assert_int_equal(sniff("junk\n%PDF-1.7\n", "a.txt", ""), HOB_FORMAT_TEXT);
     assert_int_equal(sniff("<htmlx", "", ""), HOB_FORMAT_TEXT);
+    assert_int_equal(sniff("GGUF version 2\nand\t3", "", ""), HOB_FORMAT_TEXT);
+    assert_int_equal(sniff("The big WAVE", "", ""), HOB_FORMAT_TEXT);
+    assert_int_equal(sniff("Big ftyp", "", ""), HOB_FORMAT_TEXT);
     assert_int_equal(sniff("<!-- never closed", "a.html", ""), HOB_FORMAT_HTML);
 }
 
@@ -234,7 +237,8 @@ static void test_refused(void **state)
     refused("{\\rtf1 x}", 9, HOB_EXTRACT_UNSUPPORTED, "RTF");
     refused("\x1f\x8b\x08\0", 4, HOB_EXTRACT_UNSUPPORTED, "gzip");
     refused("\177ELF\2", 5, HOB_EXTRACT_UNSUPPORTED, "a program");
-    refused("RIFF....WEBP", 12, HOB_EXTRACT_UNSUPPORTED, "WebP");
+    refused("RIFF\x24\0\0\0WEBP", 12, HOB_EXTRACT_UNSUPPORTED, "WebP");
+    refused("GGUF\3\0\0\0", 8, HOB_EXTRACT_UNSUPPORTED, "a model");
     refused("\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1 x", 10, HOB_EXTRACT_UNSUPPORTED, "before 2007");
     static const char encrypted[] = "\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1 "
                                     "E\0n\0c\0r\0y\0p\0t\0e\0d\0P\0a\0c\0k\0a\0g\0e\0";

@@ -80,14 +80,25 @@ static void test_files_in_parts(void **state)
     assert_string_equal(found.name, "a/b.txt");
     assert_int_equal(found.sha256[31], 3);
     for (uint32_t i = 0; i < 10; i++) {
-        ok(hob_file_read_part(m.db, m.mine.tenant, found.id, i, back, &len, &diag));
+        hob_file_place at = {.part = i}, his = at;
+        ok(hob_file_read_part(m.db, m.mine.tenant, found.id, &at, back, sizeof back, &len, &diag));
         assert_int_equal(len, i < 9 ? sizeof data : 5);
         assert_int_equal(back[0], i);
-        assert_int_equal(hob_file_read_part(m.db, m.theirs.tenant, found.id, i, back, &len, &diag),
+        assert_true(at.part == i + 1 && at.byte == 0);
+        assert_int_equal(hob_file_read_part(m.db, m.theirs.tenant, found.id, &his, back,
+                                            sizeof back, &len, &diag),
                          HOB_ENOENT);
     }
-    assert_int_equal(hob_file_read_part(m.db, m.mine.tenant, found.id, 10, back, &len, &diag),
-                     HOB_ENOENT);
+    hob_file_place at = {.part = 8}; /* in pieces */
+    for (uint32_t i = 0; i < 4; i++) {
+        ok(hob_file_read_part(m.db, m.mine.tenant, found.id, &at, back, 400000, &len, &diag));
+        assert_int_equal(len, i < 2 ? 400000 : i == 2 ? sizeof data - 800000 : 5);
+        assert_int_equal(back[0], i == 0 ? 8 : i < 3 ? 7 : 9);
+    }
+    assert_true(at.part == 10 && at.byte == 0);
+    assert_int_equal(
+        hob_file_read_part(m.db, m.mine.tenant, found.id, &at, back, sizeof back, &len, &diag),
+        HOB_EFORMAT); /* there are no more */
     assert_int_equal(hob_file_remove(m.db, &m.theirs, "file-x", &diag), HOB_ENOENT);
     ok(hob_file_remove(m.db, &m.mine, "file-x", &diag));
     assert_int_equal(hob_file_find(m.db, &m.mine, "file-x", &found, &diag), HOB_ENOENT);

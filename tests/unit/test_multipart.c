@@ -77,6 +77,9 @@ static void test_forms(void **state)
          "\r\n-----x\r\n------\r\n\r\n------x--and after",
          "[f|q\"%41|\r\n-----x\r\n------\r\n]"},
         {TYPE, "------x\r\n" FIELD "\"f\"\r\n\r\nnever ends\r\n------", "[f|-|never ends..."},
+        {TYPE,
+         "------x\r\n" FIELD "f; filename*=utf-8'%00%27'%27a\r\n\r\n\r\n------x--",
+         "[f|'a|]"},
         {TYPE, "------x--", ""},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
@@ -110,6 +113,7 @@ static void test_refusals(void **state)
         {TYPE, "------x\r\n" FIELD "\"a\"; filename=\"\xff\"\r\n\r\n", HOB_EFORMAT, "not UTF-8"},
         {TYPE, "------x\r\n" FIELD "\"a\"; filename*=latin1''x\r\n\r\n", HOB_EFORMAT, "in UTF-8"},
         {TYPE, "------x\r\n" FIELD "\"a\"; filename*=utf-8'x\r\n\r\n", HOB_EFORMAT, "in UTF-8"},
+        {TYPE, "------x\r\n" FIELD "\"a\"; filename*=utf-8''a%00b\r\n\r\n", HOB_EFORMAT, "a NUL"},
         {TYPE, "------x\r\nContent-Disposition: attachment\r\n\r\n", HOB_EFORMAT, "not form-data"},
         {TYPE, "------x\r\n\r\n", HOB_EFORMAT, "no Content-Disposition"},
         {TYPE, "------x\r\nnonsense\r\n\r\n", HOB_EFORMAT, "no colon"},
