@@ -260,11 +260,10 @@ static uint32_t promise(hob_job *j, uint32_t cached)
     ms = ms < RETRY_LEAST_MS ? RETRY_LEAST_MS : ms > RETRY_MOST_MS ? RETRY_MOST_MS : ms;
     if (l->promise_count < HOB_PROMISES_MAX) {
         const hob_forecast_job d = describe(j, cached);
-        l->promises[l->promise_count++] =
-            (hob_promise){.due_us = now_us + (uint64_t)(ms * MS),
-                          .prefill = (float)d.prefill,
-                          .answer = (float)d.answer,
-                          .tenant = tenant_of(j)};
+        l->promises[l->promise_count++] = (hob_promise){.due_us = now_us + (uint64_t)(ms * MS),
+                                                        .prefill = (float)d.prefill,
+                                                        .answer = (float)d.answer,
+                                                        .tenant = tenant_of(j)};
     }
     return (uint32_t)ms;
 }

@@ -119,7 +119,7 @@ size_t hob_upload_bytes(const hob_upload *u); /* of memory; NULL is fine */
 /* What is left in the store of uploads that were cut off while it could not remove them. */
 void hob_uploads_tick(hob_gateway *g, uint64_t now_us);
 void hob_uploads_free(hob_gateway *g);
-void hob_download_pump(hob_conn *c);          /* its outbox is empty */
+void hob_download_pump(hob_conn *c); /* its outbox is empty */
 void hob_download_drop(hob_conn *c);
 size_t hob_download_bytes(const hob_download *d); /* of memory; NULL is fine */
 

@@ -81,7 +81,7 @@ typedef struct hob_ingest {
     hob_swept swept;
     bool sweeping, sweep_wanted;
     hob_index index;
-    uint64_t retry_us;            /* the store has failed: when to try again */
+    uint64_t retry_us;           /* the store has failed: when to try again */
     bool failing, sweep_failing; /* and that has been logged */
 } hob_ingest;
 

@@ -23,8 +23,8 @@ struct hob_retrieval {
     hob_embed *embed;             /* the query's vector is being made */
     lws_sorted_usec_list_t timer; /* when the words have to do */
     float *vectors;
-    bool has_history; /* the vector behind the query's is that of what was said before */
-    bool searching;   /* the job runs */
+    bool has_history;     /* the vector behind the query's is that of what was said before */
+    bool searching;       /* the job runs */
     atomic_bool unwanted; /* it is cancelled: not worth the time when its turn comes */
     uint64_t began_us;
     hob_retrieved *done; /* NULL: nobody wants to hear */

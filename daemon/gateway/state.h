@@ -202,6 +202,7 @@ typedef enum hob_route {
     HOB_ROUTE_EMBEDDINGS,
     HOB_ROUTE_DOCUMENTS, /* c->document_route says which */
     HOB_ROUTE_ADMIN,     /* c->admin_route says which */
+    HOB_ROUTES,
 } hob_route;
 
 /* admin.c: what the admin socket, and elsewhere a key of the role admin, may ask for, under /hob/v1/admin/ */

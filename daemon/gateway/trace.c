@@ -183,7 +183,7 @@ static void set_key(hob_trace *t, const hob_key *key)
 
 static const char *route_name(const hob_conn *c)
 {
-    static const char *const names[] = {
+    static const char *const names[HOB_ROUTES] = {
         [HOB_ROUTE_NONE] = "none",
         [HOB_ROUTE_LIVEZ] = "livez",
         [HOB_ROUTE_READYZ] = "readyz",
@@ -270,9 +270,17 @@ static void set_prompt(hob_trace *t, const json_t *prepare)
 void hob_trace_open_job(hob_job *j)
 {
     hob_conn *c = j->conn;
-    const hob_trace_context *caller =
-        j->websocket && c->trace && c->trace->r.has_parent ? &c->trace->r.context : NULL;
-    hob_trace *t = j->websocket ? trace_new(j->g, caller, j->arrived_us) : hob_trace_ref(c->trace);
+    hob_trace_context caller; /* the same for all responses of a WebSocket */
+    hob_trace *t;
+    if (j->websocket) {
+        const bool has_caller = c->trace && c->trace->r.has_parent;
+        if (has_caller) {
+            caller = c->trace->r.context;
+            memcpy(caller.span, c->trace->r.parent, sizeof caller.span);
+        }
+        t = trace_new(j->g, has_caller ? &caller : NULL, j->arrived_us);
+    } else
+        t = hob_trace_ref(c->trace);
 
     j->trace = t;
     if (!t)
@@ -364,6 +372,15 @@ void hob_trace_end_job(hob_job *j)
         enter_at(t, HOB_SPAN_SEND, hob_now_us());
     j->trace = NULL;
     hob_trace_unref(t);
+}
+
+void hob_trace_embed(hob_trace *t, const hob_link *l, uint64_t tokens)
+{
+    if (!t)
+        return;
+    memcpy(t->r.model, l->model->name, sizeof t->r.model);
+    t->r.prompt_tokens = tokens < UINT32_MAX ? (uint32_t)tokens : UINT32_MAX;
+    enter_at(t, HOB_SPAN_EMBED, hob_now_us());
 }
 
 /* ---- the end ---- */

@@ -28,7 +28,7 @@ typedef enum hob_span_kind {
     HOB_SPAN_RECOVERY, /* from an engine's death to the first token of its successor */
     HOB_SPAN_SEND,     /* the answer is complete and not written yet */
     /* parts */
-    HOB_SPAN_EMBED,
+    HOB_SPAN_EMBED, /* on /v1/embeddings a stage */
     HOB_SPAN_WORDS,
     HOB_SPAN_VECTORS,
     HOB_SPAN_FUSE,
@@ -94,6 +94,8 @@ void hob_trace_job(
 void hob_trace_tokens(const hob_job *j, const hob_tokens_message *m);
 void hob_trace_stall(const hob_job *j, bool stalled); /* it has no credit */
 void hob_trace_end_job(hob_job *j);                   /* it is about to be freed */
+/* /v1/embeddings: so many tokens begin to be computed. The stage is HOB_SPAN_EMBED. */
+void hob_trace_embed(hob_trace *t, const hob_link *l, uint64_t tokens);
 hob_trace *hob_trace_ref(hob_trace *t);
 void hob_trace_unref(hob_trace *t);
 /* A part of the stage that is running, both on hob_now_us's clock. */

@@ -79,8 +79,9 @@ static void drop_done(hob_store_job *j)
     hob_gateway *g = u->g;
     if (j->code < 0 && !g->ending) {
         if (!g->uploads_left)
-            hob_log(HOB_LOG_WARN, "uploads that were cut off take room until the store removes "
-                                  "them: %s",
+            hob_log(HOB_LOG_WARN,
+                    "uploads that were cut off take room until the store removes "
+                    "them: %s",
                     j->diag.text);
         u->next = g->uploads_left;
         g->uploads_left = u;

@@ -28,8 +28,11 @@ int hob_websocket_confirm(hob_conn *c)
         hob_api_fail(&e, 503, "server_error", "draining", NULL, "the server is shutting down");
         e.retry_after_s = HOB_DRAIN_RETRY_S;
     }
+    c->route = HOB_ROUTE_RESPONSES;
+    hob_trace_head(c, false);
     if (!e.status)
         return 0;
+    hob_trace_fail(c->trace, &e);
     c->close_after = true;
     hob_text_puts(&body, "{\"error\":");
     hob_api_error_object(&body, &e);

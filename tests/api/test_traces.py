@@ -247,7 +247,7 @@ def test_responses_over_a_websocket(server, admin):
         line, = [f for f in lines if f.get("response") == name]
         assert line["route"] == "responses_websocket" and line["status"] == "200" and line["answer_tokens"] == "4"
         trace, = trace_of(admin, name)
-        assert trace["id"].startswith("2af7") and abs(sum_of(trace) - trace["ms"]) <= 0.02 * trace["ms"] + 0.01
+        assert trace["id"].startswith("2af7") and trace["parent"] == PARENT.split("-")[2] and abs(sum_of(trace) - trace["ms"]) <= 0.02 * trace["ms"] + 0.01
 
 
 def test_an_engine_that_dies_is_in_the_trace(server, anna, admin):
@@ -280,7 +280,7 @@ def test_a_reader_that_stalls_is_in_the_trace(server, admin):
         body = json.dumps({"model": "default", "stream": True, "max_tokens": 200, "ignore_eos": True, "logprobs": True,
                            "top_logprobs": 20, "messages": [{"role": "user", "content": "canaryprompt"}]})
         s.sendall(f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer hob_canarykey\r\n"
-                  f"traceparent: {PARENT.replace('0af7', '5af7')}\r\nConnection: close\r\n"
+                  f"TraceParent: {PARENT.replace('0af7', '5af7')}\r\nConnection: close\r\n"
                   f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
         head = s.recv(2000)
         server.wait_metric("hob_engine_stalled", lambda v: v > 0)
@@ -294,6 +294,16 @@ def test_a_reader_that_stalls_is_in_the_trace(server, admin):
     stalls = [s for s in trace["spans"] if s["name"] == "stall"]
     assert stalls and max(s["ms"] for s in stalls) >= 100
     assert {trace["spans"][s["part_of"]]["name"] for s in stalls} == {"decode"}
+
+
+def test_embeddings(server, anna, admin):
+    answer = anna.embeddings.with_raw_response.create(model="embedder", input=["canaryprompt", "a valve"],
+                                                      extra_headers={"traceparent": PARENT.replace("0af7", "6af7")})
+    line = request_line(admin, answer.headers["x-request-id"])
+    assert line["model"] == "embedder" and int(line["prompt_tokens"]) == answer.parse().usage.prompt_tokens
+    trace, = trace_of(admin, answer.headers["x-request-id"])
+    assert [s["name"] for s in trace["spans"]][-3:] == ["admission", "embed", "send"]
+    assert abs(sum_of(trace) - trace["ms"]) <= 0.02 * trace["ms"]
 
 
 def test_administrators_leave_tracks(server, anna, admin, hobctl, tmp_path):

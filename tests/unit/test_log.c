@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 // clang-format off
@@ -129,7 +130,7 @@ static void test_ring(void **state)
     hob_log_ring_close(&r);
 }
 
-/* stderr is a pipe that nobody reads. */
+/* stderr is a pipe that nobody reads; and the journal's, as far as the environment says. */
 static void test_blocked_pipe(void **state)
 {
     (void)state;
@@ -142,6 +143,11 @@ static void test_blocked_pipe(void **state)
     assert_true(fcntl(ends[0], F_SETPIPE_SZ, 4096) >= 0);
     assert_true(dup2(ends[1], STDERR_FILENO) >= 0);
     close(ends[1]);
+    struct stat st;
+    assert_int_equal(fstat(STDERR_FILENO, &st), 0);
+    snprintf(text, sizeof text, "%llu:%llu", (unsigned long long)st.st_dev,
+             (unsigned long long)st.st_ino);
+    assert_int_equal(setenv("JOURNAL_STREAM", text, 1), 0);
     assert_int_equal(hob_log_open("info", "logfmt"), 0);
     assert_int_equal(hob_log_start(), 0);
     for (unsigned i = 0; i < LINES; i++)
@@ -163,14 +169,17 @@ static void test_blocked_pipe(void **state)
         lines += said == NULL;
         told += said ? strtoull(said + 8, NULL, 10) : 0;
         assert_null(strstr(text, "not this one"));
+        assert_memory_equal(text, said ? "<4>time=" : "<6>time=", 8);
     }
     assert_int_equal(told, dropped);
     assert_int_equal(lines, LINES - dropped);
     hob_log(HOB_LOG_ERROR, "the last one");
     hob_log_stop(1000);
     assert_non_null(fgets(text, sizeof text, f));
+    assert_memory_equal(text, "<3>", 3);
     assert_non_null(strstr(text, "level=error msg=\"the last one\""));
     assert_true(dup2(saved, STDERR_FILENO) >= 0);
+    assert_int_equal(unsetenv("JOURNAL_STREAM"), 0);
     close(saved);
     fclose(f);
 }

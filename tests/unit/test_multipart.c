@@ -77,8 +77,7 @@ static void test_forms(void **state)
          "\r\n-----x\r\n------\r\n\r\n------x--and after",
          "[f|q\"%41|\r\n-----x\r\n------\r\n]"},
         {TYPE, "------x\r\n" FIELD "\"f\"\r\n\r\nnever ends\r\n------", "[f|-|never ends..."},
-        {TYPE,
-         "------x\r\n" FIELD "f; filename*=utf-8'%00%27'%27a\r\n\r\n\r\n------x--",
+        {TYPE, "------x\r\n" FIELD "f; filename*=utf-8'%00%27'%27a\r\n\r\n\r\n------x--",
          "[f|'a|]"},
         {TYPE, "------x--", ""},
     };
