@@ -55,7 +55,7 @@ static int print_json(const hob_answer *a, hob_diag *diag)
 int hob_ctl_ask(int argc, char **argv)
 {
     hob_server_options where = {0};
-    hob_ask_options o = {.model = "default", .store = "default", .temperature = -1};
+    hob_ask_options o = {.model = "default", .store = "default", .temperature = 0};
     const hob_option options[] = {
         HOB_SERVER_OPTIONS(&where),
         HOB_TEXT("--store", "STORE", &o.store,
@@ -63,8 +63,7 @@ int hob_ctl_ask(int argc, char **argv)
         HOB_TEXT("--model", "NAME", &o.model,
                  "one of `hobctl models` (default: the server's default)"),
         HOB_U32("--max-tokens", &o.max_tokens, 1, 1 << 20, "of the answer (default: the server's)"),
-        HOB_NUMBER("--temperature", &o.temperature, 0, 2,
-                   "0: the likeliest token (default: the server's)"),
+        HOB_NUMBER("--temperature", &o.temperature, 0, 2, "default: 0, the likeliest token"),
         HOB_FLAG(
             "--json", &o.json,
             "print {\"text\", \"finish_reason\", \"usage\", \"annotations\", \"hob_retrieval\"}"),

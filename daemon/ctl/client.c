@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <jansson.h>
 #include <libwebsockets.h>
+#include <poll.h>
 #include <psa/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +31,7 @@ typedef struct call_state {
     const hob_server *server;
     const hob_call *call;
     size_t sent;
+    struct lws *sending; /* the connection, while the body is on its way */
     int status;
     bool done, complete;
     struct lws_context *context;
@@ -76,6 +78,19 @@ static int add_headers(call_state *c, struct lws *wsi, unsigned char **p, unsign
     return 0;
 }
 
+/* A server may refuse a request before it has all of it, and close. The library reads nothing while it has a body to send,
+ * and does not always notice when that cannot be sent any more. */
+static void check_hang_up(call_state *c)
+{
+    struct pollfd p = {.fd = c->sending ? lws_get_socket_fd(c->sending) : -1, .events = POLLRDHUP};
+    if (c->done || p.fd < 0 || (c->sent == c->call->body_len && !lws_partial_buffered(c->sending)))
+        return;
+    if (poll(&p, 1, 0) > 0 && p.revents & (POLLRDHUP | POLLHUP | POLLERR))
+        finish(c, hob_fail(&c->diag, HOB_EIO,
+                           "%s closed the connection before it had the whole request",
+                           c->server->host));
+}
+
 /* One piece of the request's body. */
 static int write_body(call_state *c, struct lws *wsi)
 {
@@ -98,6 +113,7 @@ static int write_body(call_state *c, struct lws *wsi)
                   last ? LWS_WRITE_HTTP_FINAL : LWS_WRITE_HTTP) < (int)len)
         return -1;
     c->sent += len;
+    c->sending = wsi;
     if (last)
         lws_client_http_body_pending(wsi, 0);
     else
@@ -157,13 +173,17 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *use
     if (!c)
         return 0;
     switch (reason) {
-    case LWS_CALLBACK_CLIENT_CONNECTION_ERROR: fail_connection(c, in); return 0;
+    case LWS_CALLBACK_CLIENT_CONNECTION_ERROR:
+        c->sending = NULL;
+        fail_connection(c, in);
+        return 0;
     case LWS_CALLBACK_CLIENT_APPEND_HANDSHAKE_HEADER: {
         unsigned char **p = in;
         return add_headers(c, wsi, p, *p + len);
     }
     case LWS_CALLBACK_CLIENT_HTTP_WRITEABLE: return write_body(c, wsi);
     case LWS_CALLBACK_ESTABLISHED_CLIENT_HTTP:
+        c->sending = NULL;
         c->status = (int)lws_http_client_http_response(wsi);
         lws_set_timeout(wsi, NO_PENDING_TIMEOUT, 0); /* a stream lasts as long as it lasts */
         return 0;
@@ -178,6 +198,7 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *use
         finish(c, 0);
         return 0;
     case LWS_CALLBACK_CLOSED_CLIENT_HTTP:
+        c->sending = NULL;
         if (!c->done)
             finish(c,
                    hob_fail(&c->diag, HOB_EIO, "%s closed the connection before the answer ended",
@@ -301,6 +322,7 @@ int hob_client_call(const hob_server *s, const hob_call *call, int *ret_status, 
             finish(c, hob_fail(&c->diag, HOB_ECANCELED, "interrupted"));
         else if (lws_service(context, 0) < 0 && !(call->stop && *call->stop))
             finish(c, hob_fail(&c->diag, HOB_EIO, "the HTTP client's event loop failed"));
+        check_hang_up(c);
     }
     int r = c->code, status = c->status;
     if (diag)

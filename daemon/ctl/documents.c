@@ -34,23 +34,30 @@ static int take_id(const json_t *answer, char ret[HOB_CTL_ID_MAX], hob_diag *dia
     return 0;
 }
 
+static int take_store(const json_t *answer, hob_ctl_collection *ret, hob_diag *diag)
+{
+    const long long most = hob_json_number(answer, "hob_max_file_bytes");
+    ret->max_file_bytes = most > 0 ? (uint64_t)most : 0;
+    return take_id(answer, ret->id, diag);
+}
+
 static int take_named(void *user, const json_t *one, hob_diag *diag)
 {
     void **u = user;
-    char *ret = u[1];
+    hob_ctl_collection *ret = u[1];
     const char *name = json_string_value(json_object_get(one, "name"));
-    return ret[0] || !name || strcmp(name, u[0]) != 0 ? 0 : take_id(one, ret, diag);
+    return ret->id[0] || !name || strcmp(name, u[0]) != 0 ? 0 : take_store(one, ret, diag);
 }
 
-int hob_documents_store(const hob_server *s, const char *name, bool make, char ret[HOB_CTL_ID_MAX],
+int hob_documents_store(const hob_server *s, const char *name, bool make, hob_ctl_collection *ret,
                         hob_diag *diag)
 {
     json_t *answer = NULL, *body;
-    ret[0] = '\0';
+    *ret = (hob_ctl_collection){0};
     if (!make) { /* the first that was made, as the server finds it, too */
         void *user[] = {(void *)(uintptr_t)name, ret};
         const int r = hob_documents_each(s, "/v1/vector_stores?order=asc&", take_named, user, diag);
-        return r < 0 || ret[0]
+        return r < 0 || ret->id[0]
                    ? r
                    : hob_fail(diag, HOB_ENOENT,
                               "the server has no vector store with the name \"%.100s\"", name);
@@ -60,7 +67,7 @@ int hob_documents_store(const hob_server *s, const char *name, bool make, char r
         return hob_fail(diag, HOB_EINVAL, "--store: the name is not valid UTF-8");
     int r = hob_documents_call(s, "POST", "/v1/vector_stores", body, &answer, diag);
     if (r == 0)
-        r = take_id(answer, ret, diag);
+        r = take_store(answer, ret, diag);
     json_decref(answer);
     return r;
 }

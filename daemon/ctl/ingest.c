@@ -44,7 +44,8 @@ typedef struct batch {
 typedef struct ingest {
     hob_server server;
     const char *store_name;
-    char store[HOB_CTL_ID_MAX], host[256];
+    hob_ctl_collection store;
+    char host[256];
     item *items;
     size_t count, capacity;
     batch *batches;
@@ -269,7 +270,7 @@ static int put_into_store(ingest *in, size_t first, size_t end, hob_diag *diag)
     }
     in->batches = grown;
     in->batches[in->batch_count] = (batch){.files = n};
-    snprintf(path, sizeof path, "/v1/vector_stores/%s/file_batches", in->store);
+    snprintf(path, sizeof path, "/v1/vector_stores/%s/file_batches", in->store.id);
     int r = hob_documents_call(&in->server, "POST", path, json_pack("{s:o}", "files", files),
                                &answer, diag);
     if (r == 0)
@@ -289,6 +290,13 @@ static void give_up(ingest *in, item *it, const char *why)
 
 static int send_file(ingest *in, item *it, hob_diag *diag)
 {
+    if (in->store.max_file_bytes && it->bytes > in->store.max_file_bytes) {
+        char why[96];
+        snprintf(why, sizeof why, "it has %llu bytes; the server takes files of at most %llu",
+                 (unsigned long long)it->bytes, (unsigned long long)in->store.max_file_bytes);
+        give_up(in, it, why);
+        return 0;
+    }
     if (!it->sha256[0] && hash_file(it, diag) < 0) {
         give_up(in, it, diag->text);
         return 0;
@@ -334,6 +342,9 @@ static int send_all(ingest *in, hob_diag *diag)
             waiting = 0;
         }
     }
+    hob_diag other;
+    if (r == HOB_ECANCELED && waiting > 0) /* what is there already is not sent another time */
+        (void)!put_into_store(in, first, in->count, &other);
     return r;
 }
 
@@ -343,7 +354,7 @@ static int look(ingest *in, batch *b, hob_diag *diag)
 {
     char path[300];
     json_t *answer = NULL;
-    snprintf(path, sizeof path, "/v1/vector_stores/%s/file_batches/%s", in->store, b->id);
+    snprintf(path, sizeof path, "/v1/vector_stores/%s/file_batches/%s", in->store.id, b->id);
     const int r = hob_documents_call(&in->server, "GET", path, NULL, &answer, diag);
     const long long left = hob_json_number(json_object_get(answer, "file_counts"), "in_progress");
     if (r == 0)
@@ -398,7 +409,7 @@ static int wait_for_all(ingest *in, hob_diag *diag)
     for (size_t i = 0; r == 0 && i < in->batch_count; i++) {
         char path[300];
         snprintf(path, sizeof path, "/v1/vector_stores/%s/file_batches/%s/files?filter=failed&",
-                 in->store, in->batches[i].id);
+                 in->store.id, in->batches[i].id);
         r = hob_documents_each(&in->server, path, note_failure, in, diag);
     }
     return r;
@@ -428,7 +439,7 @@ static int report(const ingest *in, hob_diag *diag)
     if (in->json)
         return hob_json_print(
             json_pack("{s:s, s:s, s:I, s:I, s:I, s:I}", "store", in->store_name, "vector_store_id",
-                      in->store, "files", (json_int_t)in->count, "ingested", (json_int_t)done,
+                      in->store.id, "files", (json_int_t)in->count, "ingested", (json_int_t)done,
                       "unchanged", (json_int_t)in->unchanged, "failed", (json_int_t)in->failed),
             diag);
     if (isatty(STDERR_FILENO))
@@ -445,11 +456,11 @@ static int run(ingest *in, const hob_server_options *where, int count, char **pa
     for (int i = 0; r == 0 && i < count; i++)
         r = add_argument(in, paths[i], diag);
     if (r == 0)
-        r = hob_documents_store(&in->server, in->store_name, true, in->store, diag);
+        r = hob_documents_store(&in->server, in->store_name, true, &in->store, diag);
     if (r < 0)
         return r;
     sort_items(in);
-    snprintf(path, sizeof path, "/v1/vector_stores/%s/files?", in->store);
+    snprintf(path, sizeof path, "/v1/vector_stores/%s/files?", in->store.id);
     if ((r = hob_documents_each(&in->server, path, compare_file, in, diag)) < 0 ||
         (r = send_all(in, diag)) < 0 || (r = wait_for_all(in, diag)) < 0 ||
         (r = clean_up(in, diag)) < 0)

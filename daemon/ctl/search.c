@@ -74,7 +74,8 @@ int hob_ctl_search(int argc, char **argv)
     int words = 0;
     hob_diag diag = {""};
     hob_server server;
-    char store[HOB_CTL_ID_MAX], path[200];
+    hob_ctl_collection store;
+    char path[200];
     json_t *answer = NULL;
     const hob_parsed parsed = hob_options_parse(&syntax, argc, argv, &words);
     if (parsed != HOB_PARSED_RUN)
@@ -86,9 +87,9 @@ int hob_ctl_search(int argc, char **argv)
     }
     int r = hob_server_find(&where, &server, &diag);
     if (r == 0)
-        r = hob_documents_store(&server, store_name, false, store, &diag);
+        r = hob_documents_store(&server, store_name, false, &store, &diag);
     if (r == 0) {
-        snprintf(path, sizeof path, "/v1/vector_stores/%s/search", store);
+        snprintf(path, sizeof path, "/v1/vector_stores/%s/search", store.id);
         r = hob_documents_call(&server, "POST", path,
                                json_pack("{s:O, s:I, s:{s:f}}", "query", query, "max_num_results",
                                          (json_int_t)limit, "ranking_options", "score_threshold",

@@ -11,6 +11,8 @@ enum {
     BATCH_ROWS = 128,  /* of a step on the processor: others wait for its end */
     TEXTS_MOST = 64,   /* of a step: each takes blocks of its own in attention */
     STREAM_ROWS = 256, /* of texts that somebody waits for */
+    ALONE_MS =
+        500, /* of a step on a device of its own, for better texts wait for its end as well; BATCH_ROWS at least */
     FULL_PERCENT = 75, /* a step this full is worth measuring */
 };
 
@@ -35,8 +37,11 @@ typedef struct request {
 
 struct hob_embed_queue {
     hob_embedder *embedder;
-    uint32_t rows, width;
-    bool alone;        /* the device is not the processor: nobody else waits for a step */
+    hob_embed_queue_options options;
+    uint32_t width;
+    double
+        first_rate; /* tokens a second of the first step of all, which may have compiled its kernels */
+    bool alone;     /* the device is not the processor: no other engine waits for a step */
     request *requests; /* in order of arrival */
     share *shares;
     hob_embed_stats stats;
@@ -52,21 +57,28 @@ void hob_embed_input_free(hob_embed_input *in)
     *in = (hob_embed_input){0};
 }
 
+static double rate_of(uint32_t tokens, uint64_t us)
+{
+    return us ? tokens * 1e6 / (double)us : 0;
+}
+
 /* A step of so many texts. */
 static int warm_up(hob_embed_queue *q, const uint32_t *ids, uint32_t texts, uint32_t tokens_each)
 {
     uint32_t count = 0;
 
-    for (uint32_t rows = 0; count < texts && rows + tokens_each <= q->rows; rows += tokens_each)
+    for (uint32_t rows = 0; count < texts && rows + tokens_each <= q->options.step_rows;
+         rows += tokens_each)
         q->texts[count++] = (hob_embed_text){ids, tokens_each};
     return hob_embedder_step(q->embedder, q->texts, count, q->vectors);
 }
 
-int hob_embed_queue_new(hob_model *m, uint32_t step_rows, hob_embed_queue **ret, hob_diag *diag)
+int hob_embed_queue_new(hob_model *m, const hob_embed_queue_options *o, hob_embed_queue **ret,
+                        hob_diag *diag)
 {
     const hob_model_info *info = hob_model_get_info(m);
     const hob_device *dev = hob_model_device(m);
-    const uint32_t longest = info->context_train;
+    const uint32_t longest = info->context_train, step_rows = o->step_rows;
     uint32_t *ids = NULL;
     size_t floats;
     int rc;
@@ -74,7 +86,7 @@ int hob_embed_queue_new(hob_model *m, uint32_t step_rows, hob_embed_queue **ret,
     hob_embed_queue *q = calloc(1, sizeof *q);
     if (!q)
         return hob_fail(diag, HOB_ENOMEM, "embeddings: no memory");
-    q->rows = step_rows;
+    q->options = *o;
     q->width = info->width;
     q->alone = strcmp(dev->info.name, "cpu") != 0;
     if ((rc = hob_embedder_new(m, step_rows, &q->embedder, diag)) < 0)
@@ -87,8 +99,11 @@ int hob_embed_queue_new(hob_model *m, uint32_t step_rows, hob_embed_queue **ret,
         rc = hob_fail(diag, HOB_ENOMEM, "embeddings: no memory for steps of %u tokens", step_rows);
         goto fail;
     }
-    if ((rc = warm_up(q, ids, 1, longest)) == 0)
+    const uint64_t start_us = hob_now_us();
+    if ((rc = warm_up(q, ids, 1, longest)) == 0) {
+        q->first_rate = rate_of(longest, hob_now_us() - start_us);
         rc = warm_up(q, ids, TEXTS_MOST, 1);
+    }
     if (rc < 0) {
         hob_fail(diag, rc, "device %s: its first step failed: %s", dev->info.name,
                  dev->failure.text[0] ? dev->failure.text : hob_error_name(rc));
@@ -244,6 +259,24 @@ hob_arbiter_class hob_embed_queue_class(hob_embed_queue *q)
     return r ? (hob_arbiter_class)rank_of(r, now_us) : HOB_ARBITER_CLASSES;
 }
 
+/* Tokens a second; 0: unknown. */
+static double expected_rate(const hob_embed_queue *q)
+{
+    return q->stats.tokens_per_second > 0 ? q->stats.tokens_per_second : q->first_rate;
+}
+
+/* Of a step of this rank, at most. */
+static uint32_t rows_of(const hob_embed_queue *q, uint32_t rank)
+{
+    const double fitting = expected_rate(q) * ALONE_MS / 1e3;
+
+    if (!q->alone)
+        return rank == HOB_ARBITER_BATCH ? BATCH_ROWS : STREAM_ROWS;
+    return fitting < BATCH_ROWS             ? BATCH_ROWS
+           : fitting < q->options.step_rows ? (uint32_t)fitting
+                                            : q->options.step_rows;
+}
+
 /* Fills texts and owners; how many. */
 static uint32_t take_texts(hob_embed_queue *q, uint32_t *ret_rows)
 {
@@ -253,12 +286,10 @@ static uint32_t take_texts(hob_embed_queue *q, uint32_t *ret_rows)
 
     if (!r)
         return 0;
-    const uint32_t rank = rank_of(r, now_us), wanted = q->alone                    ? q->rows
-                                                       : rank == HOB_ARBITER_BATCH ? BATCH_ROWS
-                                                                                   : STREAM_ROWS;
+    const uint32_t rank = rank_of(r, now_us), wanted = rows_of(q, rank);
     for (; r && count < TEXTS_MOST; r = next_of(q, rank, now_us)) {
         const uint32_t length = r->in.lengths[r->done + r->taken];
-        if (count > 0 && (rows + length > wanted || rows + length > q->rows))
+        if (count > 0 && (rows + length > wanted || rows + length > q->options.step_rows))
             break;
         q->texts[count] = (hob_embed_text){r->in.ids.data + r->at, length};
         q->owners[count++] = r;
@@ -273,7 +304,7 @@ static uint32_t take_texts(hob_embed_queue *q, uint32_t *ret_rows)
 
 static void note_speed(hob_embed_queue *q, uint32_t rows, uint64_t us)
 {
-    const double rate = us ? rows * 1e6 / (double)us : 0;
+    const double rate = rate_of(rows, us);
 
     q->stats.busy_us += us;
     if (rows * 100 < BATCH_ROWS * FULL_PERCENT && q->stats.tokens_per_second > 0)
@@ -282,6 +313,16 @@ static void note_speed(hob_embed_queue *q, uint32_t rows, uint64_t us)
         q->stats.tokens_per_second > 0
             ? (1 - RATE_WEIGHT) * q->stats.tokens_per_second + RATE_WEIGHT * rate
             : rate;
+}
+
+/* Says so when a step will be long. */
+static void announce(const hob_embed_queue *q, uint32_t rows)
+{
+    const double rate = expected_rate(q), expected_ms = rate > 0 ? rows * 1e3 / rate : 0;
+
+    if (q->options.on_long_step && expected_ms > q->options.long_step_ms)
+        q->options.on_long_step(q->options.user,
+                                expected_ms < UINT32_MAX ? (uint32_t)expected_ms : UINT32_MAX);
 }
 
 /* The vectors of texts i, i + 1, … that are of the same request go out together; where the next one's begin. */
@@ -312,6 +353,7 @@ int hob_embed_queue_step(hob_embed_queue *q, hob_vector_sink *sink, void *user)
 
     if (count == 0)
         return 0;
+    announce(q, rows);
     const uint64_t start_us = hob_now_us();
     const int rc = hob_embedder_step(q->embedder, q->texts, count, q->vectors);
     if (rc < 0)

@@ -34,10 +34,18 @@ typedef struct hob_embed_stats {
     double tokens_per_second;         /* of steps of late; 0: none was measured yet */
 } hob_embed_stats;
 
-/* step_rows: as for hob_embedder_new. HOB_ENOMEM. Runs a step of the longest text and one of the most texts, so that their
+typedef struct hob_embed_queue_options {
+    uint32_t step_rows; /* as for hob_embedder_new */
+    /* Called before a step that will probably take longer than long_step_ms, with its milliseconds; may be NULL. */
+    void (*on_long_step)(void *user, uint32_t expected_ms);
+    void *user;
+    uint32_t long_step_ms;
+} hob_embed_queue_options;
+
+/* HOB_ENOMEM. Runs a step of the longest text and one of the most texts, so that their
  * memory is there from now on and a device that cannot is found out: HOB_EDEVICE. */
-HOB_MUST_CHECK int hob_embed_queue_new(hob_model *m, uint32_t step_rows, hob_embed_queue **ret,
-                                       hob_diag *diag);
+HOB_MUST_CHECK int hob_embed_queue_new(hob_model *m, const hob_embed_queue_options *o,
+                                       hob_embed_queue **ret, hob_diag *diag);
 void hob_embed_queue_free(hob_embed_queue *q);
 
 /* Takes *in over, whatever it returns. HOB_ENOMEM. */

@@ -289,7 +289,11 @@ static int load_encoder(hob_engine *e, const engine_options *o, uint64_t start_u
                         "%llu",
                         (unsigned long long)(limit >> 20), (unsigned long long)(needed >> 20));
     e->context = o->context ? o->context : info->context_train;
-    if ((rc = hob_embed_queue_new(e->model, rows, &e->embeds, diag)) < 0)
+    const hob_embed_queue_options options = {.step_rows = rows,
+                                             .on_long_step = hob_engine_long_step,
+                                             .user = e,
+                                             .long_step_ms = HOB_ENGINE_BEAT_MS};
+    if ((rc = hob_embed_queue_new(e->model, &options, &e->embeds, diag)) < 0)
         return rc;
     const hello_more more = {info->width, info->pooling == HOB_POOLING_CLS ? "cls" : "mean"};
     return say_hello(e, 0, sequences, start_us, &more, diag);

@@ -104,6 +104,7 @@ hob_documents_request *hob_documents_request_new(hob_conn *c, hob_documents_run 
     r->scope = hob_documents_scope(c->key);
     memcpy(r->ids, c->ids, sizeof r->ids);
     r->now_s = (int64_t)time(NULL);
+    r->max_file_bytes = (uint64_t)c->g->conf->max_file_mb << 20;
     r->status = -1;
     return r;
 }

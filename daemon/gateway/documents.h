@@ -43,6 +43,7 @@ struct hob_documents_request {
     hob_scope scope;
     char ids[HOB_PATH_IDS][HOB_PUBLIC_ID_MAX]; /* of the path */
     int64_t now_s;
+    uint64_t max_file_bytes;
     /* what the routes need of it */
     json_t *body;                    /* the request's own */
     char made[2][HOB_PUBLIC_ID_MAX]; /* ids of what it makes */

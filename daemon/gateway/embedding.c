@@ -119,7 +119,8 @@ static void wait(hob_place *p)
 static void embedded(void *user, const hob_embed_result *r, const hob_api_error *e)
 {
     hob_place *p = user;
-    const uint32_t dim = p->ingest->index.dimensions;
+    const hob_index *x = &p->ingest->index;
+    const uint32_t dim = x->dimensions;
     uint32_t piece = 0;
 
     p->embed = NULL;
@@ -127,7 +128,7 @@ static void embedded(void *user, const hob_embed_result *r, const hob_api_error 
         hob_place_fail(p, "server_error", e->message);
         return;
     }
-    if (!r || r->dimensions != dim ||
+    if (!r || x->state != HOB_INDEX_READY || x->began_us != p->index_us || r->dimensions != dim ||
         !(p->halves = malloc((size_t)p->batch * dim * sizeof *p->halves))) {
         wait(p);
         return;
@@ -152,6 +153,7 @@ static void ask(hob_place *p)
                                        .handler = &handler,
                                        .user = p};
     hob_api_error e;
+    p->index_us = p->ingest->index.began_us;
     if (hob_embed_start(p->ingest->g, &request, &p->embed, &e) < 0) {
         p->embed = NULL;
         wait(p);

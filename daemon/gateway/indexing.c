@@ -3,14 +3,14 @@
  * The index of vectors (daemon/store/vectors.h) and the model whose vectors it holds. When the first engine that embeds has
  * come up, contents whose vectors another model made are queued to be embedded anew, and the index is built from the
  * others, in slices, between which the search thread answers; nothing is embedded before that is done. From then on the store's
- * thread adds what becomes complete before it commits: who reads that a file is completed finds it. */
+ * thread adds what becomes complete before it commits: who reads that a file is completed finds it. When an engine comes up
+ * from a file that has taken the place of the model's, all this begins again. */
 #include <errno.h>
 #include <fcntl.h>
 #include <mbedtls/sha256.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "daemon/gateway/ingest.h"
@@ -199,21 +199,20 @@ static int identify(hob_index *x, hob_diag *diag)
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
     mbedtls_sha256_context sha;
     uint8_t hash[32], head[16];
-    struct stat st;
     size_t n = 0;
 
-    if (fd < 0 || fstat(fd, &st) != 0) {
+    if (fd < 0 || fstat(fd, &x->file) != 0) {
         if (fd >= 0)
             close(fd);
         return hob_fail(diag, HOB_EIO, "%.150s: %s", path, strerror(errno));
     }
-    hob_put_u64(head, (uint64_t)st.st_size);
+    hob_put_u64(head, (uint64_t)x->file.st_size);
     hob_put_u64(head + 8, x->dimensions);
     mbedtls_sha256_init(&sha);
     (void)mbedtls_sha256_starts(&sha, 0);
     (void)mbedtls_sha256_update(&sha, head, sizeof head);
-    const int code = hash_part(fd, 0, &sha) | hash_part(fd, st.st_size / 2, &sha) |
-                     hash_part(fd, st.st_size - SAMPLE, &sha);
+    const int code = hash_part(fd, 0, &sha) | hash_part(fd, x->file.st_size / 2, &sha) |
+                     hash_part(fd, x->file.st_size - SAMPLE, &sha);
     (void)mbedtls_sha256_finish(&sha, hash);
     mbedtls_sha256_free(&sha);
     close(fd);
@@ -264,13 +263,70 @@ bool hob_index_is_settled(const hob_index *x)
     return true; /* all of them generate text */
 }
 
+/* ---- another file in its place ---- */
+
+/* An engine has come up since, from another file than the index is of. */
+static bool is_of_another(hob_index *x)
+{
+    const hob_link *l = &x->g->links[x->model];
+    struct stat st;
+    if (l->state != HOB_LINK_READY || l->started_us == x->engine_us)
+        return false;
+    x->engine_us = l->started_us;
+    return stat(l->model->path, &st) == 0 &&
+           (st.st_dev != x->file.st_dev || st.st_ino != x->file.st_ino ||
+            st.st_size != x->file.st_size || st.st_mtim.tv_sec != x->file.st_mtim.tv_sec ||
+            st.st_mtim.tv_nsec != x->file.st_mtim.tv_nsec);
+}
+
+static int run_nothing(sqlite3 *db, hob_store_job *j, hob_diag *diag)
+{
+    (void)db;
+    (void)j;
+    (void)diag;
+    return 0;
+}
+
+/* Both threads are behind all that used it. */
+static void search_done(hob_store_job *j)
+{
+    hob_index *x = (hob_index *)j;
+    if (x->g->ending)
+        return;
+    hob_vectors_free(x->vectors);
+    x->vectors = NULL;
+    x->state = HOB_INDEX_NONE;
+}
+
+static void store_done(hob_store_job *j)
+{
+    hob_index *x = (hob_index *)j;
+    if (x->g->ending)
+        return;
+    x->job.done = search_done;
+    hob_store_read(x->g->store, &x->job);
+}
+
+static void begin_again(hob_index *x)
+{
+    hob_log(HOB_LOG_INFO, "%s: another file is in the place of the model's",
+            x->g->conf->models[x->model].name);
+    x->state = HOB_INDEX_WORK;
+    x->job.run = run_nothing;
+    x->job.done = store_done;
+    hob_store_post(x->g->store, &x->job);
+}
+
 void hob_index_tick(hob_index *x, uint64_t now_us)
 {
     const int model = hob_embed_default_model(x->g);
+    if ((x->state == HOB_INDEX_READY || x->state == HOB_INDEX_UNUSABLE) && is_of_another(x))
+        begin_again(x);
     if (x->state != HOB_INDEX_NONE || model < 0 || now_us < x->retry_us)
         return;
     x->model = (uint32_t)model;
     x->dimensions = hob_embed_dimensions(x->g, x->model);
+    x->engine_us = x->g->links[model].started_us;
     x->state = HOB_INDEX_WORK;
     x->began_us = now_us;
     x->job.run = run_open;

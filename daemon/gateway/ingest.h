@@ -9,6 +9,8 @@
 #ifndef HOB_DAEMON_GATEWAY_INGEST_H
 #define HOB_DAEMON_GATEWAY_INGEST_H
 
+#include <sys/stat.h>
+
 #include "daemon/gateway/documents.h"
 #include "daemon/gateway/embed.h"
 #include "daemon/gateway/extraction.h"
@@ -49,14 +51,15 @@ typedef struct hob_place {
     uint32_t pieces[HOB_EMBED_BATCH], batch; /* of each chunk of a batch; chunks in it */
     hob_embed *embed;                        /* the engine works on them */
     uint64_t embed_us;                       /* when to try again; 0: now */
-    uint16_t *halves;                        /* [batch][dimensions] */
-    bool indexed; /* it may be in the index though its transaction failed */
+    uint64_t index_us; /* the index that was there when they were sent: when it was begun */
+    uint16_t *halves;  /* [batch][dimensions] */
+    bool indexed;      /* it may be in the index though its transaction failed */
 } hob_place;
 
 /* The index of vectors, in step with the store: what one has the other has, but for what is just being removed. */
 typedef enum hob_index_state {
     HOB_INDEX_NONE, /* no embedding model is known yet */
-    HOB_INDEX_WORK, /* a job of the store's or of the search thread's makes it */
+    HOB_INDEX_WORK, /* jobs of the store's and of the search thread's make it, or are its last */
     HOB_INDEX_READY,
     HOB_INDEX_UNUSABLE, /* vectors of this model cannot be searched */
 } hob_index_state;
@@ -67,6 +70,8 @@ typedef struct hob_index {
     hob_index_state state;
     uint32_t model, dimensions; /* model: in the configuration */
     char id[HOB_MODEL_ID_MAX];  /* what the store knows the model's vectors by */
+    struct stat file;           /* of the model, when that was found out, */
+    uint64_t engine_us;         /* and when its engine had started */
     hob_vectors *vectors;
     int64_t next; /* chunk that is read next while it is built */
     uint64_t retry_us, began_us, rows, stale;

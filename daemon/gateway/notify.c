@@ -4,6 +4,7 @@
  * message. READY comes when each model answers, has failed once or was unloaded: a model that cannot be loaded does not keep
  * the others from being used. The watchdog is fed by the loop's timer, and only while every running engine is heard of or has been
  * replaced in time: when neither happens, supervision itself is broken. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,13 +40,13 @@ void hob_notify_open(hob_gateway *g)
     (void)unsetenv("WATCHDOG_PID");
 }
 
-void hob_notify(hob_gateway *g, const char *state)
+bool hob_notify(hob_gateway *g, const char *state)
 {
     char text[256], status[128];
     uint32_t ready = 0;
 
     if (g->notify_fd < 0)
-        return;
+        return true;
     for (uint32_t i = 0; i < g->link_count; i++)
         ready += g->links[i].state == HOB_LINK_READY;
     snprintf(status, sizeof status, "STATUS=%s%u of %u models ready, %u connections",
@@ -55,8 +56,7 @@ void hob_notify(hob_gateway *g, const char *state)
     if (state && strcmp(state, "RELOADING") == 0)
         n += snprintf(text + n, sizeof text - (size_t)n, "MONOTONIC_USEC=%llu\n",
                       (unsigned long long)hob_now_us());
-    (void)send(g->notify_fd, text, (size_t)n,
-               MSG_DONTWAIT | MSG_NOSIGNAL); /* nobody to complain to */
+    return send(g->notify_fd, text, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 || errno != EAGAIN;
 }
 
 static bool is_settled(const hob_gateway *g)
@@ -81,13 +81,9 @@ void hob_notify_tick(hob_gateway *g, uint64_t now_us)
 {
     if (g->notify_fd < 0)
         return;
-    if (!g->notified && is_settled(g)) {
-        g->notified = true;
-        hob_notify(g, "READY");
-    }
+    if (!g->notified && is_settled(g))
+        g->notified = hob_notify(g, "READY");
     if (g->watchdog_us && now_us - g->watchdog_fed_us > g->watchdog_us / 3 &&
-        is_supervised(g, now_us)) {
+        is_supervised(g, now_us) && hob_notify(g, "WATCHDOG"))
         g->watchdog_fed_us = now_us;
-        hob_notify(g, "WATCHDOG");
-    }
 }

@@ -56,6 +56,6 @@ refused:
     note(g, by, "reload refused");
 end:
     free(next);
-    if (g->notified)
-        hob_notify(g, "READY");
+    if (g->notified) /* else, and where it cannot be said now, a tick says it */
+        g->notified = hob_notify(g, "READY");
 }

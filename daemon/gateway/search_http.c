@@ -58,6 +58,7 @@ static void respond(hob_searching *s, const hob_search_result *result, bool by_w
 {
     hob_conn *c = s->c;
     hob_text t = {0};
+    hob_api_error e;
     hob_text_puts(&t, "{\"object\":\"vector_store.search_results.page\",\"search_query\":");
     hob_text_json(&t, s->queries);
     hob_text_puts(&t, ",\"data\":[");
@@ -69,7 +70,13 @@ static void respond(hob_searching *s, const hob_search_result *result, bool by_w
                     by_words ? "true" : "false");
     if (t.failed)
         hob_conn_kill(c, "no memory for an answer");
-    else
+    else if (hob_text_len(&t) > HOB_DOCUMENTS_ANSWER_MAX) {
+        hob_documents_explain(HOB_ELIMIT,
+                              "the passages are too long for one answer: ask for fewer with "
+                              "`max_num_results`",
+                              &e);
+        hob_http_error(c, &e);
+    } else
         hob_http_respond(c, 200, "application/json", "", hob_text_data(&t), hob_text_len(&t));
     hob_text_free(&t);
 }

@@ -171,8 +171,8 @@ bool hob_front_client_name(const hob_conn *c, char *ret, size_t size);
 
 void hob_gateway_reload(hob_gateway *g, uid_t by);
 void hob_notify_open(hob_gateway *g);
-void hob_notify(hob_gateway *g,
-                const char *state); /* "READY", "RELOADING", "STOPPING"; NULL: status only */
+/* "READY", "RELOADING", "STOPPING"; NULL: status only. False when the manager's queue is full. */
+bool hob_notify(hob_gateway *g, const char *state);
 void hob_notify_tick(hob_gateway *g, uint64_t now_us);
 
 /* ---- connection.c, http.c, websocket.c ---- */

@@ -36,7 +36,7 @@ static void write_object(hob_documents_request *r, const hob_collection *c)
                     "\"last_active_at\":%lld,\"metadata\":",
                     unfinished ? "in_progress" : "completed", (long long)c->last_active_s);
     hob_text_puts(t, c->metadata);
-    hob_text_puts(t, "}");
+    hob_text_format(t, ",\"hob_max_file_bytes\":%llu}", (unsigned long long)r->max_file_bytes);
     r->unfinished |= unfinished;
 }
 

@@ -123,6 +123,9 @@ static candidate *find(candidates *c, int64_t chunk)
     return &c->list[c->count++];
 }
 
+/* Where the best by words and the best by meaning are equal: who names a thing wants it. */
+#define WORDS_FIRST 1e-9
+
 /* hits: of one query by meaning. */
 static int add_query(sqlite3 *db, const hob_search *s, const char *query, const allowed *a,
                      const hob_vector_hit *hits, uint32_t hit_count, candidates *ret,
@@ -146,7 +149,7 @@ static int add_query(sqlite3 *db, const hob_search *s, const char *query, const 
     for (size_t i = 0; i < n; i++) {
         const hob_fused *f = &ret->fused[i];
         candidate *c = find(ret, (int64_t)f->id);
-        c->fused += f->score;
+        c->fused += f->score + (f->rank[0] ? WORDS_FIRST : 0);
         if (f->rank[0])
             c->words = fmax(c->words, ret->words[f->rank[0] - 1].score);
         if (f->rank[1]) {

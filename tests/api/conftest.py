@@ -200,7 +200,8 @@ def embedder():
 
 @pytest.fixture(scope="session")
 def hobctl():
-    """Runs hobctl and returns the finished process; check=False lets it fail."""
+    """Runs hobctl and returns the finished process; check=False lets it fail. The model of what `setup` makes is on the test
+    device."""
     def run(*args, input=None, check=True, env=None, timeout=300, cwd=None):
         data = input.encode() if isinstance(input, str) else input
         done = subprocess.run([str(HOBCTL), *map(str, args)], input=data if data is not None else b"",
@@ -208,6 +209,11 @@ def hobctl():
                               env={**os.environ, **(env or {})})
         if check:
             assert done.returncode == 0, f"hobctl {args}: {done.returncode}\n{done.stderr.decode()}"
+        if DEVICE and args[0] == "setup":
+            conf = Path(args[args.index("--dir") + 1]) / "hob.conf"
+            text = conf.read_text()
+            if "device =" not in text:
+                conf.write_text(text.replace("path =", f'device = "{DEVICE}"; path =', 1))
         return done
     return run
 
@@ -220,8 +226,6 @@ def var(tmp_path_factory, model, hobctl):
     hobctl("setup", "--dir", folder, "--model", model, "--port", port)
     conf = folder / "hob.conf"
     text = conf.read_text()
-    if DEVICE:
-        text = text.replace("path =", f'device = "{DEVICE}"; path =', 1)
     conf.write_text(text + "limits = { auth_failures_per_minute = 0; };\n")  # many tests are strangers
     return folder, port
 
@@ -238,7 +242,8 @@ def limited_server(folder, var, limits, model_options="", tenants=(), embedder=N
     text = re.sub(r"(?m)^port = .*;", f"port = {port};", conf.read_text())
     text = text if "limits = {" in text else text + "limits = { };\n"  # it may have been written anew
     if embedder:
-        text = re.sub(r"(?m)^    }\n\);", f'    }},\n    {{ name = "embedder"; path = "{embedder}"; }}\n);', text, count=1)
+        text = re.sub(r"(?m)^    }\n\);", f'    }},\n    {{ name = "embedder"; device = "{DEVICE or "auto"}"; path = "{embedder}"; }}\n);',
+                      text, count=1)
         assert "embedder" in text
     conf.write_text(text.replace("path =", f"{model_options} path =", 1).replace("limits = {", f"limits = {{ {limits}", 1) + more)
     with keys.open("a") as out:

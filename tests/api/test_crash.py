@@ -9,11 +9,12 @@ import time
 
 import pytest
 
-from conftest import DEVICE, dev_server, started
+from conftest import DEVICE, PACE, dev_server, started
 from websockets.sync.client import connect
 from wire import Connection, chat, error_of, events, post, token_of
 
 CHAT = "/v1/chat/completions"
+EXACT = DEVICE in (None, "cpu")  # a GPU adds up a recomputed prompt in another order, and the CPU that takes over in its own
 LONG = {"stream": True, "max_tokens": 160, "ignore_eos": True, "temperature": 0.7, "seed": 11,
         "stream_options": {"include_usage": True}}
 
@@ -92,7 +93,7 @@ def at_once(server, count, **fields):
 def check_same(after, before):
     for i, (text, errors) in after.items():
         assert not errors, (i, errors)
-        if DEVICE in (None, "cpu"):  # a GPU adds up a recomputed prompt in another order
+        if EXACT:
             assert text == before[i][0], f"stream {i} went on with other tokens"
 
 
@@ -322,7 +323,7 @@ def test_cancel_while_suspects_run(deadly):
         return json.dumps({"type": "response.create", "model": "default", "input": words, "stream_id": lane,
                            "max_output_tokens": tokens, "ignore_eos": True, "temperature": 0.7, "seed": 3})
 
-    ids, texts, ends = {}, {}, {}
+    ids, texts, ends, tokens = {}, {}, {}, {}
     with connect(f"ws://127.0.0.1:{deadly.port}/v1/responses", max_size=None, proxy=None) as ws:
         def receive():
             e = json.loads(ws.recv(timeout=120))
@@ -335,6 +336,7 @@ def test_cancel_while_suspects_run(deadly):
                 ends[lane] = (e["error"] if e["type"] == "error" else e["response"]["error"])["code"]
             elif e["type"] in ("response.completed", "response.incomplete"):
                 ends[lane] = (e["response"]["incomplete_details"] or {"reason": e["response"]["status"]})["reason"]
+                tokens[lane] = e["response"]["usage"]["output_tokens"]
 
         for lane in "abcd":
             ws.send(create("Count.", lane, 400))
@@ -348,16 +350,18 @@ def test_cancel_while_suspects_run(deadly):
         while len(ends) < 6:
             receive()
     assert ends["z"] == "request_poisoned" and ends["e"] == "max_output_tokens"
-    assert ends["a"] == ends["c"] == "max_output_tokens" and texts["a"] == texts["c"] != ""
+    assert ends["a"] == ends["c"] == "max_output_tokens" and tokens["a"] == tokens["c"] == 400
     for lane in "bd":
         assert ends[lane] != "max_output_tokens" and len(texts[lane]) < len(texts["a"])
-        assert texts["a"].startswith(texts[lane])
+    if EXACT:
+        assert texts["a"] == texts["c"] != "" and all(texts["a"].startswith(texts[lane]) for lane in "bd")
     assert deadly.metric("hob_requests_poisoned_total") == 1 and deadly.metric("hob_requests_cancelled_total") == 2
     assert deadly.metric("hob_requests_suspect") == 0 and deadly.metric("hob_engine_jobs") == 0
 
 
 def test_drain_while_suspects_run(deadly):
-    wait = at_once(deadly, 3)
+    """All must end in the time to drain, most of them on a device that is loaded again meanwhile."""
+    wait = at_once(deadly, 3, max_tokens=160 if PACE == 1 else 40)
     deadly.wait_metric("hob_engine_jobs", lambda v: v == 3)
     with Connection(deadly) as c:
         c.send(post(CHAT, chat("Draw a zebra.", **LONG)))

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """/v1/files with OpenAI's own client and by hand: uploads that stream into the store, what is refused and how, pages, bytes
 back as they came, and what one tenant or key sees of another's."""
+import contextlib
 import hashlib
 import io
 import json
 import os
 import socket
 import ssl
+import threading
 import time
 
 import openai
@@ -169,6 +171,7 @@ PURPOSE = (b'name="purpose"', b"assistants")
     (form(FILE, PURPOSE, end=b"xx"), None), (form(FILE, PURPOSE)[:-6], None), (b"", None), (b"no form at all", None),
     (b"--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"\xff\"\r\n\r\nx\r\n--b--", None),
     (b"--b\r\n" + b"x" * 5000, None),
+    (form((b"name=\"file\"; filename*=utf-8''a%00b", b"x"), PURPOSE), None),
 ])
 def test_broken_forms(server, anna, body, param):
     with Raw(server) as raw:
@@ -188,6 +191,11 @@ def test_other_bodies(server):
         raw.head(5, boundary='"')
         raw.send(b"--b--")
         assert raw.answer()[0] == 400
+        body = form(PURPOSE, (b"name=\"file\"; filename*=utf-8'%00'a%27b.txt", b"x"))  # a NUL where the language stands
+        raw.head(len(body))
+        raw.send(body)
+        status, answer = raw.answer()
+        assert status == 200 and answer["filename"] == "a'b.txt"
         body = form(PURPOSE, FILE)
         raw.head(len(body), more="Expect: 100-continue\r\n")
         assert raw.socket.recv(1000).startswith(b"HTTP/1.1 100 ")
@@ -222,3 +230,50 @@ def test_a_keys_bytes(server, hobctl):
         c.files.delete(first.id)
         upload(c, b"4")
         assert len(list(c.files.list())) == 2
+
+
+# ---- hobctl ingest ----
+
+def ingest(hobctl, url, ca, path, bytes):
+    path.touch()
+    os.truncate(path, bytes)
+    began = time.monotonic()
+    done = hobctl("ingest", path, check=False, env={"HOB_URL": url, "HOB_API_KEY": "hob_anna", "HOB_CACERT": str(ca)})
+    assert done.returncode == 1 and b"0 ingested, 0 unchanged, 1 failed" in done.stdout
+    assert time.monotonic() - began < 20
+    return done.stderr.decode()
+
+
+def test_hobctl_sends_nothing_that_is_too_large(server, hobctl, tmp_path):
+    said = ingest(hobctl, server.url, server.ca, tmp_path / "a.txt", 1 << 40)  # a hole
+    assert f"it has {1 << 40} bytes; the server takes files of at most {40 << 20}" in said
+
+
+class HangsUp(threading.Thread):
+    """A server that closes while a file is sent to it."""
+
+    def __init__(self, context):
+        super().__init__(daemon=True)
+        self.context, self.listener = context, socket.create_server(("127.0.0.1", 0))
+
+    def run(self):
+        while True:
+            with contextlib.suppress(OSError), self.context.wrap_socket(self.listener.accept()[0], server_side=True) as s:
+                head = b""
+                while b"\r\n\r\n" not in head:
+                    head += s.recv(4096)
+                if not head.startswith(b"POST /v1/files "):
+                    answer = b'{"id": "vs_1", "name": "default", "data": [], "has_more": false}'
+                    s.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(answer) + answer)
+                    s.recv(4096)
+                else:
+                    time.sleep(0.2)
+
+
+def test_hobctl_sees_that_a_server_hangs_up(server, hobctl, tmp_path):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(server.cwd / "var/cert.pem", server.cwd / "var/key.pem")
+    other = HangsUp(context)
+    other.start()
+    said = ingest(hobctl, f"https://127.0.0.1:{other.listener.getsockname()[1]}", server.ca, tmp_path / "a.txt", 200 << 20)
+    assert "a.txt: 127.0.0.1 closed the connection before" in said

@@ -11,7 +11,7 @@ import threading
 import time
 
 import pytest
-from conftest import HOBD, Server, free_port, started
+from conftest import HOBD, PACE, Server, free_port, started
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from wire import Connection, chat, error_of, events, get, post
@@ -37,7 +37,7 @@ def site(tmp_path_factory, model, hobctl):
     server = make(tmp_path_factory.mktemp("site"), model, hobctl,
                   'hosts = ( "box.example" );\ncors_origins = ( "https://app.example" );\n'
                   "limits = { websocket_ping_ms = 400; websocket_pong_ms = 600; websocket_idle_ms = 3000; handshakes_per_s = 40; "
-                  "websocket_fragments = 20; };\n")
+                  "websocket_fragments = 20; drain_timeout_ms = 120000; };\n")
     with started(server):
         yield server
 
@@ -92,7 +92,7 @@ def test_unload_waits_for_choices_that_have_not_begun(site, hobctl):
     where = ["--socket", site.var / "hob.sock"]
     name = json.loads(hobctl("models", "list", "--json", *where).stdout)[0]["name"]
     with Connection(Plain(site)) as c:
-        c.send(post(CHAT, chat("Count slowly. " * 1500, n=3, max_tokens=4), site.auth))
+        c.send(post(CHAT, chat("Count slowly. " * (1500 if PACE == 1 else 300), n=3, max_tokens=4), site.auth))
         site.wait_metric("hob_engine_running", lambda v: v == 1)
         hobctl("models", "unload", name, *where)
         status, _, body = c.response()
@@ -256,6 +256,16 @@ def test_notifications(tmp_path, model, hobctl, manager):
         server.process.send_signal(signal.SIGTERM)
         assert "draining" in until("STOPPING")[-1]["STATUS"]
         assert server.process.wait(30) == 0
+
+
+def test_ready_is_said_when_the_manager_listens_again(tmp_path, model, hobctl, manager):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            while True:
+                other.sendto(b"STATUS=busy", str(tmp_path / "notify"))
+    with started(make(tmp_path, model, hobctl)):
+        until_told(manager, "READY")
 
 
 def test_ready_comes_once_and_not_too_early(tmp_path, model, hobctl, manager):

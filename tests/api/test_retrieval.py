@@ -11,7 +11,7 @@ import time
 import openai
 import pytest
 
-from conftest import ROOT, limited_server, openai_client, started
+from conftest import PACE, ROOT, limited_server, openai_client, started
 from websockets.sync.client import connect
 
 NOTES = {
@@ -21,13 +21,14 @@ NOTES = {
     "garage.md": "# Garage\n\nThe code of the garage door is 7141. Bicycles stand on the left, cars with trailers on level two.\n",
 }
 QUESTION = "At how many bar does the Hendrick valve of the boiler open?"
+CONTEXT = "" if PACE == 1 else "context = 2048;"  # one test fills it
 OFF_TOPIC = "Who painted the ceiling of the Sistine Chapel in Rome?"
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, var, embedder):
     folder = tmp_path_factory.mktemp("retrieval")
-    with started(limited_server(folder, var, "", tenants=("anna", "ben"), embedder=embedder)) as s:
+    with started(limited_server(folder, var, "", CONTEXT, tenants=("anna", "ben"), embedder=embedder)) as s:
         yield s
 
 
@@ -474,7 +475,7 @@ def test_readme_example(server, hobctl, tmp_path):
     ingest, ask = (re.findall(r'"[^"]*"|\S+', line.split("#")[0]) for line in lines)
     hobctl(*ingest, env=env, cwd=ROOT)
     words = [w.strip('"') for w in ask]
-    out = hobctl(*words, "--temperature", "0", "--max-tokens", "40", env=env, cwd=ROOT).stdout.decode()
+    out = hobctl(*words, "--max-tokens", "40", env=env, cwd=ROOT).stdout.decode()
     answer, sources = out.split("\nSources:\n")
     assert answer.strip() and re.search(r"(?m)^  README\.md, bytes \d+ to \d+ \(score 0\.\d\d\): hob > ", sources)
     told = json.loads(hobctl(*words, "--json", "--max-tokens", "8", env=env, cwd=ROOT).stdout)

@@ -72,15 +72,35 @@ static int close_model(void **state)
     return 0;
 }
 
-static hob_embed_queue *open_queue(void)
+/* The steps that were said to be longer than `long_step_ms`. */
+static uint32_t announced;
+
+static void announce(void *user, uint32_t expected_ms)
 {
+    (void)expected_ms;
+    assert_ptr_equal(user, &announced);
+    announced++;
+}
+
+static hob_embed_queue *open_queue_of(uint32_t long_step_ms)
+{
+    const hob_embed_queue_options options = {.step_rows = ROWS,
+                                             .on_long_step = announce,
+                                             .user = &announced,
+                                             .long_step_ms = long_step_ms};
     hob_embed_queue *q = NULL;
     hob_diag diag = {""};
-    if (hob_embed_queue_new(model, ROWS, &q, &diag) < 0)
+    announced = 0;
+    if (hob_embed_queue_new(model, &options, &q, &diag) < 0)
         fail_msg("%s", diag.text);
     all = calloc(1, sizeof *all);
     assert_non_null(all);
     return q;
+}
+
+static hob_embed_queue *open_queue(void)
+{
+    return open_queue_of(3600000);
 }
 
 static void close_queue(hob_embed_queue *q)
@@ -197,6 +217,27 @@ static void test_tenants_share_evenly(void **state)
     close_queue(q);
 }
 
+/* The first step already, of which only the warm-up is known. */
+static void test_long_steps_are_announced(void **state)
+{
+    (void)state;
+    hob_embed_queue *q = open_queue_of(0);
+    submit(q, 1, HOB_ARBITER_BATCH, 0, 30, 30);
+    for (uint32_t steps = 0; hob_embed_queue_has_work(q); steps++) {
+        assert_int_equal(announced, steps);
+        assert_int_equal(hob_embed_queue_step(q, keep, NULL), 0);
+    }
+    assert_int_equal(announced, 8);
+    assert_int_equal(hob_embed_queue_step(q, keep, NULL), 0); /* of nothing */
+    assert_int_equal(announced, 8);
+    close_queue(q);
+    q = open_queue();
+    submit(q, 1, HOB_ARBITER_BATCH, 0, 30, 30);
+    run_all(q);
+    assert_int_equal(announced, 0);
+    close_queue(q);
+}
+
 /* Whatever they shared their steps with, vectors are those of each text alone. */
 static void test_company_changes_nothing(void **state)
 {
@@ -228,6 +269,7 @@ int main(void)
         cmocka_unit_test(test_a_question_goes_first),
         cmocka_unit_test(test_steps_are_bounded),
         cmocka_unit_test(test_tenants_share_evenly),
+        cmocka_unit_test(test_long_steps_are_announced),
         cmocka_unit_test(test_company_changes_nothing),
     };
     return cmocka_run_group_tests(tests, open_model, close_model);

@@ -141,6 +141,25 @@ static void test_words_and_meaning(void **state)
     assert_string_equal(names(&s), "both words");
 }
 
+/* The best by its words alone, which is not among those near in meaning, and the best by meaning alone. */
+static void test_who_names_a_thing_gets_it(void **state)
+{
+    (void)state;
+    hob_collection c = made_collection(&m, &m.mine, "c");
+    const char *const query[] = {"amber"};
+    float v[DIM];
+    char name[16];
+    for (int i = 0; i < 300; i++) {
+        snprintf(name, sizeof name, "near%d", i);
+        PUT(&m.mine, &c, name, "{}", 0.001 * i, "stone");
+    }
+    PUT(&m.mine, &c, "named", "{}", 1.5, "amber");
+    point(0, v);
+    hob_search s = ask(&m.mine, &c, query, v);
+    s.k = 2;
+    assert_string_equal(names(&s), "named near0");
+}
+
 static void test_scores_are_cosines(void **state)
 {
     (void)state;
@@ -313,6 +332,7 @@ int main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, open_it, close_it)
     const struct CMUnitTest tests[] = {
         TEST(test_words_and_meaning),
+        TEST(test_who_names_a_thing_gets_it),
         TEST(test_scores_are_cosines),
         TEST(test_several_queries),
         TEST(test_neighbours_are_joined),
