@@ -655,7 +655,7 @@ static int on_body_end(hob_conn *c)
     if (c->state != HOB_CONN_BODY)
         return 0;
     c->state = HOB_CONN_BUSY;
-    hob_trace_enter(c->trace, c->route >= HOB_ROUTE_CHAT && c->route <= HOB_ROUTE_ESTIMATE
+    hob_trace_enter(c->trace, hob_route_infers(c->route) || c->route == HOB_ROUTE_ESTIMATE
                                   ? HOB_SPAN_ADMISSION
                                   : HOB_SPAN_SERVE);
     if (c->early.status || hob_accounts_recheck(c, &c->early) < 0) {
