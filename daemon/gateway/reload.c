@@ -46,14 +46,14 @@ void hob_gateway_reload(hob_gateway *g, uid_t by)
         hob_log(HOB_LOG_ERROR, "log_level %s is unknown", g->conf->log_level);
     if (names[0])
         hob_log(HOB_LOG_WARN, "reload: these take effect at the next start only: %s", names);
+    note(g, by, "reload");
     hob_log(HOB_LOG_INFO, "reloaded %s: certificate %s", g->conf_path,
             g->front->certificate.serial);
-    note(g, by, "reload");
     goto end;
 refused:
     g->metrics.reloads_refused++;
+    note(g, by, "reload/refused");
     hob_log(HOB_LOG_ERROR, "reload refused, everything stays as it was: %s", diag.text);
-    note(g, by, "reload refused");
 end:
     free(next);
     if (g->notified) /* else, and where it cannot be said now, a tick says it */

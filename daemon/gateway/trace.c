@@ -21,6 +21,7 @@ struct hob_trace {
     uint32_t refs, jobs;
     int stage; /* index of the span that is open; -1: none */
     uint64_t began_us, stall_us;
+    bool asked;              /* there was a traceparent, valid or not: the answer has one, too */
     bool quiet;              /* its line is for those who look for it */
     bool content;            /* its key wants to see what was said */
     bool sampled;            /* by chance, or by the caller */
@@ -99,13 +100,14 @@ static void count_name(const char *name, int len, void *user)
         ++*(int *)user;
 }
 
-/* One that comes twice is none. */
-static bool read_caller(struct lws *wsi, hob_trace_context *ret)
+/* One that comes twice is none. *ret_asked: there is one at all. */
+static bool read_caller(struct lws *wsi, hob_trace_context *ret, bool *ret_asked)
 {
     static const char name[] = "traceparent:";
     char value[256];
     int count = 0;
-    if (lws_hdr_custom_name_foreach(wsi, count_name, &count) != 0 || count != 1)
+    *ret_asked = lws_hdr_custom_name_foreach(wsi, count_name, &count) == 0 && count > 0;
+    if (!*ret_asked || count != 1)
         return false;
     const int len = lws_hdr_custom_copy(wsi, value, sizeof value, name, sizeof name - 1);
     return len > 0 && hob_trace_context_read(value, (size_t)len, ret);
@@ -156,13 +158,15 @@ void hob_trace_begin(hob_conn *c)
 {
     const uint64_t now_us = hob_now_us();
     hob_trace_context caller;
+    bool asked;
 
     hob_trace_leave(c);
-    const bool has_caller = read_caller(c->wsi, &caller);
+    const bool has_caller = read_caller(c->wsi, &caller, &asked);
     const uint64_t began_us = c->asked_before ? now_us : c->opened_us;
     c->trace = trace_new(c->g, has_caller ? &caller : NULL, began_us);
     if (!c->trace)
         return;
+    c->trace->asked = asked;
     memcpy(c->trace->r.request_id, c->request_id, sizeof c->trace->r.request_id);
     if (!c->asked_before)
         enter_at(c->trace, HOB_SPAN_ACCEPT, began_us);
@@ -236,7 +240,7 @@ void hob_trace_header(const hob_conn *c, char ret[HOB_TRACEPARENT_MAX + 16])
 {
     char value[HOB_TRACEPARENT_MAX];
     ret[0] = '\0';
-    if (!c->trace)
+    if (!c->trace || !c->trace->asked) /* others have x-request-id */
         return;
     hob_trace_context_write(&c->trace->r.context, value);
     snprintf(ret, HOB_TRACEPARENT_MAX + 16, "traceparent: %s\r\n", value);

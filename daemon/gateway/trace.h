@@ -82,7 +82,7 @@ void hob_trace_head(hob_conn *c, bool body); /* route and key are known; a body 
 void hob_trace_respond(hob_conn *c, int status);
 void hob_trace_fail(hob_trace *t, const hob_api_error *e); /* why it is refused, or ends */
 void hob_trace_sent(hob_conn *c, size_t bytes);
-/* The line "traceparent: …\r\n" of a response to c, or "". */
+/* The line "traceparent: …\r\n" of a response to c; "" for who has sent none. */
 void hob_trace_header(const hob_conn *c, char ret[HOB_TRACEPARENT_MAX + 16]);
 
 /* ---- the answer's side: opening.c, job.c, prepared.c, recovery.c, grounding.c ---- */

@@ -210,7 +210,9 @@ def test_the_waterfall(server, anna, admin):
 
 def test_what_is_not_sampled_is_kept_only_when_it_fails(server, anna, admin):
     answer = ask(anna)
-    assert answer.headers["traceparent"].endswith("-00")
+    assert "traceparent" not in answer.headers
+    unsampled = ask(anna, headers={"traceparent": PARENT[:-1] + "0"}).headers["traceparent"]
+    assert unsampled.startswith(PARENT[:36]) and unsampled.endswith("-00")
     request_line(admin, answer.headers["x-request-id"])
     assert admin("trace", answer.headers["x-request-id"], check=False).returncode == 1
     stale = ask(anna, headers={"traceparent": PARENT.upper()})  # not as the standard has it: a new trace
