@@ -33,10 +33,12 @@ $(BUILD)/hal/cpu/%_neon.o: ISA_FLAGS = -march=armv8.2-a+dotprod $(if $(findstrin
 
 # For a processor under an EMULATOR only kernels-check is built, of what needs no library of that processor.
 # The pure parts of the gateway are in the library, where unit tests reach them.
-PURE_SRC := $(wildcard $(addprefix daemon/gateway/,quota.c failures.c sources.c keyring.c forecast.c multipart.c text.c question.c passages.c))
-LIB_SRC := $(filter-out $(SKIP),$(wildcard hal/*.c hal/cpu/*.c $(if $(EMULATOR),,hal/cl/*.c models/*.c daemon/engine/*.c daemon/observe/*.c daemon/extract/*.c daemon/conf/*.c daemon/store/*.c $(PURE_SRC))))
+# So is hobctl's client, which hobd sends traces with.
+SHARED_SRC := daemon/ctl/client.c daemon/ctl/server.c
+PURE_SRC := $(wildcard $(addprefix daemon/gateway/,quota.c failures.c sources.c keyring.c forecast.c multipart.c text.c question.c passages.c log.c log_line.c log_ring.c trace_context.c))
+LIB_SRC := $(filter-out $(SKIP),$(wildcard hal/*.c hal/cpu/*.c $(if $(EMULATOR),,hal/cl/*.c models/*.c daemon/engine/*.c daemon/observe/*.c daemon/extract/*.c daemon/conf/*.c daemon/store/*.c $(PURE_SRC) $(SHARED_SRC))))
 HOBD_SRC := $(filter-out $(PURE_SRC),$(wildcard daemon/main.c daemon/gateway/*.c))
-HOBCTL_SRC := $(wildcard daemon/ctl/*.c)
+HOBCTL_SRC := $(filter-out $(SHARED_SRC),$(wildcard daemon/ctl/*.c))
 UNIT_SRC := $(wildcard tests/unit/test_*.c)
 KERNEL_SRC := $(wildcard tests/kernels/*.c $(if $(EMULATOR),tests/kernels/emulated/*.c))
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)

@@ -125,7 +125,7 @@ static int run_dev(int argc, char **argv)
         fprintf(stderr, "hobd: %s: %s\n", m->path, strerror(errno));
         return 1;
     }
-    if (hob_log_open(conf.log_level) < 0)
+    if (hob_log_open(conf.log_level, conf.log_format) < 0)
         return usage_error("unknown log level", conf.log_level);
     if (hob_conf_check(&conf, &diag) < 0) {
         fprintf(stderr, "hobd: %s\n", diag.text);
@@ -143,7 +143,7 @@ static int run_config(const char *path)
         fprintf(stderr, "hobd: %s\n", diag.text);
         return 1;
     }
-    if (hob_log_open(conf.log_level) < 0) {
+    if (hob_log_open(conf.log_level, conf.log_format) < 0) {
         fprintf(stderr, "hobd: %s: unknown log level '%s'\n", path, conf.log_level);
         return 1;
     }
@@ -169,6 +169,7 @@ int main(int argc, char **argv)
         fputs("hobd: mbedTLS cannot start\n", stderr);
         return 1;
     }
+    unsetenv("http_proxy"); /* traces go where they are told to: daemon/ctl/client.h */
     if (argc >= 2 && strcmp(argv[1], "--dev") == 0)
         return run_dev(argc, argv);
     if (argc == 3 && strcmp(argv[1], "--config") == 0)

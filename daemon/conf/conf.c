@@ -42,6 +42,13 @@ static const hob_field top_fields[] = {
     LIST("", hob_conf, hosts),
     LIST("", hob_conf, cors_origins),
     TEXT("", "log_level", hob_conf, log_level, " error warn info debug "),
+    TEXT("", "log_format", hob_conf, log_format, " logfmt json "),
+    FIELD("traces", "keep", HOB_FIELD_U32, hob_conf, traces_keep, 0, 100000, NULL, true),
+    FIELD("traces", "sample_percent", HOB_FIELD_U32, hob_conf, traces_sample_percent, 0, 100, NULL,
+          false),
+    FIELD("traces", "slow_ms", HOB_FIELD_U32, hob_conf, traces_slow_ms, 0, 86400000, NULL, false),
+    FIELD("traces", "otlp_endpoint", HOB_FIELD_TEXT, hob_conf, otlp_endpoint, 0, 0, NULL, true),
+    FIELD("traces", "otlp_ca", HOB_FIELD_PATH, hob_conf, otlp_ca, 0, 0, NULL, true),
     PATH("tls", "cert", hob_conf, tls_cert),
     PATH("tls", "key", hob_conf, tls_key),
     PATH("tls", "client_ca", hob_conf, client_ca),
@@ -165,6 +172,10 @@ void hob_conf_default(hob_conf *c)
         .retrieval_max_tokens = 1024,
         .retrieval_min_score_percent = 30,
         .log_level = "info",
+        .log_format = "logfmt",
+        .traces_keep = 512,
+        .traces_sample_percent = 10,
+        .traces_slow_ms = 10000,
     };
 }
 
@@ -331,6 +342,22 @@ static bool origin_ok(const char *s)
            strspn(s, "abcdefghijklmnopqrstuvwxyz") == (size_t)(host - s);
 }
 
+static int check_endpoint(const hob_conf *c, hob_diag *diag)
+{
+    const bool tls = strncmp(c->otlp_endpoint, "https://", 8) == 0;
+    if (!tls && strncmp(c->otlp_endpoint, "http://", 7) != 0)
+        return hob_fail(diag, HOB_EINVAL,
+                        "traces.otlp_endpoint is \"%.80s\": http://host[:port] or "
+                        "https://host[:port] is allowed",
+                        c->otlp_endpoint);
+    return tls && !c->otlp_ca[0]
+               ? hob_fail(diag, HOB_EINVAL,
+                          "traces.otlp_endpoint is \"%.80s\": traces.otlp_ca is needed, a PEM "
+                          "file of the authority that signs its certificate",
+                          c->otlp_endpoint)
+               : 0;
+}
+
 int hob_conf_check(const hob_conf *c, hob_diag *diag)
 {
     int code = check_fields(&hob_top_fields, c, "", diag);
@@ -354,6 +381,8 @@ int hob_conf_check(const hob_conf *c, hob_diag *diag)
         return hob_fail(diag, HOB_EINVAL,
                         "tls.client_keys is true: tls.client_auth has to be \"optional\" or "
                         "\"required\"");
+    if (c->otlp_endpoint[0] && (code = check_endpoint(c, diag)) < 0)
+        return code;
     for (uint32_t i = 0; i < c->cors_origins.count; i++)
         if (!origin_ok(c->cors_origins.text[i]))
             return hob_fail(diag, HOB_EINVAL,

@@ -115,7 +115,13 @@ typedef struct hob_conf {
     uint32_t retrieval_max_tokens; /* of it, in a prompt, when a request does not say; 1024 */
     uint32_t retrieval_min_score_percent; /* of a passage, as cosine, likewise; 30 */
     uint32_t memory_mb;                   /* MiB resident in all processes at most; 0: no limit */
-    char log_level[16];                   /* "error" "warn" "info" "debug" */
+    uint32_t traces_keep;                 /* in memory; 512 */
+    uint32_t traces_sample_percent;       /* of requests; slow and failed ones beside; 10 */
+    uint32_t traces_slow_ms; /* a request that takes so long is slow; 0: none is; 10000 */
+    char log_level[16];      /* "error" "warn" "info" "debug" */
+    char log_format[8];      /* "logfmt" "json" */
+    char otlp_endpoint[256]; /* where traces are sent; "": nowhere */
+    char otlp_ca[4096];      /* PEM, for https; "": none */
 } hob_conf;
 
 void hob_conf_default(hob_conf *c);                 /* no model */

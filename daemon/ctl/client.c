@@ -24,6 +24,7 @@ enum {
     ERROR_BODY_MAX = 16384,
     CHUNK_BYTES = 16384,
     JSON_MAX = 16 * 1024 * 1024, /* of hob_client_json */
+    TICK_MS = 100,
 };
 
 typedef struct call_state {
@@ -33,7 +34,10 @@ typedef struct call_state {
     struct lws *sending; /* the connection, while the body is on its way */
     int status;
     bool done, complete;
-    int code; /* 0, or why it ended */
+    struct lws_context *context;
+    lws_sorted_usec_list_t tick;
+    uint64_t end_us; /* 0: it may take as long as it takes */
+    int code;        /* 0, or why it ended */
     hob_diag diag;
     char error_body[ERROR_BODY_MAX + 1];
     size_t error_len;
@@ -204,6 +208,15 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *use
     }
 }
 
+/* Wakes the loop, so that it looks at the time and at stop. */
+static void on_tick(lws_sorted_usec_list_t *tick)
+{
+    call_state *c = lws_container_of(tick, call_state, tick);
+    if (hob_now_us() > c->end_us)
+        finish(c, hob_fail(&c->diag, HOB_EIO, "%.100s does not answer in time", c->server->host));
+    lws_sul_schedule(c->context, 0, tick, on_tick, TICK_MS * LWS_US_PER_MS);
+}
+
 static const struct lws_protocols protocols[] = {
     {.name = "hob", .callback = on_event, .rx_buffer_size = CHUNK_BYTES}, LWS_PROTOCOL_LIST_TERM};
 
@@ -282,8 +295,6 @@ int hob_client_call(const hob_server *s, const hob_call *call, int *ret_status, 
     c->server = s;
     c->call = call;
 
-    lws_set_log_level(0, NULL);
-    unsetenv("http_proxy"); /* the library would send even local requests there */
     if (s->tls && psa_crypto_init() != PSA_SUCCESS) { /* TLS 1.3 needs it */
         free(c);
         return hob_fail(diag, HOB_EIO,
@@ -306,6 +317,11 @@ int hob_client_call(const hob_server *s, const hob_call *call, int *ret_status, 
                                : "cannot start the HTTP client%.0s",
                         s->cacert);
     }
+    c->context = context;
+    if (call->limit_ms) {
+        c->end_us = hob_now_us() + call->limit_ms * (uint64_t)1000;
+        lws_sul_schedule(context, 0, &c->tick, on_tick, TICK_MS * LWS_US_PER_MS);
+    }
     connect_to(context, s, call, path);
     while (!c->done) {
         if (call->stop && *call->stop && !is_sent(c))
@@ -319,6 +335,7 @@ int hob_client_call(const hob_server *s, const hob_call *call, int *ret_status, 
         *diag = c->diag;
     if (status && status / 100 != 2 && r != HOB_ECANCELED)
         r = fail_status(c, diag);
+    lws_sul_cancel(&c->tick);
     c->done = true; /* what closing reports is of no interest */
     lws_context_destroy(context);
     free(c);

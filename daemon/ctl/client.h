@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * One HTTP request to a hob server, over TLS or plain, through libwebsockets: a connection a call,
- * the server verified by the given CA alone and by its name, no proxy, no redirects. Thread: the
- * command's only one; blocks until the answer has ended. */
+ * the server verified by the given CA alone and by its name, no redirects; no proxy, where the
+ * program has dropped http_proxy from its environment, to which the library would send even local
+ * requests. hobctl's commands call it, and in hobd the thread that sends traces. Thread: any, which
+ * blocks until the answer has ended. */
 #ifndef HOB_DAEMON_CTL_CLIENT_H
 #define HOB_DAEMON_CTL_CLIENT_H
 
@@ -28,6 +30,8 @@ typedef struct hob_call {
     void *user;
     /* Non-zero ends the call with HOB_ECANCELED, but for the answer to a source that is sent; NULL: none. */
     const volatile sig_atomic_t *stop;
+    uint32_t
+        limit_ms; /* for all of it; stop is then looked at ten times a second. 0: as long as it takes */
 } hob_call;
 
 /* 0 when a 2xx answer came whole. HOB_EIO: no connection, a failed TLS handshake, an answer cut

@@ -76,6 +76,8 @@ static void print_key(const json_t *key)
         printf(hob_json_number(key, "expires") <= (long long)time(NULL) ? " expired"
                                                                         : " expires in %lld d",
                (hob_json_number(key, "expires") - (long long)time(NULL) + DAY_S - 1) / DAY_S);
+    if (json_is_true(json_object_get(key, "log_content")))
+        printf(" log_content");
     print_names(key, "models");
     print_names(key, "collections");
     json_object_foreach(json_object_get(key, "limits"), name, value)
@@ -131,7 +133,7 @@ static int print_keys(json_t *answer, bool all, bool json, hob_diag *diag)
 /* ---- options that describe a key ---- */
 
 typedef struct key_options {
-    const char *tenant, *label, *role, *class_name, *models, *collections, *expires;
+    const char *tenant, *label, *role, *class_name, *models, *collections, *expires, *log_content;
     const char *limits[HOB_LIMITS];
 } key_options;
 
@@ -145,6 +147,8 @@ typedef struct key_options {
                    "(interactive)"),                                                               \
         HOB_TEXT("--models", "A,B", &(o_)->models, "allowed models, or all (all)"),                \
         HOB_TEXT("--collections", "A,B", &(o_)->collections, "allowed collections, or all (all)"), \
+        HOB_CHOICE("--log-content", &(o_)->log_content, "yes|no",                                  \
+                   "whether prompts and answers are logged (no)"),                                 \
         HOB_TEXT("--expires-days", "N", &(o_)->expires, "valid for so long, or never (never)"),    \
         LIMIT_OPTION("--requests-per-minute", o_, REQUESTS_PER_MINUTE),                            \
         LIMIT_OPTION("--tokens-per-minute", o_, TOKENS_PER_MINUTE),                                \
@@ -206,6 +210,9 @@ static bool add_fields(json_t *fields, const key_options *o, const char *command
     for (size_t i = 0; i < 4; i++)
         if (texts[i])
             bad |= json_object_set_new(fields, names[i], json_string(texts[i]));
+    if (o->log_content)
+        bad |= json_object_set_new(fields, "log_content",
+                                   json_boolean(strcmp(o->log_content, "yes") == 0));
     if (o->models)
         bad |= json_object_set_new(fields, "models", names_from(o->models));
     if (o->collections)

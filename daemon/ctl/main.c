@@ -5,7 +5,9 @@
  * what is allowed), 130 interrupted. */
 #include "daemon/ctl/ctl.h"
 
+#include <libwebsockets.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "daemon/extract/extract.h"
@@ -23,6 +25,9 @@ static const command commands[] = {
     {"models", "list the server's models", hob_ctl_models},
     {"status", "how the running hobd is, over its admin socket", hob_ctl_status},
     {"stats", "how long requests of the last minute, ten minutes and hour took", hob_ctl_stats},
+    {"logs", "the last lines of hobd's log, and those that come", hob_ctl_logs},
+    {"trace", "where the time of a request went", hob_ctl_trace},
+    {"audit", "what administrators have done", hob_ctl_audit},
     {"keys", "make, list, change, revoke and rotate the API keys of the running hobd",
      hob_ctl_keys},
     {"store", "check, copy and put back the store", hob_ctl_store},
@@ -58,6 +63,8 @@ int main(int argc, char **argv)
         print_help(stderr);
         return HOB_EXIT_USAGE;
     }
+    lws_set_log_level(0, NULL);
+    unsetenv("http_proxy"); /* client.h */
     const char *name = argv[1];
     if (strcmp(name, "--extract") == 0) /* started by the command extract */
         return hob_extract_main(argc - 2, argv + 2);

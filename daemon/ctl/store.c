@@ -7,12 +7,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "daemon/ctl/ctl.h"
 #include "daemon/ctl/documents.h"
 #include "daemon/ctl/offline.h"
 #include "daemon/ctl/options.h"
+#include "daemon/store/audit_table.h"
 #include "daemon/store/backup.h"
 
 /* Where nothing is yet, in full: hobd has a folder of its own. */
@@ -57,6 +59,20 @@ static int check_running(const char *socket, hob_diag *diag)
         return r;
     r = hob_backup_check(path, diag);
     (void)unlink(path);
+    return r;
+}
+
+/* Notes in the store that it was put back, which no hobd has seen. */
+static int note_restore(const char *from, const char *store, hob_diag *diag)
+{
+    hob_store *s = NULL;
+    hob_audit_entry e = {.time_s = (int64_t)time(NULL), .act = "store/restore"};
+    snprintf(e.who, sizeof e.who, "uid:%u", (unsigned)getuid());
+    snprintf(e.object, sizeof e.object, "%.250s", from);
+    int r = hob_store_open(store, &s, diag);
+    if (r == 0)
+        r = hob_audit_table_add(hob_store_database(s), &e, diag);
+    hob_store_close(s);
     return r;
 }
 
@@ -141,7 +157,10 @@ static int store_restore(int argc, char **argv)
     int files = 0, status;
     if (!parse(&syntax, argc, argv, 2, 2, &files, &status))
         return status;
-    return end("store restore", hob_backup_restore(argv[1], argv[2], &diag), "restored", &diag);
+    int r = hob_backup_restore(argv[1], argv[2], &diag);
+    if (r == 0)
+        r = note_restore(argv[1], argv[2], &diag);
+    return end("store restore", r, "restored", &diag);
 }
 
 int hob_ctl_store(int argc, char **argv)

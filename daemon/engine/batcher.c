@@ -127,7 +127,6 @@ int hob_batcher_submit(hob_batcher *b, const hob_request *r, hob_diag *diag)
     int rc = hob_sequence_new(b->model, r, b->options.context, &s, diag);
     if (rc < 0)
         return rc;
-    s->submitted_us = hob_now_us();
     if (hob_kv_blocks_for(s->capacity) > b->stats.kv_blocks)
         rc = hob_fail(diag, HOB_ELIMIT, "KV cache: prompt and answer need %u tokens, it holds %u",
                       s->capacity, b->stats.kv_blocks * HOB_KV_BLOCK_TOKENS);
@@ -167,7 +166,8 @@ static void fill_counts(const hob_sequence *s, hob_token_event *e)
     e->prompt_tokens = s->prompt_count;
     e->cached_tokens = s->cached_count < s->prompt_count ? s->cached_count : s->prompt_count;
     e->answer_tokens = hob_sequence_answer(s);
-    e->queued_ms = s->queued_ms;
+    e->waited_us = s->waited_us;
+    e->chunks = s->chunks;
 }
 
 static void start_waiting(hob_batcher *b, uint64_t now_us, hob_token_sink *sink, void *user)
@@ -358,10 +358,13 @@ static void book_rows(hob_batcher *b, const step_plan *p, uint64_t start_us)
     for (uint32_t i = 0; i < p->batch.span_count; i++) {
         hob_sequence *s = b->span_owner[i];
         const uint32_t rows = p->batch.spans[i].row_count;
+        if (!s->began)
+            s->waited_us = start_us - s->queued_us < UINT32_MAX
+                               ? (uint32_t)(start_us - s->queued_us)
+                               : UINT32_MAX;
+        s->chunks += s->token_count == s->prompt_count;
         s->computed += rows;
         s->share->served += i < p->decode_rows ? 2 : rows;
-        if (!s->began)
-            s->queued_ms = (uint32_t)((start_us - s->submitted_us) / 1000);
         s->began = true;
         hob_places_name(&b->places, s);
     }

@@ -78,8 +78,8 @@ typedef struct hob_token_event {
     const hob_sampled *sampled; /* when has_logprob */
     hob_finish finish;
     uint32_t prompt_tokens, cached_tokens, answer_tokens;
-    uint32_t queued_ms; /* from its submission to the first step that computed rows of it */
-    const char *error;  /* when finish is HOB_FINISH_ERROR */
+    uint32_t waited_us, chunks; /* until its first step; steps that the prompt took */
+    const char *error;          /* when finish is HOB_FINISH_ERROR */
 } hob_token_event;
 typedef void hob_token_sink(void *user, const hob_token_event *event);
 

@@ -104,7 +104,7 @@ int hob_places_join(hob_places *p, hob_sequence *s)
     if (rc < 0)
         return rc;
     s->arrival = ++p->arrivals;
-    s->waits_since_us = hob_now_us();
+    s->waits_since_us = s->queued_us = hob_now_us();
     hob_queue_put(&p->queue, s);
     return 0;
 }

@@ -205,7 +205,7 @@ int hob_reader_feed(hob_reader *r, const void *data, size_t len, hob_message_han
     return 0;
 }
 
-enum { TOKENS_HEADER = 24 };
+enum { TOKENS_HEADER = 28 };
 
 int hob_tokens_decode(const hob_message *m, hob_tokens_message *ret, hob_diag *diag)
 {
@@ -220,8 +220,9 @@ int hob_tokens_decode(const hob_message *m, hob_tokens_message *ret, hob_diag *d
         .prompt_tokens = hob_get_u32(p + 4),
         .cached_tokens = hob_get_u32(p + 8),
         .answer_tokens = hob_get_u32(p + 12),
-        .queued_ms = hob_get_u32(p + 16),
-        .text_len = hob_get_u32(p + 20),
+        .text_len = hob_get_u32(p + 16),
+        .waited_us = hob_get_u32(p + 20),
+        .chunks = hob_get_u32(p + 24),
     };
     size_t left = m->len - TOKENS_HEADER, ids = (size_t)t.token_count * 4;
     if (ids > left || t.text_len > left - ids)
@@ -257,8 +258,9 @@ int hob_tokens_append(hob_bytes *out, uint64_t id, const hob_tokens_message *t)
     hob_put_u32(to + 4, t->prompt_tokens);
     hob_put_u32(to + 8, t->cached_tokens);
     hob_put_u32(to + 12, t->answer_tokens);
-    hob_put_u32(to + 16, t->queued_ms);
-    hob_put_u32(to + 20, (uint32_t)t->text_len);
+    hob_put_u32(to + 16, (uint32_t)t->text_len);
+    hob_put_u32(to + 20, t->waited_us);
+    hob_put_u32(to + 24, t->chunks);
     to = mempcpy(to + TOKENS_HEADER, t->ids, ids);
     to = mempcpy(to, t->text, t->text_len);
     memcpy(to, t->logprobs, t->logprobs_len);

@@ -39,8 +39,8 @@
  *   PREPARED u32 prompt tokens | u32 of them that the prefix cache holds for the tenant at present | u32 texts of an insert that
  *            are in it | u32 tokens that they made it longer by | u32 id * prompt tokens
  *   TOKENS   u8 finish (hob_finish) | u8 has_logprobs | u16 token count | u32 prompt tokens | u32 cached tokens |
- *            u32 answer tokens so far | u32 milliseconds from RUN to the first step that computed rows of it |
- *            u32 text bytes | u32 id * token count | text (UTF-8) | JSON array of
+ *            u32 answer tokens so far | u32 text bytes | u32 microseconds from RUN to the prompt's first step |
+ *            u32 steps that the prompt took | u32 id * token count | text (UTF-8) | JSON array of
  *            {"token", "logprob", "bytes", "top_logprobs": [{"token", "logprob", "bytes"}]} when has_logprobs
  *   COUNTED  u32 tokens of each of an EMBED's inputs, after cutting
  *   VECTORS  u32 first input | u32 inputs | f32 vector of each. In order, until all inputs have theirs.
@@ -131,7 +131,9 @@ void hob_put_u64(void *p, uint64_t v);
 typedef struct hob_tokens_message {
     uint8_t finish;
     bool has_logprobs;
-    uint32_t token_count, prompt_tokens, cached_tokens, answer_tokens, queued_ms;
+    uint32_t token_count, prompt_tokens, cached_tokens, answer_tokens;
+    uint32_t waited_us; /* from RUN to the prompt's first step; UINT32_MAX: that or longer */
+    uint32_t chunks;    /* steps that the prompt took */
     const uint8_t *ids; /* u32 little endian * token_count: read with hob_get_u32 */
     const char *text;
     size_t text_len;

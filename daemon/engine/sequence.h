@@ -20,11 +20,12 @@ typedef struct hob_sequence {
     uint32_t rank;           /* priority, made better by waiting: queue.h */
     struct hob_share *share; /* what its tenant was given: queue.h */
     uint64_t waits_since_us, started, stalled_since_us, protected_until_us;
-    bool replayed; /* its resumed tokens are in the sampler and the text chain */
-    bool left_out; /* of the last step, for a prompt of a better class */
-    bool began;    /* rows of it were computed: cached_count is known */
-    uint64_t submitted_us;
-    uint32_t queued_ms;    /* until it began */
+    bool replayed;         /* its resumed tokens are in the sampler and the text chain */
+    bool left_out;         /* of the last step, for a prompt of a better class */
+    uint64_t queued_us;    /* when it came */
+    uint32_t waited_us;    /* from then to its first step */
+    uint32_t chunks;       /* steps that the prompt took */
+    bool began;            /* rows of it were computed: cached_count is known */
     uint32_t cached_count; /* of the prompt, found in the cache when it began */
     uint32_t *tokens;      /* [capacity] prompt, then answer */
     uint32_t token_count, capacity;

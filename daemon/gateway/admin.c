@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "daemon/gateway/state.h"
+#include "daemon/gateway/trace.h"
 
 static const char *state_name(const hob_link *l)
 {
@@ -81,6 +81,7 @@ static void serve_load(hob_conn *c, json_t *body)
     if (!l)
         return;
     hob_link_reload(l);
+    hob_audit_act(c, l->model->name);
     serve_status(c, NULL);
 }
 
@@ -90,6 +91,7 @@ static void serve_unload(hob_conn *c, json_t *body)
     if (!l)
         return;
     hob_link_unload(l);
+    hob_audit_act(c, l->model->name);
     serve_status(c, NULL);
 }
 
@@ -99,11 +101,19 @@ static const hob_admin_route routes[] = {
     {"POST", "/hob/v1/admin/models/unload", serve_unload},
 };
 
+/* A route that ends with a slash is that of all names behind it. */
+static bool is_at(const char *route, const char *path)
+{
+    const size_t len = strlen(route);
+    return route[len - 1] == '/' ? strncmp(route, path, len) == 0 && path[len] != '\0'
+                                 : strcmp(route, path) == 0;
+}
+
 static const hob_admin_route *find(const hob_admin_route *list, size_t count, const char *method,
                                    const char *path)
 {
     for (size_t i = 0; i < count; i++)
-        if (strcmp(list[i].path, path) == 0 && (!method || strcmp(list[i].method, method) == 0))
+        if (is_at(list[i].path, path) && (!method || strcmp(list[i].method, method) == 0))
             return &list[i];
     return NULL;
 }
@@ -112,5 +122,7 @@ const hob_admin_route *hob_admin_find(const char *method, const char *path)
 {
     const hob_admin_route *r = find(routes, sizeof routes / sizeof *routes, method, path);
     r = r ? r : find(hob_admin_key_routes, HOB_ADMIN_KEY_ROUTES, method, path);
-    return r ? r : find(hob_admin_store_routes, HOB_ADMIN_STORE_ROUTES, method, path);
+    r = r ? r : find(hob_admin_store_routes, HOB_ADMIN_STORE_ROUTES, method, path);
+    r = r ? r : find(hob_admin_trace_routes, HOB_ADMIN_TRACE_ROUTES, method, path);
+    return r ? r : find(hob_admin_log_routes, HOB_ADMIN_LOG_ROUTES, method, path);
 }

@@ -24,6 +24,8 @@ typedef struct key_job {
     hob_conn *c;    /* NULL: it has gone */
     json_t *fields; /* the request's, this job's own */
     char name[HOB_KEY_WORD_MAX];
+    int (*act)(sqlite3 *db, hob_store_job *j, hob_diag *diag); /* of a change; and who does it: */
+    hob_audit_entry audit;
     bool changes;     /* record goes to the keyring */
     bool client_keys; /* labels are what certificates name */
     hob_key_record record;
@@ -65,9 +67,9 @@ static void add_key(hob_text *t, const hob_key_record *r)
 {
     hob_text_format(t,
                     "{\"object\":\"hob.key\",\"id\":%lld,\"label\":\"%s\",\"tenant\":\"%s\","
-                    "\"role\":\"%s\",\"class\":\"%s\"",
+                    "\"role\":\"%s\",\"class\":\"%s\",\"log_content\":%s",
                     (long long)r->id, r->label, r->tenant, r->admin ? "admin" : "user",
-                    hob_class_name(r->priority));
+                    hob_class_name(r->priority), r->log_content ? "true" : "false");
     add_names(t, "models", r->all_models, r->models);
     add_names(t, "collections", r->all_collections, r->collections);
     add_time(t, "created", r->created_s);
@@ -184,6 +186,12 @@ static int take_field(const char *name, json_t *v, hob_key_record *r, hob_api_er
         r->priority = (uint8_t)priority;
         return 0;
     }
+    if (strcmp(name, "log_content") == 0) {
+        if (!json_is_boolean(v))
+            return hob_api_bad(e, "invalid_type", name, "log_content: true or false is allowed");
+        r->log_content = json_is_true(v);
+        return 0;
+    }
     if (strcmp(name, "expires") == 0) {
         const int64_t n = json_is_integer(v) ? json_integer_value(v) : 0;
         if (!json_is_null(v) && (n <= 0 || n > INT64_C(1) << 40))
@@ -249,6 +257,8 @@ static void done(hob_store_job *j)
     int code = j->code;
     if (code >= 0 && k->changes && (code = hob_keyring_put(&k->g->keys, &k->record)) < 0)
         hob_fail(&j->diag, code, "no memory: the change counts from the next start on");
+    if (code >= 0 && k->changes)
+        hob_audit_log(&k->audit);
     if (k->c)
         k->c->asked = NULL;
     if (k->c && code < 0)
@@ -294,8 +304,41 @@ static key_job *job_new(hob_conn *c, json_t *fields,
     return k;
 }
 
+/* Into what the act was done to: the label that the key has, and the names of the fields that are set. */
+static void name_object(const key_job *k, char *ret, size_t size)
+{
+    const char *name;
+    json_t *value;
+    bool first = true;
+    size_t n = (size_t)snprintf(ret, size, "%s", k->record.label);
+    json_object_foreach(k->fields, name, value)
+    {
+        if (strcmp(name, "key") == 0 || n >= size ||
+            (json_is_object(value) && json_object_size(value) == 0))
+            continue;
+        n += (size_t)snprintf(ret + n, size - n, first ? ": %s" : ", %s", name);
+        first = false;
+    }
+}
+
+/* A change and the note of it, both or neither. Thread: store. */
+static int run_change(sqlite3 *db, hob_store_job *j, hob_diag *diag)
+{
+    key_job *k = (key_job *)j;
+    const int code = k->act(db, j, diag);
+    if (code < 0)
+        return code;
+    name_object(k, k->audit.object, sizeof k->audit.object);
+    return hob_audit_table_add(db, &k->audit, diag);
+}
+
 static void post(hob_conn *c, key_job *k)
 {
+    if (k->changes) {
+        hob_audit_describe(c, NULL, "", &k->audit);
+        k->act = k->job.run;
+        k->job.run = run_change;
+    }
     k->c = c;
     c->asked = &k->c;
     hob_store_post(c->g->store, &k->job);

@@ -59,6 +59,8 @@ static void step_done(hob_store_job *j)
     if (k->c) {
         k->c->asked = NULL;
         if (j->code == 0)
+            hob_audit_act(k->c, k->path);
+        if (j->code == 0)
             hob_http_respond(k->c, 200, "application/json", "", "{\"complete\":true}\n", 18);
         else {
             hob_documents_explain(j->code, j->diag.text, &e);

@@ -7,6 +7,7 @@
 
 #include "daemon/gateway/embed.h"
 #include "daemon/gateway/state.h"
+#include "daemon/gateway/trace.h"
 
 enum {
     PIECE_BYTES = 32768,   /* of text at a time, and a vector more */
@@ -182,6 +183,7 @@ static int on_counted(void *user, const hob_embed_result *r, hob_api_error *e)
     if (hob_grant_reserve(a->c->g, &a->c->g->links[a->model], &a->grant, r->tokens_in_all, e) < 0)
         return HOB_EINVAL;
     a->tokens = r->tokens_in_all;
+    hob_trace_embed(a->c->trace, &a->c->g->links[a->model], a->tokens);
     return 0;
 }
 
@@ -192,6 +194,7 @@ static void on_done(void *user, const hob_embed_result *r, const hob_api_error *
     hob_api_error none;
 
     a->embed = NULL;
+    hob_trace_enter(c->trace, HOB_SPAN_SEND);
     if (r) {
         const size_t bytes = (size_t)r->count * r->dimensions * sizeof *r->vectors;
         hob_grant_spend(&a->grant, r->tokens_in_all);

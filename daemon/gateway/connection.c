@@ -14,6 +14,7 @@
 
 #include "daemon/gateway/documents.h"
 #include "daemon/gateway/responses.h"
+#include "daemon/gateway/trace.h"
 
 enum {
     RECORD_HEADER = 16,
@@ -59,6 +60,7 @@ void hob_conn_free(hob_conn *c)
     if (c->next)
         c->next->prev = c->prev;
     c->g->conn_count--;
+    hob_trace_leave(c);
     hob_accounts_forget(c);
     if (c->asked)
         *c->asked = NULL;
@@ -205,6 +207,7 @@ int hob_conn_write(hob_conn *c)
     size_t n = take_records(c, buffer, socket, &first, &final);
     c->in_flight = true;
     c->g->metrics.bytes_out += n;
+    hob_trace_sent(c, n);
     int how = socket ? lws_write_ws_flags(LWS_WRITE_TEXT, first, final) : LWS_WRITE_HTTP;
     if (lws_write(c->wsi, buffer, n, (enum lws_write_protocol)how) < (int)n)
         return -1;

@@ -149,6 +149,7 @@ static int start_search(hob_grounding *d, const hob_job *j, const hob_question *
         .k = want->max_chunks ? want->max_chunks : CHUNKS_DEFAULT,
         .threshold = want->threshold < 0 ? usual : want->threshold,
         .words_threshold = want->threshold < 0 ? WORDS_LEAST : want->threshold,
+        .trace = j->trace,
         .deadline_us = d->began_us + conf->retrieval_timeout_ms * (uint64_t)1000};
     for (uint32_t i = 0; i < r.collection_count; i++)
         stores[i] = json_string_value(json_array_get(want->stores, i));

@@ -11,6 +11,7 @@
 
 #include "daemon/gateway/documents.h"
 #include "daemon/gateway/responses.h"
+#include "daemon/gateway/trace.h"
 
 /* A refused body up to this long is read and dropped, so that the connection lives on; above, it closes. */
 enum {
@@ -71,7 +72,9 @@ static const char *methods_of(const hob_conn *c)
 size_t hob_http_head(hob_conn *c, char *ret, size_t cap, int status, const char *type,
                      const char *extra, const size_t *body_len)
 {
-    char length[64] = "", limits[512], cors[400];
+    char length[64] = "", limits[512], cors[400], trace[HOB_TRACEPARENT_MAX + 16];
+    hob_trace_respond(c, status);
+    hob_trace_header(c, trace);
     hob_limits_headers(c, limits, sizeof limits);
     hob_site_headers(c, cors, sizeof cors);
     if (body_len)
@@ -80,9 +83,9 @@ size_t hob_http_head(hob_conn *c, char *ret, size_t cap, int status, const char 
         snprintf(length, sizeof length, "transfer-encoding: chunked\r\n");
     int n = snprintf(
         ret, cap,
-        "HTTP/1.1 %d %s\r\nserver: hob\r\ncontent-type: %s\r\n%s%s%s%scache-control: no-store\r\n"
+        "HTTP/1.1 %d %s\r\nserver: hob\r\ncontent-type: %s\r\n%s%s%s%s%scache-control: no-store\r\n"
         "x-content-type-options: nosniff\r\nx-request-id: %s\r\nconnection: %s\r\n\r\n",
-        status, reason_of(status), type, length, extra, limits, cors, c->request_id,
+        status, reason_of(status), type, length, extra, limits, cors, trace, c->request_id,
         c->close_after ? "close" : "keep-alive");
     hob_metrics_status(&c->g->metrics, c->route, status);
     return n > 0 && (size_t)n < cap ? (size_t)n : 0;
@@ -103,6 +106,7 @@ void hob_http_respond(hob_conn *c, int status, const char *type, const char *ext
     hob_conn_queue(c, head, n, 0, 0);
     if (len > 0)
         hob_conn_queue(c, body, len, 0, 0);
+    hob_audit_deletion(c, status);
 }
 
 void hob_http_error(hob_conn *c, const hob_api_error *e)
@@ -123,8 +127,7 @@ void hob_http_error(hob_conn *c, const hob_api_error *e)
         snprintf(extra, sizeof extra, "www-authenticate: Bearer realm=\"hob\"\r\n");
     if (e->status == 405)
         snprintf(extra, sizeof extra, "allow: %s\r\n", methods_of(c));
-    hob_log(HOB_LOG_DEBUG, "%s refused with %d %s", c->request_id, e->status,
-            e->code ? e->code : e->type);
+    hob_trace_fail(c->trace, e);
     hob_text_puts(&t, "{\"error\":");
     hob_api_error_object(&t, e);
     hob_text_puts(&t, "}\n");
@@ -216,15 +219,6 @@ int hob_http_authorize(hob_conn *c, hob_api_error *e)
     return code;
 }
 
-/* The admin socket has routes of its own, and beside them only those that need no key. */
-static hob_route find_admin_route(hob_conn *c, const char *method, const char *path)
-{
-    c->admin_route = hob_admin_find(method, path);
-    if (!c->admin_route)
-        c->admin_route = hob_admin_find(NULL, path);
-    return c->admin_route ? HOB_ROUTE_ADMIN : HOB_ROUTE_NONE;
-}
-
 static bool take_name(hob_conn *c, const char *name, size_t len)
 {
     if (len == 0 || len >= sizeof c->name)
@@ -232,6 +226,20 @@ static bool take_name(hob_conn *c, const char *name, size_t len)
     memcpy(c->name, name, len);
     c->name[len] = '\0';
     return true;
+}
+
+/* The admin socket has routes of its own, and beside them only those that need no key. */
+static hob_route find_admin_route(hob_conn *c, const char *method, const char *path)
+{
+    c->admin_route = hob_admin_find(method, path);
+    if (!c->admin_route)
+        c->admin_route = hob_admin_find(NULL, path);
+    if (!c->admin_route)
+        return HOB_ROUTE_NONE;
+    const size_t len = strlen(c->admin_route->path);
+    return c->admin_route->path[len - 1] != '/' || take_name(c, path + len, strlen(path + len))
+               ? HOB_ROUTE_ADMIN
+               : HOB_ROUTE_NONE;
 }
 
 /* {id}, {id}/cancel or {id}/input_items */
@@ -384,6 +392,7 @@ static void begin_request(hob_conn *c)
     hob_request_id(c->request_id, "req_");
     c->version_1_0 = !hob_http_header(c->wsi, WSI_TOKEN_HTTP, value, sizeof value) ||
                      strcmp(value, "HTTP/1.1") != 0;
+    hob_trace_begin(c);
     bool fits = hob_http_header(c->wsi, WSI_TOKEN_CONNECTION, value, sizeof value);
     c->close_after =
         !fits || has_word(value, "close") || (c->version_1_0 && !has_word(value, "keep-alive"));
@@ -430,6 +439,7 @@ static int on_head(hob_conn *c, const char *in, size_t len)
         (void)admit_body(c, &c->early);
     if (!post && c->body_bytes > 0)
         c->close_after = true;
+    hob_trace_head(c, post);
     if (!c->early.status && hob_site_is_preflight(c) && !length_error.status) {
         hob_site_preflight(c);
         return on_writable(c);
@@ -656,6 +666,9 @@ static int on_body_end(hob_conn *c)
     if (c->state != HOB_CONN_BODY)
         return 0;
     c->state = HOB_CONN_BUSY;
+    hob_trace_enter(c->trace, hob_route_infers(c->route) || c->route == HOB_ROUTE_ESTIMATE
+                                  ? HOB_SPAN_ADMISSION
+                                  : HOB_SPAN_SERVE);
     if (c->early.status || hob_accounts_recheck(c, &c->early) < 0) {
         hob_upload_drop(c);
         hob_http_error(c, &c->early);
@@ -683,6 +696,7 @@ static int on_writable(hob_conn *c)
     c->response_done = c->in_flight = false;
     c->flight_tokens = 0;
     hob_conn_drop_jobs(c);
+    hob_trace_leave(c);
     if (c->close_after) {
         c->state = HOB_CONN_CLOSING;
         return -1;

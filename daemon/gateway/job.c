@@ -13,6 +13,7 @@
 #include "daemon/gateway/grounding.h"
 #include "daemon/gateway/meter.h"
 #include "daemon/gateway/responses.h"
+#include "daemon/gateway/trace.h"
 
 enum { PROMPT_FACTOR = 4, PROMPT_LEAST = 65536 };
 
@@ -62,6 +63,7 @@ void hob_job_free(hob_job *j)
 {
     hob_gateway *g = j->g;
 
+    hob_trace_end_job(j);
     hob_meter_gone(j);
     hob_job_uncount(j);
     give_place_back(j);
@@ -117,6 +119,7 @@ void hob_job_fail(hob_job *j, const hob_api_error *e)
 {
     j->g->metrics.failed++;
     hob_meter_ended(j, e->status, HOB_FINISH_ERROR);
+    hob_trace_fail(j->trace, e);
     j->format->failed(j, e);
     hob_job_done(j);
 }
@@ -208,6 +211,7 @@ static void retrieve(hob_job *j)
     j->kept = !j->request.estimate;
     j->link->kept += j->kept;
     j->state = HOB_JOB_RETRIEVING;
+    hob_trace_job(j, HOB_SPAN_RETRIEVE);
     if (hob_grounding_start(j, &e) < 0)
         hob_job_fail(j, &e);
 }
@@ -253,6 +257,7 @@ void hob_job_start(hob_job *j)
         return;
     j->state = HOB_JOB_PREPARING;
     hob_meter_preparing(j);
+    hob_trace_job(j, HOB_SPAN_TOKENIZE);
     if (!send_prepare(j)) {
         hob_job_fail_busy(j); /* the queue to the engine is full */
         return;
@@ -363,8 +368,10 @@ void hob_job_drained(hob_gateway *g, uint64_t id, uint32_t tokens)
     if (j->state != HOB_JOB_RUNNING || held >= window || window - held < (window + 3) / 4)
         return;
     hob_put_u32(payload, window - held);
-    if (hob_link_send(j->link, HOB_MSG_CREDIT, j->id, payload, sizeof payload))
+    if (hob_link_send(j->link, HOB_MSG_CREDIT, j->id, payload, sizeof payload)) {
         j->credit = window - j->undrained;
+        hob_trace_stall(j, false);
+    }
 }
 
 /* ---- from the engine ---- */
@@ -454,6 +461,7 @@ void hob_job_tokens(hob_gateway *g, hob_link *l, uint64_t id, const hob_tokens_m
     hob_limits_spend(j, t->token_count);
     j->credit -= t->token_count;
     j->undrained += t->token_count;
+    hob_trace_tokens(j, t);
     g->metrics.answer_tokens[l->index] += t->token_count;
     if (t->has_logprobs && j->request.logprobs) {
         logprobs = json_loadb(t->logprobs, t->logprobs_len, JSON_REJECT_DUPLICATES, NULL);

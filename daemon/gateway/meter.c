@@ -135,11 +135,11 @@ void hob_meter_running(hob_job *j)
 
 /* What of the time to the first token is not spent otherwise was waiting: for an engine, behind others here, behind others
  * there, or for the prompt that it shares. */
-static void first_token(hob_job *j, uint32_t queued_ms, uint64_t now_us)
+static void first_token(hob_job *j, uint32_t waited_us, uint64_t now_us)
 {
     hob_histogram *stages = j->g->meter->stages[j->link->index];
     const uint64_t us = since(now_us, j->arrived_us),
-                   prefill = since(now_us, j->times.running_us + queued_ms * (uint64_t)1000),
+                   prefill = since(now_us, j->times.running_us + waited_us),
                    queue = since(us, j->times.retrieve_us + j->times.tokenize_us + prefill);
 
     record(j->g, place_of(j), HOB_QUANTITY_FIRST_TOKEN, now_us, us, 1);
@@ -156,7 +156,7 @@ void hob_meter_tokens(hob_job *j, const hob_tokens_message *t, uint64_t now_us)
     if (t->token_count == 0)
         return;
     if (j->first_token_us == 0)
-        first_token(j, t->queued_ms, now_us);
+        first_token(j, t->waited_us, now_us);
     else
         record(j->g, place_of(j), HOB_QUANTITY_INTER_TOKEN, now_us,
                since(now_us, j->times.last_token_us) / t->token_count, t->token_count);

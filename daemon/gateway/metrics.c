@@ -6,8 +6,9 @@
 
 #include "daemon/gateway/ingest.h"
 #include "daemon/gateway/responses.h"
+#include "daemon/gateway/trace.h"
 
-static const char *route_name(hob_route r)
+const char *hob_route_name(hob_route r)
 {
     static const char *const names[HOB_ROUTES] = {[HOB_ROUTE_NONE] = "none",
                                                   [HOB_ROUTE_LIVEZ] = "livez",
@@ -87,7 +88,7 @@ static void responses(const hob_metrics *m, hob_text *t)
         for (size_t i = 0; i < HOB_STATUS_KINDS && m->statuses[i]; i++) {
             if (m->responses[r][i] == 0)
                 continue;
-            snprintf(labels, sizeof labels, "route=\"%s\",code=\"%d\"", route_name((hob_route)r),
+            snprintf(labels, sizeof labels, "route=\"%s\",code=\"%d\"", hob_route_name((hob_route)r),
                      m->statuses[i]);
             hob_expose_sample(t, "hob_responses_total", labels, (double)m->responses[r][i]);
         }
@@ -144,6 +145,20 @@ static void documents(const hob_gateway *g, hob_text *t)
                      (double)hob_index_limit(g->conf));
 }
 
+static void records(const hob_gateway *g, hob_text *t)
+{
+    uint64_t sent;
+    const uint64_t dropped = hob_traces_dropped(g, &sent);
+    hob_expose_counter(t, "hob_traces_total", "Traces that were kept.", (double)hob_traces_kept(g));
+    hob_expose_counter(t, "hob_traces_sent_total", "Traces that the collector has taken.",
+                       (double)sent);
+    hob_expose_counter(t, "hob_traces_dropped_total",
+                       "Traces that were for the collector and are lost.", (double)dropped);
+    hob_expose_counter(t, "hob_log_dropped_total",
+                       "Lines of the log that the standard error did not take in time.",
+                       (double)hob_log_dropped());
+}
+
 static void retrieval(const hob_gateway *g, hob_text *t)
 {
     const hob_metrics *m = &g->metrics;
@@ -170,4 +185,5 @@ void hob_metrics_write(hob_gateway *g, hob_text *t)
     hob_metrics_memory(g, t);
     documents(g, t);
     retrieval(g, t);
+    records(g, t);
 }

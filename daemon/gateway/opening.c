@@ -9,6 +9,7 @@
 
 #include "daemon/gateway/meter.h"
 #include "daemon/gateway/responses.h"
+#include "daemon/gateway/trace.h"
 
 static int new_seed(uint64_t *ret)
 {
@@ -58,6 +59,7 @@ static hob_job *new_job(hob_conn *c, hob_api_request *request, size_t bytes, boo
     j->arrived_us = hob_now_us();
     j->created_s = (int64_t)time(NULL);
     enlist(j);
+    hob_trace_open_job(j);
     return j;
 }
 

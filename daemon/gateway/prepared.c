@@ -7,6 +7,7 @@
 #include "daemon/gateway/grounding.h"
 #include "daemon/gateway/meter.h"
 #include "daemon/gateway/responses.h"
+#include "daemon/gateway/trace.h"
 
 static bool send_run(hob_job *j)
 {
@@ -52,6 +53,7 @@ static void wait_for_prompts(hob_job *j)
 static bool run(hob_job *j)
 {
     j->state = HOB_JOB_RUNNING;
+    hob_trace_job(j, HOB_SPAN_PREFILL);
     if (!send_run(j))
         return false;
     for (hob_job *p = NULL; (p = hob_choices_prompt(j, p));)
@@ -82,6 +84,7 @@ void hob_job_prepared(hob_gateway *g, hob_link *l, uint64_t id, const uint8_t *p
         return;
     }
     hob_meter_prepared(j);
+    hob_trace_job(j, HOB_SPAN_ADMISSION);
     if (j->id_count == 0) {
         uint32_t prompt = hob_get_u32(payload);
         int rc = hob_job_fits(j, prompt, &e);

@@ -12,7 +12,7 @@
  * The engine confirms the end of what runs, but not of what the gateway drops with its client: `unsure` says that
  * something of that kind may still be there, and nobody is condemned until the suspect's first tokens show that the
  * engine has come past it, since it obeys in order. */
-#include "daemon/gateway/state.h"
+#include "daemon/gateway/trace.h"
 
 enum { SUSPECT_CRASHES = 2, CLEARED_TOKENS = 32 };
 _Static_assert((int)HOB_CREDIT_TOKENS >= (int)CLEARED_TOKENS, "a suspect's credit clears it");
@@ -31,6 +31,7 @@ static void set_deadline(hob_job *j, uint64_t now_us)
 static void set_queued(hob_job *j)
 {
     j->state = HOB_JOB_QUEUED;
+    hob_trace_job(j, j->admitted || j->crashes > 0 ? HOB_SPAN_RECOVERY : HOB_SPAN_QUEUE);
     set_deadline(j, hob_now_us());
 }
 

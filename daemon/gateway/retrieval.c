@@ -11,6 +11,7 @@
 #include "daemon/gateway/ingest.h"
 #include "daemon/gateway/meter.h"
 #include "daemon/gateway/question.h"
+#include "daemon/gateway/trace.h"
 
 enum {
     ACTIVE_S = 60,      /* a collection's last use is noted as often as that */
@@ -32,6 +33,7 @@ struct hob_retrieval {
     hob_search search;
     char *queries[HOB_SEARCH_QUERIES_MAX];
     json_t *filter;
+    hob_trace *trace;
     hob_search_result result;
 };
 
@@ -44,6 +46,7 @@ static void retrieval_free(hob_retrieval *r)
     lws_sul_cancel(&r->timer);
     hob_search_result_free(&r->result);
     json_decref(r->filter);
+    hob_trace_unref(r->trace);
     free(r->vectors);
     free(r);
 }
@@ -98,6 +101,17 @@ static void note_use(const hob_retrieval *r)
 
 /* ---- the search ---- */
 
+/* One after the other in thread `search`, which has just ended. */
+static void trace_times(const hob_retrieval *r)
+{
+    const uint64_t now_us = hob_now_us(), vectors_us = r->search.vectors ? r->result.vectors_us : 0,
+                   fuse_at = now_us - r->result.fuse_us, vectors_at = fuse_at - vectors_us;
+    hob_trace_part(r->trace, HOB_SPAN_WORDS, vectors_at - r->result.words_us, vectors_at);
+    if (r->search.vectors)
+        hob_trace_part(r->trace, HOB_SPAN_VECTORS, vectors_at, fuse_at);
+    hob_trace_part(r->trace, HOB_SPAN_FUSE, fuse_at, now_us);
+}
+
 static void note_times(const hob_retrieval *r)
 {
     if (r->job.code < 0)
@@ -106,6 +120,7 @@ static void note_times(const hob_retrieval *r)
     if (r->search.vectors)
         hob_meter_searched(r->g, HOB_STAGE_VECTORS, r->result.vectors_us);
     hob_meter_searched(r->g, HOB_STAGE_FUSE, r->result.fuse_us);
+    trace_times(r);
 }
 
 static void search_done(hob_store_job *j)
@@ -148,6 +163,7 @@ static void embedded(void *user, const hob_embed_result *e, const hob_api_error 
         if (r->has_history)
             hob_question_add_history(r->vectors, r->vectors + e->dimensions, e->dimensions);
         hob_meter_searched(r->g, HOB_STAGE_EMBED, hob_now_us() - r->began_us);
+        hob_trace_part(r->trace, HOB_SPAN_EMBED, r->began_us, hob_now_us());
         r->search.vectors = r->vectors;
         r->search.dim = e->dimensions;
         r->search.index = x->vectors;
@@ -205,6 +221,7 @@ hob_retrieval *hob_retrieve(hob_gateway *g, const hob_retrieval_request *q, hob_
     r->user = user;
     r->began_us = hob_now_us();
     r->filter = json_incref(q->filter);
+    r->trace = hob_trace_ref(q->trace);
     r->search = (hob_search){.scope = q->scope,
                              .collection_count = q->collection_count,
                              .named = q->named,
@@ -236,6 +253,8 @@ void hob_retrieval_cancel(hob_retrieval *r)
 {
     r->done = NULL;
     atomic_store(&r->unwanted, true);
+    hob_trace_unref(r->trace); /* what it still does is no part of the request */
+    r->trace = NULL;
     if (!r->searching)
         retrieval_free(r);
 }

@@ -26,6 +26,7 @@ typedef struct hob_retrieval_request {
     bool apart; /* each chunk is a passage of its own */
     uint32_t k; /* passages at most, to HOB_SEARCH_RESULTS_MAX */
     double threshold, words_threshold;
+    hob_trace *trace;     /* gets the search's parts; a reference is kept. NULL: none */
     uint64_t deadline_us; /* when the caller does without; 0: after HOB_RETRIEVAL_LIMIT_US */
 } hob_retrieval_request;
 enum { HOB_RETRIEVAL_LIMIT_US = 10000000 };

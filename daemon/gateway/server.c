@@ -17,12 +17,14 @@
 #include "daemon/gateway/ingest.h"
 #include "daemon/gateway/meter.h"
 #include "daemon/gateway/responses.h"
+#include "daemon/gateway/trace.h"
 
 enum {
     TICK_US = 200000,
     CROWD = 64,                /* connections */
     HEADS_BESIDE = 8,          /* of connections that come and are sent away */
     DRAIN_MARGIN_US = 2000000, /* before the deadline answers that still run are ended */
+    LOG_PATIENCE_MS = 500,     /* for the last lines */
     FDS_BESIDE = 96, /* engines, signals, listeners, admin connections, files being read */
 };
 
@@ -59,7 +61,7 @@ static void read_signals(hob_gateway *g)
         if (s.ssi_signo == SIGCHLD)
             hob_links_reap(g);
         else if (s.ssi_signo == SIGHUP)
-            hob_gateway_reload(g);
+            hob_gateway_reload(g, s.ssi_uid);
         else
             on_stop_signal(g, (int)s.ssi_signo);
     }
@@ -304,6 +306,8 @@ int hob_gateway_run(hob_conf *conf, const char *path)
     hob_diag diag = {"no memory"};
     int status = 1;
 
+    if (hob_log_start() < 0)
+        hob_log(HOB_LOG_WARN, "no memory for the log: whoever reads it slowly holds up everything");
     if (!g)
         goto fail;
     g->conf = conf;
@@ -319,7 +323,7 @@ int hob_gateway_run(hob_conf *conf, const char *path)
         goto fail;
     if (hob_meter_open(g) < 0 || open_context(g, &diag) < 0 || hob_front_open(g, conf, &diag) < 0 ||
         open_signals(g, &diag) < 0 || hob_listeners_open(g, &diag) < 0 ||
-        hob_accounts_open(g, &diag) < 0)
+        hob_accounts_open(g, &diag) < 0 || hob_traces_open(g, &diag) < 0)
         goto fail;
     if (conf->model_count > 1 && hob_arbiter_new(&g->arbiter, &g->arbiter_fd) < 0)
         hob_log(HOB_LOG_WARN, "engines compute without taking turns: no shared page: %s",
@@ -337,8 +341,10 @@ fail:
     if (g)
         g->ending = true;
 done:
-    if (!g)
+    if (!g) {
+        hob_log_stop(LOG_PATIENCE_MS);
         return status;
+    }
     while (g->jobs)
         hob_job_abandon(g->jobs);
     for (hob_conn *c = g->conns; c; c = c->next) {
@@ -364,9 +370,11 @@ done:
     hob_keyring_free(&g->keys); /* connections held keys until the context went */
     hob_text_free(&g->scratch);
     hob_fronts_free(g);
+    hob_traces_close(g);
     if (g->notify_fd >= 0)
         close(g->notify_fd);
     free(g);
     hob_log(HOB_LOG_INFO, "ended with %d", status);
+    hob_log_stop(LOG_PATIENCE_MS);
     return status;
 }

@@ -18,6 +18,7 @@
 #include "daemon/gateway/log.h"
 #include "daemon/gateway/loop.h"
 #include "daemon/observe/process.h"
+#include "daemon/store/audit_table.h"
 
 typedef struct hob_gateway hob_gateway;
 typedef struct hob_conn hob_conn;
@@ -31,6 +32,8 @@ typedef struct hob_document_route hob_document_route; /* documents.h, as are the
 typedef struct hob_upload hob_upload;
 typedef struct hob_download hob_download;
 typedef struct hob_searching hob_searching;
+typedef struct hob_trace hob_trace; /* trace.h, as is the next */
+typedef struct hob_traces hob_traces;
 typedef struct hob_embeddings hob_embeddings; /* api_embeddings.c: an answer of /v1/embeddings */
 
 enum {
@@ -173,7 +176,7 @@ bool hob_front_client_name(const hob_conn *c, char *ret, size_t size);
 
 /* ---- reload.c, notify.c: the service manager ---- */
 
-void hob_gateway_reload(hob_gateway *g);
+void hob_gateway_reload(hob_gateway *g, uid_t by);
 void hob_notify_open(hob_gateway *g);
 /* "READY", "RELOADING", "STOPPING"; NULL: status only. False when the manager's queue is full. */
 bool hob_notify(hob_gateway *g, const char *state);
@@ -209,10 +212,12 @@ typedef enum hob_route {
     HOB_ROUTE_ADMIN,     /* c->admin_route says which */
     HOB_ROUTES,
 } hob_route;
+const char *hob_route_name(hob_route r); /* static; for metrics and logs */
 
 /* admin.c: what the admin socket, and elsewhere a key of the role admin, may ask for, under /hob/v1/admin/ */
 typedef struct hob_admin_route {
-    const char *method, *path; /* "GET" or "POST" */
+    const char *method,
+        *path; /* "GET" or "POST"; a path that ends with a slash: with a name behind, c->name */
     /* Answers c with hob_http_respond or hob_http_error, at once or later. body: a POST's, an object; borrowed. */
     void (*serve)(hob_conn *c, json_t *body);
 } hob_admin_route;
@@ -222,6 +227,19 @@ extern const hob_admin_route hob_admin_key_routes[HOB_ADMIN_KEY_ROUTES];
 /* admin_store.c */
 enum { HOB_ADMIN_STORE_ROUTES = 1 };
 extern const hob_admin_route hob_admin_store_routes[HOB_ADMIN_STORE_ROUTES];
+/* admin_log.c */
+enum { HOB_ADMIN_LOG_ROUTES = 2 };
+extern const hob_admin_route hob_admin_log_routes[HOB_ADMIN_LOG_ROUTES];
+/* Who is behind c. act NULL: its administrator's route. */
+void hob_audit_describe(const hob_conn *c, const char *act, const char *object,
+                        hob_audit_entry *ret);
+void hob_audit_log(const hob_audit_entry *e); /* as a line */
+/* As a line and in the store, soon. */
+void hob_audit_note(hob_gateway *g, const hob_audit_entry *e);
+void hob_audit_act(const hob_conn *c,
+                   const char *object); /* what its administrator's route has done */
+/* A document is deleted by an administrator's key: an act too. */
+void hob_audit_deletion(const hob_conn *c, int status);
 /* NULL: there is no such route. method NULL: of any. */
 const hob_admin_route *hob_admin_find(const char *method, const char *path);
 
@@ -285,6 +303,8 @@ struct hob_conn {
     uint64_t follow_sequence; /* of the next event to be written */
     hob_download *download;   /* a file that it reads; NULL: none */
     hob_searching *searching; /* what it looks for in a collection; NULL: nothing */
+    hob_trace *trace;         /* of the request; NULL: none */
+    bool asked_before;        /* it is not the connection's first request */
 };
 
 hob_conn *hob_conn_new(hob_gateway *g, struct lws *wsi,
@@ -414,6 +434,7 @@ struct hob_job {
     hob_text text;        /* chat, completion: the answer, or what is pending of a stream */
     json_t *logprobs;     /* its logprobs */
     uint64_t sequence;    /* responses: of the next event; completion: characters so far */
+    hob_trace *trace;     /* NULL: none */
 };
 void hob_job_start(hob_job *j);
 /* The client left: no answer any more. */
@@ -715,6 +736,7 @@ struct hob_gateway {
     hob_metrics metrics;
     hob_load load;
     struct hob_meter *meter; /* meter.h */
+    hob_traces *traces;
 };
 void hob_gateway_end(hob_gateway *g, int status); /* leaves the loop */
 /* Of every connection. */

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "daemon/gateway/responses.h"
+#include "daemon/gateway/trace.h"
 
 int hob_websocket_confirm(hob_conn *c)
 {
@@ -19,6 +20,7 @@ int hob_websocket_confirm(hob_conn *c)
 
     if (!c->request_id[0])
         hob_request_id(c->request_id, "req_");
+    hob_trace_begin(c);
     if (hob_site_check(c, &e) == 0 && (keyless || hob_http_authorize(c, &e) == 0) &&
         (keyless || n < 0 || strcmp(path, "/v1/responses") != 0))
         hob_api_fail(&e, 404, "invalid_request_error", "unknown_url", NULL,
@@ -27,8 +29,11 @@ int hob_websocket_confirm(hob_conn *c)
         hob_api_fail(&e, 503, "server_error", "draining", NULL, "the server is shutting down");
         e.retry_after_s = HOB_DRAIN_RETRY_S;
     }
+    c->route = HOB_ROUTE_RESPONSES;
+    hob_trace_head(c, false);
     if (!e.status)
         return 0;
+    hob_trace_fail(c->trace, &e);
     c->close_after = true;
     hob_text_puts(&body, "{\"error\":");
     hob_api_error_object(&body, &e);
@@ -56,6 +61,8 @@ void hob_websocket_error(hob_conn *c, const hob_job *j, const char *lane, const 
 {
     hob_text t = {0};
 
+    if (j)
+        hob_trace_fail(j->trace, e);
     if (j && j->request.has_stream_id)
         lane = j->request.stream_id;
     hob_text_format(&t, "{\"type\":\"error\",\"status\":%d,\"error\":", e->status);

@@ -13,10 +13,11 @@
 /* In this order in COLUMNS and in both bind() and read_row(). */
 #define COLUMNS                                                                                    \
     "hash, old_hash, old_until, label, tenant, admin, priority, models, collections, expires,"     \
-    " revoked, requests_per_minute, tokens_per_minute, tokens_per_day, concurrent_requests,"       \
+    " revoked, log_content, requests_per_minute, tokens_per_minute, tokens_per_day, "              \
+    "concurrent_requests,"                                                                         \
     " max_prompt_tokens, max_output_tokens, patience_ms, default_output_tokens, stored_mb"
 enum { PEEK_BUSY_MS = 5000 }; /* for hobd, which may just be starting */
-enum { FIRST_LIMIT = 11, LAST = FIRST_LIMIT + HOB_LIMITS }; /* columns before created */
+enum { FIRST_LIMIT = 12, LAST = FIRST_LIMIT + HOB_LIMITS }; /* columns before created */
 _Static_assert(HOB_LIMIT_REQUESTS_PER_MINUTE == 0 && HOB_LIMIT_CONCURRENT_REQUESTS == 3 &&
                    HOB_LIMIT_PATIENCE_MS == 6 && HOB_LIMIT_STORED_MB == 8 && HOB_LIMITS == 9,
                "the limits are read and written in the order of COLUMNS");
@@ -53,6 +54,7 @@ static void bind(sqlite3_stmt *s, const hob_key_record *r)
     bind_names(s, 9, r->all_collections, r->collections);
     bind_time(s, 10, r->expires_s);
     bind_time(s, 11, r->revoked_s);
+    sqlite3_bind_int(s, 12, r->log_content);
     for (int i = 0; i < HOB_LIMITS; i++)
         if (r->limits[i] != HOB_KEY_LIMIT_DEFAULT)
             sqlite3_bind_int64(s, 1 + FIRST_LIMIT + i, r->limits[i]);
@@ -95,6 +97,7 @@ static int read_row(sqlite3_stmt *s, hob_key_record *ret, hob_diag *diag)
     r.priority = (uint8_t)priority;
     r.expires_s = sqlite3_column_int64(s, 9);
     r.revoked_s = sqlite3_column_int64(s, 10);
+    r.log_content = sqlite3_column_int(s, 11) != 0;
     for (int i = 0; i < HOB_LIMITS; i++)
         r.limits[i] = sqlite3_column_type(s, FIRST_LIMIT + i) == SQLITE_NULL
                           ? HOB_KEY_LIMIT_DEFAULT
@@ -159,7 +162,7 @@ static int add_to(sqlite3 *db, int64_t count, hob_key_record *r, hob_diag *diag)
         return code;
     if (sqlite3_prepare_v2(db,
                            "INSERT INTO keys (" COLUMNS ", created) VALUES "
-                           "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                           "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
                            -1, &s, NULL) != SQLITE_OK)
         return hob_store_fail(db, diag);
     bind(s, r);
@@ -187,7 +190,7 @@ int hob_key_table_update(sqlite3 *db, hob_key_record *r, hob_diag *diag)
         return code;
     if (sqlite3_prepare_v2(db,
                            "UPDATE keys SET (" COLUMNS ") = "
-                           "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) WHERE id = ?",
+                           "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) WHERE id = ?",
                            -1, &s, NULL) != SQLITE_OK)
         return hob_store_fail(db, diag);
     bind(s, r);

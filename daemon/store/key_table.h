@@ -26,6 +26,7 @@ typedef struct hob_key_record {
     uint32_t tenant_number; /* the same for all keys of a tenant; from 1 */
     uint8_t priority;       /* the best class it may ask for: 0 interactive, 1 standard, 2 batch */
     bool admin;
+    bool log_content; /* what it sends and gets is logged */
     bool all_models, all_collections;
     char models[HOB_KEY_NAMES_MAX]; /* else these: " a b " */
     char collections[HOB_KEY_NAMES_MAX];

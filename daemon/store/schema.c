@@ -109,16 +109,23 @@ static const char *const migrations[] = {
     "CREATE TABLE vectors (" /* of chunks: half-precision floats, little endian */
     "  chunk INTEGER PRIMARY KEY, data BLOB NOT NULL"
     ") STRICT;",
+    /* Keys whose prompts and answers are logged; what administrators have done. */
+    "ALTER TABLE keys ADD COLUMN log_content INTEGER NOT NULL DEFAULT 0;"
+    "CREATE TABLE audit ("
+    "  id INTEGER PRIMARY KEY AUTOINCREMENT, time INTEGER NOT NULL,"
+    "  who TEXT NOT NULL, act TEXT NOT NULL, object TEXT NOT NULL"
+    ") STRICT;",
 };
 enum { SCHEMA_VERSION = sizeof migrations / sizeof *migrations };
 
 /* A file is looked at when it is opened: a small one whole, of a large one these tables. What documents consist of would take
  * minutes, and is checked as it is read. */
 enum { WHOLE_MAX = 256 << 20 };
-static const char *const checked[] = {
-    "quick_check(tenants)", "quick_check(keys)",        "quick_check(usage)",
-    "quick_check(retired)", "quick_check(files)",       "quick_check(collections)",
-    "quick_check(batches)", "quick_check(attachments)", "quick_check(contents)"};
+static const char *const checked[] = {"quick_check(tenants)",     "quick_check(keys)",
+                                      "quick_check(usage)",       "quick_check(retired)",
+                                      "quick_check(files)",       "quick_check(collections)",
+                                      "quick_check(audit)",       "quick_check(batches)",
+                                      "quick_check(attachments)", "quick_check(contents)"};
 
 static int read_number(sqlite3 *db, const char *sql, int64_t *ret, hob_diag *diag)
 {

@@ -145,7 +145,8 @@ static void test_tokens(void **state)
                                    .prompt_tokens = 5,
                                    .cached_tokens = 1,
                                    .answer_tokens = 9,
-                                   .queued_ms = 77,
+                                   .waited_us = 77,
+                                   .chunks = 3,
                                    .ids = ids,
                                    .text = "h\xc3\xa9",
                                    .text_len = 3,
@@ -160,11 +161,12 @@ static void test_tokens(void **state)
     assert_int_equal(out.token_count, 2);
     assert_int_equal(hob_get_u32(out.ids + 4), 0x01020304);
     assert_int_equal(out.answer_tokens, 9);
-    assert_int_equal(out.queued_ms, 77);
+    assert_int_equal(out.waited_us, 77);
+    assert_int_equal(out.chunks, 3);
     assert_int_equal(out.text_len, 3);
     assert_memory_equal(out.text, "h\xc3\xa9", 3);
     assert_int_equal(out.logprobs_len, 2);
-    for (m.len = 0; m.len < 24 + 8 + 3; m.len++) /* every cut into the announced parts is refused */
+    for (m.len = 0; m.len < 28 + 8 + 3; m.len++) /* every cut into the announced parts is refused */
         assert_int_equal(hob_tokens_decode(&m, &out, &diag), HOB_EFORMAT);
     free(s.copy);
     hob_bytes_free(&wire);

@@ -3,6 +3,7 @@
  * The store: its file is made, refused when it is not its own, newer or damaged; keys and usage come back as they went in;
  * jobs of the thread are done in order, durably, or not at all; a key file is taken over once. */
 #include "daemon/conf/file.h"
+#include "daemon/store/audit_table.h"
 #include "daemon/store/key_table.h"
 #include "daemon/store/usage_table.h"
 
@@ -373,10 +374,49 @@ static void test_an_older_store_is_brought_up_to_date(void **state)
     change("DROP TABLE retired; PRAGMA user_version = 1;"
            "DROP TABLE attachments; DROP TABLE batches; DROP TABLE contents; DROP TABLE chunks;"
            "DROP TABLE vectors; DROP TABLE collections; DROP TABLE file_parts; DROP TABLE files;"
+           "DROP TABLE audit; ALTER TABLE keys DROP COLUMN log_content;"
            "ALTER TABLE keys DROP COLUMN stored_mb");
     s = open_store();
     assert_int_equal(hob_key_table_has_hash(hob_store_database(s), r.old_hash, &known, &diag), 0);
     assert_true(known);
+    hob_store_close(s);
+}
+
+static int count_act(void *user, const hob_audit_entry *e, hob_diag *diag)
+{
+    int64_t *next = user; /* the number that the next one is to have */
+    (void)diag;
+    char object[32];
+    assert_int_equal(e->id, *next);
+    snprintf(object, sizeof object, "object %lld", (long long)e->id);
+    assert_string_equal(e->object, object);
+    assert_true(e->time_s == 1000 + e->id && strcmp(e->who, "uid:7") == 0 &&
+                strcmp(e->act, "keys/add") == 0);
+    --*next;
+    return 0;
+}
+
+static void test_the_oldest_acts_are_forgotten(void **state)
+{
+    (void)state;
+    enum { ACTS = HOB_AUDIT_ROWS_MAX + 20 };
+    hob_diag diag = {""};
+    hob_store *s = open_store();
+    sqlite3 *db = hob_store_database(s);
+    int64_t next = ACTS;
+
+    assert_int_equal(hob_store_exec(db, "BEGIN", &diag), 0);
+    for (int i = 1; i <= ACTS; i++) {
+        hob_audit_entry e = {.time_s = 1000 + i, .who = "uid:7", .act = "keys/add"};
+        snprintf(e.object, sizeof e.object, "object %d", i);
+        assert_int_equal(hob_audit_table_add(db, &e, &diag), 0);
+    }
+    assert_int_equal(hob_store_exec(db, "COMMIT", &diag), 0);
+    assert_int_equal(hob_audit_table_each(db, 5, count_act, &next, &diag), 0);
+    assert_int_equal(next, ACTS - 5);
+    next = ACTS;
+    assert_int_equal(hob_audit_table_each(db, ACTS, count_act, &next, &diag), 0);
+    assert_int_equal(next, ACTS - HOB_AUDIT_ROWS_MAX);
     hob_store_close(s);
 }
 
@@ -453,6 +493,7 @@ int main(void)
         cmocka_unit_test_teardown(test_a_text_that_was_rotated_away_stays_away, drop_files),
         cmocka_unit_test_teardown(test_revoked_keys_are_forgotten_with_their_usage, drop_files),
         cmocka_unit_test_teardown(test_an_older_store_is_brought_up_to_date, drop_files),
+        cmocka_unit_test_teardown(test_the_oldest_acts_are_forgotten, drop_files),
         cmocka_unit_test_teardown(test_jobs, drop_files),
     };
     return cmocka_run_group_tests_name("store", tests, make_dir, drop_dir);

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * hobctl logs and hobctl audit: the last lines of the running hobd's log, which it keeps in memory, and what administrators
+ * have done, over its admin socket. */
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "daemon/ctl/client.h"
+#include "daemon/ctl/ctl.h"
+#include "daemon/ctl/offline.h"
+#include "daemon/ctl/options.h"
+
+enum { POLL_US = 300000, LINES_MAX = 10000 };
+
+static int get(const hob_server *server, const char *path, json_t **ret, hob_diag *diag)
+{
+    hob_call call = {.method = "GET", .path = path};
+    return hob_client_json(server, &call, ret, diag);
+}
+
+/* ---- logs ---- */
+
+static void print_line(const char *line)
+{
+    hob_print_text(stdout, line, strlen(line));
+    putchar('\n');
+}
+
+static void print_lines(const json_t *answer)
+{
+    const long long missed = hob_json_number(answer, "missed");
+    size_t i;
+    json_t *line;
+    if (missed > 0) {
+        fflush(stdout);
+        fprintf(stderr, "hobctl logs: %lld lines came faster than they could be read\n", missed);
+    }
+    json_array_foreach(json_object_get(answer, "data"), i, line)
+    {
+        print_line(json_string_value(line) ? json_string_value(line) : "?");
+    }
+}
+
+static int show(const hob_server *server, uint32_t lines, bool follow, bool json, hob_diag *diag)
+{
+    char path[96];
+    json_t *answer = NULL;
+    int r;
+
+    snprintf(path, sizeof path, "/hob/v1/admin/log?lines=%u", lines);
+    while ((r = get(server, path, &answer, diag)) == 0) {
+        const bool more = json_array_size(json_object_get(answer, "data")) > 0;
+        if (!json)
+            print_lines(answer);
+        else if (more && (r = hob_json_print(json_incref(answer), diag)) < 0)
+            break;
+        snprintf(path, sizeof path, "/hob/v1/admin/log?after=%lld",
+                 hob_json_number(answer, "next"));
+        fflush(stdout);
+        json_decref(answer);
+        answer = NULL;
+        if ((!follow && !more) || ferror(stdout))
+            break;
+        if (!more)
+            usleep(POLL_US);
+    }
+    json_decref(answer);
+    return r;
+}
+
+int hob_ctl_logs(int argc, char **argv)
+{
+    const char *socket = NULL;
+    uint32_t lines = 100;
+    bool follow = false, json = false;
+    const hob_option options[] = {
+        HOB_SOCKET_OPTION(&socket),
+        HOB_U32("--lines", &lines, 1, LINES_MAX, "of the last ones, how many (100)"),
+        HOB_FLAG("--follow", &follow, "goes on with those that come, until it is interrupted"),
+        HOB_FLAG("--json", &json, "print hobd's answers as they are")};
+    const hob_syntax syntax = {
+        .command = "logs",
+        .summary = "Prints the last lines of the running hobd's log, as hobd writes them.",
+        .notes =
+            "hobd keeps the last MiB of its log in memory. Its format is log_format in hob.conf: "
+            "logfmt, or json, an\nobject a line.",
+        .options = options,
+        .option_count = sizeof options / sizeof options[0]};
+    const hob_parsed parsed = hob_options_parse(&syntax, argc, argv, NULL);
+    hob_diag diag = {""};
+    hob_server server;
+
+    if (parsed != HOB_PARSED_RUN)
+        return parsed == HOB_PARSED_HELP ? HOB_EXIT_OK : HOB_EXIT_USAGE;
+    int r = hob_server_find_socket(socket, &server, &diag);
+    if (r == 0)
+        r = show(&server, lines, follow, json, &diag);
+    return r < 0 ? hob_ctl_failed("logs", &diag) : HOB_EXIT_OK;
+}
+
+/* ---- audit ---- */
+
+static void print_acts(const json_t *answer)
+{
+    const json_t *list = json_object_get(answer, "data");
+    for (size_t i = json_array_size(list); i-- > 0;) { /* the newest last, as in a log */
+        const json_t *act = json_array_get(list, i);
+        const time_t at = (time_t)hob_json_number(act, "time");
+        char text[32] = "?";
+        struct tm tm;
+        if (gmtime_r(&at, &tm))
+            strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &tm);
+        printf("%s  %-20s %-16s %s\n", text, hob_json_text(act, "who"), hob_json_text(act, "act"),
+               hob_json_text(act, "object"));
+    }
+}
+
+int hob_ctl_audit(int argc, char **argv)
+{
+    const char *socket = NULL;
+    uint32_t lines = 50;
+    bool json = false;
+    const hob_option options[] = {
+        HOB_SOCKET_OPTION(&socket),
+        HOB_U32("--lines", &lines, 1, LINES_MAX, "of the last ones, how many (50)"),
+        HOB_FLAG("--json", &json, "print hobd's answer as it is, the newest first")};
+    const hob_syntax syntax = {
+        .command = "audit",
+        .summary = "Lists what administrators have done: when (UTC), who, what, to what.",
+        .notes =
+            "key:LABEL is an administrator's key, uid:N a user of this machine. The last 10000 are "
+            "kept.",
+        .options = options,
+        .option_count = sizeof options / sizeof options[0]};
+    const hob_parsed parsed = hob_options_parse(&syntax, argc, argv, NULL);
+    hob_diag diag = {""};
+    hob_server server;
+    json_t *answer = NULL;
+    char path[64];
+
+    if (parsed != HOB_PARSED_RUN)
+        return parsed == HOB_PARSED_HELP ? HOB_EXIT_OK : HOB_EXIT_USAGE;
+    snprintf(path, sizeof path, "/hob/v1/admin/audit?limit=%u", lines);
+    int r = hob_server_find_socket(socket, &server, &diag);
+    if (r == 0)
+        r = get(&server, path, &answer, &diag);
+    if (r == 0 && json)
+        r = hob_json_print(json_incref(answer), &diag);
+    else if (r == 0)
+        print_acts(answer);
+    json_decref(answer);
+    return r < 0 ? hob_ctl_failed("audit", &diag) : HOB_EXIT_OK;
+}
