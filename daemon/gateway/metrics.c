@@ -88,8 +88,8 @@ static void responses(const hob_metrics *m, hob_text *t)
         for (size_t i = 0; i < HOB_STATUS_KINDS && m->statuses[i]; i++) {
             if (m->responses[r][i] == 0)
                 continue;
-            snprintf(labels, sizeof labels, "route=\"%s\",code=\"%d\"", hob_route_name((hob_route)r),
-                     m->statuses[i]);
+            snprintf(labels, sizeof labels, "route=\"%s\",code=\"%d\"",
+                     hob_route_name((hob_route)r), m->statuses[i]);
             hob_expose_sample(t, "hob_responses_total", labels, (double)m->responses[r][i]);
         }
 }
