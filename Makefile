@@ -33,8 +33,8 @@ $(BUILD)/hal/cpu/%_neon.o: ISA_FLAGS = -march=armv8.2-a+dotprod $(if $(findstrin
 
 # For a processor under an EMULATOR only kernels-check is built, of what needs no library of that processor.
 # The pure parts of the gateway are in the library, where unit tests reach them.
-# So is hobctl's client, which hobd sends traces with.
-SHARED_SRC := daemon/ctl/client.c daemon/ctl/server.c
+# So are hobctl's client, which hobd sends traces with, and those of hobctl's parts that tests reach.
+SHARED_SRC := $(addprefix daemon/ctl/,client.c server.c samples.c top_page.c top_view.c)
 PURE_SRC := $(wildcard $(addprefix daemon/gateway/,quota.c failures.c sources.c keyring.c forecast.c multipart.c text.c question.c passages.c log.c log_line.c log_ring.c trace_context.c))
 LIB_SRC := $(filter-out $(SKIP),$(wildcard hal/*.c hal/cpu/*.c $(if $(EMULATOR),,hal/cl/*.c models/*.c daemon/engine/*.c daemon/observe/*.c daemon/extract/*.c daemon/conf/*.c daemon/store/*.c $(PURE_SRC) $(SHARED_SRC))))
 HOBD_SRC := $(filter-out $(PURE_SRC),$(wildcard daemon/main.c daemon/gateway/*.c))
@@ -94,7 +94,7 @@ $(BUILD)/hobd: $(HOBD_SRC:%.c=$(BUILD)/%.o) $(BUILD)/libhob.a
 	$(Q)$(CC) $(LDFLAGS_ALL) $(filter %.o,$^) $(LIBS) -o $@
 $(BUILD)/hobctl: $(HOBCTL_SRC:%.c=$(BUILD)/%.o) $(BUILD)/libhob.a
 	@echo "  LD $@"
-	$(Q)$(CC) $(LDFLAGS_ALL) $(filter %.o,$^) $(LIBS) -o $@
+	$(Q)$(CC) $(LDFLAGS_ALL) $(filter %.o,$^) $(LIBS) $(CURSES_LIBS) -o $@
 $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(BUILD)/libhob.a
 	@mkdir -p $(@D)
 	@echo "  LD $@"

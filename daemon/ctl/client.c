@@ -256,14 +256,19 @@ static void connect_to(struct lws_context *context, const hob_server *s, const h
     lws_client_connect_via_info(&info); /* a failure has been told to on_event */
 }
 
-/* The library waits for a Unix socket that is not there until it gives up: it is asked only after this. */
-static int try_socket(const char *path, hob_diag *diag)
+/* The library waits for a Unix socket that is not there until it gives up: it is asked only after this. One whose server
+ * accepts nobody, and has no room for more who wait (EAGAIN), is tried again as long as the call may take. */
+static int try_socket(const char *path, const hob_call *call, hob_diag *diag)
 {
+    const uint32_t limit_ms = call->limit_ms ? call->limit_ms : CONNECT_TIMEOUT_S * 1000;
+    const uint64_t end_us = hob_now_us() + limit_ms * (uint64_t)1000;
     struct sockaddr_un to = {.sun_family = AF_UNIX};
     memcpy(to.sun_path, path, strlen(path)); /* fits: hob_server_find_socket */
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    const bool good = fd >= 0 && connect(fd, (struct sockaddr *)&to, sizeof to) == 0;
-    const int why = errno;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), why = errno;
+    bool good = false;
+    while (fd >= 0 && !(good = connect(fd, (struct sockaddr *)&to, sizeof to) == 0) &&
+           (why = errno) == EAGAIN && hob_now_us() < end_us && !(call->stop && *call->stop))
+        usleep(TICK_MS * 1000);
     if (fd >= 0)
         close(fd);
     return good ? 0
@@ -283,7 +288,7 @@ int hob_client_call(const hob_server *s, const hob_call *call, int *ret_status, 
     if (ret_status)
         *ret_status = 0;
     if (s->socket[0]) {
-        int r = try_socket(s->socket, diag);
+        int r = try_socket(s->socket, call, diag);
         if (r < 0)
             return r;
     }

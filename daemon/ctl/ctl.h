@@ -41,6 +41,7 @@ int hob_ctl_search(int argc, char **argv);
 /* Online, over hobd's admin socket. */
 int hob_ctl_status(int argc, char **argv);
 int hob_ctl_stats(int argc, char **argv);
+int hob_ctl_top(int argc, char **argv);
 int hob_ctl_logs(int argc, char **argv);
 int hob_ctl_audit(int argc, char **argv);
 int hob_ctl_trace(int argc, char **argv);

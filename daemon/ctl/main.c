@@ -25,6 +25,7 @@ static const command commands[] = {
     {"models", "list the server's models", hob_ctl_models},
     {"status", "how the running hobd is, over its admin socket", hob_ctl_status},
     {"stats", "how long requests of the last minute, ten minutes and hour took", hob_ctl_stats},
+    {"top", "how hobd does, live, on the whole screen", hob_ctl_top},
     {"logs", "the last lines of hobd's log, and those that come", hob_ctl_logs},
     {"trace", "where the time of a request went", hob_ctl_trace},
     {"audit", "what administrators have done", hob_ctl_audit},
