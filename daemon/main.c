@@ -13,6 +13,7 @@
 #include "daemon/extract/extract.h"
 #include "daemon/gateway/gateway.h"
 #include "daemon/gateway/log.h"
+#include "daemon/observe/process.h"
 
 static const char usage_text[] =
     "usage: hobd --config FILE\n"
@@ -152,6 +153,7 @@ static int run_config(const char *path)
 
 int main(int argc, char **argv)
 {
+    hob_forbid_core_dumps();
     if (argc >= 2 && strcmp(argv[1], "--engine") == 0)
         return hob_engine_main(argc - 2, argv + 2);
     if (argc >= 2 && strcmp(argv[1], "--extract") == 0)

@@ -14,6 +14,7 @@
 #include "daemon/engine/sandbox.h"
 #include "daemon/extract/formats.h"
 #include "daemon/extract/wire.h"
+#include "daemon/observe/process.h"
 
 enum {
     NICE = 10,             /* what runs for people goes first */
@@ -180,7 +181,8 @@ static int set_limits(extraction *x)
     if (nice(NICE) < 0)
         errno = 0; /* it then competes with the rest */
     alarm(x->limits.wall_ms / 1000 + 1);
-    if ((r = set_limit(x, RLIMIT_CORE, 0)) < 0 || (r = set_limit(x, RLIMIT_FSIZE, 0)) < 0)
+    hob_forbid_core_dumps();
+    if ((r = set_limit(x, RLIMIT_FSIZE, 0)) < 0)
         return r;
     /* The soft limit's signal says why; the hard one's ends what does not listen. */
     const struct rlimit cpu = {x->limits.cpu_s, (rlim_t)x->limits.cpu_s + 1};

@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -60,6 +61,16 @@ static bool read_ticks(uint64_t *ret_busy, uint64_t *ret_all)
     *ret_busy = user + nice + system + irq + softirq + steal;
     *ret_all = *ret_busy + idle + iowait;
     return true;
+}
+
+void hob_forbid_core_dumps(void)
+{
+    struct rlimit r;
+    if (getrlimit(RLIMIT_CORE, &r) < 0)
+        return;
+    r.rlim_max = r.rlim_max < 1 ? r.rlim_max : 1; /* it cannot be raised */
+    r.rlim_cur = r.rlim_max;
+    (void)setrlimit(RLIMIT_CORE, &r);
 }
 
 void hob_load_tick(hob_load *l, uint64_t now_us)

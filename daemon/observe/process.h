@@ -9,6 +9,9 @@
 uint64_t hob_resident_bytes(void); /* memory that it has resident; 0: unknown */
 double hob_cpu_seconds(void);      /* processor time of all its threads; 0: unknown */
 uint32_t hob_open_files(void);     /* descriptors; 0: unknown */
+/* What a core dump would hold of prompts, documents and keys is nobody's: there are none of this process and of those that it
+ * starts. The limit of 1 byte, not 0, is also minded where cores are piped to a program (Linux, fs/coredump.c). */
+void hob_forbid_core_dumps(void);
 
 /* The processors' load, looked at about once a second. Thread: the owner's. */
 typedef struct hob_load { /* zero-initialize */
