@@ -36,10 +36,12 @@ static bool show_progress(void *context, uint64_t done, uint64_t total)
 int hob_ctl_import(int argc, char **argv)
 {
     const char *out = NULL, *type = "q8_0", *name = NULL;
+    bool json = false;
     const hob_option options[] = {
         HOB_REQUIRED("--out", "FILE", &out, "the GGUF file to write"),
         HOB_CHOICE("--type", &type, "q8_0|f16", "of the weight matrices (default q8_0)"),
         HOB_TEXT("--name", "NAME", &name, "general.name of the result (default: config.json's)"),
+        HOB_FLAG("--json", &json, HOB_HELP_JSON),
     };
     const hob_syntax syntax = {
         .command = "import",
@@ -80,6 +82,14 @@ int hob_ctl_import(int argc, char **argv)
             fputc('\n', stderr);
         return interrupted ? HOB_EXIT_INTERRUPTED : hob_ctl_failed("import", &diag);
     }
+    if (json)
+        return hob_json_print(json_pack("{s:s, s:s, s:I, s:I, s:I}", "file", out, "architecture",
+                                        result.architecture, "tensors", (json_int_t)result.tensors,
+                                        "bytes", (json_int_t)result.bytes, "context_tokens",
+                                        (json_int_t)result.context),
+                              &diag) < 0
+                   ? hob_ctl_failed("import", &diag)
+                   : HOB_EXIT_OK;
     printf("%s: %s, %" PRIu64 " tensors, %.1f MB, contexts of %" PRIu32 " tokens\n", out,
            result.architecture, result.tensors, (double)result.bytes / 1e6, result.context);
     return HOB_EXIT_OK;

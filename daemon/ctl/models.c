@@ -41,19 +41,17 @@ static int list_served(const hob_server_options *where, bool json, hob_diag *dia
     return r;
 }
 
-/* What hobd says of the model, "" when it does not know it. */
-static const char *state_of(const json_t *status, const char *name)
+/* What hobd says of the model; NULL: it does not know it. */
+static json_t *model_of(const json_t *status, const char *name)
 {
     size_t i;
     json_t *model;
     json_array_foreach(json_object_get(status, "models"), i, model)
     {
-        const char *known = json_string_value(json_object_get(model, "name"));
-        const char *state = json_string_value(json_object_get(model, "state"));
-        if (known && state && strcmp(known, name) == 0)
-            return state;
+        if (strcmp(hob_json_text(model, "name"), name) == 0)
+            return model;
     }
-    return "";
+    return NULL;
 }
 
 static int list_loaded(const hob_server *server, bool json, hob_diag *diag)
@@ -67,17 +65,15 @@ static int list_loaded(const hob_server *server, bool json, hob_diag *diag)
     else if (r == 0)
         json_array_foreach(json_object_get(answer, "models"), i, model)
         {
-            const char *name = json_string_value(json_object_get(model, "name"));
-            if (name)
-                printf("%s: %s, %lld requests\n", name, state_of(answer, name),
-                       (long long)json_integer_value(json_object_get(model, "requests")));
+            printf("%s: %s, %lld requests\n", hob_json_text(model, "name"),
+                   hob_json_text(model, "state"), hob_json_number(model, "requests"));
         }
     json_decref(answer);
     return r;
 }
 
 /* Asks for it, then waits until it is done. */
-static int change(const hob_server *server, const char *name, bool load, hob_diag *diag)
+static int change(const hob_server *server, const char *name, bool load, bool json, hob_diag *diag)
 {
     json_t *body = json_pack("{s:s}", "model", name), *answer = NULL;
     char *text = json_dumps(body, JSON_COMPACT);
@@ -88,9 +84,13 @@ static int change(const hob_server *server, const char *name, bool load, hob_dia
     int r = text ? hob_client_json(server, &call, &answer, diag)
                  : hob_fail(diag, HOB_EINVAL, "the model's name is not valid UTF-8");
     while (r == 0) {
-        const char *state = state_of(answer, name);
+        json_t *model = model_of(answer, name);
+        const char *state = hob_json_text(model, "state");
         if (strcmp(state, load ? "ready" : "unloaded") == 0) {
-            printf("%s: %s\n", name, state);
+            if (json)
+                r = hob_json_print(json_incref(model), diag);
+            else
+                printf("%s: %s\n", name, state);
             break;
         }
         if (load ? strcmp(state, "failed") == 0 || strncmp(state, "unload", 6) == 0
@@ -118,7 +118,8 @@ int hob_ctl_models(int argc, char **argv)
     const hob_option options[] = {
         HOB_SERVER_OPTIONS(&where),
         HOB_SOCKET_OPTION(&socket),
-        HOB_FLAG("--json", &json, "print the server's answer as it is"),
+        HOB_FLAG("--json", &json,
+                 "print the server's answer as it is; of load and unload, what it says of NAME"),
     };
     const hob_syntax syntax = {
         .command = "models",
@@ -149,6 +150,6 @@ int hob_ctl_models(int argc, char **argv)
     if (r == 0 && list)
         r = list_loaded(&server, json, &diag);
     else if (r == 0 && words > 0)
-        r = change(&server, argv[2], load, &diag);
+        r = change(&server, argv[2], load, json, &diag);
     return r < 0 ? hob_ctl_failed("models", &diag) : HOB_EXIT_OK;
 }

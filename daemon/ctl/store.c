@@ -93,18 +93,21 @@ static bool parse(const hob_syntax *syntax, int argc, char **argv, int least, in
     return false;
 }
 
-static int end(const char *command, int r, const char *done, const hob_diag *diag)
+static int end(const char *command, int r, const char *done, bool json, hob_diag *diag)
 {
-    if (r < 0)
-        return hob_ctl_failed(command, diag);
-    puts(done);
-    return HOB_EXIT_OK;
+    if (r >= 0 && json)
+        r = hob_json_print(json_pack("{s:s, s:s}", "object", "hob.store", "result", done), diag);
+    else if (r >= 0)
+        puts(done);
+    return r < 0 ? hob_ctl_failed(command, diag) : HOB_EXIT_OK;
 }
 
 static int store_check(int argc, char **argv)
 {
     const char *socket = NULL;
-    const hob_option options[] = {HOB_SOCKET_OPTION(&socket)};
+    bool json = false;
+    const hob_option options[] = {HOB_SOCKET_OPTION(&socket),
+                                  HOB_FLAG("--json", &json, HOB_HELP_JSON)};
     const hob_syntax syntax = {
         .command = "store check",
         .summary = "Looks for damage in a store: every page, every reference, every index.",
@@ -118,14 +121,16 @@ static int store_check(int argc, char **argv)
     if (!parse(&syntax, argc, argv, 0, 1, &files, &status))
         return status;
     return end("store check",
-               files ? hob_backup_check(argv[1], &diag) : check_running(socket, &diag), "ok",
+               files ? hob_backup_check(argv[1], &diag) : check_running(socket, &diag), "ok", json,
                &diag);
 }
 
 static int store_backup(int argc, char **argv)
 {
     const char *socket = NULL;
-    const hob_option options[] = {HOB_SOCKET_OPTION(&socket)};
+    bool json = false;
+    const hob_option options[] = {HOB_SOCKET_OPTION(&socket),
+                                  HOB_FLAG("--json", &json, HOB_HELP_JSON)};
     const hob_syntax syntax = {
         .command = "store backup",
         .summary = "Has the running hobd copy its store to a new file, while it goes on working.",
@@ -139,11 +144,13 @@ static int store_backup(int argc, char **argv)
     int files = 0, status;
     if (!parse(&syntax, argc, argv, 1, 1, &files, &status))
         return status;
-    return end("store backup", copy_store(socket, argv[1], &diag), "complete", &diag);
+    return end("store backup", copy_store(socket, argv[1], &diag), "complete", json, &diag);
 }
 
 static int store_restore(int argc, char **argv)
 {
+    bool json = false;
+    const hob_option options[] = {HOB_FLAG("--json", &json, HOB_HELP_JSON)};
     const hob_syntax syntax = {
         .command = "store restore",
         .summary = "Puts a copy in the place of a store whose hobd is stopped.",
@@ -151,8 +158,8 @@ static int store_restore(int argc, char **argv)
         .notes = "FILE is checked first, and taken only if it is whole and nothing but a store of "
                  "hob's.\nWhat was at STORE stays beside it as STORE.before. Both files are this "
                  "user's.",
-        .options = NULL,
-        .option_count = 0};
+        .options = options,
+        .option_count = sizeof options / sizeof options[0]};
     hob_diag diag = {""};
     int files = 0, status;
     if (!parse(&syntax, argc, argv, 2, 2, &files, &status))
@@ -160,7 +167,7 @@ static int store_restore(int argc, char **argv)
     int r = hob_backup_restore(argv[1], argv[2], &diag);
     if (r == 0)
         r = note_restore(argv[1], argv[2], &diag);
-    return end("store restore", r, "restored", &diag);
+    return end("store restore", r, "restored", json, &diag);
 }
 
 int hob_ctl_store(int argc, char **argv)

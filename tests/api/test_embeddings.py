@@ -256,7 +256,7 @@ def test_rights_and_limits(pair):
 
 
 def test_unload_and_load(pair):
-    pair.hobctl("models", "unload", "minilm")
+    assert json.loads(pair.hobctl("models", "unload", "minilm", "--json"))["state"] == "unloaded"
     status, _, body = post_tls(pair, pair.key, {"input": "x", "model": "minilm"})
     assert status == 503 and body["error"]["code"] == "model_unloaded"
     pair.hobctl("models", "load", "minilm")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import HOBCTL
 
-COMMANDS = ["chat", "models", "status", "keys add", "keys list", "keys set", "keys revoke", "keys rotate", "usage", "inspect",
-            "import", "generate", "tokenize", "extract", "template", "perplexity", "bench", "doctor"]
+COMMANDS = ["chat", "models", "top", "status", "stats", "logs", "trace", "audit", "keys add", "keys list", "keys set", "keys revoke",
+            "keys rotate", "usage", "inspect", "import", "generate", "tokenize", "extract", "template", "perplexity", "bench", "doctor"]
 
 
 def test_generate(hobctl, model):
