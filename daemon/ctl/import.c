@@ -85,7 +85,7 @@ int hob_ctl_import(int argc, char **argv)
     if (json)
         return hob_json_print(json_pack("{s:s, s:s, s:I, s:I, s:I}", "file", out, "architecture",
                                         result.architecture, "tensors", (json_int_t)result.tensors,
-                                        "bytes", (json_int_t)result.bytes, "context_tokens",
+                                        "tensor_bytes", (json_int_t)result.bytes, "context_tokens",
                                         (json_int_t)result.context),
                               &diag) < 0
                    ? hob_ctl_failed("import", &diag)

@@ -82,14 +82,6 @@ static void put_label(const sight *s, const char *label)
     hob_page_column(s->page, LABELS);
 }
 
-/* "  4.2/s answered", the i-th on its line */
-static void put_rate(const sight *s, uint32_t i, double value, const char *what, hob_style style)
-{
-    hob_page_column(s->page, LABELS + i * CELLS);
-    hob_page_put(s->page, value > 0 ? style : HOB_STYLE_PLAIN, "%5s/s %s",
-                 hob_figure_of(value).text, what);
-}
-
 static void put_bar(const sight *s, double ratio, uint32_t room)
 {
     const uint32_t left =
@@ -140,26 +132,42 @@ static void put_head(const sight *s, hob_top_view view)
 
 /* ---- overview ---- */
 
+static const struct traffic {
+    const char *label;
+    struct {
+        const char *counter, *what;
+        hob_style style; /* where there is any */
+    } cells[3];
+} traffic[] = {
+    {"Requests",
+     {{"hob_requests_finished_total", "answered", HOB_STYLE_GOOD},
+      {"hob_requests_failed_total", "failed", HOB_STYLE_BAD},
+      {"hob_requests_cancelled_total", "given up", HOB_STYLE_PLAIN}}},
+    {"Refused",
+     {{"hob_requests_shed_total", "shed", HOB_STYLE_BAD},
+      {"hob_requests_limited_total", "limited", HOB_STYLE_WARN},
+      {"hob_authentication_failures_total", "no key", HOB_STYLE_WARN}}},
+    {"Tokens",
+     {{"hob_prompt_tokens_total", "in", HOB_STYLE_PLAIN},
+      {"hob_cached_tokens_total", "cached", HOB_STYLE_PLAIN},
+      {"hob_answer_tokens_total", "out", HOB_STYLE_GOOD}}},
+};
+
 static void put_traffic(const sight *s)
 {
     static const char *const classes[] = {"interactive", "standard", "batch"};
     hob_page *p = s->page;
 
-    put_label(s, "Requests");
-    put_rate(s, 0, rate(s, "hob_requests_finished_total"), "answered", HOB_STYLE_GOOD);
-    put_rate(s, 1, rate(s, "hob_requests_failed_total"), "failed", HOB_STYLE_BAD);
-    put_rate(s, 2, rate(s, "hob_requests_cancelled_total"), "given up", HOB_STYLE_PLAIN);
-    hob_page_line_end(p);
-    put_label(s, "Refused");
-    put_rate(s, 0, rate(s, "hob_requests_shed_total"), "shed", HOB_STYLE_BAD);
-    put_rate(s, 1, rate(s, "hob_requests_limited_total"), "limited", HOB_STYLE_WARN);
-    put_rate(s, 2, rate(s, "hob_authentication_failures_total"), "no key", HOB_STYLE_WARN);
-    hob_page_line_end(p);
-    put_label(s, "Tokens");
-    put_rate(s, 0, rate(s, "hob_prompt_tokens_total"), "in", HOB_STYLE_PLAIN);
-    put_rate(s, 1, rate(s, "hob_cached_tokens_total"), "cached", HOB_STYLE_PLAIN);
-    put_rate(s, 2, rate(s, "hob_answer_tokens_total"), "out", HOB_STYLE_GOOD);
-    hob_page_line_end(p);
+    for (size_t row = 0; row < sizeof traffic / sizeof *traffic; row++) {
+        put_label(s, traffic[row].label);
+        for (uint32_t i = 0; i < 3; i++) {
+            const double value = rate(s, traffic[row].cells[i].counter);
+            hob_page_column(p, LABELS + i * CELLS);
+            hob_page_put(p, value > 0 ? traffic[row].cells[i].style : HOB_STYLE_PLAIN, "%5s/s %s",
+                         hob_figure_of(value).text, traffic[row].cells[i].what);
+        }
+        hob_page_line_end(p);
+    }
     put_label(s, "Waiting");
     for (uint32_t i = 0; i < 3; i++) {
         const double n = of(s, "hob_queue_requests", "class", classes[i]);
