@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <term.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -124,12 +125,12 @@ static void give_back(hob_terminal *t)
 static void read_size(const hob_terminal *t)
 {
     struct winsize w = {0};
-    int rows = 24, columns = 80;
+    int height = 24, width = 80;
     if (ioctl(t->out, TIOCGWINSZ, &w) == 0 && w.ws_row > 0 && w.ws_col > 0) {
-        rows = w.ws_row;
-        columns = w.ws_col;
+        height = w.ws_row;
+        width = w.ws_col;
     }
-    resizeterm(rows < SIZE_MOST ? rows : SIZE_MOST, columns < SIZE_MOST ? columns : SIZE_MOST);
+    resizeterm(height < SIZE_MOST ? height : SIZE_MOST, width < SIZE_MOST ? width : SIZE_MOST);
 }
 
 void hob_terminal_resize(hob_terminal *t)
@@ -161,6 +162,17 @@ static int open_output(void)
     return fd >= 0 ? fd : open("/dev/tty", flags);
 }
 
+/* Looked up first: newterm says less, and leaks, where there is no such type. */
+static bool moves_cursor(const char *type, int fd)
+{
+    int found;
+    if (setupterm(type, fd, &found) != OK)
+        return false;
+    const char *move = tigetstr("cup");
+    del_curterm(cur_term);
+    return move && move != (char *)-1;
+}
+
 static int start_curses(hob_terminal *t, const char *type, hob_diag *diag)
 {
     const int memory = memfd_create("hobctl-screen", MFD_CLOEXEC);
@@ -169,9 +181,7 @@ static int start_curses(hob_terminal *t, const char *type, hob_diag *diag)
             close(memory);
         return hob_fail(diag, HOB_EIO, "no memory for a screen: %s", strerror(errno));
     }
-    t->screen = newterm(type, t->drawn, stdin);
-    const char *move = t->screen ? tigetstr("cup") : NULL;
-    if (!move || move == (char *)-1)
+    if (!moves_cursor(type, memory) || !(t->screen = newterm(type, t->drawn, stdin)))
         return hob_fail(diag, HOB_EUNSUPPORTED, "the terminal \"%.40s\" cannot move its cursor",
                         type);
     const char *no_color = getenv("NO_COLOR"); /* no-color.org */

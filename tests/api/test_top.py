@@ -58,7 +58,7 @@ class Screen:
     def status(self):
         """Of the program, once it has ended."""
         dead = lambda: self.tmux("display-message", "-p", "#{pane_dead} #{pane_dead_status}").split()
-        until(lambda: dead()[0] == "1", self.text)
+        until(lambda: len(dead()) == 2, self.text)  # without a status while it runs, and for a moment after
         return int(dead()[1])
 
 
@@ -111,7 +111,7 @@ def test_views_and_keys(server, tmp_path):
                r"last 1 min")
         lines = s.lines()
         assert len(lines) == 24 and lines[0].startswith("hobd ") and lines[-1].startswith("q quit")
-        assert [line.split()[0] for line in lines if line][2:8] == ["Requests", "Refused", "Tokens", "Waiting", "CPU", "Memory"]
+        assert [line.split()[0] for line in lines if line.strip()][2:8] == ["Requests", "Refused", "Tokens", "Waiting", "CPU", "Memory"]
         s.keys("Right")
         s.wait("last 10 min")
         s.keys("Right", "Right")
