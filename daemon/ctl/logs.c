@@ -12,14 +12,9 @@
 #include "daemon/ctl/ctl.h"
 #include "daemon/ctl/offline.h"
 #include "daemon/ctl/options.h"
+#include "daemon/ctl/report.h"
 
 enum { POLL_US = 300000, LINES_MAX = 10000 };
-
-static int get(const hob_server *server, const char *path, json_t **ret, hob_diag *diag)
-{
-    hob_call call = {.method = "GET", .path = path};
-    return hob_client_json(server, &call, ret, diag);
-}
 
 /* ---- logs ---- */
 
@@ -47,11 +42,12 @@ static void print_lines(const json_t *answer)
 static int show(const hob_server *server, uint32_t lines, bool follow, bool json, hob_diag *diag)
 {
     char path[96];
+    hob_call call = {.method = "GET", .path = path};
     json_t *answer = NULL;
     int r;
 
     snprintf(path, sizeof path, "/hob/v1/admin/log?lines=%u", lines);
-    while ((r = get(server, path, &answer, diag)) == 0) {
+    while ((r = hob_client_json(server, &call, &answer, diag)) == 0) {
         const bool more = json_array_size(json_object_get(answer, "data")) > 0;
         if (!json)
             print_lines(answer);
@@ -136,21 +132,11 @@ int hob_ctl_audit(int argc, char **argv)
         .options = options,
         .option_count = sizeof options / sizeof options[0]};
     const hob_parsed parsed = hob_options_parse(&syntax, argc, argv, NULL);
-    hob_diag diag = {""};
-    hob_server server;
-    json_t *answer = NULL;
     char path[64];
 
     if (parsed != HOB_PARSED_RUN)
         return parsed == HOB_PARSED_HELP ? HOB_EXIT_OK : HOB_EXIT_USAGE;
     snprintf(path, sizeof path, "/hob/v1/admin/audit?limit=%u", lines);
-    int r = hob_server_find_socket(socket, &server, &diag);
-    if (r == 0)
-        r = get(&server, path, &answer, &diag);
-    if (r == 0 && json)
-        r = hob_json_print(json_incref(answer), &diag);
-    else if (r == 0)
-        print_acts(answer);
-    json_decref(answer);
-    return r < 0 ? hob_ctl_failed("audit", &diag) : HOB_EXIT_OK;
+    const hob_report report = {.command = syntax.command, .path = path, .print = print_acts};
+    return hob_report_show(&report, socket, json);
 }

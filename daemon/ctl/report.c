@@ -8,6 +8,23 @@
 #include "daemon/ctl/offline.h"
 #include "daemon/ctl/options.h"
 
+int hob_report_show(const hob_report *report, const char *socket, bool json)
+{
+    hob_diag diag = {""};
+    hob_server server;
+    json_t *answer = NULL;
+    hob_call call = {.method = "GET", .path = report->path};
+    int r = hob_server_find_socket(socket, &server, &diag);
+    if (r == 0)
+        r = hob_client_json(&server, &call, &answer, &diag);
+    if (r == 0 && json)
+        r = hob_json_print(json_incref(answer), &diag);
+    else if (r == 0)
+        report->print(answer);
+    json_decref(answer);
+    return r < 0 ? hob_ctl_failed(report->command, &diag) : HOB_EXIT_OK;
+}
+
 int hob_report_run(const hob_report *report, int argc, char **argv)
 {
     const char *socket = NULL;
@@ -24,18 +41,5 @@ int hob_report_run(const hob_report *report, int argc, char **argv)
     hob_parsed parsed = hob_options_parse(&syntax, argc, argv, NULL);
     if (parsed != HOB_PARSED_RUN)
         return parsed == HOB_PARSED_HELP ? HOB_EXIT_OK : HOB_EXIT_USAGE;
-
-    hob_diag diag = {""};
-    hob_server server;
-    json_t *answer = NULL;
-    hob_call call = {.method = "GET", .path = report->path};
-    int r = hob_server_find_socket(socket, &server, &diag);
-    if (r == 0)
-        r = hob_client_json(&server, &call, &answer, &diag);
-    if (r == 0 && json)
-        r = hob_json_print(json_incref(answer), &diag);
-    else if (r == 0)
-        report->print(answer);
-    json_decref(answer);
-    return r < 0 ? hob_ctl_failed(report->command, &diag) : HOB_EXIT_OK;
+    return hob_report_show(report, socket, json);
 }

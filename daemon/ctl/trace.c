@@ -12,8 +12,8 @@
 
 #include "daemon/ctl/client.h"
 #include "daemon/ctl/ctl.h"
-#include "daemon/ctl/offline.h"
 #include "daemon/ctl/options.h"
+#include "daemon/ctl/report.h"
 
 enum {
     ID_MAX = 120,
@@ -115,8 +115,16 @@ static void print_trace(const json_t *t)
         printf("%lld further spans are left out\n", hob_json_number(t, "left_out"));
 }
 
-static void print_list(const json_t *list)
+static void print_traces(const json_t *answer)
 {
+    const json_t *list = json_object_get(answer, "data");
+    for (size_t i = json_array_size(list); i-- > 0;)
+        print_trace(json_array_get(list, i));
+}
+
+static void print_list(const json_t *answer)
+{
+    const json_t *list = json_object_get(answer, "data");
     for (size_t i = json_array_size(list); i-- > 0;) { /* the newest last */
         const json_t *t = json_array_get(list, i);
         print_began(t);
@@ -157,9 +165,6 @@ int hob_ctl_trace(int argc, char **argv)
         .option_count = sizeof options / sizeof options[0]};
     int ids = 0;
     const hob_parsed parsed = hob_options_parse(&syntax, argc, argv, &ids);
-    hob_diag diag = {""};
-    hob_server server;
-    json_t *answer = NULL;
     char path[200];
 
     if (parsed != HOB_PARSED_RUN)
@@ -172,18 +177,7 @@ int hob_ctl_trace(int argc, char **argv)
         snprintf(path, sizeof path, "/hob/v1/traces/%s", argv[1]);
     else
         snprintf(path, sizeof path, "/hob/v1/traces?limit=%u", lines);
-    int r = hob_server_find_socket(socket, &server, &diag);
-    hob_call call = {.method = "GET", .path = path};
-    if (r == 0)
-        r = hob_client_json(&server, &call, &answer, &diag);
-    const json_t *list = json_object_get(answer, "data");
-    if (r == 0 && json)
-        r = hob_json_print(json_incref(answer), &diag);
-    else if (r == 0 && !ids)
-        print_list(list);
-    else if (r == 0)
-        for (size_t i = json_array_size(list); i-- > 0;)
-            print_trace(json_array_get(list, i));
-    json_decref(answer);
-    return r < 0 ? hob_ctl_failed("trace", &diag) : HOB_EXIT_OK;
+    const hob_report report = {
+        .command = syntax.command, .path = path, .print = ids ? print_traces : print_list};
+    return hob_report_show(&report, socket, json);
 }

@@ -50,10 +50,7 @@ static void serve_status(hob_conn *c, json_t *body)
     hob_text_puts(&t, "],");
     add_models(g, &t);
     hob_text_puts(&t, "}\n");
-    if (t.failed)
-        hob_conn_kill(c, "no memory for a response");
-    else
-        hob_http_respond(c, 200, "application/json", "", hob_text_data(&t), hob_text_len(&t));
+    hob_http_respond_json(c, &t);
     hob_text_free(&t);
 }
 

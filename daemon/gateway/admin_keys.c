@@ -243,14 +243,6 @@ static void fail(hob_conn *c, int code, const char *why)
     hob_http_error(c, &e);
 }
 
-static void respond(hob_conn *c, const hob_text *t)
-{
-    if (t->failed)
-        hob_conn_kill(c, "no memory for a response");
-    else
-        hob_http_respond(c, 200, "application/json", "", hob_text_data(t), hob_text_len(t));
-}
-
 static void done(hob_store_job *j)
 {
     key_job *k = (key_job *)j;
@@ -269,12 +261,12 @@ static void done(hob_store_job *j)
         if (k->secret[0])
             hob_text_format(&t, ",\"key\":\"%s\"", k->secret);
         hob_text_puts(&t, "}\n");
-        respond(k->c, &t);
+        hob_http_respond_json(k->c, &t);
         if (!t.failed)
             lws_explicit_bzero(t.bytes.data, t.bytes.len);
         hob_text_free(&t);
     } else if (k->c)
-        respond(k->c, &k->answer);
+        hob_http_respond_json(k->c, &k->answer);
     job_free(k);
 }
 

@@ -137,14 +137,6 @@ static int run_list(sqlite3 *db, hob_store_job *j, hob_diag *diag)
     return code;
 }
 
-static void respond(hob_conn *c, const hob_text *t)
-{
-    if (t->failed)
-        hob_conn_kill(c, "no memory for a response");
-    else
-        hob_http_respond(c, 200, "application/json", "", hob_text_data(t), hob_text_len(t));
-}
-
 static void list_done(hob_store_job *j)
 {
     listing *l = (listing *)j;
@@ -152,7 +144,7 @@ static void list_done(hob_store_job *j)
     if (l->c) {
         l->c->asked = NULL;
         if (j->code == 0)
-            respond(l->c, &l->answer);
+            hob_http_respond_json(l->c, &l->answer);
         else {
             hob_documents_explain(j->code, j->diag.text, &e);
             hob_http_error(l->c, &e);
@@ -243,7 +235,7 @@ static void serve_log(hob_conn *c, json_t *body)
     }
     hob_text_format(&t, "],\"missed\":%llu,\"next\":%llu}\n", (unsigned long long)lost,
                     (unsigned long long)(at.line > from ? at.line : from));
-    respond(c, &t);
+    hob_http_respond_json(c, &t);
     hob_text_free(&t);
 }
 

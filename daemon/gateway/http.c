@@ -115,6 +115,14 @@ void hob_http_respond(hob_conn *c, int status, const char *type, const char *ext
     hob_audit_deletion(c, status);
 }
 
+void hob_http_respond_json(hob_conn *c, const hob_text *t)
+{
+    if (t->failed)
+        hob_conn_kill(c, "no memory for a response");
+    else
+        hob_http_respond(c, 200, "application/json", "", hob_text_data(t), hob_text_len(t));
+}
+
 void hob_http_error(hob_conn *c, const hob_api_error *e)
 {
     char extra[128] = "";

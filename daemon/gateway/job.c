@@ -417,14 +417,10 @@ static void finish_job(hob_job *j, uint8_t finish)
         hob_job_fail(j, &e);
         return;
     }
-    double seconds = (double)(hob_now_us() - j->arrived_us) / 1e6;
     note_finish(j->link, hob_now_us());
     hob_admission_learn(j);
     j->link->failures = 0; /* it does its work again */
     g->metrics.finished++;
-    hob_log(HOB_LOG_DEBUG, "%s: %u prompt tokens (%u cached), %u answer tokens, %.2f s, %s",
-            j->response_id, j->prompt_tokens, j->cached_tokens, j->answer_tokens, seconds,
-            hob_finish_name(finish));
     end_choice(j, (hob_finish)finish);
 }
 

@@ -18,7 +18,6 @@
 #include <unistd.h>
 
 enum {
-    RING_BYTES = 1 << 20,
     POLL_MS = 100, /* between two looks at whether the thread is to end */
     PREFIX = 3,    /* <N> */
     TEXT_MAX = 1024,
@@ -169,7 +168,7 @@ static void *run(void *user)
 int hob_log_start(void)
 {
     sigset_t all, before;
-    int code = hob_log_ring_open(&state.ring, RING_BYTES);
+    int code = hob_log_ring_open(&state.ring, HOB_LOG_BYTES);
     if (code < 0)
         return code;
     state.written = (hob_log_cursor){0};

@@ -12,6 +12,8 @@
 #include "daemon/gateway/log_line.h"
 #include "daemon/gateway/log_ring.h"
 
+enum { HOB_LOG_BYTES = 1 << 20 }; /* of the ring */
+
 typedef enum hob_log_level {
     HOB_LOG_ERROR,
     HOB_LOG_WARN,

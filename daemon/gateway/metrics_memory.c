@@ -6,6 +6,7 @@
 #include "daemon/gateway/meter.h"
 #include "daemon/gateway/metrics.h"
 #include "daemon/gateway/responses.h"
+#include "daemon/gateway/trace.h"
 
 /* A number that an engine gives; nothing else is taken. */
 static double figure(const json_t *o, const char *name)
@@ -45,7 +46,8 @@ void hob_metrics_memory(hob_gateway *g, hob_text *t)
     hob_expose_family(
         t, "hob_memory_bytes", "gauge",
         "The memory ledger: weights and KV caches of the engines, the index of vectors, "
-        "requests with what recovery needs, outboxes, stored responses, quantiles.");
+        "requests with what recovery needs, outboxes, stored responses, quantiles, traces, the "
+        "log.");
     line(t, "weights", weights);
     line(t, "kv_cache", kv);
     line(t, "vector_index", (double)index.bytes);
@@ -53,6 +55,8 @@ void hob_metrics_memory(hob_gateway *g, hob_text *t)
     line(t, "outboxes", (double)outboxes);
     line(t, "stored_responses", (double)stored);
     line(t, "quantiles", (double)hob_meter_bytes(g));
+    line(t, "traces", (double)hob_traces_bytes(g));
+    line(t, "log", HOB_LOG_BYTES);
     hob_expose_gauge(
         t, "hob_memory_limit_bytes",
         "What all processes together may have resident, limits.memory_mb; 0: no limit.",

@@ -182,6 +182,11 @@ void hob_otlp_post(hob_otlp *o, const hob_trace_record *r)
     pthread_mutex_unlock(&o->lock);
 }
 
+size_t hob_otlp_bytes(const hob_otlp *o)
+{
+    return o ? sizeof *o + (WAITING_MAX + BATCH_MAX) * sizeof *o->waiting : 0;
+}
+
 uint64_t hob_otlp_dropped(const hob_otlp *o, uint64_t *ret_sent)
 {
     *ret_sent = o->sent;

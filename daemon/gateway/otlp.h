@@ -14,6 +14,7 @@ typedef struct hob_otlp hob_otlp;
 HOB_MUST_CHECK int hob_otlp_open(const char *endpoint, const char *ca, hob_otlp **ret,
                                  hob_diag *diag);
 void hob_otlp_post(hob_otlp *o, const hob_trace_record *r); /* copied */
+size_t hob_otlp_bytes(const hob_otlp *o);                   /* that it holds; NULL: none */
 uint64_t hob_otlp_dropped(const hob_otlp *o, uint64_t *ret_sent);
 /* Tries once more to send what waits, for two seconds at most. NULL is fine. */
 void hob_otlp_close(hob_otlp *o);

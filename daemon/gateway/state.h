@@ -330,6 +330,7 @@ void hob_request_id(char ret[32], const char *prefix);
 /* A whole response. extra: complete header lines, or "". */
 void hob_http_respond(hob_conn *c, int status, const char *type, const char *extra,
                       const char *body, size_t len);
+void hob_http_respond_json(hob_conn *c, const hob_text *t); /* with 200 */
 void hob_http_error(hob_conn *c, const hob_api_error *e);
 void hob_http_stream_begin(hob_conn *c);
 void hob_http_stream_add(hob_conn *c, const hob_text *event, uint64_t job,

@@ -108,6 +108,7 @@ HOB_MUST_CHECK int hob_traces_open(hob_gateway *g, hob_diag *diag);
 void hob_traces_close(hob_gateway *g); /* blocks for a moment while the last ones are sent */
 void hob_traces_keep(hob_gateway *g, const hob_trace_record *r); /* copied */
 uint64_t hob_traces_kept(const hob_gateway *g);                  /* ever */
+size_t hob_traces_bytes(const hob_gateway *g);                   /* that they take */
 /* Traces that were to be sent and are lost; sent: those that were taken. */
 uint64_t hob_traces_dropped(const hob_gateway *g, uint64_t *ret_sent);
 enum { HOB_ADMIN_TRACE_ROUTES = 2 };

@@ -59,6 +59,12 @@ uint64_t hob_traces_kept(const hob_gateway *g)
     return g->traces ? g->traces->count : 0;
 }
 
+size_t hob_traces_bytes(const hob_gateway *g)
+{
+    const hob_traces *s = g->traces;
+    return s ? sizeof *s + s->capacity * sizeof *s->list + hob_otlp_bytes(s->otlp) : 0;
+}
+
 uint64_t hob_traces_dropped(const hob_gateway *g, uint64_t *ret_sent)
 {
     *ret_sent = 0;
@@ -76,10 +82,7 @@ static const hob_trace_record *newest(const hob_traces *s, uint32_t i)
 
 static void respond(hob_conn *c, hob_text *t)
 {
-    if (t->failed)
-        hob_conn_kill(c, "no memory for a response");
-    else
-        hob_http_respond(c, 200, "application/json", "", hob_text_data(t), hob_text_len(t));
+    hob_http_respond_json(c, t);
     hob_text_free(t);
 }
 

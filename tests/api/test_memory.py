@@ -67,7 +67,7 @@ def test_bodies_in_the_making(bounded):
 def test_bodies_that_grow_together(bounded):
     """Each alone had room when it was announced."""
     size, count = 8 * 2**20, 12
-    refusals = 'hob_responses_total{code="503"}'
+    refusals = 'hob_responses_total{route="chat",code="503"}'
     before = bounded.metric(refusals) or 0
     with contextlib.ExitStack() as stack:
         halves = [half_sent(stack, bounded, size, 1000) for _ in range(count)]

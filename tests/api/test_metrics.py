@@ -121,8 +121,9 @@ def test_figures(server, load):
     name, families = load
     assert families["hob_build_info"].get() == 1 and families["hob_engine_info"].get(model=name, architecture="llama") == 1
     lines = {dict(labels)["line"]: v for (_, labels), v in families["hob_memory_bytes"].samples.items()}
-    assert set(lines) == {"weights", "kv_cache", "vector_index", "requests", "outboxes", "stored_responses", "quantiles"}
-    assert min(lines["weights"], lines["kv_cache"], lines["quantiles"], lines["stored_responses"]) > 0
+    assert set(lines) == {"weights", "kv_cache", "vector_index", "requests", "outboxes", "stored_responses", "quantiles", "traces",
+                          "log"}
+    assert min(lines["weights"], lines["kv_cache"], lines["quantiles"], lines["stored_responses"], lines["traces"], lines["log"]) > 0
     assert families["hob_memory_limit_bytes"].get() == 2000 * 2**20
     text = subprocess.run(["openssl", "x509", "-enddate", "-noout", "-in", server.folder / "cert.pem"], capture_output=True, text=True,
                           check=True).stdout

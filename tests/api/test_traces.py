@@ -238,7 +238,8 @@ def test_responses_over_a_websocket(server, admin):
     with connect(url, ssl=server.context, additional_headers={"Authorization": "Bearer hob_canarykey", "traceparent": PARENT.replace("0af7", "2af7")}) as ws:
         ids = []
         for _ in range(2):
-            ws.send(json.dumps({"type": "response.create", "model": "default", "input": "canaryprompt", "max_output_tokens": 4}))
+            ws.send(json.dumps({"type": "response.create", "model": "default", "input": "canaryprompt", "max_output_tokens": 4,
+                                "ignore_eos": True}))
             while True:
                 event = json.loads(ws.recv())
                 if event["type"] in ("response.completed", "response.incomplete"):
