@@ -13,7 +13,7 @@ let tokens = [], requests = [];
 /* ---- Prometheus' text format ---- */
 
 /* {name: [{labels: {…}, value}]}. Label values have backslashes before quotes, backslashes and n. */
-export function parse(text) {
+function parse(text) {
   const found = {};
   for (const line of text.split("\n")) {
     const m = /^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)$/.exec(line);
@@ -53,10 +53,10 @@ function showTiles(now, rate) {
 }
 
 function chart(name, values, text) {
-  const top = Math.max(1, ...values);
+  const most = Math.max(...values), top = Math.max(1, most);
   const points = values.map((v, i) => `${(120 * (KEPT - values.length + i) / (KEPT - 1)).toFixed(2)},${(38 - 36 * v / top).toFixed(2)}`);
   $(name).firstElementChild.setAttribute("points", points.join(" "));
-  $(`${name}-text`).textContent = `${text}; at most ${top.toFixed(top < 10 ? 1 : 0)} in the last two minutes`;
+  $(`${name}-text`).textContent = `${text}; at most ${Math.round(most)} in the last two minutes`;
 }
 
 function showQuantiles() {

@@ -16,8 +16,8 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/random.h>
+#include <time.h>
 
 #include "daemon/conf/keys.h"
 #include "daemon/gateway/documents.h"
@@ -31,28 +31,11 @@ static const char *cookie_name(const hob_conn *c)
 
 /* ---- the cookie ---- */
 
-/* Its value; false when there is none of a length like ours. (libwebsockets' own search finds a name at the end of another, too, which
- * would undo what __Host- is for.) */
 static bool read_cookie(const hob_conn *c, char ret[COOKIE_TEXT + 1])
 {
     static char all[UINT16_MAX + 1]; /* loop only; as long as a head may be */
-    const char *name = cookie_name(c);
-    const size_t len = strlen(name);
-
-    if (!hob_http_header(c->wsi, WSI_TOKEN_HTTP_COOKIE, all, sizeof all))
-        return false;
-    for (const char *p = all; *p; p += strcspn(p, ";,")) {
-        p += strspn(p, "; ,");
-        if (strncmp(p, name, len) != 0 || p[len] != '=')
-            continue;
-        p += len + 1;
-        if (strcspn(p, ";, ") != COOKIE_TEXT)
-            continue;
-        memcpy(ret, p, COOKIE_TEXT);
-        ret[COOKIE_TEXT] = '\0';
-        return true;
-    }
-    return false;
+    return hob_http_header(c->wsi, WSI_TOKEN_HTTP_COOKIE, all, sizeof all) &&
+           hob_session_cookie(all, cookie_name(c), COOKIE_TEXT, ret);
 }
 
 /* value "": it is to be forgotten. */

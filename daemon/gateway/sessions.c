@@ -67,6 +67,23 @@ hob_session *hob_sessions_find(hob_sessions *s, const uint8_t hash[32], uint64_t
     return &s->table[found - 1];
 }
 
+bool hob_session_cookie(const char *header, const char *name, size_t len, char *ret)
+{
+    const size_t name_len = strlen(name);
+    for (const char *p = header; *p; p += strcspn(p, ";")) {
+        p += strspn(p, "; ");
+        if (strncmp(p, name, name_len) != 0 || p[name_len] != '=')
+            continue;
+        p += name_len + 1;
+        if (strspn(p, "0123456789abcdef") != len || (p[len] && !strchr("; ", p[len])))
+            continue;
+        memcpy(ret, p, len);
+        ret[len] = '\0';
+        return true;
+    }
+    return false;
+}
+
 uint32_t hob_sessions_count(const hob_sessions *s, uint64_t now_ms)
 {
     uint32_t n = 0;

@@ -30,6 +30,10 @@ void hob_sessions_begin(hob_sessions *s, int64_t key, const uint8_t text_hash[32
 /* The one whose cookie has this hash, which is used now; NULL. Compares with all of them. Those that are over leave. */
 hob_session *hob_sessions_find(hob_sessions *s, const uint8_t hash[32], uint64_t now_ms);
 void hob_session_end(hob_session *one);
+/* The value of a cookie in a request's header (RFC 6265, 4.2.1) that has exactly `len` bytes, each a lower-case hexadecimal digit; ret gets
+ * a NUL too. False when there is none, ret is untouched then. (libwebsockets' own search takes a name at the end of another, or within a value, for it,
+ * which undoes what the prefix __Host- is for.) */
+bool hob_session_cookie(const char *header, const char *name, size_t len, char *ret);
 uint32_t hob_sessions_count(const hob_sessions *s, uint64_t now_ms);
 
 #endif

@@ -74,11 +74,46 @@ static void test_bounds(void **state)
     assert_int_equal(hob_sessions_count(&s, START + 20000 + LENGTH), 1);
 }
 
+static void test_cookies(void **state)
+{
+    static const struct {
+        const char *header, *value; /* NULL: none */
+    } cases[] = {
+        {"hob=0a1b", "0a1b"},
+        {"a=b; hob=0a1b; c=d", "0a1b"},
+        {"a=\"x;y\";hob=0a1b", "0a1b"},
+        {"hob=0a1; hob=0a1b", "0a1b"},
+        {"xhob=0a1b", NULL}, /* as another host of the domain may set it */
+        {"x=hob=0a1b", NULL},
+        {"x=y,hob=0a1b", NULL},
+        {"x hob=0a1b", NULL},
+        {"hob2=0a1b", NULL},
+        {"hob=0a1bc", NULL},
+        {"hob=0a1", NULL},
+        {"hob=0A1B", NULL},
+        {"hob=0a1b\"", NULL},
+        {"hob =0a1b", NULL},
+        {"hob=", NULL},
+        {"hob", NULL},
+        {";;, ;", NULL},
+        {"", NULL},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char value[5] = "none";
+        const bool found = hob_session_cookie(cases[i].header, "hob", 4, value);
+        if (found != (cases[i].value != NULL))
+            fail_msg("%s: %s", cases[i].header, value);
+        assert_string_equal(value, found ? cases[i].value : "none");
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_time),
         cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_cookies),
     };
     return cmocka_run_group_tests_name("sessions", tests, NULL, NULL);
 }
