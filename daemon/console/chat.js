@@ -100,7 +100,7 @@ function facts(times, usage, finish, retrieval) {
 async function answer() {
   const store = $("chat-store").value;
   const body = {
-    model: $("chat-model").value, stream: true, stream_options: { include_usage: true },
+    model: $("chat-model").value, temperature: $("chat-temperature").valueAsNumber, stream: true, stream_options: { include_usage: true },
     messages: messages.map(({ role, content }) => ({ role, content })),
   };
   if (store) body.hob_retrieval = { stores: [store] };
@@ -150,7 +150,7 @@ async function answer() {
 $("chat-form").addEventListener("submit", event => {
   event.preventDefault();
   const text = $("chat-text").value.trim();
-  if (!text || running) return;
+  if (!text || running || !$("chat-temperature").reportValidity()) return;
   $("chat-text").value = "";
   if (messages.at(-1)?.role === "user") /* the one before was never answered */
     messages.pop().item.remove();
@@ -167,7 +167,7 @@ $("chat-stop").addEventListener("click", () => {
   $("chat-text").focus();
 });
 $("chat-again").addEventListener("click", () => {
-  if (running || messages.at(-1)?.role !== "assistant") return;
+  if (running || messages.at(-1)?.role !== "assistant" || !$("chat-temperature").reportValidity()) return;
   messages.pop().item.remove();
   answer();
 });

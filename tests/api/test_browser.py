@@ -285,8 +285,10 @@ def test_upload_then_a_cited_answer(page, tmp_path):
     page.go("chat")
     page.wait(lambda: any(o.text == "house" for o in Select(page["chat-store"]).options))
     Select(page["chat-store"]).select_by_visible_text("house")
-    page.say("Who has the key of the boiler room, and when does the valve open?")
+    page.write("chat-temperature", "0")
+    page.say("At which pressure does the Hendrick valve open?")
     answer = page.answered()
+    assert "4.2 bar" in answer.find_element(By.CLASS_NAME, "text").text
     source = answer.find_elements(By.CSS_SELECTOR, ".sources button")[0]
     assert source.text.startswith(f"1. {file.name}")  # a name is never markup
     page.picture("chat-light")
