@@ -109,6 +109,7 @@ export function duration(seconds) {
 
 export const percent = ratio => `${Math.round(ratio * 100)} %`;
 export const time = seconds => seconds ? new Date(seconds * 1000).toLocaleString() : "–";
+export const day = seconds => new Date(seconds * 1000).toLocaleDateString();
 export const plural = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
 
 /* A bar from `from` to `to`, of 1. The numbers stand beside it. */

@@ -2,7 +2,7 @@
  *
  * Keys and their limits, for administrators: listed, added, revoked. A new key's text is shown once and is in this page until it is
  * closed. */
-import { $, attempt, cell, confirmed, element, json, rowHead, time } from "/console/common.js";
+import { $, attempt, cell, confirmed, day, element, json, rowHead, time } from "/console/common.js";
 
 const DAY_S = 86400;
 const LIMITS = ["requests_per_minute", "tokens_per_minute", "tokens_per_day", "concurrent_requests", "max_prompt_tokens",
@@ -32,7 +32,7 @@ async function revoke(key) {
 
 function expiry(key) {
   if (!key.expires) return cell("never");
-  return key.expires * 1000 < Date.now() ? cell(`${time(key.expires)}, expired`, "bad") : cell(time(key.expires));
+  return key.expires * 1000 < Date.now() ? cell(`${day(key.expires)}, expired`, "bad") : cell(day(key.expires));
 }
 
 function row(key) {

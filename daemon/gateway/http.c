@@ -44,6 +44,7 @@ static const char *reason_of(int status)
         {429, "Too Many Requests"},
         {500, "Internal Server Error"},
         {503, "Service Unavailable"},
+        {505, "HTTP Version Not Supported"},
         {507, "Insufficient Storage"},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
@@ -362,8 +363,12 @@ static int identify(hob_conn *c, hob_api_error *e)
 /* method: "GET", "POST", "DELETE", or "" for any other. */
 static int check_head(hob_conn *c, const char *path, const char *method, hob_api_error *e)
 {
-    char type[256];
+    char type[256], version[16];
 
+    if (!hob_http_header(c->wsi, WSI_TOKEN_HTTP, version, sizeof version) ||
+        strncmp(version, "HTTP/1.", 7) != 0)
+        return hob_api_fail(e, 505, "invalid_request_error", "unsupported_version", NULL,
+                            "HTTP/1.1 is spoken here");
     if (hob_site_check(c, e) < 0)
         return HOB_EINVAL;
     if (hob_site_is_preflight(c)) /* which carries no key */
