@@ -4,7 +4,7 @@
 import { $, attempt, bytes, cell, choices, confirmed, duration, element, json, list, notice, plural, repeat, rowHead, showPassage, time,
   upload } from "/console/common.js";
 
-const BUSY_MS = 700, IDLE_MS = 5000;
+const BUSY_MS = 700, IDLE_MS = 30000;
 let stop = null, limit = Infinity;
 
 const store = () => $("store").value;
@@ -125,7 +125,7 @@ $("search").addEventListener("submit", event => {
 
 async function stores(chosen) {
   const all = await list("/v1/vector_stores");
-  choices($("store"), all.map(s => [s.id, `${s.name || s.id} (${plural(s.file_counts.total, "file")})`]));
+  choices($("store"), all.map(s => [s.id, s.name || s.id]));
   if (chosen) $("store").value = chosen;
   $("store-delete").disabled = !all.length;
   watch();
@@ -147,7 +147,7 @@ $("store-form").addEventListener("submit", event => {
 });
 $("store-delete").addEventListener("click", async () => {
   const name = $("store").selectedOptions[0]?.textContent;
-  if (!store() || !await confirmed(`Delete the store ${name}? Its files stay, but are in no store then.`, "Delete")) return;
+  if (!store() || !await confirmed(`Delete the store “${name}”? Its files stay, but are in no store then.`, "Delete")) return;
   attempt(async () => {
     await json("DELETE", path());
     $("search-results").replaceChildren();

@@ -41,10 +41,11 @@ function row(trace) {
   return element("tr", {}, cell(time(trace.began)),
     element("th", { scope: "row" }, element("button", { type: "button", class: "link", click: () => attempt(() => open(trace.request)) },
       trace.request)),
-    cell(trace.route), cell(trace.model ?? "–"), cell(trace.key ?? "–"),
+    cell(trace.route),
     cell(`${trace.status}${trace.reason ? ` ${trace.reason}` : ""}`, trace.failed ? "bad" : null),
     cell(`${ms(trace.ms)}${trace.slow ? ", slow" : ""}`, trace.slow ? "bad number" : "number"), cell(ms(trace.ttft_ms), "number"),
-    cell(trace.model ? `${trace.prompt_tokens} + ${trace.answer_tokens}` : "–", "number"));
+    cell(trace.model ? `${trace.prompt_tokens} + ${trace.answer_tokens}` : "–", "number"),
+    cell(trace.model ?? "–"), cell(trace.key ?? "–"));
 }
 
 async function refresh() {
