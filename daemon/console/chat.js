@@ -100,8 +100,8 @@ function facts(times, usage, finish, retrieval) {
 async function answer() {
   const store = $("chat-store").value;
   const body = {
-    model: $("chat-model").value, temperature: $("chat-temperature").valueAsNumber, stream: true, stream_options: { include_usage: true },
-    messages: messages.map(({ role, content }) => ({ role, content })),
+    model: $("chat-model").value, temperature: $("chat-temperature").valueAsNumber,
+    stream: true, stream_options: { include_usage: true }, messages: messages.map(({ role, content }) => ({ role, content })),
   };
   if (store) body.hob_retrieval = { stores: [store] };
   const message = add("assistant", "");

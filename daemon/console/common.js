@@ -156,8 +156,8 @@ export function showPassage(title, where, text) {
   $("passage").showModal();
 }
 
-/* Calls what() now and again after each `ms`, one at a time, until the returned function is called; not while nobody sees the page.
- * A failure is told once. */
+/* Calls what() now and again after each `ms`, one at a time, until the returned function is called; not while nobody
+ * sees the page. A failure is told once. */
 export function repeat(ms, what) {
   let timer = 0, on = true, told = false;
   const turn = async () => {

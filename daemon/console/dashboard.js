@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What the server does now: /hob/v1/stats for quantiles, /metrics for the rest. Rates are differences between two looks. */
-import { $, bytes, cell, choices, duration, element, json, percent, plural, repeat, rowHead, send, share } from "/console/common.js";
+import { $, bytes, cell, choices, duration, element, json, percent, plural, repeat, rowHead, send, share }
+  from "/console/common.js";
 
 const LOOK_MS = 2000, KEPT = 61; /* two minutes in a chart */
 const QUANTITIES = [["time_to_first_token_s", "To the first token"], ["inter_token_latency_s", "Between tokens"],
@@ -54,7 +55,8 @@ function showTiles(now, rate) {
 
 function chart(name, values, text) {
   const most = Math.max(...values), top = Math.max(1, most);
-  const points = values.map((v, i) => `${(120 * (KEPT - values.length + i) / (KEPT - 1)).toFixed(2)},${(38 - 36 * v / top).toFixed(2)}`);
+  const x = i => 120 * (KEPT - values.length + i) / (KEPT - 1), y = v => 38 - 36 * v / top;
+  const points = values.map((v, i) => `${x(i).toFixed(2)},${y(v).toFixed(2)}`);
   $(name).firstElementChild.setAttribute("points", points.join(" "));
   $(`${name}-text`).textContent = `${text}; at most ${Math.round(most)} in the last two minutes`;
 }
@@ -64,7 +66,8 @@ function showQuantiles() {
   const of = stats.series.find(s => seriesName(s) === $("dashboard-series").value) ?? stats.all;
   $("quantiles").replaceChildren(...QUANTITIES.map(([name, text]) => {
     const q = of[name][window];
-    return element("tr", {}, rowHead(text), ...[q.p50, q.p95, q.p99].map(v => cell(duration(v), "number")), cell(String(q.count), "number"));
+    return element("tr", {}, rowHead(text), ...[q.p50, q.p95, q.p99].map(v => cell(duration(v), "number")),
+      cell(String(q.count), "number"));
   }));
 }
 
@@ -78,7 +81,8 @@ function showSeries() {
 function showLedger(now) {
   const lines = (now.hob_memory_bytes ?? []).map(s => [s.labels.line.replaceAll("_", " "), s.value]);
   const all = lines.reduce((total, [, n]) => total + n, 0), limit = sum(now, "hob_memory_limit_bytes");
-  const row = ([line, n]) => element("tr", {}, rowHead(line), cell(bytes(n), "number"), element("td", {}, share(0, n / (limit || all || 1))));
+  const row = ([line, n]) => element("tr", {}, rowHead(line), cell(bytes(n), "number"),
+    element("td", {}, share(0, n / (limit || all || 1))));
   $("ledger").replaceChildren(...lines.map(row), row([limit ? `all, of ${bytes(limit)}` : "all, no limit", all]));
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Vector stores and their files: uploaded, watched while passages and vectors are made of them, searched, deleted. */
-import { $, attempt, bytes, cell, choices, confirmed, duration, element, json, list, notice, plural, repeat, rowHead, showPassage, time,
-  upload } from "/console/common.js";
+import { $, attempt, bytes, cell, choices, confirmed, duration, element, json, list, notice, plural, repeat, rowHead,
+  showPassage, time, upload } from "/console/common.js";
 
 const BUSY_MS = 700, IDLE_MS = 30000;
 let stop = null, limit = Infinity;
@@ -56,7 +56,8 @@ async function files() {
     shown = now;
     const focused = document.activeElement?.getAttribute("aria-label");
     $("files").replaceChildren(...rows.map(fileRow));
-    if (!rows.length) $("files").append(element("tr", {}, element("td", { colspan: 6 }, of ? "Nothing yet." : "Create a store first.")));
+    if (!rows.length)
+      $("files").append(element("tr", {}, element("td", { colspan: 6 }, of ? "Nothing yet." : "Create a store first.")));
     [...$("files").querySelectorAll("button")].find(b => b.getAttribute("aria-label") === focused)?.focus();
   }
   return rows.some(f => f.status === "in_progress");
@@ -102,7 +103,8 @@ $("upload").addEventListener("submit", async event => {
 
 function result(found, place) {
   const text = found.content.map(part => part.text).join("");
-  const where = `${found.hob_heading || "Text"}, bytes ${found.hob_first_byte} to ${found.hob_end_byte}, score ${found.score.toFixed(2)}`;
+  const where = `${found.hob_heading || "Text"}, bytes ${found.hob_first_byte} to ${found.hob_end_byte}, ` +
+    `score ${found.score.toFixed(2)}`;
   return element("li", { class: "card" },
     element("button", { type: "button", class: "link", click: () => showPassage(found.filename, where, text) },
       `${place + 1}. ${found.filename}${found.hob_heading ? ` – ${found.hob_heading}` : ""}`),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Keys and their limits, for administrators: listed, added, revoked. A new key's text is shown once and is in this page until it is
- * closed. */
+ * Keys and their limits, for administrators: listed, added, revoked. A new key's text is shown once and is in this page
+ * until it is closed. */
 import { $, attempt, cell, confirmed, day, element, json, rowHead, time } from "/console/common.js";
 
 const DAY_S = 86400;
@@ -17,7 +17,8 @@ function names(list) {
 }
 
 function limits(key) {
-  return LIMITS.filter(name => key.limits[name] !== null).map(name => `${spoken(name)}: ${key.limits[name] || "no limit"}`).join(", ") || "default";
+  const own = LIMITS.filter(name => key.limits[name] !== null);
+  return own.map(name => `${spoken(name)}: ${key.limits[name] || "no limit"}`).join(", ") || "default";
 }
 
 async function revoke(key) {

@@ -13,7 +13,8 @@ function fact(name, value) {
 
 function spanRow(trace, span) {
   const part = span.part_of !== undefined, all = Math.max(trace.ms, 0.001);
-  return element("tr", {}, rowHead(span.name, part ? "part" : null), cell(ms(span.from_ms), "number"), cell(ms(span.ms), "number"),
+  return element("tr", {}, rowHead(span.name, part ? "part" : null), cell(ms(span.from_ms), "number"),
+    cell(ms(span.ms), "number"),
     element("td", {}, share(span.from_ms / all, (span.from_ms + span.ms) / all, part ? "part" : null)),
     cell(span.count === undefined ? "" : String(span.count), "number"));
 }
@@ -22,13 +23,15 @@ function showOne(trace) {
   $("waterfall").hidden = false;
   $("waterfall-title").textContent = `${trace.route} ${trace.request}`;
   $("waterfall-facts").replaceChildren(
-    fact("Began", time(trace.began)), fact("Status", String(trace.status)), fact("Time", ms(trace.ms)), fact("First token", ms(trace.ttft_ms)),
-    fact("Model", trace.model ?? "–"), fact("Class", trace.class ?? "–"), fact("Key", trace.key ?? "–"), fact("Tenant", trace.tenant ?? "–"),
+    fact("Began", time(trace.began)), fact("Status", String(trace.status)), fact("Time", ms(trace.ms)),
+    fact("First token", ms(trace.ttft_ms)), fact("Model", trace.model ?? "–"), fact("Class", trace.class ?? "–"),
+    fact("Key", trace.key ?? "–"), fact("Tenant", trace.tenant ?? "–"),
     fact("Ended by", trace.finish ?? trace.reason ?? "–"),
     fact("Tokens", `${trace.prompt_tokens} read, ${trace.cached_tokens} of them cached, ${trace.answer_tokens} written`),
     fact("Trace", trace.id), ...(trace.response ? [fact("Response", trace.response)] : []));
   $("spans").replaceChildren(...trace.spans.map(span => spanRow(trace, span)));
-  if (trace.left_out) $("spans").append(element("tr", {}, element("td", { colspan: 5 }, `${plural(trace.left_out, "span")} left out`)));
+  if (trace.left_out)
+    $("spans").append(element("tr", {}, element("td", { colspan: 5 }, `${plural(trace.left_out, "span")} left out`)));
   $("waterfall-title").focus();
 }
 
@@ -39,8 +42,9 @@ async function open(id) {
 
 function row(trace) {
   return element("tr", {}, cell(time(trace.began)),
-    element("th", { scope: "row" }, element("button", { type: "button", class: "link", click: () => attempt(() => open(trace.request)) },
-      trace.request)),
+    element("th", { scope: "row" }, element("button", {
+      type: "button", class: "link", click: () => attempt(() => open(trace.request)),
+    }, trace.request)),
     cell(trace.route),
     cell(`${trace.status}${trace.reason ? ` ${trace.reason}` : ""}`, trace.failed ? "bad" : null),
     cell(`${ms(trace.ms)}${trace.slow ? ", slow" : ""}`, trace.slow ? "bad number" : "number"), cell(ms(trace.ttft_ms), "number"),

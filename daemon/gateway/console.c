@@ -3,15 +3,15 @@
  * Sessions of the console, over HTTP.
  *
  * A session begins with a request that carries an API key as any other does, and so passes the same checks and the same
- * limiter of failures. Its cookie is 256 random bits of which the SHA-256 is kept. No script can read it (HttpOnly), no other
- * site's page makes the browser send it (SameSite=Strict), over TLS it goes nowhere without (Secure) and no other host of
- * the domain can have set it (__Host-, RFC 6265bis).
+ * limiter of failures. Its cookie is 256 random bits of which the SHA-256 is kept. No script can read it (HttpOnly), no
+ * other site's page makes the browser send it (SameSite=Strict), over TLS it goes nowhere without (Secure) and no other
+ * host of the domain can have set it (__Host-, RFC 6265bis).
  *
  * Against forged requests, two things beside that (OWASP's Cross-Site Request Forgery Prevention Cheat Sheet): each
- * request by a session carries a header of our own, which a page of another origin may send only after we have allowed it
- * to (a CORS preflight), and for a session we never do; and what changes something has an Origin, which has to be ours. SameSite is not
- * enough: another port of this host is the same site. A token in each page would say no more than that header, since
- * nothing here takes forms, and would be a secret to keep. */
+ * request by a session carries a header of our own, which a page of another origin may send only after we have allowed
+ * it to (a CORS preflight), and for a session we never do; and what changes something has an Origin, which has to be
+ * ours. SameSite is not enough: another port of this host is the same site. A token in each page would say no more than
+ * that header, since nothing here takes forms, and would be a secret to keep. */
 #include "daemon/gateway/console.h"
 
 #include <stdio.h>

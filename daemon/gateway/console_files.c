@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The console's files, which are part of the program. They need no key: there is nothing in them. A browser keeps them and asks each
- * time whether they have changed (RFC 9111, no-cache), so that after an update no page is made of old and new ones. */
+ * The console's files, which are part of the program. They need no key: there is nothing in them. A browser keeps them
+ * and asks each time whether they have changed (RFC 9111, no-cache), so that after an update no page is made of old and
+ * new ones. */
 #include <stdio.h>
 #include <string.h>
 
@@ -28,8 +29,8 @@
 FILES(EMBED)
 /* clang-format on */
 
-/* No script or style but these files, no other host, no frame around it: what a page shows cannot become code, and could send
- * nothing away if it did (W3C's CSP Level 3; OWASP's Content Security Policy Cheat Sheet). */
+/* No script or style but these files, no other host, no frame around it: what a page shows cannot become code, and could
+ * send nothing away if it did (W3C's CSP Level 3; OWASP's Content Security Policy Cheat Sheet). */
 static const char headers[] =
     "content-security-policy: default-src 'none'; script-src 'self'; style-src 'self'; "
     "connect-src 'self'; img-src 'self' data:; form-action 'self'; frame-ancestors 'none'; "

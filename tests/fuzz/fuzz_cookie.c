@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * libFuzzer target over the header Cookie: what is found is hexadecimal, stands behind the name and a name's beginning, and is
- * found in a header of nothing else, too. */
+ * libFuzzer target over the header Cookie: what is found is hexadecimal, stands behind the name and a name's beginning,
+ * and is found in a header of nothing else, too. */
 #include <stdlib.h>
 #include <string.h>
 
