@@ -35,7 +35,7 @@ $(BUILD)/hal/cpu/%_neon.o: ISA_FLAGS = -march=armv8.2-a+dotprod $(if $(findstrin
 # The pure parts of the gateway are in the library, where unit tests reach them.
 # So are hobctl's client, which hobd sends traces with, and those of hobctl's parts that tests reach.
 SHARED_SRC := $(addprefix daemon/ctl/,client.c server.c samples.c top_page.c top_view.c)
-PURE_SRC := $(wildcard $(addprefix daemon/gateway/,quota.c failures.c sources.c keyring.c forecast.c multipart.c text.c question.c passages.c log.c log_line.c log_ring.c trace_context.c))
+PURE_SRC := $(wildcard $(addprefix daemon/gateway/,quota.c failures.c sessions.c sources.c keyring.c forecast.c multipart.c text.c question.c passages.c log.c log_line.c log_ring.c trace_context.c))
 LIB_SRC := $(filter-out $(SKIP),$(wildcard hal/*.c hal/cpu/*.c $(if $(EMULATOR),,hal/cl/*.c models/*.c daemon/engine/*.c daemon/observe/*.c daemon/extract/*.c daemon/conf/*.c daemon/store/*.c $(PURE_SRC) $(SHARED_SRC))))
 HOBD_SRC := $(filter-out $(PURE_SRC),$(wildcard daemon/main.c daemon/gateway/*.c))
 HOBCTL_SRC := $(filter-out $(SHARED_SRC),$(wildcard daemon/ctl/*.c))
@@ -83,8 +83,9 @@ $(BUILD)/%.o: %.c $(BUILD)/flags
 	@echo "  CC $<"
 	$(Q)$(CC) $(CFLAGS_ALL) $(ISA_FLAGS) -MMD -MP -c $< -o $@
 
-# The kernels' sources are part of the program.
+# The kernels' sources and the console's files are part of the program.
 $(BUILD)/hal/cl/program.o: $(wildcard kernels_cl/*)
+$(BUILD)/daemon/gateway/console_files.o: $(wildcard daemon/console/*)
 $(BUILD)/libhob.a: $(LIB_SRC:%.c=$(BUILD)/%.o)
 	@rm -f $@
 	@echo "  AR $@"

@@ -117,11 +117,14 @@ typedef struct hob_conf {
     uint32_t memory_mb;                   /* MiB resident in all processes at most; 0: no limit */
     uint32_t traces_keep;                 /* in memory; 512 */
     uint32_t traces_sample_percent;       /* of requests; slow and failed ones beside; 10 */
-    uint32_t traces_slow_ms; /* a request that takes so long is slow; 0: none is; 10000 */
-    char log_level[16];      /* "error" "warn" "info" "debug" */
-    char log_format[8];      /* "logfmt" "json" */
-    char otlp_endpoint[256]; /* where traces are sent; "": nowhere */
-    char otlp_ca[4096];      /* PEM, for https; "": none */
+    uint32_t traces_slow_ms;         /* a request that takes so long is slow; 0: none is; 10000 */
+    bool console;                    /* whether the console is served; true */
+    uint32_t console_session_s;      /* how long a session of it lasts at most; 43200 */
+    uint32_t console_session_idle_s; /* and without being used; 3600 */
+    char log_level[16];              /* "error" "warn" "info" "debug" */
+    char log_format[8];              /* "logfmt" "json" */
+    char otlp_endpoint[256];         /* where traces are sent; "": nowhere */
+    char otlp_ca[4096];              /* PEM, for https; "": none */
 } hob_conf;
 
 void hob_conf_default(hob_conf *c);                 /* no model */

@@ -89,7 +89,7 @@ void hob_accounts_forget(hob_conn *c)
 {
     hob_key_unref(c->key);
     c->key = NULL;
-    c->by_text = false;
+    c->by_text = c->by_session = false;
 }
 
 int hob_accounts_authenticate(hob_conn *c, const char *authorization, const char *label,

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/gateway/console.h"
 #include "daemon/gateway/documents.h"
 #include "daemon/gateway/responses.h"
 #include "daemon/gateway/trace.h"
@@ -28,6 +29,7 @@ static const char *reason_of(int status)
         const char *reason;
     } known[] = {
         {200, "OK"},
+        {304, "Not Modified"},
         {400, "Bad Request"},
         {401, "Unauthorized"},
         {403, "Forbidden"},
@@ -42,6 +44,7 @@ static const char *reason_of(int status)
         {429, "Too Many Requests"},
         {500, "Internal Server Error"},
         {503, "Service Unavailable"},
+        {505, "HTTP Version Not Supported"},
         {507, "Insufficient Storage"},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
@@ -63,6 +66,7 @@ static const char *methods_of(const hob_conn *c)
     case HOB_ROUTE_RESPONSE: return "GET, DELETE";
     case HOB_ROUTE_DOCUMENTS: return hob_documents_methods(c->document_route);
     case HOB_ROUTE_ADMIN: return c->admin_route->method;
+    case HOB_ROUTE_CONSOLE: return c->console_route->method;
     default: return "GET";
     }
 }
@@ -81,12 +85,13 @@ size_t hob_http_head(hob_conn *c, char *ret, size_t cap, int status, const char 
         snprintf(length, sizeof length, "content-length: %zu\r\n", *body_len);
     else if (c->chunked)
         snprintf(length, sizeof length, "transfer-encoding: chunked\r\n");
-    int n = snprintf(
-        ret, cap,
-        "HTTP/1.1 %d %s\r\nserver: hob\r\ncontent-type: %s\r\n%s%s%s%s%scache-control: no-store\r\n"
-        "x-content-type-options: nosniff\r\nx-request-id: %s\r\nconnection: %s\r\n\r\n",
-        status, reason_of(status), type, length, extra, limits, cors, trace, c->request_id,
-        c->close_after ? "close" : "keep-alive");
+    int n =
+        snprintf(ret, cap,
+                 "HTTP/1.1 %d %s\r\nserver: hob\r\ncontent-type: %s\r\n%s%s%s%s%s%s"
+                 "x-content-type-options: nosniff\r\nx-request-id: %s\r\nconnection: %s\r\n\r\n",
+                 status, reason_of(status), type, length, extra, limits, cors, trace,
+                 strstr(extra, "cache-control:") ? "" : "cache-control: no-store\r\n",
+                 c->request_id, c->close_after ? "close" : "keep-alive");
     hob_metrics_status(&c->g->metrics, c->route, status);
     return n > 0 && (size_t)n < cap ? (size_t)n : 0;
 }
@@ -99,7 +104,9 @@ void hob_http_respond(hob_conn *c, int status, const char *type, const char *ext
         return;
     if (c->g->draining)
         c->close_after = true;
-    size_t n = hob_http_head(c, head, sizeof head, status, type, extra, &len);
+    /* A 304 has no body, and a length would be that of the one it stands for (RFC 9110). */
+    size_t n =
+        hob_http_head(c, head, sizeof head, status, type, extra, status == 304 ? NULL : &len);
     c->state = HOB_CONN_BUSY;
     c->deadline_us = 0;
     c->response_done = true;
@@ -287,6 +294,8 @@ static hob_route find_route(hob_conn *c, const char *method, const char *path)
         return find_admin_route(c, method, path);
     if (c->metrics)
         return HOB_ROUTE_NONE;
+    if (hob_console_find(c, path))
+        return HOB_ROUTE_CONSOLE;
     if (strncmp(path, "/v1/models/", 11) == 0)
         return take_name(c, path + 11, strlen(path + 11)) ? HOB_ROUTE_MODEL : HOB_ROUTE_NONE;
     if (strncmp(path, "/v1/responses/", 14) == 0)
@@ -298,9 +307,9 @@ static hob_route find_route(hob_conn *c, const char *method, const char *path)
 /* What the body of a POST is. */
 static hob_body_kind body_kind(const hob_conn *c)
 {
-    return c->route == HOB_ROUTE_DOCUMENTS         ? c->document_route->body
-           : c->route == HOB_ROUTE_RESPONSE_CANCEL ? HOB_BODY_NONE
-                                                   : HOB_BODY_JSON;
+    return c->route == HOB_ROUTE_DOCUMENTS ? c->document_route->body
+           : c->route == HOB_ROUTE_RESPONSE_CANCEL || c->route == HOB_ROUTE_CONSOLE ? HOB_BODY_NONE
+                                                                                    : HOB_BODY_JSON;
 }
 
 bool hob_route_infers(hob_route r)
@@ -342,11 +351,24 @@ static int check_length(hob_conn *c, bool post, hob_api_error *e)
     return 0;
 }
 
+/* Fills c->key by what the request carries. 0, or HOB_EINVAL with the error. */
+static int identify(hob_conn *c, hob_api_error *e)
+{
+    if (c->route == HOB_ROUTE_CONSOLE)
+        return hob_console_check(c, e);
+    const int code = hob_console_admit(c, e);
+    return code < 0 ? code : code > 0 ? 0 : hob_http_authorize(c, e);
+}
+
 /* method: "GET", "POST", "DELETE", or "" for any other. */
 static int check_head(hob_conn *c, const char *path, const char *method, hob_api_error *e)
 {
-    char type[256];
+    char type[256], version[16];
 
+    if (!hob_http_header(c->wsi, WSI_TOKEN_HTTP, version, sizeof version) ||
+        strncmp(version, "HTTP/1.", 7) != 0)
+        return hob_api_fail(e, 505, "invalid_request_error", "unsupported_version", NULL,
+                            "HTTP/1.1 is spoken here");
     if (hob_site_check(c, e) < 0)
         return HOB_EINVAL;
     if (hob_site_is_preflight(c)) /* which carries no key */
@@ -354,7 +376,7 @@ static int check_head(hob_conn *c, const char *path, const char *method, hob_api
     const bool watches = c->route == HOB_ROUTE_METRICS || c->route == HOB_ROUTE_STATS,
                keyless = c->admin || c->metrics || (watches && c->local);
     if (c->route != HOB_ROUTE_LIVEZ && c->route != HOB_ROUTE_READYZ && !keyless &&
-        hob_http_authorize(c, e) < 0)
+        identify(c, e) < 0)
         return HOB_EINVAL;
     if (watches && !keyless && c->key && !c->key->record.admin)
         return hob_api_fail(e, 403, "invalid_request_error", "not_an_administrator", NULL,
@@ -366,6 +388,8 @@ static int check_head(hob_conn *c, const char *path, const char *method, hob_api
     if (c->route == HOB_ROUTE_NONE)
         return hob_api_fail(e, 404, "invalid_request_error", "unknown_url", NULL,
                             "unknown URL: %.100s", path);
+    if (c->by_session && hob_console_allows(c, method, path, e) < 0)
+        return HOB_EINVAL;
     if (!method[0] || !has_word(methods_of(c), method))
         return hob_api_fail(e, 405, "invalid_request_error", "method_not_allowed", NULL,
                             "%.60s answers to %s only", path, methods_of(c));
@@ -479,6 +503,8 @@ static int on_head(hob_conn *c, const char *in, size_t len)
         hob_responses_serve(c, remove);
     else if (c->route == HOB_ROUTE_DOCUMENTS)
         c->document_route->serve(c, NULL);
+    else if (c->route == HOB_ROUTE_CONSOLE)
+        c->console_route->serve(c);
     else
         serve_get(c);
     return on_writable(c);
@@ -684,6 +710,8 @@ static int on_body_end(hob_conn *c)
         hob_responses_serve(c, false);
     else if (c->upload)
         hob_upload_end(c);
+    else if (c->route == HOB_ROUTE_CONSOLE)
+        c->console_route->serve(c);
     else if (body_kind(c) == HOB_BODY_NONE)
         c->document_route->serve(c, NULL);
     else

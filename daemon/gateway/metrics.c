@@ -26,7 +26,8 @@ const char *hob_route_name(hob_route r)
                                                   [HOB_ROUTE_ESTIMATE] = "estimate",
                                                   [HOB_ROUTE_EMBEDDINGS] = "embeddings",
                                                   [HOB_ROUTE_DOCUMENTS] = "documents",
-                                                  [HOB_ROUTE_ADMIN] = "admin"};
+                                                  [HOB_ROUTE_ADMIN] = "admin",
+                                                  [HOB_ROUTE_CONSOLE] = "console"};
     return names[r] ? names[r] : "other";
 }
 
@@ -105,6 +106,8 @@ static void connections(const hob_gateway *g, hob_text *t)
     hob_expose_counter(t, "hob_connections_stalled_total",
                        "Connections closed because nobody read.", (double)m->stalled_closes);
     hob_expose_counter(t, "hob_websockets_total", "WebSocket connections.", (double)m->websockets);
+    hob_expose_gauge(t, "hob_console_sessions", "Sessions of the console.",
+                     hob_sessions_count(&g->sessions, hob_now_us() / 1000));
     hob_expose_counter(t, "hob_sent_bytes_total", "Bytes written to clients, before TLS.",
                        (double)m->bytes_out);
 }

@@ -65,16 +65,15 @@ static bool is_allowed_origin(hob_conn *c, const char *origin, const char *host)
     const hob_conf_list *origins = &c->g->conf->cors_origins;
     const char *site = strstr(origin, "://");
 
+    const bool same_scheme = strncmp(origin, c->tls ? "https:" : "http:", c->tls ? 6 : 5) == 0;
+    if (site && same_scheme && host[0] && strcasecmp(site + 3, host) == 0)
+        return true; /* our own page */
     for (uint32_t i = 0; i < origins->count; i++)
         if (strcmp(origins->text[i], origin) == 0) {
             snprintf(c->cors_origin, sizeof c->cors_origin, "%s", origin);
             return true;
         }
-    if (!site)
-        return false;
-    const bool same_scheme = strncmp(origin, c->tls ? "https:" : "http:", c->tls ? 6 : 5) == 0;
-    return (same_scheme && host[0] && strcasecmp(site + 3, host) == 0) || /* our own page */
-           (c->g->conf->plain && is_loopback_name(site + 3));
+    return site && c->g->conf->plain && is_loopback_name(site + 3);
 }
 
 int hob_site_check(hob_conn *c, hob_api_error *e)

@@ -17,6 +17,7 @@
 #include "daemon/gateway/keyring.h"
 #include "daemon/gateway/log.h"
 #include "daemon/gateway/loop.h"
+#include "daemon/gateway/sessions.h"
 #include "daemon/observe/process.h"
 #include "daemon/store/audit_table.h"
 
@@ -26,8 +27,10 @@ typedef struct hob_job hob_job;
 typedef struct hob_link hob_link;
 typedef struct hob_listener hob_listener;
 typedef struct hob_front hob_front;
-typedef struct hob_response hob_response;             /* responses.h */
-typedef struct hob_grounding hob_grounding;           /* grounding.h */
+typedef struct hob_response hob_response;           /* responses.h */
+typedef struct hob_grounding hob_grounding;         /* grounding.h */
+typedef struct hob_console_route hob_console_route; /* console.h, as is the next */
+typedef struct hob_console_file hob_console_file;
 typedef struct hob_document_route hob_document_route; /* documents.h, as are the next */
 typedef struct hob_upload hob_upload;
 typedef struct hob_download hob_download;
@@ -210,6 +213,7 @@ typedef enum hob_route {
     HOB_ROUTE_EMBEDDINGS,
     HOB_ROUTE_DOCUMENTS, /* c->document_route says which */
     HOB_ROUTE_ADMIN,     /* c->admin_route says which */
+    HOB_ROUTE_CONSOLE,   /* c->console_route says which */
     HOB_ROUTES,
 } hob_route;
 const char *hob_route_name(hob_route r); /* static; for metrics and logs */
@@ -260,10 +264,13 @@ struct hob_conn {
     hob_route route;
     const hob_admin_route *admin_route;       /* of HOB_ROUTE_ADMIN */
     const hob_document_route *document_route; /* of HOB_ROUTE_DOCUMENTS */
+    const hob_console_route *console_route;   /* of HOB_ROUTE_CONSOLE */
+    const hob_console_file *console_file;     /* which that serves; NULL: none */
     char ids[HOB_PATH_IDS][40];               /* in its path */
     char cors_origin[256];                    /* of a page that may read the answer; "": none */
     hob_key *key;                             /* held; NULL in --dev */
     bool by_text;          /* it was let in by its key's text, not by a certificate */
+    bool by_session;       /* which was given when its session of the console began */
     uint8_t text_hash[32]; /* of that text, which may be rotated away meanwhile */
     char label
         [HOB_KEY_WORD_MAX]; /* of the certificate, where that let it in: the key's may be another meanwhile */
@@ -692,6 +699,7 @@ struct hob_gateway {
     struct hob_ingest *ingest; /* ingest.c; NULL without a store */
     hob_keyring keys;
     hob_failures failures;
+    hob_sessions sessions;            /* of the console */
     struct hob_usage_job *usage_kept; /* what the store could not take, in its order */
     uint32_t usage_in_flight;         /* jobs: the store is being told */
     bool usage_failing;               /* it could not take some of it, and has not since */

@@ -90,7 +90,7 @@ def test_wrong_content_type(dev):
     error_of(body)
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/chat", "/v1/chat/completions/", "/v2/models",
+@pytest.mark.parametrize("path", ["/x", "/console", "/console/", "/console/none.js", "/v1", "/v1/chat", "/v1/chat/completions/", "/v2/models",
                                   "/v1/models/" + "x" * 3000, "/%2e%2e/%2e%2e/etc/passwd"])
 def test_unknown_route(dev, path):
     status, _, body = once(dev, get(path))
