@@ -20,7 +20,9 @@
 enum {
     CONNECT_TIMEOUT_S = 10,
     ANSWER_TIMEOUT_S =
-        3600, /* a long prompt may wait long for its first byte; Ctrl-C is the shorter limit */
+        3600,   /* a long prompt may wait long for its first byte; Ctrl-C is the shorter limit */
+    TRIES = 40, /* of a call that is turned away */
+    TRY_AGAIN_MS = 250,
     ERROR_BODY_MAX = 16384,
     CHUNK_BYTES = 16384,
     JSON_MAX = 16 * 1024 * 1024, /* of hob_client_json */
@@ -34,6 +36,7 @@ typedef struct call_state {
     struct lws *sending; /* the connection, while the body is on its way */
     int status;
     bool done, complete;
+    bool turned_away; /* before a byte of it was sent */
     struct lws_context *context;
     lws_sorted_usec_list_t tick;
     uint64_t end_us; /* 0: it may take as long as it takes */
@@ -138,6 +141,9 @@ static int take_body(call_state *c, const char *data, size_t len)
     return 0;
 }
 
+/* The server that the last answer came from: its certificate is good. */
+static _Thread_local const hob_server *agreed;
+
 /* The library gives a reason as a phrase of its own, "conn fail: 111" for an error of the system's.
  */
 static void fail_connection(call_state *c, const char *reason)
@@ -150,7 +156,12 @@ static void fail_connection(call_state *c, const char *reason)
     bool tls = false;
     for (size_t i = 0; i < sizeof tls_reasons / sizeof tls_reasons[0]; i++)
         tls |= strncmp(reason, tls_reasons[i], strlen(tls_reasons[i])) == 0;
-    if (s->tls && tls)
+    c->turned_away = s->tls && tls && s == agreed;
+    if (c->turned_away)
+        finish(c, hob_fail(&c->diag, HOB_EIO,
+                           "%.100s port %u lets no new connection of this address in", s->host,
+                           s->port));
+    else if (s->tls && tls)
         finish(c, hob_fail(&c->diag, HOB_EIO,
                            "TLS with %.60s port %u failed: it must speak TLS and its certificate "
                            "must be valid, for "
@@ -184,6 +195,7 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *use
     case LWS_CALLBACK_CLIENT_HTTP_WRITEABLE: return write_body(c, wsi);
     case LWS_CALLBACK_ESTABLISHED_CLIENT_HTTP:
         c->sending = NULL;
+        agreed = c->server;
         c->status = (int)lws_http_client_http_response(wsi);
         lws_set_timeout(wsi, NO_PENDING_TIMEOUT, 0); /* a stream lasts as long as it lasts */
         return 0;
@@ -283,7 +295,8 @@ static bool is_sent(const call_state *c)
     return c->call->source && c->sent == c->call->body_len;
 }
 
-int hob_client_call(const hob_server *s, const hob_call *call, int *ret_status, hob_diag *diag)
+static int try_call(const hob_server *s, const hob_call *call, int *ret_status,
+                    bool *ret_turned_away, hob_diag *diag)
 {
     if (ret_status)
         *ret_status = 0;
@@ -341,12 +354,24 @@ int hob_client_call(const hob_server *s, const hob_call *call, int *ret_status, 
     if (status && status / 100 != 2 && r != HOB_ECANCELED)
         r = fail_status(c, diag);
     lws_sul_cancel(&c->tick);
+    *ret_turned_away = c->turned_away;
     c->done = true; /* what closing reports is of no interest */
     lws_context_destroy(context);
     free(c);
     if (ret_status)
         *ret_status = status;
     return r;
+}
+
+int hob_client_call(const hob_server *s, const hob_call *call, int *ret_status, hob_diag *diag)
+{
+    for (int left = TRIES;; left--) {
+        bool turned_away = false;
+        const int r = try_call(s, call, ret_status, &turned_away, diag);
+        if (!turned_away || left == 1 || call->limit_ms || (call->stop && *call->stop))
+            return r;
+        poll(NULL, 0, TRY_AGAIN_MS); /* so many connections a second are let in */
+    }
 }
 
 typedef struct buffer {

@@ -36,7 +36,8 @@ typedef struct hob_call {
 
 /* 0 when a 2xx answer came whole. HOB_EIO: no connection, a failed TLS handshake, an answer cut
  * short, or a status that is not 2xx (with the server's own message). *ret_status (may be NULL) is
- * the HTTP status, 0 when there was none; it is set on failure too. */
+ * the HTTP status, 0 when there was none; it is set on failure too. A server that has answered over TLS and now lets no
+ * connection in, since it takes only so many of an address a second, is tried again for ten seconds, unless the call has a limit. */
 HOB_MUST_CHECK int hob_client_call(const hob_server *s, const hob_call *call, int *ret_status,
                                    hob_diag *diag);
 /* The same for a short JSON answer: sink and user of the call are set here. *ret is for the caller to release. */

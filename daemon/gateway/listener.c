@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <grp.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -20,12 +21,25 @@
 
 enum {
     BACKLOG = 1024,
+    BINDS = 10,
+    BIND_AGAIN_MS = 100,
     ACCEPTS_AT_ONCE = 64, /* then others get their turn */
     SOCKET_MODE = 0660,
     GROUPS_MAX = 256,
 };
 
 /* ---- opening ---- */
+
+/* A child of a hobd that was killed may hold its socket for a moment more. Thread: that of the start, with no loop yet. */
+static int bind_patiently(int fd, const struct sockaddr *to, socklen_t len)
+{
+    for (int left = BINDS;; left--) {
+        const int code = bind(fd, to, len);
+        if (code == 0 || errno != EADDRINUSE || left == 1)
+            return code;
+        poll(NULL, 0, BIND_AGAIN_MS);
+    }
+}
 
 static int bind_address(hob_listener *l, const char *address, uint16_t port, hob_diag *diag)
 {
@@ -41,7 +55,7 @@ static int bind_address(hob_listener *l, const char *address, uint16_t port, hob
         return hob_fail(diag, HOB_EINVAL, "%s is no address", address);
     l->fd = socket(to->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (l->fd < 0 || setsockopt(l->fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0 ||
-        bind(l->fd, to, len) < 0 || listen(l->fd, BACKLOG) < 0)
+        bind_patiently(l->fd, to, len) < 0 || listen(l->fd, BACKLOG) < 0)
         return hob_fail(diag, HOB_EIO, "cannot listen on %s port %u: %s", address, port,
                         strerror(errno));
     len = sizeof bound; /* port 0 took any */

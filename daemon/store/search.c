@@ -19,8 +19,6 @@ enum {
         HOB_SEARCH_RESULTS_MAX, /* that passages are made of: twice as many as there may be of these */
 };
 _Static_assert((int)CANDIDATES <= (int)HOB_VECTORS_K_MAX, "the index returns as many");
-/* Where the best by words and the best by meaning are equal: who names a thing wants it. */
-static const double WORDS_FIRST = 1e-9;
 
 /* ---- what may be found ---- */
 
@@ -119,8 +117,9 @@ static int forbid_unfinished(sqlite3 *db, uint32_t tenant, allowed *a, hob_diag 
 
 typedef struct candidate {
     int64_t chunk;
-    double fused, words; /* words: the best of its scores by words */
-    double cosine;       /* NAN: not known yet */
+    double words;  /* the best of its scores by words; 0: is not among those */
+    double cosine; /* likewise by meaning; NAN: not known yet */
+    double fused;  /* of both; while the cosine is not known, of the largest that it can be */
 } candidate;
 
 typedef struct candidates {
@@ -128,8 +127,7 @@ typedef struct candidates {
     candidate list[FUSED_MAX];
     /* of one query */
     hob_ranked words[CANDIDATES];
-    uint64_t word_ids[CANDIDATES], meaning_ids[CANDIDATES];
-    hob_fused fused[2 * CANDIDATES];
+    double cosine_most; /* that a chunk can have which is not among the nearest */
     uint64_t words_us, vectors_us;
 } candidates;
 
@@ -156,23 +154,16 @@ static int add_query(sqlite3 *db, const hob_search *s, const char *query, const 
             return code;
     }
     ret->words_us += hob_now_us() - began_us;
-    for (uint32_t i = 0; i < word_count; i++)
-        ret->word_ids[i] = (uint64_t)ret->words[i].chunk;
-    for (uint32_t i = 0; i < hit_count; i++)
-        ret->meaning_ids[i] = hits[i].id;
-    const size_t n =
-        hob_fuse_ranks(ret->word_ids, word_count, ret->meaning_ids, hit_count, ret->fused);
-    for (size_t i = 0; i < n; i++) {
-        const hob_fused *f = &ret->fused[i];
-        candidate *c = find(ret, (int64_t)f->id);
-        c->fused += f->score + (f->rank[0] ? WORDS_FIRST : 0);
-        if (f->rank[0])
-            c->words = fmax(c->words, ret->words[f->rank[0] - 1].score);
-        if (f->rank[1]) {
-            const double score = hits[f->rank[1] - 1].score;
-            c->cosine = isnan(c->cosine) ? score : fmax(c->cosine, score);
-        }
+    for (uint32_t i = 0; i < word_count; i++) {
+        candidate *c = find(ret, ret->words[i].chunk);
+        c->words = fmax(c->words, ret->words[i].score);
     }
+    for (uint32_t i = 0; i < hit_count; i++) {
+        candidate *c = find(ret, (int64_t)hits[i].id);
+        c->cosine = fmax(c->cosine, hits[i].score); /* which is the number if the other is none */
+    }
+    if (hit_count == CANDIDATES)
+        ret->cosine_most = fmax(ret->cosine_most, hits[CANDIDATES - 1].score);
     return 0;
 }
 
@@ -195,6 +186,12 @@ static int add_all(sqlite3 *db, const hob_search *s, const allowed *a, candidate
         code = add_query(db, s, s->queries[q], a, hits + q * CANDIDATES, counts[q], ret, diag);
     free(hits);
     return code;
+}
+
+static void fuse(const hob_search *s, const candidates *of, candidate *c)
+{
+    const double cosine = isnan(c->cosine) ? of->cosine_most : c->cosine;
+    c->fused = s->vectors ? hob_fuse_scores(c->words, cosine) : c->words;
 }
 
 static int by_fused(const void *a, const void *b)
@@ -319,22 +316,38 @@ static int by_score(const void *a, const void *b)
     return x->group != y->group ? (x->group < y->group ? -1 : 1) : x->first < y->first ? -1 : 1;
 }
 
+/* Its cosine becomes known, and it goes to its place among those behind it. */
+static int place(sqlite3 *db, const hob_search *s, candidates *c, uint32_t i, hob_diag *diag)
+{
+    candidate one = c->list[i];
+    const int code = read_cosine(db, s, &one, diag);
+    fuse(s, c, &one);
+    for (; i + 1 < c->count && by_fused(&c->list[i + 1], &one) < 0; i++)
+        c->list[i] = c->list[i + 1];
+    c->list[i] = one;
+    return code;
+}
+
 /* The best candidates, neighbours joined unless they stay apart, in the order of the best of each. list [CHUNKS_MAX]. */
 static int join_best(sqlite3 *db, const hob_search *s, candidates *c, hob_passage *list,
                      size_t *ret_count, hob_diag *diag)
 {
     size_t n = 0;
-    for (uint32_t i = 0; i < c->count && n < 2 * s->k; i++) {
-        candidate *one = &c->list[i];
+    for (uint32_t i = 0; i < c->count && n < 2 * s->k;) {
+        const candidate *one = &c->list[i];
         const uint32_t at = hob_stored_ordinal(one->chunk);
-        const int code = s->vectors && isnan(one->cosine) ? read_cosine(db, s, one, diag) : 0;
-        if (code < 0)
-            return code;
+        if (s->vectors && isnan(one->cosine)) {
+            const int code = place(db, s, c, i, diag);
+            if (code < 0)
+                return code;
+            continue;
+        }
         if (score_of(s, one) >= (s->vectors ? s->threshold : s->words_threshold))
             list[n++] = (hob_passage){.group = (uint32_t)hob_stored_content(one->chunk),
                                       .first = at,
                                       .last = at,
                                       .score = one->fused};
+        i++;
     }
     n = s->apart ? n : hob_fuse_neighbours(list, n);
     qsort(list, n, sizeof *list, by_score);
@@ -400,6 +413,8 @@ int hob_search_run(sqlite3 *db, const hob_search *s, hob_search_result *ret, hob
     if (code == 0)
         code = add_all(db, s, &a, c, diag);
     if (code == 0) {
+        for (uint32_t i = 0; i < c->count; i++)
+            fuse(s, c, &c->list[i]);
         qsort(c->list, c->count, sizeof *c->list, by_fused);
         code = choose(db, s, c, ret, diag);
     }

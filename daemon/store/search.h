@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Search in collections: by words (BM25, in the tenant's full-text index) and by meaning (the nearest vectors), the ranks of
+ * Search in collections: by words (BM25, in the tenant's full-text index) and by meaning (the nearest vectors), the scores of
  * both fused, neighbouring chunks of a document joined. What may be found is settled before either looks: chunks of
  * documents that are in the named collections with attributes that the filter matches. Nothing else is ranked, so that it
  * changes no result.

@@ -109,3 +109,14 @@ def test_copies_of_the_store(server, hobctl, env, folder, tmp_path):
     with openai_client(server, "hob_anna") as c:
         assert "later.txt" not in names() and "b.txt" in names()
     assert ingest(hobctl, env, "--store", "kept", folder)["ingested"] == 1
+
+
+def test_more_files_than_connections(tmp_path, var, hobctl):
+    """A server lets in so many connections of an address a second; the rest of the files are sent when it does again."""
+    (tmp_path / "many").mkdir()
+    for i in range(24):
+        (tmp_path / f"many/{i}.txt").write_text(f"Lantern {i}.\n")
+    with started(limited_server(tmp_path, var, "handshakes_per_s = 8;", tenants=("anna",))) as s:
+        env = {"HOB_URL": s.url, "HOB_API_KEY": "hob_anna", "HOB_CACERT": str(s.ca)}
+        done = ingest(hobctl, env, "--store", "many", tmp_path / "many")
+        assert (done["ingested"], done["failed"]) == (24, 0)

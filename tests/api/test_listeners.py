@@ -6,9 +6,10 @@ import os
 import socket
 import stat
 import subprocess
+import threading
 
 import pytest
-from conftest import HOBD, Server, free_port, started
+from conftest import HOBD, Server, dev_server, free_port, started
 from wire import chat, error_of
 
 STATUS = "/hob/v1/admin/status"
@@ -145,3 +146,12 @@ def test_socket_files(many, tmp_path, model, hobctl):
     with started(Server(command, port, tmp_path / "log", (folder / "api_key").read_text().strip(), folder / "ca.pem")):
         assert ask(UnixConnection(folder / "left.sock"), STATUS)[0] == 200
     assert not (folder / "left.sock").exists()
+
+
+def test_a_port_that_is_about_to_be_free(tmp_path, model):
+    """A child of one that was killed may still hold it."""
+    server = dev_server(tmp_path, model)
+    held = socket.create_server(("127.0.0.1", server.port))
+    threading.Timer(0.3, held.close).start()
+    with started(server):
+        assert server.get("/livez")[0] == 200

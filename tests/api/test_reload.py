@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import HOBD, Server, free_port, started
+from conftest import HOBD, PACE, Server, free_port, started
 from pki import Authority
 from wire import chat, error_of, events
 
@@ -191,7 +191,7 @@ def test_a_full_chain_is_served(tmp_path, model, hobctl):
 
 
 @pytest.mark.parametrize("streams, tokens, timeout_ms",
-                         [(4, 500, 30000), (4, 4000, 3000), pytest.param(32, 100, 120000, marks=pytest.mark.slow),
+                         [(4, 500 // PACE, 30000), (4, 4000, 3000), pytest.param(32, 100, 120000, marks=pytest.mark.slow),
                           pytest.param(32, 4000, 10000, marks=pytest.mark.slow)])
 def test_the_end_is_orderly(tmp_path, model, hobctl, streams, tokens, timeout_ms):
     """SIGTERM: answers that can finish do, the others end with a typed error, all inside the deadline."""
