@@ -11,7 +11,7 @@ import threading
 import time
 
 import pytest
-from conftest import HOBD, Server, free_port, started
+from conftest import HOBD, PACE, Server, free_port, started
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from wire import Connection, chat, error_of, events, get, post
@@ -92,7 +92,7 @@ def test_unload_waits_for_choices_that_have_not_begun(site, hobctl):
     where = ["--socket", site.var / "hob.sock"]
     name = json.loads(hobctl("models", "list", "--json", *where).stdout)[0]["name"]
     with Connection(Plain(site)) as c:
-        c.send(post(CHAT, chat("Count slowly. " * 300, n=3, max_tokens=4), site.auth))
+        c.send(post(CHAT, chat("Count slowly. " * (1200 if PACE == 1 else 300), n=3, max_tokens=4), site.auth))
         site.wait_metric("hob_engine_running", lambda v: v == 1)
         hobctl("models", "unload", name, *where)
         status, _, body = c.response()
