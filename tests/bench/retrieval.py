@@ -9,7 +9,7 @@ quiet   pairs of equal questions, one as it is and one with hob_retrieval, of wh
 ingest  the same while files are ingested without a pause
 itl     the gaps between the tokens of --streams running answers, quiet and during ingest
 
-One JSON line a part. "added_ms" is of pairs; "stage_ms" are the server's means of the parts of it: the question's
+One JSON line a part. "added_ms" is of pairs; "embedding_ms" is what the question's embedding takes when it is asked for; "stage_ms" are the server's means of the parts of it: the question's
 embedding, the searches by words and by vectors, fusion. "by_words" and "late" count answers whose embedding, or search, was not there
 in time. With --folder the store is kept there and filled only once. Run it with the Python that packaging/setup/venv prints.
 """
@@ -156,6 +156,21 @@ class Client:
         return first, said
 
 
+    async def embedding(self, text):
+        """Milliseconds of one."""
+        body = json.dumps({"model": "default", "input": text}).encode()
+        begin, size = time.perf_counter(), 0
+        self.writer.write(b"POST /v1/embeddings HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+                          b"Authorization: Bearer %s\r\nContent-Length: %d\r\n\r\n" % (self.box.key.encode(), len(body)) + body)
+        if b" 200 " not in await self.reader.readline():
+            raise SystemExit(f"retrieval.py: no embedding\n{self.box.log_tail(5)}")
+        while (line := (await self.reader.readline()).strip()):
+            if line.lower().startswith(b"content-length:"):
+                size = int(line.split(b":")[1])
+        await self.reader.readexactly(size)
+        return (time.perf_counter() - begin) * 1e3
+
+
 def stages(box):
     text = box.get("/metrics")[1]
     read = lambda name: {s: float(re.search(rf'(?m)^{name}{{stage="{s}"}} (\S+)$', text)[1]) for s in STAGES}
@@ -172,7 +187,7 @@ async def pairs(a, box, part, chunks):
         await client.chat(q, 1)
         await client.chat(q, 1, **with_search)
     before, counts_before = stages(box)
-    plain, added, by_words, late = [], [], 0, 0
+    plain, added, embedding, by_words, late = [], [], [], 0, 0
     with ingesting(a, box, part == "ingest"):
         began, embedded_before = time.perf_counter(), embedded(box)
         for i in range(a.pairs):
@@ -183,12 +198,14 @@ async def pairs(a, box, part, chunks):
                 late += bool(said and said["status"] == "timed_out")
             plain.append(got["plain"])
             added.append(got["search"] - got["plain"])
+            embedding.append(await client.embedding(q))
         seconds = time.perf_counter() - began
         chunks_done = embedded(box) - embedded_before
         after, counts = stages(box)
     mean = {s: 1e3 * (after[s] - before[s]) / max(1, counts[s] - counts_before[s]) for s in STAGES}
     say(part=part, chunks=chunks, pairs=a.pairs, added_ms={k: pct(added, q) for k, q in (("p50", .5), ("p90", .9), ("p99", .99))},
-        plain_ttft_ms={"p50": pct(plain, .5), "p99": pct(plain, .99)}, stage_ms={s: round(mean[s], 2) for s in STAGES}, by_words=by_words, late=late,
+        plain_ttft_ms={"p50": pct(plain, .5), "p99": pct(plain, .99)},
+        embedding_ms={"p50": pct(embedding, .5), "p99": pct(embedding, .99)}, stage_ms={s: round(mean[s], 2) for s in STAGES}, by_words=by_words, late=late,
         ingested_chunks_per_s=round(chunks_done / seconds, 1))
 
 
