@@ -6,8 +6,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-static const double COSINE_PART =
-    0.3; /* up to 0.7 ranks nearly as well; who names a thing wants it */
+/* Up to 0.7 ranks nearly as well; who names a thing wants it. */
+static const double COSINE_PART = 0.3;
 
 static int order_of(uint64_t a, uint64_t b)
 {

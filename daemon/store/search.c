@@ -127,7 +127,8 @@ typedef struct candidates {
     candidate list[FUSED_MAX];
     /* of one query */
     hob_ranked words[CANDIDATES];
-    double cosine_most; /* that a chunk can have which is not among the nearest */
+    double cosine_most;   /* that a chunk can have which is not among the nearest */
+    sqlite3_stmt *vector; /* reads a chunk's; NULL until one is read */
     uint64_t words_us, vectors_us;
 } candidates;
 
@@ -203,15 +204,19 @@ static int by_fused(const void *a, const void *b)
 }
 
 /* Of one that was found by its words: its vector is in the store. */
-static int read_cosine(sqlite3 *db, const hob_search *s, candidate *c, hob_diag *diag)
+static int read_cosine(sqlite3 *db, const hob_search *s, sqlite3_stmt **vector, candidate *c,
+                       hob_diag *diag)
 {
-    sqlite3_stmt *q = NULL;
-    int code = hob_sql_prepare(db, "SELECT data FROM vectors WHERE chunk = :id", NULL, &q, diag);
-    hob_sql_int(q, ":id", c->chunk);
+    static const char sql[] = "SELECT data FROM vectors WHERE chunk = :id";
+    int code = *vector ? 0 : hob_sql_prepare(db, sql, NULL, vector, diag);
     c->cosine = 0;
-    if (code == 0 && (code = hob_sql_step(q, diag)) > 0) {
-        const uint8_t *data = sqlite3_column_blob(q, 0);
-        const bool fits = data && sqlite3_column_bytes(q, 0) == (int)(s->dim * sizeof(uint16_t));
+    if (code < 0)
+        return code;
+    hob_sql_int(*vector, ":id", c->chunk);
+    if ((code = hob_sql_step(*vector, diag)) > 0) {
+        const uint8_t *data = sqlite3_column_blob(*vector, 0);
+        const bool fits =
+            data && sqlite3_column_bytes(*vector, 0) == (int)(s->dim * sizeof(uint16_t));
         for (uint32_t v = 0; fits && v < s->query_count; v++) {
             double sum = 0;
             for (uint32_t i = 0; i < s->dim; i++)
@@ -221,7 +226,7 @@ static int read_cosine(sqlite3 *db, const hob_search *s, candidate *c, hob_diag 
         }
         code = 0;
     }
-    sqlite3_finalize(q);
+    sqlite3_reset(*vector);
     return code;
 }
 
@@ -320,7 +325,7 @@ static int by_score(const void *a, const void *b)
 static int place(sqlite3 *db, const hob_search *s, candidates *c, uint32_t i, hob_diag *diag)
 {
     candidate one = c->list[i];
-    const int code = read_cosine(db, s, &one, diag);
+    const int code = read_cosine(db, s, &c->vector, &one, diag);
     fuse(s, c, &one);
     for (; i + 1 < c->count && by_fused(&c->list[i + 1], &one) < 0; i++)
         c->list[i] = c->list[i + 1];
@@ -424,6 +429,7 @@ int hob_search_run(sqlite3 *db, const hob_search *s, hob_search_result *ret, hob
         ret->words_us = c->words_us;
         ret->vectors_us = c->vectors_us;
         ret->fuse_us = hob_now_us() - began_us - c->words_us - c->vectors_us;
+        sqlite3_finalize(c->vector);
     }
     free(a.words);
     free(c);

@@ -56,12 +56,12 @@ def test_server_equals_hobctl(dev, hobctl, model):
 
 
 def test_threads_and_tiers_do_not_matter(hobctl, model):
-    def ids(threads, tokens=16, **env):
-        done = hobctl("generate", "--model", model, "--prompt", "Once upon a time", "--max-tokens", tokens, "--temperature", 0.9,
+    def ids(threads, **env):
+        done = hobctl("generate", "--model", model, "--prompt", "Once upon a time", "--max-tokens", 16, "--temperature", 0.9,
                       "--seed", 3, "--threads", threads, "--json", env=env)
         return json.loads(done.stdout)["ids"]
     first = ids(1)
     assert len(first) == 16
     assert ids(2) == first
     assert ids(3) == first
-    assert ids(2, 5, HOB_CPU="scalar") == first[:5]
+    assert ids(2, HOB_CPU="scalar") == first

@@ -126,18 +126,25 @@ class Client:
     async def open(self):
         self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.box.port, ssl=self.context)
 
-    async def chat(self, text, tokens, times=None, until=None, **fields):
-        """(ms to the first token, the last event's hob_retrieval); appends the time of each token to times."""
-        body = json.dumps({"model": "default", "stream": True, "max_tokens": tokens, "temperature": 0, "ignore_eos": True,
-                           "messages": [{"role": "user", "content": text}], **fields}).encode()
-        begin = time.perf_counter()
-        self.writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-                          b"Authorization: Bearer %s\r\nContent-Length: %d\r\n\r\n" % (self.box.key.encode(), len(body)) + body)
-        status = int((await self.reader.readline()).split()[1])
-        while (await self.reader.readline()).strip():
-            pass
+    async def post(self, path, **fields):
+        """Sends it and reads the head of the answer, whose headers it returns."""
+        body = json.dumps({"model": "default", **fields}).encode()
+        self.writer.write(b"POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+                          b"Authorization: Bearer %s\r\nContent-Length: %d\r\n\r\n"
+                          % (path.encode(), self.box.key.encode(), len(body)) + body)
+        status, headers = int((await self.reader.readline()).split()[1]), {}
+        while line := (await self.reader.readline()).decode().strip():
+            name, _, value = line.partition(":")
+            headers[name.lower()] = value.strip()
         if status != 200:
             raise SystemExit(f"retrieval.py: status {status}\n{self.box.log_tail(5)}")
+        return headers
+
+    async def chat(self, text, tokens, times=None, until=None, **fields):
+        """(ms to the first token, the last event's hob_retrieval); appends the time of each token to times."""
+        begin = time.perf_counter()
+        await self.post("/v1/chat/completions", stream=True, max_tokens=tokens, temperature=0, ignore_eos=True,
+                        messages=[{"role": "user", "content": text}], **fields)
         first, said = None, None
         while size := int(await self.reader.readline(), 16):
             data = await self.reader.readexactly(size)
@@ -158,16 +165,9 @@ class Client:
 
     async def embedding(self, text):
         """Milliseconds of one."""
-        body = json.dumps({"model": "default", "input": text}).encode()
-        begin, size = time.perf_counter(), 0
-        self.writer.write(b"POST /v1/embeddings HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-                          b"Authorization: Bearer %s\r\nContent-Length: %d\r\n\r\n" % (self.box.key.encode(), len(body)) + body)
-        if b" 200 " not in await self.reader.readline():
-            raise SystemExit(f"retrieval.py: no embedding\n{self.box.log_tail(5)}")
-        while (line := (await self.reader.readline()).strip()):
-            if line.lower().startswith(b"content-length:"):
-                size = int(line.split(b":")[1])
-        await self.reader.readexactly(size)
+        begin = time.perf_counter()
+        head = await self.post("/v1/embeddings", input=text)
+        await self.reader.readexactly(int(head["content-length"]))
         return (time.perf_counter() - begin) * 1e3
 
 
