@@ -34,8 +34,10 @@ class Screen:
     """hobctl top in a tmux of its own."""
 
     def __init__(self, folder, socket, columns=80, rows=24):
-        self.tmux_socket = folder / "tmux"
-        command = f"exec '{HOBCTL}' top --interval 0.2 --socket '{socket}'"
+        self.tmux_socket, self.ended = folder / "tmux", folder / "ended"
+        # tmux 3.3 does not always notice that a program has ended: the shell tells.
+        command = (f"trap : INT; '{HOBCTL}' top --interval 0.2 --socket '{socket}'; "
+                   f"echo $? > '{folder}/status'; mv '{folder}/status' '{self.ended}'")
         self.tmux("-f", "/dev/null", "new-session", "-d", "-x", str(columns), "-y", str(rows), command, ";", "set-option", "-g",
                   "remain-on-exit", "on")
 
@@ -57,9 +59,8 @@ class Screen:
 
     def status(self):
         """Of the program, once it has ended."""
-        dead = lambda: self.tmux("display-message", "-p", "#{pane_dead} #{pane_dead_status}").split()
-        until(lambda: len(dead()) == 2, self.text)  # without a status while it runs, and for a moment after
-        return int(dead()[1])
+        until(self.ended.exists, self.text)
+        return int(self.ended.read_text())
 
 
 @contextlib.contextmanager
