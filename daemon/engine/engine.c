@@ -419,6 +419,8 @@ int hob_engine_main(int argc, char **argv)
         fprintf(stderr, "hobd engine: cannot use descriptor %d: %s\n", e->fd, strerror(errno));
         return 1;
     }
+    json_object_seed(
+        0); /* from /dev/urandom, which the sandbox does not have; else from the time */
     hob_choice choice = {0};
     char cache[4096] = "";
     if (hob_hal_tries_drivers(o.device)) /* else nothing is written */

@@ -3,6 +3,7 @@
 first when memory runs out, and that a start and an answer need no network. tests/slow/test_service.py runs it under systemd."""
 import ctypes
 import fcntl
+import functools
 import json
 import os
 import re
@@ -61,6 +62,51 @@ def test_unit_is_understood(folder):
     done = analyze("verify", "--man=no", "./hob.service", cwd=folder)
     about = [line for line in done.stderr.splitlines() if "hob.service" in line and "Transaction" not in line]
     assert not about, done.stderr
+
+
+@functools.cache
+def calls(name):
+    """The system calls of a set, as systemd has them."""
+    if not name.startswith("@"):
+        return {name}
+    lines = analyze("syscall-filter", name).stdout.splitlines()
+    words = [line.strip() for line in lines if line.startswith("    ") and "#" not in line]
+    assert words, name
+    return set().union(*map(calls, words))
+
+
+@functools.cache
+def filtered(*files):
+    """What SystemCallFilter= of these files allows: the first line is a list of what is allowed, ~ takes away (systemd.exec(5))."""
+    allowed = calls("@default")
+    for file in files:
+        for line in re.findall(r"(?m)^SystemCallFilter=(.*)", (UNITS / file).read_text()):
+            named = set().union(*map(calls, line.lstrip("~").split()))
+            allowed = allowed - named if line.startswith("~") else allowed | named
+    return allowed
+
+
+def sandboxed():
+    """The tables of daemon/engine/sandbox.c: name, and the calls in it."""
+    text = (UNITS.parents[1] / "daemon/engine/sandbox.c").read_text()
+    tables = re.findall(r"static const int (\w+)\[\] = \{(.*?)\};", text, re.S)
+    return {name: set(re.findall(r"SCMP_SYS\((\w+)\)", body)) for name, body in tables}
+
+
+def test_unit_permits_what_the_sandboxes_need():
+    tables = sandboxed()
+    drivers = {"for_drivers", "for_compilers"}
+    assert drivers < set(tables) and "read" in tables["allowed"]
+    for name, needed in tables.items():
+        files = ["hob.service", "render.conf"] if name in drivers else ["hob.service"]
+        missing = needed - filtered(*files)
+        assert not missing, name
+
+
+@pytest.mark.parametrize("call", ["bpf", "chown", "chroot", "clock_settime", "io_uring_setup", "keyctl", "kexec_load", "mount", "perf_event_open",
+                                  "process_vm_readv", "ptrace", "reboot", "setns", "setuid", "shmget", "swapon", "unshare", "userfaultfd"])
+def test_unit_does_not_permit(call):
+    assert call not in filtered("hob.service", "render.conf")
 
 
 @pytest.mark.parametrize("line", ["Type=notify", "WatchdogSec=30", "Restart=always", "OOMPolicy=continue", "KillMode=mixed", "User=hob",
