@@ -253,6 +253,12 @@ def test_notifications(tmp_path, model, hobctl, manager):
         reloading = until("RELOADING")[-1]
         assert before <= int(reloading["MONOTONIC_USEC"]) <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         until("READY")
+        conf = server.var / "hob.conf"
+        conf.write_text(conf.read_text() + "nonsense = 1;\n")  # refused: it goes on as it was, and the manager is told so
+        server.process.send_signal(signal.SIGHUP)
+        until("RELOADING")
+        assert until("READY")[-1]["STATUS"].startswith("1 of 1 models ready")
+        server.wait_metric("hob_reloads_refused_total", lambda n: n == 1)
         # An engine that hangs is the supervisor's to deal with; a loop that does not turn feeds nobody.
         server.process.send_signal(signal.SIGSTOP)
         listening.settimeout(1)
@@ -265,6 +271,16 @@ def test_notifications(tmp_path, model, hobctl, manager):
         server.process.send_signal(signal.SIGTERM)
         assert "draining" in until("STOPPING")[-1]["STATUS"]
         assert server.process.wait(30) == 0
+
+
+def test_another_process_watchdog(tmp_path, model, hobctl, manager, monkeypatch):
+    """What hobd inherits is not always its own: sd_watchdog_enabled(3)."""
+    monkeypatch.setenv("WATCHDOG_PID", "1")
+    with started(make(tmp_path, model, hobctl)):
+        until_told(manager, "READY")
+        manager.settimeout(1.5)
+        with pytest.raises(TimeoutError):
+            until_told(manager, "WATCHDOG")
 
 
 def test_ready_is_said_when_the_manager_listens_again(tmp_path, model, hobctl, manager):
