@@ -43,7 +43,7 @@ UNIT_SRC := $(wildcard tests/unit/test_*.c)
 KERNEL_SRC := $(wildcard tests/kernels/*.c $(if $(EMULATOR),tests/kernels/emulated/*.c))
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 MUTATE_SRC := $(wildcard tests/fuzz/*_mutate.c)
-ALL_SRC := $(LIB_SRC) $(HOBD_SRC) $(HOBCTL_SRC) $(UNIT_SRC) $(KERNEL_SRC) $(FUZZ_SRC) $(MUTATE_SRC) tests/fuzz/replay.c tests/bench/vectors.c tests/bench/records.c
+ALL_SRC := $(LIB_SRC) $(HOBD_SRC) $(HOBCTL_SRC) $(UNIT_SRC) $(KERNEL_SRC) $(FUZZ_SRC) $(MUTATE_SRC) tests/fuzz/replay.c tests/bench/vectors.c
 # limits.c is kept as given.
 TRACKED_C = $(shell git ls-files --cached --others --exclude-standard '*.c' '*.h' ':!tests/bench/limits.c' 2>/dev/null)
 
@@ -103,7 +103,7 @@ $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(BUILD)/libhob.a
 $(BUILD)/kernels-check: $(KERNEL_SRC:%.c=$(BUILD)/%.o) $(BUILD)/libhob.a
 	@echo "  LD $@"
 	$(Q)$(CC) $(LDFLAGS_ALL) $(filter %.o,$^) $(LIBS) -o $@
-# tests/bench/vectors.py runs vectors; records is run by hand.
+# tests/bench/vectors.py runs it.
 $(BUILD)/bench/%: $(BUILD)/tests/bench/%.o $(BUILD)/libhob.a
 	@mkdir -p $(@D)
 	@echo "  LD $@"

@@ -7,7 +7,7 @@
 told   load.py's percentiles of times to the first token and between tokens beside those of /hob/v1/stats and beside the bucket
        of /metrics in which they fall, of a fresh server that has had this load alone
 cost   microseconds of processor time a token, of the gateway and of the engine, --build and --against in turn: two builds of
-       which one records less; medians. Without --against it is left out. build/bench/records tells what a record takes
+       which one records less; medians. Without --against it is left out. build/unit/test_observe --bench tells what a record takes
 
 One JSON line a comparison. load.py's clock starts before it connects and stops when Python has read the event; hob's at the
 request's first byte and when the event is written. What lies between, of 8 clients of one Python process, is no error of hob's.
