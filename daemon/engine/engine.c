@@ -423,8 +423,9 @@ int hob_engine_main(int argc, char **argv)
         fprintf(stderr, "hobd engine: cannot use descriptor %d: %s\n", e->fd, strerror(errno));
         return 1;
     }
-    json_object_seed(
-        0); /* from /dev/urandom, which the sandbox does not have; else from the time */
+    hob_set_oom_score(HOB_OOM_ENGINE); /* before there is a driver to inherit it */
+    /* From /dev/urandom, which the sandbox does not have: later it would be from the time. */
+    json_object_seed(0);
     hob_choice choice = {0};
     char cache[4096] = "";
     if (hob_hal_tries_drivers(o.device)) /* else nothing is written */

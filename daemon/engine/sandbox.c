@@ -259,8 +259,8 @@ static int allow_starting(scmp_filter_ctx f, bool processes)
     return rc < 0 ? rc : seccomp_rule_add(f, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
 }
 
-static int allow_own_signals(
-    scmp_filter_ctx f) /* abort() and the like; a child's are not its own */
+/* abort() and the like; a child's are not its own. */
+static int allow_own_signals(scmp_filter_ctx f)
 {
     return seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
                             SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));

@@ -180,6 +180,7 @@ static int set_limits(extraction *x)
     signal(SIGPIPE, SIG_IGN);
     if (nice(NICE) < 0)
         errno = 0; /* it then competes with the rest */
+    hob_set_oom_score(HOB_OOM_EXTRACTOR);
     alarm(x->limits.wall_ms / 1000 + 1);
     hob_forbid_core_dumps();
     if ((r = set_limit(x, RLIMIT_FSIZE, 0)) < 0)

@@ -4,6 +4,7 @@
 #include "daemon/observe/process.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <sys/resource.h>
@@ -71,6 +72,17 @@ void hob_forbid_core_dumps(void)
     r.rlim_max = r.rlim_max < 1 ? r.rlim_max : 1; /* it cannot be raised */
     r.rlim_cur = r.rlim_max;
     (void)setrlimit(RLIMIT_CORE, &r);
+}
+
+void hob_set_oom_score(int score)
+{
+    char text[16];
+    const int n = snprintf(text, sizeof text, "%d", score),
+              fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    (void)!write(fd, text, (size_t)n);
+    close(fd);
 }
 
 void hob_load_tick(hob_load *l, uint64_t now_us)

@@ -13,6 +13,12 @@ uint32_t hob_open_files(void);     /* descriptors; 0: unknown */
  * starts. The limit of 1 byte, not 0, is also minded where cores are piped to a program (Linux, fs/coredump.c). */
 void hob_forbid_core_dumps(void);
 
+/* Who goes first when memory runs out (oom_score_adj, proc(5)): a document can be read again, an engine is restarted and its
+ * streams go on, and the gateway, which does both, keeps what it was started with (-500 by hob.service). */
+enum { HOB_OOM_EXTRACTOR = 900, HOB_OOM_ENGINE = 500 };
+/* Of this process and those that it starts. Raising it needs no privilege; where it may not be set it stays. */
+void hob_set_oom_score(int score);
+
 /* The processors' load, looked at about once a second. Thread: the owner's. */
 typedef struct hob_load { /* zero-initialize */
     uint64_t at_us;       /* when; 0: never */
