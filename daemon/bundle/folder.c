@@ -299,19 +299,27 @@ static int check_room(int fd, const hob_bundle *b, hob_diag *diag)
                           (unsigned long long)(needed / 1000000));
 }
 
-/* Made, written and synced; mode: whatever the umask. */
-static int put_file(int folder, const char *name, mode_t mode, const hob_bundle *b, int64_t i,
-                    const void *data, size_t len, hob_diag *diag)
+/* A new file; negative as ever. */
+static int create_file(int folder, const char *name, mode_t mode, hob_diag *diag)
 {
     const int fd = openat(folder, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
-    if (fd < 0)
-        return fail_errno(diag, name);
-    int code = i >= 0 ? hob_bundle_copy(b, (uint32_t)i, fd, diag)
-                      : hob_bundle_write_all(fd, data, len, diag);
+    return fd >= 0 ? fd : fail_errno(diag, name);
+}
+
+/* Syncs and closes it after `code`, which counts if it is negative; mode: whatever the umask is. */
+static int finish_file(int fd, const char *name, mode_t mode, int code, hob_diag *diag)
+{
     if (code == 0 && (fchmod(fd, mode) != 0 || fsync(fd) != 0))
         code = fail_errno(diag, name);
     close(fd);
     return code;
+}
+
+static int put_file(int folder, const char *name, const void *data, size_t len, hob_diag *diag)
+{
+    const int fd = create_file(folder, name, 0644, diag);
+    return fd < 0 ? fd
+                  : finish_file(fd, name, 0644, hob_bundle_write_all(fd, data, len, diag), diag);
 }
 
 /* The digest that an engine checks when it loads a model. */
@@ -322,7 +330,7 @@ static int put_digest(int folder, const hob_bundle_file *file, hob_diag *diag)
     hob_digest_text(file->sha256, hex);
     snprintf(name, sizeof name, "%s.sha256", file->name);
     const int len = snprintf(text, sizeof text, "%s  %s\n", hex, file->name);
-    return put_file(folder, name, 0644, NULL, -1, text, (size_t)len, diag);
+    return put_file(folder, name, text, (size_t)len, diag);
 }
 
 static int sync_folder(int at, const char *name, hob_diag *diag)
@@ -351,7 +359,10 @@ static int unpack_file(int version, const hob_bundle *b, uint32_t i, hob_diag *d
         make_folder(version, kind, secret ? 0700 : 0755) == 0 ? open_kind(version, file->kind) : -1;
     if (folder < 0)
         return fail_errno(diag, kind);
-    int code = put_file(folder, file->name, secret ? 0600 : 0644, b, i, NULL, 0, diag);
+    const mode_t mode = secret ? 0600 : 0644;
+    const int fd = create_file(folder, file->name, mode, diag);
+    int code =
+        fd < 0 ? fd : finish_file(fd, file->name, mode, hob_bundle_copy(b, i, fd, diag), diag);
     if (code == 0 && file->kind == HOB_BUNDLE_MODEL)
         code = put_digest(folder, file, diag);
     close(folder);
@@ -367,7 +378,7 @@ static int unpack_all(int version, const hob_bundle *b, hob_diag *diag)
         if (faccessat(version, hob_bundle_kind_folder((hob_bundle_kind)kind), F_OK, 0) == 0)
             code = sync_folder(version, hob_bundle_kind_folder((hob_bundle_kind)kind), diag);
     if (code == 0)
-        code = put_file(version, head_file, 0644, NULL, -1, b->head, b->head_bytes, diag);
+        code = put_file(version, head_file, b->head, b->head_bytes, diag);
     if (code == 0 && fsync(version) != 0)
         code = fail_errno(diag, new_folder);
     return code;

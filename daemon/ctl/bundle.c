@@ -43,20 +43,6 @@ int hob_bundle_end(const char *command, int code, bool json, json_t *result, con
     return HOB_EXIT_FAILURE;
 }
 
-bool hob_bundle_options(const hob_syntax *syntax, int argc, char **argv, int least, int most,
-                        int *ret_count, int *ret_status)
-{
-    const hob_parsed parsed = hob_options_parse(syntax, argc, argv, ret_count);
-    *ret_status = parsed == HOB_PARSED_HELP ? HOB_EXIT_OK : HOB_EXIT_USAGE;
-    if (parsed != HOB_PARSED_RUN)
-        return false;
-    if (*ret_count >= least && *ret_count <= most)
-        return true;
-    fprintf(stderr, "hobctl %s: %s is needed (see hobctl %s --help)\n", syntax->command,
-            syntax->positional, syntax->command);
-    return false;
-}
-
 static int bundle_keygen(int argc, char **argv)
 {
     bool json = false;
@@ -72,7 +58,7 @@ static int bundle_keygen(int argc, char **argv)
         .option_count = sizeof options / sizeof options[0]};
     hob_diag diag = {""};
     int files = 0, status;
-    if (!hob_bundle_options(&syntax, argc, argv, 1, 1, &files, &status))
+    if (!hob_options_parse_count(&syntax, argc, argv, 1, 1, &files, &status))
         return status;
     const int code = hob_bundle_key_make(argv[1], &diag);
     if (code == 0 && !json)
@@ -120,7 +106,7 @@ static int bundle_make(int argc, char **argv)
     hob_diag diag = {""};
     hob_bundle_key key;
     int files = 0, status;
-    if (!hob_bundle_options(&syntax, argc, argv, 1, HOB_BUNDLE_FILES_MAX, &files, &status))
+    if (!hob_options_parse_count(&syntax, argc, argv, 1, HOB_BUNDLE_FILES_MAX, &files, &status))
         return status;
     hob_bundle_shown shown = {.total = size_of_all(argv + 1, files), .percent = -1};
     int code = hob_bundle_key_load(key_path, true, &key, &diag);
@@ -224,7 +210,7 @@ static int bundle_verify(int argc, char **argv)
     hob_bundle b = {.fd = -1};
     json_t *result = NULL;
     int files = 0, status;
-    if (!hob_bundle_options(&syntax, argc, argv, 0, 1, &files, &status))
+    if (!hob_options_parse_count(&syntax, argc, argv, 0, 1, &files, &status))
         return status;
     int code = hob_bundle_key_load(key_path, false, &key, &diag);
     if (code == 0) {

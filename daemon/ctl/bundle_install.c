@@ -118,7 +118,7 @@ int hob_ctl_bundle_install(int argc, char **argv)
     hob_bundle_folder f;
     installation done = {.packages = 0};
     int files = 0, status, code;
-    if (!hob_bundle_options(&syntax, argc, argv, 1, 1, &files, &status))
+    if (!hob_options_parse_count(&syntax, argc, argv, 1, 1, &files, &status))
         return status;
     if ((code = hob_bundle_service_resolve(&s, &diag)) < 0 ||
         (code = hob_bundle_key_load(key_path, false, &key, &diag)) < 0)

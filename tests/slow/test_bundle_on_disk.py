@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Installations of bundles that are killed at random moments, and the order in which one writes to the disk.
+"""Installations of bundles that are killed, at random moments and at every single step, and the order in which one writes to
+the disk.
 
 HOB_BUNDLE_ROUNDS is the number of kills (100), HOB_BUNDLE_SEED where the moments come from (1)."""
 import json
@@ -18,7 +19,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/api"))
 from bundles import Maker  # noqa: E402
-from conftest import HOBCTL  # noqa: E402
+from conftest import HOBCTL, hobctl  # noqa: E402, F401
 
 pytestmark = pytest.mark.slow
 ROUNDS = int(os.environ.get("HOB_BUNDLE_ROUNDS", 100))
@@ -74,7 +75,7 @@ def test_killed_installations(hobctl, tmp_path, capsys):
     for i in range(ROUNDS):
         version = 2 + i
         bundle = make(version)
-        moment_s = rng.uniform(0, 1.1 * duration_s)
+        moment_s = rng.uniform(0, 1.5 * duration_s)
         process = subprocess.Popen(command(maker, bundle, folder), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         time.sleep(moment_s)
         process.send_signal(signal.SIGKILL)
@@ -139,3 +140,34 @@ def test_order_on_the_disk(hobctl, tmp_path):
     assert [i for i in synced if named < i < linked], "the version's name is on the disk before the link is made"
     assert named < linked < switched and [i for i in synced if i > switched], "and the link's after it has changed"
     assert os.readlink(folder / "current") == "2"
+
+
+def test_killed_at_every_step(hobctl, tmp_path, capsys):
+    """Killed as it enters each of the calls that change something: what is current is whole, and the next one installs."""
+    maker, folder = Maker(hobctl, tmp_path / "made"), tmp_path / "bundles"
+    model, number, steps, seen = maker.file("a.gguf"), 0, {}, set()
+    for _ in range(3):  # then an old version is pruned each time
+        number += 1
+        subprocess.run(command(maker, maker.bundle(f"1.{number}", model), folder), check=True, capture_output=True)
+    for call in ("mkdirat", "write", "fsync", "renameat", "symlinkat", "unlinkat"):
+        for nth in range(1, 100):
+            before, number = os.readlink(folder / "current"), number + 1
+            bundle = maker.bundle(f"1.{number}", model)
+            done = subprocess.run(["strace", "-qq", "-o", "/dev/null", "-e", f"trace={call}",
+                                   "-e", f"inject={call}:signal=SIGKILL:when={nth}", *command(maker, bundle, folder)], capture_output=True)
+            if b"ptrace" in done.stderr.lower():
+                pytest.skip("no process may be traced here")
+            found = json.loads(hobctl("bundle", "verify", "--key", maker.public, "--dir", folder, "--json").stdout)
+            assert found["version"] in (before, f"1.{number}") and os.readlink(folder / "current") == found["version"]
+            seen.add(found["version"] == before)
+            bundle.unlink()
+            if done.returncode == 0:  # it has fewer of them
+                break
+            assert done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL), done.stderr.decode()
+            steps[call] = nth
+    with capsys.disabled():
+        print(json.dumps(steps), flush=True)
+    assert all(steps.get(call, 0) > 0 for call in ("mkdirat", "write", "fsync", "renameat", "symlinkat", "unlinkat")), steps
+    assert seen == {True, False}
+    subprocess.run(command(maker, maker.bundle(f"1.{number + 1}", model), folder), check=True, capture_output=True)
+    assert len(list(folder.iterdir())) == 3
