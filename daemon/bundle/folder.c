@@ -64,24 +64,25 @@ static int read_current(hob_bundle_folder *f, hob_diag *diag)
     return 0;
 }
 
-int hob_bundle_folder_open(const char *path, hob_bundle_folder *ret, hob_diag *diag)
+int hob_bundle_folder_open(const char *path, bool change, hob_bundle_folder *ret, hob_diag *diag)
 {
     struct stat st;
     hob_bundle_folder f = {.fd = -1};
     int code = 0;
-    if (mkdir(path, 0755) != 0 && errno != EEXIST)
+    if (change && mkdir(path, 0755) != 0 && errno != EEXIST)
         return hob_fail(diag, errno == ENOENT ? HOB_ENOENT : HOB_EIO, "%.150s: %s", path,
                         strerror(errno));
     f.fd = open_folder(AT_FDCWD, path);
     if (f.fd < 0 || fstat(f.fd, &st) != 0)
-        code = hob_fail(diag, HOB_EIO, "%.150s: %s", path, strerror(errno));
-    else if (st.st_uid != geteuid() || (st.st_mode & (S_IWGRP | S_IWOTH)))
+        code = hob_fail(diag, errno == ENOENT ? HOB_ENOENT : HOB_EIO, "%.150s: %s", path,
+                        strerror(errno));
+    else if (change && (st.st_uid != geteuid() || (st.st_mode & (S_IWGRP | S_IWOTH))))
         code =
             hob_fail(diag, HOB_EINVAL,
                      "%.150s: it is user %u's with mode %o, allowed is one that only user %u may "
                      "write",
                      path, (unsigned)st.st_uid, (unsigned)st.st_mode & 0777, (unsigned)geteuid());
-    else if (flock(f.fd, LOCK_EX | LOCK_NB) != 0)
+    else if (flock(f.fd, (change ? LOCK_EX : LOCK_SH) | LOCK_NB) != 0)
         code = errno == EWOULDBLOCK
                    ? hob_fail(diag, HOB_ELIMIT, "%.150s: another hobctl bundle works there", path)
                    : hob_fail(diag, HOB_EIO, "%.150s: %s", path, strerror(errno));

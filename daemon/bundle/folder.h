@@ -23,9 +23,10 @@ typedef struct hob_bundle_folder { /* released by hob_bundle_folder_close */
     char current[HOB_BUNDLE_FOLDER_MAX + 1]; /* "": nothing is installed */
 } hob_bundle_folder;
 
-/* path: made if only its last part is missing. HOB_ELIMIT: another process has it; HOB_EINVAL: somebody else may write
+/* change: it is made if only its last part is missing; else it is only looked at, by any user. HOB_ELIMIT: another process has it; HOB_EINVAL: somebody else may write
  * there; HOB_EFORMAT: `current` is none of ours; HOB_ENOENT, HOB_EIO. */
-HOB_MUST_CHECK int hob_bundle_folder_open(const char *path, hob_bundle_folder *ret, hob_diag *diag);
+HOB_MUST_CHECK int hob_bundle_folder_open(const char *path, bool change, hob_bundle_folder *ret,
+                                          hob_diag *diag);
 void hob_bundle_folder_close(hob_bundle_folder *f);
 
 /* Whether this version may be installed: it is newer than the current one, or the same and `again`. HOB_EOLD. */

@@ -170,7 +170,7 @@ static int check_bundle(const char *path, hob_bundle_key *key, hob_bundle *ret, 
 static int check_installed(const char *dir, hob_bundle_key *key, hob_bundle *ret, hob_diag *diag)
 {
     hob_bundle_folder f;
-    int code = hob_bundle_folder_open(dir, &f, diag);
+    int code = hob_bundle_folder_open(dir, false, &f, diag);
     if (code < 0)
         return code;
     code = f.current[0] ? hob_bundle_folder_head(&f, f.current, key, ret, diag)

@@ -124,7 +124,7 @@ int hob_ctl_bundle_install(int argc, char **argv)
         (code = hob_bundle_key_load(key_path, false, &key, &diag)) < 0)
         goto end;
     if ((code = hob_bundle_open(argv[1], &key, &b, &diag)) == 0) {
-        if ((code = hob_bundle_folder_open(dir, &f, &diag)) == 0) {
+        if ((code = hob_bundle_folder_open(dir, true, &f, &diag)) == 0) {
             code = install(&f, &b, again, &s, &key, &done, &diag);
             hob_bundle_folder_close(&f);
         }
@@ -167,7 +167,7 @@ int hob_ctl_bundle_rollback(int argc, char **argv)
     if ((code = hob_bundle_service_resolve(&s, &diag)) < 0 ||
         (code = hob_bundle_key_load(key_path, false, &key, &diag)) < 0)
         goto end;
-    if ((code = hob_bundle_folder_open(dir, &f, &diag)) == 0) {
+    if ((code = hob_bundle_folder_open(dir, true, &f, &diag)) == 0) {
         if ((code = hob_bundle_folder_before(&f, done.name, &diag)) == 0)
             code = use(&f, &done, &s, &key, &diag);
         hob_bundle_folder_close(&f);

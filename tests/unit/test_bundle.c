@@ -353,10 +353,13 @@ static void test_installing(void **state)
     hob_bundle_folder f, second;
     hob_bundle head;
     char name[HOB_BUNDLE_FOLDER_MAX + 1];
-    assert_int_equal(hob_bundle_folder_open("/nowhere/at/all", &f, &diag), HOB_ENOENT);
-    ok(hob_bundle_folder_open(folder, &f, &diag));
+    assert_int_equal(hob_bundle_folder_open("/nowhere/at/all", true, &f, &diag), HOB_ENOENT);
+    assert_int_equal(hob_bundle_folder_open(folder, false, &f, &diag), HOB_ENOENT);
+    assert_false(is_there("."));
+    ok(hob_bundle_folder_open(folder, true, &f, &diag));
     assert_string_equal(f.current, "");
-    assert_int_equal(hob_bundle_folder_open(folder, &second, &diag), HOB_ELIMIT);
+    assert_int_equal(hob_bundle_folder_open(folder, true, &second, &diag), HOB_ELIMIT);
+    assert_int_equal(hob_bundle_folder_open(folder, false, &second, &diag), HOB_ELIMIT);
     assert_int_equal(hob_bundle_folder_before(&f, name, &diag), HOB_ENOENT);
     put(&f, "1.9", "1.9");
     put(&f, "1.10", "1.10");
@@ -370,7 +373,7 @@ static void test_installing(void **state)
     ok(hob_bundle_folder_prune(&f, &diag));
     assert_true(is_there("1.10") && is_there("1.10#2") && !is_there("1.9"));
     hob_bundle_folder_close(&f);
-    ok(hob_bundle_folder_open(folder, &f, &diag));
+    ok(hob_bundle_folder_open(folder, true, &f, &diag));
     assert_string_equal(f.current, "1.10#2");
     assert_true(is_there("current/models/a.gguf.sha256"));
     ok(hob_bundle_folder_head(&f, f.current, &key, &head, &diag));
@@ -394,7 +397,7 @@ static void test_what_was_installed_is_altered(void **state)
     (void)state;
     hob_bundle_folder f;
     hob_bundle head;
-    ok(hob_bundle_folder_open(folder, &f, &diag));
+    ok(hob_bundle_folder_open(folder, true, &f, &diag));
     put(&f, "1", "1");
     ok(hob_bundle_folder_head(&f, "1", &key, &head, &diag));
     write_text("1/models/b.gguf", "abd");
@@ -412,7 +415,7 @@ static void test_altered_while_unpacked(void **state)
     (void)state;
     hob_bundle_folder f;
     char name[HOB_BUNDLE_FOLDER_MAX + 1];
-    ok(hob_bundle_folder_open(folder, &f, &diag));
+    ok(hob_bundle_folder_open(folder, true, &f, &diag));
     put(&f, "1", "1");
     hob_bundle b = bundle_of("2");
     ok(hob_bundle_check(&b, &diag));
@@ -430,7 +433,7 @@ static void test_leftovers(void **state)
     (void)state;
     hob_bundle_folder f;
     char path[128];
-    ok(hob_bundle_folder_open(folder, &f, &diag));
+    ok(hob_bundle_folder_open(folder, true, &f, &diag));
     put(&f, "1", "1");
     put(&f, "2", "2");
     ok(hob_bundle_folder_switch(&f, "1", &diag)); /* back */
@@ -450,7 +453,7 @@ static void test_leftovers(void **state)
     for (size_t i = 0; i < sizeof targets / sizeof *targets; i++) {
         assert_int_equal(unlink(path), 0);
         assert_int_equal(symlink(targets[i], path), 0);
-        assert_int_equal(hob_bundle_folder_open(folder, &f, &diag), HOB_EFORMAT);
+        assert_int_equal(hob_bundle_folder_open(folder, true, &f, &diag), HOB_EFORMAT);
     }
 }
 
@@ -459,19 +462,21 @@ static void test_whose_folder(void **state)
     (void)state;
     hob_bundle_folder f;
     char link_path[96];
-    ok(hob_bundle_folder_open(folder, &f, &diag));
+    ok(hob_bundle_folder_open(folder, true, &f, &diag));
     hob_bundle_folder_close(&f);
     assert_int_equal(chmod(folder, 0775), 0);
-    assert_int_equal(hob_bundle_folder_open(folder, &f, &diag), HOB_EINVAL);
+    assert_int_equal(hob_bundle_folder_open(folder, true, &f, &diag), HOB_EINVAL);
     assert_int_equal(chmod(folder, 0755), 0);
     if (geteuid() == 0) {
         assert_int_equal(chown(folder, 12345, 12345), 0);
-        assert_int_equal(hob_bundle_folder_open(folder, &f, &diag), HOB_EINVAL);
+        assert_int_equal(hob_bundle_folder_open(folder, true, &f, &diag), HOB_EINVAL);
+        ok(hob_bundle_folder_open(folder, false, &f, &diag)); /* to look */
+        hob_bundle_folder_close(&f);
         assert_int_equal(chown(folder, 0, 0), 0);
     }
     snprintf(link_path, sizeof link_path, "%s/link", dir);
     assert_int_equal(symlink(folder, link_path), 0);
-    assert_int_equal(hob_bundle_folder_open(link_path, &f, &diag), HOB_EIO);
+    assert_int_equal(hob_bundle_folder_open(link_path, true, &f, &diag), HOB_EIO);
 }
 
 int main(void)
