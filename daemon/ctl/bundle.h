@@ -53,6 +53,7 @@ void hob_bundle_show(void *user, uint64_t bytes); /* hob_bundle_progress; user: 
 /* The end of a command: its result, which is released (NULL after a failure), or what has failed with its name, as a line
  * and with json as an object. Returns the exit status. */
 int hob_bundle_end(const char *command, int code, bool json, json_t *result, const hob_diag *diag);
+
 int hob_ctl_bundle_install(int argc, char **argv);
 int hob_ctl_bundle_rollback(int argc, char **argv);
 
