@@ -25,9 +25,10 @@ LIBS = $(BUILD)/libhob.a $(DEPS_LIBS) $(PKG_LIBS) -lm -pthread
 
 # A unit named *_<isa>.c gets that ISA's flags, and is left out where the processor family is another.
 MACHINE := $(shell $(CC) -dumpmachine)
-SKIP := $(if $(filter x86_64%,$(MACHINE)),,%_avx2.c %_avx512vnni.c) $(if $(filter aarch64%,$(MACHINE)),,%_neon.c)
+SKIP := $(if $(filter x86_64%,$(MACHINE)),,%_avx2.c %_avx512vnni.c %_shani.c) $(if $(filter aarch64%,$(MACHINE)),,%_neon.c)
 $(BUILD)/hal/cpu/%_avx2.o: ISA_FLAGS = -mavx2 -mfma -mf16c
 $(BUILD)/hal/cpu/%_avx512vnni.o: ISA_FLAGS = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c
+$(BUILD)/hal/cpu/%_shani.o: ISA_FLAGS = -msha -msse4.1
 # gcc's scheduling before register allocation loads early until tiles that fill the registers spill.
 $(BUILD)/hal/cpu/%_neon.o: ISA_FLAGS = -march=armv8.2-a+dotprod $(if $(findstring clang,$(CC)),,-fno-schedule-insns)
 
@@ -36,7 +37,7 @@ $(BUILD)/hal/cpu/%_neon.o: ISA_FLAGS = -march=armv8.2-a+dotprod $(if $(findstrin
 # So are hobctl's client, which hobd sends traces with, and those of hobctl's parts that tests reach.
 SHARED_SRC := $(addprefix daemon/ctl/,client.c server.c samples.c top_page.c top_view.c)
 PURE_SRC := $(wildcard $(addprefix daemon/gateway/,quota.c failures.c sessions.c sources.c keyring.c forecast.c multipart.c text.c question.c passages.c log.c log_line.c log_ring.c trace_context.c))
-LIB_SRC := $(filter-out $(SKIP),$(wildcard hal/*.c hal/cpu/*.c $(if $(EMULATOR),,hal/cl/*.c models/*.c daemon/engine/*.c daemon/observe/*.c daemon/extract/*.c daemon/conf/*.c daemon/store/*.c $(PURE_SRC) $(SHARED_SRC))))
+LIB_SRC := $(filter-out $(SKIP),$(wildcard hal/*.c hal/cpu/*.c $(if $(EMULATOR),,hal/cl/*.c models/*.c daemon/engine/*.c daemon/observe/*.c daemon/extract/*.c daemon/conf/*.c daemon/store/*.c daemon/bundle/*.c $(PURE_SRC) $(SHARED_SRC))))
 HOBD_SRC := $(filter-out $(PURE_SRC),$(wildcard daemon/main.c daemon/gateway/*.c))
 HOBCTL_SRC := $(filter-out $(SHARED_SRC),$(wildcard daemon/ctl/*.c))
 UNIT_SRC := $(wildcard tests/unit/test_*.c)
@@ -124,7 +125,7 @@ $(BUILD)/replay/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/replay.o $(BUILD)
 
 compile_commands.json: Makefile $(BUILD)/flags $(ALL_SRC)
 	@{ sep='['; for f in $(ALL_SRC); do isa=; case $$f in *_avx2.c) isa='-mavx2 -mfma -mf16c';; \
-	   *_avx512vnni.c) isa='-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c';; esac; \
+	   *_shani.c) isa='-msha -msse4.1';; *_avx512vnni.c) isa='-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c';; esac; \
 	   printf '%s\n{"directory": "%s", "file": "%s", "command": "%s"}' "$$sep" "$(CURDIR)" "$$f" "$(CC) $(CFLAGS_ALL) $$isa -c $$f"; sep=,; \
 	   done; printf '\n]\n'; } > $@.new && mv $@.new $@
 
@@ -197,6 +198,9 @@ format: ## rewrites the C sources with clang-format
 format-check: ## fails where clang-format would change something
 	@packaging/setup/packages tidy
 	@$(CLANG_FORMAT) --dry-run -Werror $(TRACKED_C)
+# What goes in without FILES comes from the target deb.
+bundle: all $(if $(FILES),,deb) ## makes build/hob.bundle, an update for boxes without a network (FILES="…" of these, VERSION=, KEY=private.pem)
+	@BUILD='$(BUILD)' FILES='$(FILES)' VERSION='$(VERSION)' KEY='$(KEY)' packaging/bundle/make
 install: all ## installs the programs and the annotated configuration under $(DESTDIR)$(PREFIX)
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/share/hob'
 	install -m 755 $(PROGRAMS) '$(DESTDIR)$(PREFIX)/bin'
@@ -207,4 +211,4 @@ clean: ## removes what was built here (not ./var, not the cache)
 ifneq ($(wildcard $(BUILD)),)
 -include $(ALL_SRC:%.c=$(BUILD)/%.d)
 endif
-.PHONY: all help setup run test tests-ready tests-built check kernels-check native-kernels-check emulated-kernels-check cl-check bench asan ubsan tsan fuzz fuzz-run fuzz-gguf fuzz-gguf-run tidy format format-check install clean FORCE
+.PHONY: all help setup run test tests-ready tests-built check kernels-check native-kernels-check emulated-kernels-check cl-check bench asan ubsan tsan fuzz fuzz-run fuzz-gguf fuzz-gguf-run tidy format format-check bundle install clean FORCE

@@ -35,6 +35,9 @@ const char *hob_error_name(int code)
     case HOB_EDEVICE: return "HOB_EDEVICE";
     case HOB_ECANCELED: return "HOB_ECANCELED";
     case HOB_ENOSPC: return "HOB_ENOSPC";
+    case HOB_EDIGEST: return "HOB_EDIGEST";
+    case HOB_ESIGNATURE: return "HOB_ESIGNATURE";
+    case HOB_EOLD: return "HOB_EOLD";
     default: return "HOB_E?";
     }
 }

@@ -24,6 +24,9 @@ enum {
     HOB_EDEVICE = -8,      /* the compute device failed or disagrees with its reference */
     HOB_ECANCELED = -9,    /* the requester went away or said stop */
     HOB_ENOSPC = -10,      /* the disk has no room for it */
+    HOB_EDIGEST = -11,     /* bytes that are not those whose SHA-256 was given */
+    HOB_ESIGNATURE = -12,  /* not signed with the key that is trusted */
+    HOB_EOLD = -13,        /* no newer than what is there */
 };
 
 /* One line for a person: what, where, got, allowed. Never ends in a newline. */

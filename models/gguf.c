@@ -514,6 +514,11 @@ void hob_gguf_close(hob_gguf *g)
     free(g);
 }
 
+int hob_gguf_fd(const hob_gguf *g)
+{
+    return g->fd;
+}
+
 int hob_gguf_check_size(const hob_gguf *g, hob_diag *diag)
 {
     struct stat st;

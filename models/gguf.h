@@ -34,6 +34,8 @@ HOB_MUST_CHECK int hob_gguf_open_fd(int fd, const char *name, hob_gguf **ret, ho
 /* The same over bytes that stay valid until close: for tests and fuzzing. data needs no alignment. */
 HOB_MUST_CHECK int hob_gguf_parse(const void *data, size_t bytes, hob_gguf **ret, hob_diag *diag);
 void hob_gguf_close(hob_gguf *g);
+/* The open file, which stays g's; -1: of bytes. */
+int hob_gguf_fd(const hob_gguf *g);
 /* HOB_EIO when the open file no longer has the size that was checked. */
 HOB_MUST_CHECK int hob_gguf_check_size(const hob_gguf *g, hob_diag *diag);
 /* Tells the OS that the pages of this tensor are no longer needed. */

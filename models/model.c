@@ -3,6 +3,7 @@
  * Loading: a GGUF file becomes hyper-parameters, weights on a device, a tokenizer and a chat template; nothing of the
  * file stays mapped. Every tensor's shape must be the one that follows from the hyper-parameters. See model.h. */
 #include "models/arch.h"
+#include "models/digest.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -221,17 +222,48 @@ uint64_t hob_model_kv_token_bytes(const hob_model_info *info, hob_type kv_type)
 
 int hob_model_open(const char *path, hob_device *dev, hob_model **ret, hob_diag *diag)
 {
+    return hob_model_open_checked(path, NULL, dev, ret, diag);
+}
+
+/* Takes the job over. */
+static int check_digest(hob_digest_job *job, const char *path, const uint8_t *wanted,
+                        hob_diag *diag)
+{
+    uint8_t digest[HOB_DIGEST_BYTES];
+    char texts[2][HOB_DIGEST_TEXT];
+    const char *slash = strrchr(path, '/');
+    const int rc = hob_digest_wait(job, digest, diag);
+    if (rc < 0 || memcmp(digest, wanted, sizeof digest) == 0)
+        return rc;
+    hob_digest_text(digest, texts[0]);
+    hob_digest_text(wanted, texts[1]);
+    return hob_fail(diag, HOB_EDIGEST, "%.60s: its SHA-256 is %s, wanted is %s",
+                    slash ? slash + 1 : path, texts[0], texts[1]);
+}
+
+int hob_model_open_checked(const char *path, const uint8_t *sha256, hob_device *dev,
+                           hob_model **ret, hob_diag *diag)
+{
     hob_gguf *g = NULL;
+    hob_digest_job *job = NULL;
     hob_model *m = calloc(1, sizeof *m);
     if (!m)
         return hob_fail(diag, HOB_ENOMEM, "model: no memory");
     m->dev = dev;
     uint64_t before = dev->resident_bytes;
     int rc = hob_gguf_open(path, &g, diag);
+    if (rc == 0 && sha256)
+        rc = hob_digest_start(hob_gguf_fd(g), &job, diag);
     if (rc < 0 || (rc = read_description(g, path, &m->arch, &m->hyper, &m->info, diag)) < 0 ||
         (rc = hob_tokenizer_open(g, &m->tokenizer, diag)) < 0 ||
         (rc = load_template(m, g, diag)) < 0 || (rc = load_weights(m, g, diag)) < 0)
         goto fail;
+    if (job) {
+        rc = check_digest(job, path, sha256, diag);
+        job = NULL;
+        if (rc < 0)
+            goto fail;
+    }
     m->info.has_template = m->chat_template;
     m->info.weight_bytes = dev->resident_bytes - before;
     hob_gguf_close(g);
@@ -239,6 +271,7 @@ int hob_model_open(const char *path, hob_device *dev, hob_model **ret, hob_diag 
     return 0;
 
 fail:
+    hob_digest_drop(job);
     hob_gguf_close(g);
     hob_model_close(m);
     return rc;

@@ -45,6 +45,10 @@ uint64_t hob_model_kv_token_bytes(const hob_model_info *info, hob_type kv_type);
 /* dev must outlive the model. */
 HOB_MUST_CHECK int hob_model_open(const char *path, hob_device *dev, hob_model **ret,
                                   hob_diag *diag);
+/* The same, and the file's SHA-256 has to be the given one: 32 bytes; NULL: any. It is computed by another thread while the
+ * weights are prepared. HOB_EDIGEST with what was got and wanted. */
+HOB_MUST_CHECK int hob_model_open_checked(const char *path, const uint8_t *sha256, hob_device *dev,
+                                          hob_model **ret, hob_diag *diag);
 void hob_model_close(hob_model *m);
 const hob_model_info *hob_model_get_info(const hob_model *m);
 const hob_device *hob_model_device(const hob_model *m);

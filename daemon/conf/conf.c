@@ -101,6 +101,7 @@ static const hob_field top_fields[] = {
 static const hob_field model_fields[] = {
     TEXT("", "name", hob_conf_model, name, NULL),
     PATH("", "path", hob_conf_model, path),
+    TEXT("", "sha256", hob_conf_model, sha256, NULL),
     TEXT("", "device", hob_conf_model, device, NULL),
     NUMBER("", hob_conf_model, threads, 0, 256),
     NUMBER("", hob_conf_model, context, 0, 1 << 20),
@@ -291,6 +292,11 @@ int hob_conf_check_model(const hob_conf *c, uint32_t index, hob_diag *diag)
         return code;
     if (!m->path[0])
         return hob_fail(diag, HOB_EINVAL, "%spath is missing: the GGUF file", where);
+    if (m->sha256[0] &&
+        (strlen(m->sha256) != 64 || strspn(m->sha256, "0123456789abcdefABCDEF") != 64))
+        return hob_fail(diag, HOB_EINVAL,
+                        "%ssha256 is \"%.64s\": 64 hexadecimal digits are allowed", where,
+                        m->sha256);
     if (!device_ok(m->device))
         return hob_fail(diag, HOB_EINVAL,
                         "%sdevice is \"%.31s\": auto, cpu or opencl:<n> are allowed", where,

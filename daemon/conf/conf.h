@@ -36,6 +36,7 @@ bool hob_limit_ok(hob_limit l, int64_t value, uint32_t *ret_min, uint32_t *ret_m
 typedef struct hob_conf_model {
     char name[64];
     char path[4096];
+    char sha256[65];  /* hexadecimal, of the file; "": what PATH.sha256 says, if anything */
     char device[32];  /* "auto" */
     uint32_t threads; /* 0: one a core */
     uint32_t

@@ -68,22 +68,21 @@ fail:
     return code;
 }
 
-/* The directory's entry must reach the disk too; a file system that cannot sync one is no error. */
-static void sync_directory(const char *path)
+int hob_sync_parent(const char *path, hob_diag *diag)
 {
     char dir[PATH_MAX];
     const char *slash = strrchr(path, '/');
-    size_t len = slash ? (size_t)(slash - path) : 0;
+    const size_t len = slash ? (size_t)(slash - path) : 0;
     if (len >= sizeof dir)
-        return;
+        return hob_fail(diag, HOB_EIO, "%.150s: %s", path, strerror(ENAMETOOLONG));
     memcpy(dir, path, len);
     dir[len] = 0;
-    int fd = open(len ? dir : slash ? "/" : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    if (fsync(fd) != 0 && errno == EIO)
-        errno = 0;
-    close(fd);
+    const int fd = open(len ? dir : slash ? "/" : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const int code =
+        fd >= 0 && fsync(fd) == 0 ? 0 : hob_fail(diag, HOB_EIO, "%.150s: %s", dir, strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    return code;
 }
 
 int hob_file_write(const char *path, const void *data, size_t len, mode_t mode, hob_diag *diag)
@@ -113,7 +112,7 @@ int hob_file_write(const char *path, const void *data, size_t len, mode_t mode, 
     fd = -1;
     if (n != 0 || rename(temporary, path) != 0)
         goto fail;
-    sync_directory(path);
+    (void)(hob_sync_parent(path, NULL) < 0); /* a file system that cannot sync one is no error */
     return 0;
 fail:
     hob_fail(diag, HOB_EIO, "%s: %s", path, strerror(errno));

@@ -52,6 +52,9 @@ int hob_ctl_usage(int argc, char **argv);
 /* Over the admin socket, or on a store's file. */
 int hob_ctl_store(int argc, char **argv);
 
+/* On files: a signed bundle, and what a box has installed. */
+int hob_ctl_bundle(int argc, char **argv);
+
 /* Certificates, first key and configuration of a new installation. */
 int hob_ctl_setup(int argc, char **argv);
 

@@ -32,6 +32,8 @@ static const command commands[] = {
     {"keys", "make, list, change, revoke and rotate the API keys of the running hobd",
      hob_ctl_keys},
     {"store", "check, copy and put back the store", hob_ctl_store},
+    {"bundle", "update a box without a network: make, check and install signed bundles",
+     hob_ctl_bundle},
     {"usage", "requests and tokens of each key and day", hob_ctl_usage},
     {"inspect", "what a model file holds, whether hob can run it, and with how much memory",
      hob_ctl_inspect},

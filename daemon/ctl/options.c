@@ -4,6 +4,8 @@
  * was got and what is allowed; nothing is guessed and no abbreviation is taken. */
 #include "daemon/ctl/options.h"
 
+#include "daemon/ctl/ctl.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -196,4 +198,18 @@ hob_parsed hob_options_parse(const hob_syntax *s, int argc, char **argv, int *re
     if (ret_positional)
         *ret_positional = positional;
     return HOB_PARSED_RUN;
+}
+
+bool hob_options_parse_count(const hob_syntax *s, int argc, char **argv, int least, int most,
+                             int *ret_count, int *ret_status)
+{
+    const hob_parsed parsed = hob_options_parse(s, argc, argv, ret_count);
+    *ret_status = parsed != HOB_PARSED_HELP ? HOB_EXIT_USAGE : HOB_EXIT_OK;
+    if (parsed != HOB_PARSED_RUN)
+        return false;
+    if (*ret_count >= least && *ret_count <= most)
+        return true;
+    fprintf(stderr, "hobctl %s: %s is needed (see hobctl %s --help)\n", s->command, s->positional,
+            s->command);
+    return false;
 }

@@ -82,6 +82,9 @@ typedef enum hob_parsed {
  * number goes to *ret_positional (may be NULL when none are taken). */
 HOB_MUST_CHECK hob_parsed hob_options_parse(const hob_syntax *s, int argc, char **argv,
                                             int *ret_positional);
+/* The same for a command that takes least to most positional arguments. False: *ret_status is the exit status. */
+HOB_MUST_CHECK bool hob_options_parse_count(const hob_syntax *s, int argc, char **argv, int least,
+                                            int most, int *ret_count, int *ret_status);
 void hob_options_help(const hob_syntax *s);
 
 #endif

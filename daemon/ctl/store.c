@@ -78,21 +78,6 @@ static int note_restore(const char *from, const char *store, hob_diag *diag)
 
 /* ---- commands ---- */
 
-/* True: go on; else *ret_status is what to return. */
-static bool parse(const hob_syntax *syntax, int argc, char **argv, int least, int most, int *ret,
-                  int *ret_status)
-{
-    const hob_parsed parsed = hob_options_parse(syntax, argc, argv, ret);
-    *ret_status = parsed == HOB_PARSED_HELP ? HOB_EXIT_OK : HOB_EXIT_USAGE;
-    if (parsed != HOB_PARSED_RUN)
-        return false;
-    if (*ret >= least && *ret <= most)
-        return true;
-    fprintf(stderr, "hobctl %s: %s is needed (see hobctl %s --help)\n", syntax->command,
-            syntax->positional, syntax->command);
-    return false;
-}
-
 static int end(const char *command, int r, const char *done, bool json, hob_diag *diag)
 {
     if (r >= 0 && json)
@@ -118,7 +103,7 @@ static int store_check(int argc, char **argv)
         .option_count = sizeof options / sizeof options[0]};
     hob_diag diag = {""};
     int files = 0, status;
-    if (!parse(&syntax, argc, argv, 0, 1, &files, &status))
+    if (!hob_options_parse_count(&syntax, argc, argv, 0, 1, &files, &status))
         return status;
     return end("store check",
                files ? hob_backup_check(argv[1], &diag) : check_running(socket, &diag), "ok", json,
@@ -142,7 +127,7 @@ static int store_backup(int argc, char **argv)
         .option_count = sizeof options / sizeof options[0]};
     hob_diag diag = {""};
     int files = 0, status;
-    if (!parse(&syntax, argc, argv, 1, 1, &files, &status))
+    if (!hob_options_parse_count(&syntax, argc, argv, 1, 1, &files, &status))
         return status;
     return end("store backup", copy_store(socket, argv[1], &diag), "complete", json, &diag);
 }
@@ -162,7 +147,7 @@ static int store_restore(int argc, char **argv)
         .option_count = sizeof options / sizeof options[0]};
     hob_diag diag = {""};
     int files = 0, status;
-    if (!parse(&syntax, argc, argv, 2, 2, &files, &status))
+    if (!hob_options_parse_count(&syntax, argc, argv, 2, 2, &files, &status))
         return status;
     int r = hob_backup_restore(argv[1], argv[2], &diag);
     if (r == 0)

@@ -21,6 +21,7 @@
 #include "daemon/engine/process.h"
 #include "daemon/engine/sandbox.h"
 #include "hal/select.h"
+#include "models/digest.h"
 
 enum {
     DEFAULT_CONTEXT = 8192,
@@ -34,7 +35,9 @@ enum {
 };
 
 typedef struct engine_options {
-    const char *model, *device, *kv;
+    const char *model, *device, *kv, *sha256;
+    uint8_t digest[HOB_DIGEST_BYTES]; /* that the model has to have, if it has_digest */
+    bool has_digest;
     uint32_t fd, threads, context, kv_tokens, prefix_tokens, itl_target_ms, max_sequences,
         max_waiting, memory_mb, slot;
 } engine_options;
@@ -202,6 +205,7 @@ static int parse_options(int argc, char **argv, engine_options *o)
         {"--context", NULL, &o->context},
         {"--kv-tokens", NULL, &o->kv_tokens},
         {"--kv", &o->kv, NULL},
+        {"--sha256", &o->sha256, NULL},
         {"--prefix-tokens", NULL, &o->prefix_tokens},
         {"--itl-target-ms", NULL, &o->itl_target_ms},
         {"--memory-mb", NULL, &o->memory_mb},
@@ -298,7 +302,8 @@ static int load(hob_engine *e, const engine_options *o, const hob_choice *choice
     const uint64_t start = hob_now_us();
     int rc = hob_hal_open_chosen(
         choice, &(hob_device_options){.threads = o->threads, .cache = cache}, &dev, diag);
-    if (rc < 0 || (rc = hob_model_open(o->model, dev, &e->model, diag)) < 0)
+    if (rc < 0 || (rc = hob_model_open_checked(o->model, o->has_digest ? o->digest : NULL, dev,
+                                               &e->model, diag)) < 0)
         return rc;
     const hob_model_info *info = hob_model_get_info(e->model);
     if (o->context > info->context_train)
@@ -387,6 +392,22 @@ static void make_driver_cache(char *path, size_t size)
     setenv("TMPDIR", path, 1);
 }
 
+/* The configuration's word counts before that of a file beside the model. */
+static int find_digest(engine_options *o, hob_diag *diag)
+{
+    if (!o->sha256) {
+        const int rc = hob_digest_beside(o->model, o->digest, diag);
+        o->has_digest = rc > 0;
+        return rc < 0 ? rc : 0;
+    }
+    o->has_digest = hob_digest_parse(o->sha256, strlen(o->sha256), o->digest);
+    return o->has_digest ? 0
+                         : hob_fail(diag, HOB_EINVAL,
+                                    "sha256: got \"%.70s\", allowed are 64 "
+                                    "hexadecimal digits",
+                                    o->sha256);
+}
+
 /* A device of its own does not compete for the processor. */
 static int join_arbiter(hob_engine *e, uint32_t slot, bool cpu, hob_diag *diag)
 {
@@ -436,6 +457,8 @@ int hob_engine_main(int argc, char **argv)
     const bool cpu = rc == 0 && strcmp(choice.info.name, "cpu") == 0;
     if (rc == 0)
         rc = join_arbiter(e, o.slot, cpu, &diag);
+    if (rc == 0)
+        rc = find_digest(&o, &diag); /* while files can be opened */
     if (rc == 0) {
         fprintf(stderr, "hobd engine: device %s (%s): %s\n", choice.info.name,
                 choice.info.description, choice.reason);

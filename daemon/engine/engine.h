@@ -8,10 +8,10 @@
 
 #include "hal/base.h"
 
-/* Arguments after `--engine`: --fd N --model FILE --device NAME --threads N --context N --kv-tokens N
- * --kv f16|q8_0 --prefix-tokens N --itl-target-ms N --memory-mb N (0: none of each) --max-sequences N --max-waiting N
- * --slot N (1 or more: its place in the arbiter's page, at HOB_ENGINE_ARBITER_FD; 0: it has the processor to itself).
- * Other numbers 0 mean the default. Returns the exit status. */
+/* Arguments after `--engine`: --fd N --model FILE --sha256 HEX (of the model; without it what MODEL.sha256 says, if it is
+ * there) --device NAME --threads N --context N --kv-tokens N --kv f16|q8_0 --prefix-tokens N --itl-target-ms N --memory-mb N
+ * (0: none of each) --max-sequences N --max-waiting N --slot N (1 or more: its place in the arbiter's page, at
+ * HOB_ENGINE_ARBITER_FD; 0: it has the processor to itself). Other numbers 0 mean the default. Returns the exit status. */
 int hob_engine_main(int argc, char **argv);
 
 /* The exit status that blames the device, which has said why on standard error: the CPU may do better. */

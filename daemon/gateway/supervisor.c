@@ -82,7 +82,7 @@ static int spawn_child(const hob_link *l, const char *device, int fd, pid_t *ret
     };
     enum { NUMBERS = sizeof numbers / sizeof *numbers };
     char digits[NUMBERS][16];
-    const char *argv[2 + 6 + 2 * NUMBERS + 1] = {
+    const char *argv[2 + 6 + 2 * NUMBERS + 2 + 1] = {
         "hobd", "--engine", "--model", m->path, "--device", device, "--kv", kv_name(m->kv_type)};
     const int fds[] = {fd, l->g->arbiter_fd};
 
@@ -90,6 +90,10 @@ static int spawn_child(const hob_link *l, const char *device, int fd, pid_t *ret
         snprintf(digits[i], sizeof digits[i], "%u", numbers[i].value);
         argv[8 + 2 * i] = numbers[i].name;
         argv[9 + 2 * i] = digits[i];
+    }
+    if (m->sha256[0]) {
+        argv[8 + 2 * NUMBERS] = "--sha256";
+        argv[9 + 2 * NUMBERS] = m->sha256;
     }
     return hob_spawn_self(argv, fds, l->g->arbiter ? 2 : 1, false, ret);
 }

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "daemon/conf/file.h"
 #include "daemon/store/schema.h"
 #include "daemon/store/sql.h"
 
@@ -278,21 +279,6 @@ static int adopt(const char *path, hob_diag *diag)
     return code;
 }
 
-static int sync_folder(const char *path, hob_diag *diag)
-{
-    char folder[PATH_MAX];
-    snprintf(folder, sizeof folder, "%s", path);
-    char *slash = strrchr(folder, '/');
-    if (slash)
-        slash[slash == folder] = '\0';
-    const int fd = open(slash ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    const bool good = fd >= 0 && fsync(fd) == 0;
-    const int code = good ? 0 : hob_fail(diag, HOB_EIO, "%.150s: %s", folder, strerror(errno));
-    if (fd >= 0)
-        close(fd);
-    return code;
-}
-
 /* What was there gets another name, with its log if it has one; the name `to` is never without a store. */
 static int replace(const char *made, const char *to, hob_diag *diag)
 {
@@ -316,7 +302,7 @@ static int replace(const char *made, const char *to, hob_diag *diag)
         return hob_fail(diag, HOB_EIO, "%.150s: %s", before, strerror(errno));
     if (rename(made, to) != 0)
         return hob_fail(diag, HOB_EIO, "%.150s: %s", to, strerror(errno));
-    return sync_folder(to, diag);
+    return hob_sync_parent(to, diag);
 }
 
 int hob_backup_restore(const char *from, const char *to, hob_diag *diag)

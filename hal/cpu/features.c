@@ -4,6 +4,7 @@
  * system saves its registers; on aarch64 the kernel says both in AT_HWCAP. HOB_CPU=scalar|neon|avx2|avx512vnni in the
  * environment masks to a lower tier; one of another family stands for the best tier below it in that order. */
 #include "hal/cpu/kernels.h"
+#include "hal/cpu/sha256.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,6 +48,18 @@ bool hob_cpu_has_tier(hob_cpu_tier tier)
     return tier == HOB_CPU_AVX512VNNI && avx2 && (b7 & bit_AVX512F) && (b7 & bit_AVX512BW) &&
            (b7 & bit_AVX512VL) && (b7 & bit_AVX512DQ) && (c7 & bit_AVX512VNNI) &&
            (state & ZMM) == ZMM;
+}
+
+hob_sha256_compress *hob_cpu_sha256(void)
+{
+    const char *word = getenv("HOB_CPU");
+    uint32_t a, b, c, d;
+
+    if ((word && strcmp(word, tier_names[HOB_CPU_SCALAR]) == 0) ||
+        !__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_SSE4_1) ||
+        !__get_cpuid_count(7, 0, &a, &b, &c, &d))
+        return NULL;
+    return b & bit_SHA ? hob_cpu_sha256_shani : NULL;
 }
 
 void hob_cpu_describe(char *text, size_t size)
@@ -98,6 +111,13 @@ bool hob_cpu_has_tier(hob_cpu_tier tier)
 void hob_cpu_describe(char *text, size_t size)
 {
     snprintf(text, size, "processor without a tuned tier");
+}
+#endif
+
+#if !defined __x86_64__
+hob_sha256_compress *hob_cpu_sha256(void)
+{
+    return NULL;
 }
 #endif
 
