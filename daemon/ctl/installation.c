@@ -39,6 +39,7 @@ typedef struct visit {
     const hob_conf *c;
     bool packaged; /* systemd has hobd */
     bool running;
+    bool blind;     /* whoever asks may not look at the secrets */
     bool has_owner; /* of the state, which is there */
     uid_t owner;
     gid_t owner_group;
@@ -167,7 +168,11 @@ static bool check_secret(visit *v, const char *path)
 {
     struct stat st;
     char mend[400], verb[64];
-    if (lstat(path, &st) != 0 || S_ISLNK(st.st_mode))
+    if (lstat(path, &st) != 0) {
+        v->blind |= errno == EACCES;
+        return true;
+    }
+    if (S_ISLNK(st.st_mode))
         return true;
     if (st.st_mode & 077) {
         note(v, "permissions", HOB_FINDING_WRONG, command(mend, "chmod 600", path),
@@ -190,15 +195,18 @@ static void check_permissions(visit *v)
     char path[PATH_MAX], dir[PATH_MAX];
     bool good = check_secret(v, v->c->tls_key);
     good &= check_secret(v, v->c->store);
-    if (hob_pki_owns(v->c->tls_cert, v->c->tls_key, dir, sizeof dir) &&
-        hob_path_join(path, sizeof path, dir, "ca.key", NULL) == 0)
+    folder_of(v->c->tls_key, dir, sizeof dir);
+    if (hob_path_join(path, sizeof path, dir, "ca.key", NULL) == 0)
         good &= check_secret(v, path);
     if (v->c->keys[0]) {
         good &= check_secret(v, v->c->keys);
         if (hob_key_file_text_path(v->c->keys, path, sizeof path, NULL) == 0)
             good &= check_secret(v, path);
     }
-    if (good)
+    if (v->blind)
+        note(v, "permissions", HOB_FINDING_ADVICE, "sudo hobctl doctor", "%.200s: %s", v->state,
+             strerror(EACCES));
+    else if (good)
         note(v, "permissions", HOB_FINDING_GOOD, "", "keys and store are for hobd's user alone");
 }
 

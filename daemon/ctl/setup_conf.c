@@ -20,7 +20,12 @@ static const char mark[] = "# Written by hobctl setup, and again each time it ru
 
 int hob_setup_find_model(const char *model, char ret[PATH_MAX], hob_diag *diag)
 {
-    return realpath(model, ret) && access(ret, R_OK) == 0
+    if (model[0] != '/' ? !realpath(model, ret) : strlen(model) >= PATH_MAX)
+        return hob_fail(diag, HOB_EIO, "the model %s: %s", model,
+                        strerror(model[0] != '/' ? errno : ENAMETOOLONG));
+    if (model[0] == '/') /* a link stays one: where it leads may change with what is installed */
+        memcpy(ret, model, strlen(model) + 1);
+    return access(ret, R_OK) == 0
                ? 0
                : hob_fail(diag, HOB_EIO, "the model %s: %s", model, strerror(errno));
 }

@@ -2,7 +2,8 @@
  *
  * The certificate, where it is hob's own (conf/pki.h): made at the first start, and renewed while hobd runs, in the store's
  * thread, since that writes files. It is looked at every ten minutes, for its end and for addresses that the machine has
- * got since, and at once when the clock is set: a box without a battery learns the time after its daemons have started.
+ * got since, more often after a start, when a network may be on its way, and at once when the clock is set: a box without a
+ * battery learns the time after its daemons have started.
  * New connections get the new certificate, open ones keep theirs, as with SIGHUP. */
 #include <stdio.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include "daemon/gateway/state.h"
 
 enum {
+    LOOK_FIRST_US = 10000000, /* and then after twice as long each time */
     LOOK_US = 600000000,
     CLOCK_SET_S = 60, /* a larger step of the clock than what keeps it right makes */
 };
@@ -33,7 +35,8 @@ void hob_renewal_open(hob_gateway *g)
     hob_diag diag;
 
     r->clock_offset_s = clock_offset_s();
-    r->next_us = hob_now_us() + LOOK_US;
+    r->pause_us = LOOK_FIRST_US;
+    r->next_us = hob_now_us() + r->pause_us;
     if (!owns(g, r->dir, sizeof r->dir))
         return;
     const int code = hob_pki_ensure(r->dir, (int64_t)time(NULL), &diag);
@@ -87,7 +90,8 @@ void hob_renewal_tick(hob_gateway *g, uint64_t now_us)
     if (now_us < r->next_us && step_s <= CLOCK_SET_S && step_s >= -CLOCK_SET_S)
         return;
     r->clock_offset_s = offset_s;
-    r->next_us = now_us + LOOK_US;
+    r->pause_us = r->pause_us < LOOK_US / 2 ? 2 * r->pause_us : LOOK_US;
+    r->next_us = now_us + r->pause_us;
     if (!owns(g, r->dir, sizeof r->dir))
         return;
     r->job = (hob_store_job){.run = run, .done = done, .bare = true};

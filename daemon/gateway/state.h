@@ -185,9 +185,9 @@ typedef struct hob_renewal {
     char dir[4096];
     int written; /* by the job */
     bool under_way;
-    bool to_serve;          /* a certificate was written and is not served yet */
-    uint64_t next_us;       /* when it is looked at again */
-    int64_t clock_offset_s; /* of the last look */
+    bool to_serve;              /* a certificate was written and is not served yet */
+    uint64_t pause_us, next_us; /* when it is looked at again */
+    int64_t clock_offset_s;     /* of the last look */
 } hob_renewal;
 /* Makes the files that hob owns and that are not there, before the first front. Blocks. */
 void hob_renewal_open(hob_gateway *g);

@@ -11,7 +11,8 @@ import pytest
 from conftest import HOBCTL
 
 COMMANDS = ["chat", "models", "top", "status", "stats", "logs", "trace", "audit", "keys add", "keys list", "keys set", "keys revoke",
-            "keys rotate", "usage", "inspect", "import", "generate", "tokenize", "extract", "template", "perplexity", "bench", "doctor"]
+            "keys rotate", "usage", "inspect", "import", "generate", "tokenize", "extract", "template", "perplexity", "bench", "doctor",
+            "setup"]
 
 
 def test_generate(hobctl, model):
