@@ -368,9 +368,21 @@ int hob_setup_system(const hob_setup_options *o)
     bool gpu = false, may_write = false;
     const bool ask = !o->yes && hob_prompt_possible();
     const size_t packaged_len = (size_t)(hob_packaged_conf_end - hob_packaged_conf);
+    const char *slash = strrchr(o->config, '/');
     int code = hob_path_join(dir, sizeof dir, o->state, "models", &diag);
     if (code < 0)
         goto fail;
+    if (slash && slash != o->config) {
+        char folder[PATH_MAX];
+        snprintf(folder, sizeof folder, "%.*s", (int)(slash - o->config), o->config);
+        if (access(folder, F_OK) != 0) {
+            code = hob_fail(&diag, HOB_ENOENT,
+                            "%s is not there: hob is not installed on this machine. --dir DIR "
+                            "makes a folder from which it can serve",
+                            folder);
+            goto fail;
+        }
+    }
     look_into(&s, o->models);
     look_into(&s, dir);
     code = hob_setup_may_write(o->config, hob_packaged_conf, packaged_len, &may_write, &diag);

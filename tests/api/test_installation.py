@@ -140,6 +140,9 @@ def test_setup_writes_nothing_that_hobd_would_refuse(installed, args, why):
 def test_setup_without_models_or_a_folder(installed):
     shutil.rmtree(installed.root / "models")
     assert "install hob-model-smollm2" in installed.setup().stderr
+    shutil.rmtree(installed.root / "etc")
+    done = installed.setup()
+    assert done.returncode == 1 and "hob is not installed on this machine. --dir DIR" in done.stderr
     done = subprocess.run([HOBCTL, "setup", "--dir", installed.root / "var"], capture_output=True, text=True)
     assert done.returncode == 2 and "--dir needs --model" in done.stderr
 
@@ -226,6 +229,12 @@ def test_an_installation_from_setup_to_an_answer(plain, hobctl, tmp_path):
         assert b"running" in hobctl("status", env=env, cwd=tmp_path).stdout
         assert hobctl("chat", "Hi.", "--max-tokens", "2", env=env, cwd=tmp_path).stdout
         assert server.get("/readyz")[0] == 200
+    clock = Clock(tmp_path)
+    env = {"LD_PRELOAD": str(clock.library), "HOB_TEST_CLOCK": str(clock.file)}
+    for days, state, what in ((800, "advice", "expires in 24 days"), (900, "wrong", "has expired"), (-300, "wrong", "is not valid yet")):
+        clock.shift(days * 86400)
+        f = one(doctor(plain.conf, env)[1], "certificate", state)
+        assert what in f["what"] and f["mend"] == f"end hobd, then: hobd --config {plain.conf}"
 
 
 def test_doctor_names_the_line(plain):
