@@ -18,7 +18,9 @@ enum {
     PAGE_BYTES = 4096,
     PASSED_OVER_MS = 20, /* a turn is left free for the one who is due for so long */
     AGE_MS = 1000,       /* of waiting make one class */
-    FD_LEAST = 10,       /* out of the way of the numbers that a child's descriptors get */
+    FOLLOW_MS =
+        10, /* after a question's embedding: the search, and then the prompt that it is for */
+    FD_LEAST = 10, /* out of the way of the numbers that a child's descriptors get */
     SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL,
 };
 
@@ -33,7 +35,9 @@ struct hob_arbiter_page {
     _Atomic uint32_t owner; /* slot + 1; 0: free */
     _Atomic uint32_t turn;
     _Atomic uint32_t tickets;
-    uint32_t unused[13];
+    _Atomic uint32_t kept; /* 1: the turn is kept from HOB_ARBITER_BATCH .. */
+    _Atomic uint32_t kept_until_ms;
+    uint32_t unused[11];
     place slots[HOB_ARBITER_SLOTS];
 };
 _Static_assert(sizeof(hob_arbiter_page) <= PAGE_BYTES, "one page");
@@ -128,11 +132,23 @@ static int64_t rank(const place *s, uint32_t wanted, uint32_t now)
     return (int64_t)wanted - (waited_ms > 0 ? waited_ms / AGE_MS : 0);
 }
 
-static bool is_due(const hob_arbiter *a)
+/* How long a turn is still kept from a claim of this rank. */
+static uint32_t kept_ms(hob_arbiter_page *p, int64_t rank, uint32_t now)
+{
+    const int32_t left_ms = (int32_t)(atomic_load(&p->kept_until_ms) - now);
+    return rank > HOB_ARBITER_BATCH && atomic_load(&p->kept) && left_ms > 0 && left_ms <= FOLLOW_MS
+               ? (uint32_t)left_ms
+               : 0;
+}
+
+static bool is_due(const hob_arbiter *a, uint32_t *ret_kept_ms)
 {
     const place *mine = &a->page->slots[a->slot];
     const uint32_t now = now_ms(), ticket = atomic_load(&mine->ticket);
     const int64_t my_rank = rank(mine, atomic_load(&mine->wanted), now);
+
+    if ((*ret_kept_ms = kept_ms(a->page, my_rank, now)) > 0)
+        return false;
 
     for (uint32_t i = 0; i < HOB_ARBITER_SLOTS; i++) {
         const place *s = &a->page->slots[i];
@@ -159,7 +175,7 @@ bool hob_arbiter_enter(hob_arbiter *a, hob_arbiter_class class, uint32_t timeout
         const uint32_t turn = atomic_load(&p->turn);
         const bool is_free = atomic_load(&p->owner) == 0;
         const uint64_t now = hob_now_us();
-        uint32_t none = 0;
+        uint32_t none = 0, kept = 0;
 
         if (!is_free)
             a->free_us = 0;
@@ -168,18 +184,30 @@ bool hob_arbiter_enter(hob_arbiter *a, hob_arbiter_class class, uint32_t timeout
             a->free_turn = turn;
         }
         const bool late = is_free && now - a->free_us >= PASSED_OVER_MS * (uint64_t)1000;
-        if (is_free && (late || is_due(a)) &&
+        if (is_free && (late || is_due(a, &kept)) &&
             atomic_compare_exchange_strong(&p->owner, &none, a->slot + 1)) {
             a->free_us = 0;
+            if (class != HOB_ARBITER_BATCH)
+                atomic_store(&p->kept, 0);
             return true;
         }
-        if (now >= end_us)
+        if (atomic_exchange(&a->nudged, false) || now >= end_us)
             return false;
         uint64_t ms = (end_us - now + 999) / 1000;
         if (is_free && ms > PASSED_OVER_MS)
             ms = PASSED_OVER_MS;
+        if (kept > 0 && ms > kept)
+            ms = kept;
         sleep_on(&p->turn, turn, (uint32_t)ms);
     }
+}
+
+void hob_arbiter_nudge(hob_arbiter *a)
+{
+    if (!a->page)
+        return;
+    atomic_store(&a->nudged, true);
+    turn_over(a->page);
 }
 
 void hob_arbiter_leave(hob_arbiter *a, bool again)
@@ -195,6 +223,10 @@ void hob_arbiter_leave(hob_arbiter *a, bool again)
     if (class == 0)
         return;
     atomic_store(&mine->wanted, 0);
+    if (class == HOB_ARBITER_QUERY + 1) {
+        atomic_store(&p->kept_until_ms, now_ms() + FOLLOW_MS);
+        atomic_store(&p->kept, 1);
+    }
     if (again) /* at the end of the order */
         wish(a, (hob_arbiter_class)(class - 1));
     atomic_compare_exchange_strong(&p->owner, &held, 0);

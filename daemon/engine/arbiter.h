@@ -7,12 +7,15 @@
  *
  * An owner that dies leaves its turn to hob_arbiter_clear, which the gateway calls once the process is gone. A waiter
  * that does not take the turn it is due (it was stopped, say) is passed over after a moment. Who waits for a second
- * counts one class better, so that nobody starves.
+ * counts one class better, so that nobody starves. After a question's embedding the turn is kept from HOB_ARBITER_BATCH for a
+ * moment: the prompt that it is for comes as soon as the search is done, and a step begun meanwhile would be in its way.
  *
  * The page holds advice: nothing in it is used as an index or a length, and whoever scribbles on it can disturb the
  * order of steps and no more. It cannot be resized, so that reading it never faults. */
 #ifndef HOB_DAEMON_ENGINE_ARBITER_H
 #define HOB_DAEMON_ENGINE_ARBITER_H
+
+#include <stdatomic.h>
 
 #include "hal/base.h"
 
@@ -42,11 +45,14 @@ typedef struct hob_arbiter {
     uint32_t slot;          /* less than HOB_ARBITER_SLOTS, no other process's */
     uint64_t free_us;       /* since when another leaves the same turn free; 0: it does not */
     uint32_t free_turn;     /* which one that is */
+    _Atomic bool nudged;
 } hob_arbiter;
 
-/* Waits until it is this engine's turn, timeout_ms at most. False: not yet; the wish and its place in the order stay
- * until hob_arbiter_leave. Asking again may change the class. */
+/* Waits until it is this engine's turn, timeout_ms at most, or until it is nudged. False: not yet; the wish and its place in
+ * the order stay until hob_arbiter_leave. Asking again may change the class. */
 HOB_MUST_CHECK bool hob_arbiter_enter(hob_arbiter *a, hob_arbiter_class class, uint32_t timeout_ms);
+/* There is news for the one who waits, which may change the class. Thread: any */
+void hob_arbiter_nudge(hob_arbiter *a);
 /* Ends the turn, or the wish for one. again: another step is to follow, so that those of a lesser class need not wake. */
 void hob_arbiter_leave(hob_arbiter *a, bool again);
 

@@ -126,6 +126,10 @@ static int route(void *user, const hob_message *m)
         hob_prepared_drop(e, m->id); /* at once, so that `text` need not work on it */
         return hob_mailbox_put(&e->for_step, m);
     case HOB_MSG_RUN:
+        rc = hob_mailbox_put(&e->for_step, m);
+        hob_arbiter_nudge(
+            &e->arbiter); /* it may be of a better class than what waits for its turn */
+        return rc;
     case HOB_MSG_CREDIT: return hob_mailbox_put(&e->for_step, m);
     default:
         fprintf(stderr, "hobd engine: message type %d is not for an engine\n", m->type);

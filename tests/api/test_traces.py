@@ -2,6 +2,7 @@
 """Logs, traces and the audit log of a server that answers from documents: a line and a trace for each request, whose spans sum up
 to its time; the caller's traceparent; export to a collector of OpenTelemetry's, here a small one; and of what clients say, and of
 their keys, not a word anywhere. A standard error that nobody reads stops nothing."""
+import base64
 import contextlib
 import fcntl
 import http.client
@@ -21,6 +22,8 @@ import openai
 import pytest
 
 from conftest import BUILD, dev_server, limited_server, openai_client, started
+from google.protobuf import json_format
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from websockets.sync.client import connect
 
 CANARIES = ("canaryprompt", "canarydocument", "canaryanswer")
@@ -28,8 +31,25 @@ PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 NOTES = "# Boiler room\n\nThe Hendrick valve canarydocument of the boiler opens at 4.2 bar. Mrs Okafor has the key.\n"
 
 
+def with_ids(body, change):
+    for r in body["resourceSpans"]:
+        for scope in r["scopeSpans"]:
+            for span in scope["spans"]:
+                span.update({k: change(span[k]) for k in ("traceId", "spanId", "parentSpanId") if k in span})
+    return body
+
+
+def read_back(text):
+    """Through OpenTelemetry's own message, which takes no unknown name and no wrong type. Ids are hexadecimal in OTLP's JSON, and
+    base64 in that of protobuf."""
+    sent = with_ids(json.loads(text), lambda hex: base64.b64encode(bytes.fromhex(hex)).decode())
+    message = json_format.ParseDict(sent, ExportTraceServiceRequest())
+    message = ExportTraceServiceRequest.FromString(message.SerializeToString())
+    return with_ids(json_format.MessageToDict(message, use_integers_for_enums=True), lambda text: base64.b64decode(text).hex())
+
+
 class Collector:
-    """Takes OTLP/HTTP with JSON. `answers`: what it says to the next requests, then 200."""
+    """Takes OTLP/HTTP with JSON. `answers`: what it says to the next requests, then 200; 400 to what it cannot read."""
 
     def __init__(self):
         self.requests, self.answers, self.seen = [], [], threading.Event()
@@ -37,8 +57,11 @@ class Collector:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                status = collector.answers.pop(0) if collector.answers else 200
+                status, body = collector.answers.pop(0) if collector.answers else 200, None
+                try:
+                    body = read_back(self.rfile.read(int(self.headers["content-length"])))
+                except (ValueError, json_format.ParseError) as e:
+                    status, body = 400, str(e)
                 collector.requests.append((self.path, self.headers["content-type"], status, body))
                 self.send_response(status)
                 self.send_header("content-length", "2")

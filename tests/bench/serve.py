@@ -189,11 +189,16 @@ def frontier(a, model):
         print(json.dumps({"model": os.path.basename(model), "frontier": int(t), "rounds": len(runs[t])} | medians(runs[t])), flush=True)
 
 
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # its server ends with it
-options = arguments()
-for file in options.model:
-    for chosen in options.scenarios.split(","):
-        if chosen:
-            compare(options, file, chosen)
-    if options.itl_target_ms:
-        frontier(options, file)
+def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # its server ends with it
+    a = arguments()
+    for file in a.model:
+        for chosen in a.scenarios.split(","):
+            if chosen:
+                compare(a, file, chosen)
+        if a.itl_target_ms:
+            frontier(a, file)
+
+
+if __name__ == "__main__":
+    main()

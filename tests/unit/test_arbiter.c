@@ -186,6 +186,31 @@ static void test_by_class(void **state)
     assert_memory_equal(f->n->slots, order, sizeof order);
 }
 
+static void test_kept_for_the_prompt_of_a_question(void **state)
+{
+    fixture *f = *state;
+    hob_arbiter questions = {.page = f->page, .slot = 0}, chat = {.page = f->page, .slot = 1};
+    enum { KEPT_MS = 10 };
+
+    for (int i = 0; i < 20; i++) {
+        const uint64_t begin_us = hob_now_us();
+        assert_true(hob_arbiter_enter(&questions, HOB_ARBITER_QUERY, 0));
+        hob_arbiter_leave(&questions, true);
+        const bool taken = hob_arbiter_enter(&questions, HOB_ARBITER_BATCH, 0);
+        /* The system may not have let this run for so long. */
+        assert_true(!taken || hob_now_us() - begin_us >= KEPT_MS * 1000);
+        if (i % 2 && !taken) { /* the prompt has come: no reason to wait any more */
+            assert_true(hob_arbiter_enter(&chat, HOB_ARBITER_STANDARD, 0));
+            hob_arbiter_leave(&chat, false);
+            assert_true(hob_arbiter_enter(&questions, HOB_ARBITER_BATCH, 0));
+        } else if (!taken) { /* no prompt comes */
+            assert_true(hob_arbiter_enter(&questions, HOB_ARBITER_BATCH, PATIENCE_MS));
+            assert_true(hob_now_us() - begin_us >= (KEPT_MS - 1) * 1000);
+        }
+        hob_arbiter_leave(&questions, false);
+    }
+}
+
 static void test_first_come_first_served(void **state)
 {
     fixture *f = *state;
@@ -308,6 +333,24 @@ static void test_wish_withdrawn(void **state)
     assert_true(hob_arbiter_enter(&b, HOB_ARBITER_INTERACTIVE, 0)); /* better work came */
 }
 
+static void test_nudged(void **state)
+{
+    fixture *f = *state;
+    hob_arbiter a = {.page = f->page, .slot = 0}, b = {.page = f->page, .slot = 1};
+
+    assert_true(hob_arbiter_enter(&a, HOB_ARBITER_INTERACTIVE, 0));
+    hob_arbiter_nudge(&b);
+    const uint64_t begin_us = hob_now_us();
+    assert_false(hob_arbiter_enter(&b, HOB_ARBITER_BATCH, PATIENCE_MS)); /* news, and no turn */
+    assert_true(hob_now_us() - begin_us < PATIENCE_MS * (uint64_t)1000);
+    assert_false(hob_arbiter_enter(&b, HOB_ARBITER_QUERY, 0));
+    hob_arbiter_leave(&a, true);
+    hob_arbiter_nudge(&b);
+    assert_true(
+        hob_arbiter_enter(&b, HOB_ARBITER_QUERY, 0)); /* a free turn is taken all the same */
+    hob_arbiter_leave(&b, false);
+}
+
 static void test_scribbled_page(void **state)
 {
     fixture *f = *state;
@@ -331,12 +374,14 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_alone),
         cmocka_unit_test_setup_teardown(test_by_class, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_kept_for_the_prompt_of_a_question, setup, teardown),
         cmocka_unit_test_setup_teardown(test_first_come_first_served, setup, teardown),
         cmocka_unit_test_setup_teardown(test_one_at_a_time_and_evenly, setup, teardown),
         cmocka_unit_test_setup_teardown(test_nobody_starves, setup, teardown),
         cmocka_unit_test_setup_teardown(test_owner_killed, setup, teardown),
         cmocka_unit_test_setup_teardown(test_waiter_that_does_not_come, setup, teardown),
         cmocka_unit_test_setup_teardown(test_wish_withdrawn, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_nudged, setup, teardown),
         cmocka_unit_test_setup_teardown(test_scribbled_page, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
