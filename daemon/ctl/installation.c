@@ -219,6 +219,12 @@ static uint64_t check_model(visit *v, const hob_conf_model *m)
     hob_model_info info = {0};
     uint64_t bytes = 0;
 
+    if (geteuid() != 0 && (!v->has_owner || geteuid() != v->owner) && access(m->path, R_OK) != 0 &&
+        errno == EACCES) { /* which says nothing of hobd's user */
+        note(v, "models", HOB_FINDING_ADVICE, "sudo hobctl doctor", "model %s: %.200s: %s", m->name,
+             m->path, strerror(EACCES));
+        return 0;
+    }
     if (access(m->path, F_OK) != 0) {
         note(v, "models", HOB_FINDING_WRONG, v->packaged ? "hobctl setup" : "hobctl setup --help",
              "model %s: %.200s: %s", m->name, m->path, strerror(errno));

@@ -330,3 +330,17 @@ def test_doctor_on_a_port_that_is_taken(plain):
     assert "port" not in doctor(plain.conf)[1]
     change(plain, '"127.0.0.1"', '"192.0.2.1"')
     assert "Cannot assign requested address" in one(doctor(plain.conf)[1], "port")["what"]
+
+
+def test_doctor_for_somebody_without_rights(plain, tmp_path):
+    """What one may not see is not wrong."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to become another user")
+    with open(plain.conf, "rb") as conf, open(HOBCTL, "rb") as program:  # the rest of the way may be closed to others
+        done = subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", f"/dev/fd/{program.fileno()}", "doctor",
+                               "--json", "--config", f"/dev/fd/{conf.fileno()}"], pass_fds=(conf.fileno(), program.fileno()),
+                              capture_output=True, text=True)
+    states = {f["check"]: f["state"] for f in json.loads(done.stdout)["installation"]["findings"]}
+    for check in ("models", "permissions", "certificate", "hobd"):
+        assert states[check] == "advice", states
+    assert done.returncode == 0, done.stdout
