@@ -209,7 +209,7 @@ def hobctl():
                               env={**os.environ, **(env or {})})
         if check:
             assert done.returncode == 0, f"hobctl {args}: {done.returncode}\n{done.stderr.decode()}"
-        if DEVICE and args[:1] == ("setup",):
+        if DEVICE and args[:1] == ("setup",) and "--dir" in args:
             conf = Path(args[args.index("--dir") + 1]) / "hob.conf"
             text = conf.read_text()
             if "device =" not in text:

@@ -12,7 +12,7 @@ from conftest import HOBCTL
 
 COMMANDS = ["chat", "models", "top", "status", "stats", "logs", "trace", "audit", "keys add", "keys list", "keys set", "keys revoke",
             "keys rotate", "usage", "inspect", "import", "generate", "tokenize", "extract", "template", "perplexity", "bench", "doctor",
-            "bundle keygen", "bundle make", "bundle verify", "bundle install", "bundle rollback"]
+            "setup", "bundle keygen", "bundle make", "bundle verify", "bundle install", "bundle rollback"]
 
 
 def test_generate(hobctl, model):

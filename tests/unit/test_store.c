@@ -329,8 +329,10 @@ static void test_revoked_keys_are_forgotten_with_their_usage(void **state)
     hob_diag diag = {""};
     hob_key_record keys[4];
     static const int64_t revoked_s[4] = {0, 99, 99, 100};
-    bool known = false;
+    bool known = true;
     int count = 0;
+    assert_int_equal(hob_key_table_has_any(db, &known, &diag), 0);
+    assert_false(known);
     for (int i = 0; i < 4; i++) { /* valid; used; to be forgotten; too new for that */
         char label[8];
         snprintf(label, sizeof label, "k%d", i);
@@ -356,6 +358,30 @@ static void test_revoked_keys_are_forgotten_with_their_usage(void **state)
     count = 0;
     assert_int_equal(hob_key_table_each(db, 0, true, count_visit, &count, &diag), 0);
     assert_int_equal(count, 2);
+    hob_store_close(s);
+}
+
+/* What ever was a key, be it forgotten since, keeps a start from being the first. */
+static void test_a_forgotten_key_was_one(void **state)
+{
+    (void)state;
+    hob_store *s = open_store();
+    sqlite3 *db = hob_store_database(s);
+    hob_diag diag = {""};
+    hob_key_record r = sample("only", 1);
+    bool any = false;
+    int count = 0;
+    assert_int_equal(hob_key_table_add(db, &r, &diag), 0);
+    assert_int_equal(hob_key_table_has_any(db, &any, &diag), 0);
+    assert_true(any);
+    r.revoked_s = 5;
+    assert_int_equal(hob_key_table_update(db, &r, &diag), 0);
+    assert_int_equal(hob_key_table_prune(db, 100, &diag), 0);
+    assert_int_equal(hob_key_table_each(db, 0, true, count_visit, &count, &diag), 0);
+    assert_int_equal(count, 0);
+    any = false;
+    assert_int_equal(hob_key_table_has_any(db, &any, &diag), 0);
+    assert_true(any);
     hob_store_close(s);
 }
 
@@ -492,6 +518,7 @@ int main(void)
         cmocka_unit_test_teardown(test_a_key_file_is_taken_over_once, drop_files),
         cmocka_unit_test_teardown(test_a_text_that_was_rotated_away_stays_away, drop_files),
         cmocka_unit_test_teardown(test_revoked_keys_are_forgotten_with_their_usage, drop_files),
+        cmocka_unit_test_teardown(test_a_forgotten_key_was_one, drop_files),
         cmocka_unit_test_teardown(test_an_older_store_is_brought_up_to_date, drop_files),
         cmocka_unit_test_teardown(test_the_oldest_acts_are_forgotten, drop_files),
         cmocka_unit_test_teardown(test_jobs, drop_files),
