@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdio.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -38,7 +39,20 @@ static int set_attributes(posix_spawnattr_t *attributes)
                                                     POSIX_SPAWN_SETPGROUP);
 }
 
-int hob_spawn_self(const char *const *argv, const int *fds, int count, bool quiet, pid_t *ret)
+/* Raising it needs no privilege; below what the parent has, or where /proc cannot be written, the child keeps the parent's. */
+static void set_oom_score(pid_t pid, int score)
+{
+    char path[48], text[16];
+    snprintf(path, sizeof path, "/proc/%d/oom_score_adj", (int)pid);
+    const int n = snprintf(text, sizeof text, "%d", score), fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    (void)!write(fd, text, (size_t)n);
+    close(fd);
+}
+
+int hob_spawn_self(const char *const *argv, const int *fds, int count, bool quiet, int oom_score,
+                   pid_t *ret)
 {
     static char locale[] = "LC_ALL=C.UTF-8";
     char *const bare[] = {locale, NULL};
@@ -64,6 +78,8 @@ int hob_spawn_self(const char *const *argv, const int *fds, int count, bool quie
     if (rc == 0)
         rc = posix_spawn(ret, "/proc/self/exe", &files, &attributes, (char *const *)(uintptr_t)argv,
                          quiet ? bare : environ);
+    if (rc == 0)
+        set_oom_score(*ret, oom_score);
     while (made-- > 0)
         close(aside[made]);
     posix_spawnattr_destroy(&attributes);

@@ -111,7 +111,8 @@ static int spawn(hob_extractor *x, const hob_extract_request *r, int child)
         argv[TEXTS + 2 * i] = numbers[i].name;
         argv[TEXTS + 1 + 2 * i] = digits[i];
     }
-    return hob_spawn_self(argv, fds, x->collector.wants_chunks ? 3 : 2, true, &x->pid);
+    return hob_spawn_self(argv, fds, x->collector.wants_chunks ? 3 : 2, true,
+                          HOB_SPAWN_OOM_EXTRACTOR, &x->pid);
 }
 
 static int check_request(const hob_extract_request *r, hob_diag *diag)

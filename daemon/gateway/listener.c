@@ -106,8 +106,11 @@ static int bind_socket(hob_listener *l, const char *path, hob_diag *diag)
     if (!bound)
         return hob_fail(diag, HOB_EIO, "%s: %s", path, strerror(why));
     snprintf(l->path, sizeof l->path, "%s", path);
-    const gid_t group = l->g->has_group ? l->g->group : (gid_t)-1;
-    if (lstat(path, &st) < 0 || chown(path, (uid_t)-1, group) < 0 || chmod(path, SOCKET_MODE) < 0 ||
+    if (lstat(path, &st) < 0)
+        return hob_fail(diag, HOB_EIO, "%s: %s", path, strerror(errno));
+    /* Under hob.service it has the group already, and changing owners is not permitted. */
+    const bool other = l->g->has_group && l->g->group != st.st_gid;
+    if ((other && chown(path, (uid_t)-1, l->g->group) < 0) || chmod(path, SOCKET_MODE) < 0 ||
         listen(l->fd, BACKLOG) < 0)
         return hob_fail(diag, HOB_EIO, "%s: %s", path, strerror(errno));
     l->inode = st.st_ino;

@@ -91,7 +91,7 @@ static int spawn_child(const hob_link *l, const char *device, int fd, pid_t *ret
         argv[8 + 2 * i] = numbers[i].name;
         argv[9 + 2 * i] = digits[i];
     }
-    return hob_spawn_self(argv, fds, l->g->arbiter ? 2 : 1, false, ret);
+    return hob_spawn_self(argv, fds, l->g->arbiter ? 2 : 1, false, HOB_SPAWN_OOM_ENGINE, ret);
 }
 
 /* An engine that was up has streams that wait for the next one: only in a row do they have to wait longer. */

@@ -4,7 +4,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <linux/landlock.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -13,7 +15,9 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -284,6 +288,21 @@ static void test_unloadable_model(void **state)
     assert_int_equal(WEXITSTATUS(stop(p)), 1);
 }
 
+static void *do_nothing(void *unused)
+{
+    return unused;
+}
+
+static bool status_says(const char *line)
+{
+    char text[8192];
+    const int fd = open("/proc/self/status", O_RDONLY);
+    const ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    close(fd);
+    text[n < 0 ? 0 : n] = 0;
+    return strstr(text, line) != NULL;
+}
+
 /* Returns, as exit status, the number of the first thing that the sandbox wrongly allowed or refused. */
 static int try_sandbox(void)
 {
@@ -309,25 +328,100 @@ static int try_sandbox(void)
     int fd = open(model_path(), O_RDONLY);
     if (fd < 0 || read(fd, &byte, 1) != 1 || byte != 'G')
         return 8;
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, do_nothing, NULL) != 0 || pthread_join(thread, NULL) != 0)
+        return 9;
+    if (fork() >= 0 || unshare(CLONE_NEWUSER) == 0 ||
+        syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, NULL, NULL, NULL, NULL) >= 0)
+        return 10;
+    if (kill(getppid(), 0) == 0 || syscall(SYS_tgkill, getppid(), getppid(), 0) == 0 ||
+        syscall(SYS_tgkill, getpid(), getpid(), 0) < 0)
+        return 11;
+    if (!status_says("NoNewPrivs:\t1\n") || !status_says("Seccomp:\t2\n") ||
+        ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0)
+        return 12;
     return 0;
+}
+
+/* The same of an engine with a driver. `foreign` is a program outside all folders that it may look into. */
+static int try_drivers_sandbox(hob_sandbox_for what, const char *foreign)
+{
+    char *const argv[] = {"true", NULL};
+    if (hob_sandbox_enter(what, model_path(), NULL, NULL) < 0)
+        return 1;
+    if (socket(AF_INET, SOCK_STREAM, 0) >= 0 || socket(AF_UNIX, SOCK_STREAM, 0) >= 0)
+        return 2;
+    if (open(foreign, O_RDONLY) >= 0 || errno != EACCES ||
+        open("/tmp/hob-sandbox-test", O_WRONLY | O_CREAT, 0600) >= 0)
+        return 3;
+    if (execv(foreign, argv) == 0 || errno != (what == HOB_SANDBOX_COMPILER ? EACCES : EPERM))
+        return 4;
+    if (unshare(CLONE_NEWUSER) == 0 ||
+        syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, NULL, NULL, NULL, NULL) >= 0)
+        return 5;
+    if (kill(getppid(), 0) == 0 || ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0)
+        return 6;
+    if (what == HOB_SANDBOX_COMPILER) /* its linker */
+        execv("/usr/bin/true", argv);
+    return what == HOB_SANDBOX_COMPILER ? 7 : 0;
+}
+
+static int status_of(pid_t pid)
+{
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status);
 }
 
 static void test_sandbox(void **state)
 {
     (void)state;
-    int status;
     pid_t pid = fork();
     if (pid == 0)
         _exit(try_sandbox());
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_true(WIFEXITED(status));
-    assert_int_equal(WEXITSTATUS(status), 0);
+    assert_int_equal(status_of(pid), 0);
+}
+
+static void copy_program(const char *from, const char *to)
+{
+    char buffer[65536];
+    const int in = open(from, O_RDONLY), out = open(to, O_WRONLY | O_CREAT, 0700);
+    assert_true(in >= 0 && out >= 0);
+    for (ssize_t n; (n = read(in, buffer, sizeof buffer)) > 0;)
+        assert_int_equal(write(out, buffer, (size_t)n), n);
+    close(in);
+    close(out);
+}
+
+static void test_drivers_sandbox(void **state)
+{
+    (void)state;
+    if (syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) < 1)
+        skip();
+    char folder[] = "/tmp/hob-test-XXXXXX", foreign[64];
+    assert_non_null(mkdtemp(folder));
+    snprintf(foreign, sizeof foreign, "%s/true", folder);
+    copy_program("/usr/bin/true", foreign);
+    const hob_sandbox_for both[] = {HOB_SANDBOX_DRIVER, HOB_SANDBOX_COMPILER};
+    int wrong[2];
+    for (int i = 0; i < 2; i++) {
+        pid_t pid = fork();
+        if (pid == 0)
+            _exit(try_drivers_sandbox(both[i], foreign));
+        wrong[i] = status_of(pid);
+    }
+    unlink(foreign);
+    rmdir(folder);
+    assert_int_equal(wrong[0], 0);
+    assert_int_equal(wrong[1], 0);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sandbox),
+        cmocka_unit_test(test_drivers_sandbox),
         cmocka_unit_test(test_unloadable_model),
         cmocka_unit_test(test_prepares_are_bounded),
         cmocka_unit_test(test_text_skips_the_cancelled),
