@@ -91,6 +91,8 @@ $(BUILD)/%.o: %.c $(BUILD)/flags
 # The kernels' sources and the console's files are part of the program.
 $(BUILD)/hal/cl/program.o: $(wildcard kernels_cl/*)
 $(BUILD)/daemon/gateway/console_files.o: $(wildcard daemon/console/*)
+# hobctl setup knows the packaged configuration, to tell whether somebody has edited it.
+$(BUILD)/daemon/ctl/setup_system.o: config/hob.conf
 $(BUILD)/libhob.a: $(LIB_SRC:%.c=$(BUILD)/%.o)
 	@rm -f $@
 	@echo "  AR $@"

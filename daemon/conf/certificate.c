@@ -126,8 +126,7 @@ int hob_certificate_load(const char *chain, const char *key, const char *client_
         ((code = read_pem(client_ca, &c.client_ca, diag)) < 0 ||
          (code = parse_certificates(&c.client_ca, client_ca, &authorities, diag)) < 0))
         goto end;
-    c.expired =
-        mbedtls_x509_time_is_past(&leaf.valid_to) || mbedtls_x509_time_is_future(&leaf.valid_from);
+    c.begins_s = hob_certificate_time(&leaf.valid_from);
     c.ends_s = hob_certificate_time(&leaf.valid_to);
     take_names(&leaf, &c);
     take_serial(&leaf, &c);
@@ -154,6 +153,11 @@ void hob_certificate_free(hob_certificate *c)
 {
     hob_certificate_drop_files(c);
     *c = (hob_certificate){0};
+}
+
+bool hob_certificate_expired(const hob_certificate *c, int64_t now_s)
+{
+    return now_s >= HOB_CLOCK_LEAST_S && (now_s < c->begins_s || now_s > c->ends_s);
 }
 
 bool hob_certificate_names(const hob_certificate *c, const char *name, size_t len)

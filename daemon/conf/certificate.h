@@ -7,7 +7,11 @@
 
 #include "hal/base.h"
 
-enum { HOB_CERTIFICATE_NAMES_MAX = 64 };
+enum {
+    HOB_CERTIFICATE_NAMES_MAX = 64,
+    /* 2024-01-01: hob is younger, so that a clock which shows less is wrong, as that of a box without a battery is. */
+    HOB_CLOCK_LEAST_S = 1704067200,
+};
 
 typedef struct hob_pem { /* a file's text, and a NUL that is not counted */
     char *text;
@@ -16,9 +20,8 @@ typedef struct hob_pem { /* a file's text, and a NUL that is not counted */
 
 typedef struct hob_certificate { /* zero-initialize; released by hob_certificate_free */
     hob_pem chain, key, client_ca;
-    char serial[64]; /* hexadecimal */
-    bool expired;    /* or not valid yet */
-    int64_t ends_s;  /* when it expires, since 1970 */
+    char serial[64];          /* hexadecimal */
+    int64_t begins_s, ends_s; /* when it is valid, since 1970 */
     uint32_t name_count;
     char names[HOB_CERTIFICATE_NAMES_MAX][256]; /* DNS names; "*.example" stands for one label */
 } hob_certificate;
@@ -30,6 +33,8 @@ HOB_MUST_CHECK int hob_certificate_load(const char *chain, const char *key, cons
 void hob_certificate_free(hob_certificate *c);
 /* The files' text alone goes; what was read from it stays. */
 void hob_certificate_drop_files(hob_certificate *c);
+/* Whether it has expired at that time, or is not valid yet. A clock that is wrong says neither. */
+bool hob_certificate_expired(const hob_certificate *c, int64_t now_s);
 /* Whether it was issued for this DNS name. */
 bool hob_certificate_names(const hob_certificate *c, const char *name, size_t len);
 struct mbedtls_x509_time;

@@ -257,12 +257,23 @@ fail:
     return HOB_EIO;
 }
 
+static int add_key(const char *path, const char *label, const char *tenant, const char *class_name,
+                   bool admin, const uint8_t hash[32], hob_diag *diag)
+{
+    char line[256];
+    line[0] = '\n';
+    for (size_t i = 0; i < 32; i++)
+        snprintf(line + 1 + 2 * i, 3, "%02x", (unsigned)hash[i]);
+    const int n = snprintf(line + 65, sizeof line - 65, " %s %s %s%s\n", label, tenant, class_name,
+                           admin ? " admin" : "");
+    return append_line(path, line, 65 + (size_t)n, diag);
+}
+
 int hob_key_file_add(const char *path, const char *label, const char *tenant,
                      const char *class_name, bool admin, char ret[HOB_KEY_TEXT_MAX], hob_diag *diag)
 {
     uint8_t hash[32];
-    char text[HOB_KEY_TEXT_MAX], line[256];
-    int code, n;
+    char text[HOB_KEY_TEXT_MAX];
     if (!hob_key_word_ok(label) || !hob_key_word_ok(tenant))
         return hob_fail(diag, HOB_EINVAL,
                         "label and tenant: 1 to 63 letters, digits or . _ @ + - are allowed");
@@ -270,18 +281,31 @@ int hob_key_file_add(const char *path, const char *label, const char *tenant,
         return hob_fail(diag, HOB_EINVAL,
                         "class is \"%.20s\": interactive, standard or batch are allowed",
                         class_name);
-    code = hob_key_make(text, hash, diag);
-    if (code < 0)
-        goto end;
-    line[0] = '\n';
-    for (size_t i = 0; i < sizeof hash; i++)
-        snprintf(line + 1 + 2 * i, 3, "%02x", (unsigned)hash[i]);
-    n = snprintf(line + 65, sizeof line - 65, " %s %s %s%s\n", label, tenant, class_name,
-                 admin ? " admin" : "");
-    code = append_line(path, line, 65 + (size_t)n, diag);
+    int code = hob_key_make(text, hash, diag);
+    if (code == 0)
+        code = add_key(path, label, tenant, class_name, admin, hash, diag);
     if (code == 0)
         memcpy(ret, text, sizeof text);
-end:
     mbedtls_platform_zeroize(text, sizeof text);
     return code;
+}
+
+int hob_key_file_add_first(const char *path, const char *text_path, hob_diag *diag)
+{
+    uint8_t hash[32];
+    char line[HOB_KEY_TEXT_MAX + 1];
+    int code = hob_key_make(line, hash, diag);
+    if (code == 0) {
+        strcat(line, "\n");
+        code = hob_file_write(text_path, line, strlen(line), 0600, diag);
+    }
+    mbedtls_platform_zeroize(line, sizeof line);
+    return code < 0 ? code : add_key(path, "first", "local", "interactive", true, hash, diag);
+}
+
+int hob_key_file_text_path(const char *path, char *ret, size_t size, hob_diag *diag)
+{
+    const char *slash = strrchr(path, '/');
+    const int n = snprintf(ret, size, "%.*sapi_key", slash ? (int)(slash - path) + 1 : 0, path);
+    return n > 0 && (size_t)n < size ? 0 : hob_fail(diag, HOB_ELIMIT, "%.100s: too long", path);
 }

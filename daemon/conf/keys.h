@@ -50,5 +50,10 @@ bool hob_key_file_has(const hob_key_file *f, const char *text, size_t len);
 HOB_MUST_CHECK int hob_key_file_add(const char *path, const char *label, const char *tenant,
                                     const char *class_name, bool admin, char ret[HOB_KEY_TEXT_MAX],
                                     hob_diag *diag);
+/* Makes the first administrator's key: its text, a line, replaces the file at text_path (0600), its hash is added to the key
+ * file. After a crash in between the text is of no use and is replaced the next time. */
+HOB_MUST_CHECK int hob_key_file_add_first(const char *path, const char *text_path, hob_diag *diag);
+/* Where that text goes: beside the key file. HOB_ELIMIT. */
+HOB_MUST_CHECK int hob_key_file_text_path(const char *path, char *ret, size_t size, hob_diag *diag);
 
 #endif

@@ -35,11 +35,11 @@ enum {
     NAMES_MAX = 64,
     PEM_MAX = 64 * 1024,
     DAY_S = 86400,
-    CA_DAYS = 3652,
-    LEAF_DAYS = 825, /* the most that current clients accept of a private authority */
-    RENEW_DAYS = 30,
+    LEAF_DAYS = 825,   /* the most that current clients accept of a private authority */
     BACKDATE_S = 3600, /* a client's clock may be behind */
 };
+
+static const time_t no_end = 253402300799; /* 9999-12-31 23:59:59, which means that there is none */
 
 /* What a certificate must name: DNS names as text, addresses as 4 or 16 bytes. */
 typedef struct name {
@@ -293,7 +293,7 @@ end:
     return error;
 }
 
-static int make_ca(pair *ca, const char *crt_path, const char *key_path, time_t now, hob_diag *diag)
+static int make_ca(pair *ca, const char *crt_path, const char *key_path, hob_diag *diag)
 {
     char subject[128];
     uint8_t pem[4096], tag[4];
@@ -301,8 +301,8 @@ static int make_ca(pair *ca, const char *crt_path, const char *key_path, time_t 
                  .issuer = subject,
                  .key = &ca->key,
                  .issuer_key = &ca->key,
-                 .from = now - BACKDATE_S,
-                 .to = now + (time_t)CA_DAYS * DAY_S};
+                 .from = HOB_CLOCK_LEAST_S,
+                 .to = no_end};
     int code, error = random_bytes(NULL, tag, sizeof tag);
     if (error != 0)
         return fail_tls(diag, "no random numbers", crt_path, error);
@@ -339,6 +339,10 @@ static int make_leaf(pair *ca, pair *leaf, const names *n, const char *crt_path,
                  .from = now - BACKDATE_S,
                  .to = now - BACKDATE_S + (time_t)LEAF_DAYS * DAY_S - 1};
     int code, error;
+    if (now < HOB_CLOCK_LEAST_S) {
+        r.from = HOB_CLOCK_LEAST_S;
+        r.to = no_end;
+    }
     if (r.to > ca_end)
         r.to = ca_end;
     snprintf(subject, sizeof subject, "O=hob,CN=%s", n->host);
@@ -371,13 +375,24 @@ static bool issued_by(pair *ca, pair *leaf)
     return !(flags & MBEDTLS_X509_BADCERT_NOT_TRUSTED);
 }
 
-static bool leaf_is_good(const pair *leaf, const names *n, time_t now)
+/* The last seconds of an authority that ends need no leaf after leaf. */
+static bool time_is_good(const pair *ca, const pair *leaf, time_t now)
+{
+    const time_t begins = hob_certificate_time(&leaf->crt.valid_from),
+                 ends = hob_certificate_time(&leaf->crt.valid_to),
+                 ca_ends = hob_certificate_time(&ca->crt.valid_to);
+    const time_t soon = now + (time_t)HOB_PKI_RENEW_DAYS * DAY_S;
+    return now < HOB_CLOCK_LEAST_S || (begins <= now && ends >= (soon < ca_ends ? soon : ca_ends) &&
+                                       ends < now + (time_t)LEAF_DAYS * DAY_S);
+}
+
+static bool leaf_is_good(const pair *ca, const pair *leaf, const names *n, time_t now)
 {
     if (!leaf->has_crt || !leaf->has_key)
         return false;
     if (mbedtls_pk_check_pair(&leaf->crt.pk, &leaf->key, random_bytes, NULL) != 0)
         return false;
-    if (hob_certificate_time(&leaf->crt.valid_to) < now + (time_t)RENEW_DAYS * DAY_S)
+    if (!time_is_good(ca, leaf, now))
         return false;
     for (size_t i = 0; i < n->count; i++)
         if (!certificate_names(&leaf->crt, &n->list[i]))
@@ -385,13 +400,40 @@ static bool leaf_is_good(const pair *leaf, const names *n, time_t now)
     return true;
 }
 
-int hob_pki_ensure(const char *dir, hob_diag *diag)
+static const char *const files[] = {"ca.pem", "ca.key", "cert.pem", "key.pem"};
+
+/* Whether path is that file of a folder, whose length, with its slash, goes to *ret. */
+static bool is_called(const char *path, const char *wanted, size_t *ret)
 {
-    static const char *const files[] = {"ca.pem", "ca.key", "cert.pem", "key.pem"};
+    const char *slash = strrchr(path, '/');
+    *ret = slash ? (size_t)(slash - path) + 1 : 0;
+    return strcmp(path + *ret, wanted) == 0;
+}
+
+bool hob_pki_owns(const char *cert, const char *key, char *ret, size_t size)
+{
+    char path[PATH_MAX];
+    bool there[4];
+    size_t len, key_len;
+
+    if (!is_called(cert, files[2], &len) || !is_called(key, files[3], &key_len) || len != key_len ||
+        memcmp(cert, key, len) != 0 || len + 3 > size)
+        return false;
+    snprintf(ret, size, "%.*s", (int)(len > 1 ? len - 1 : 1), len ? cert : ".");
+    for (size_t i = 0; i < 4; i++) {
+        if (hob_path_join(path, sizeof path, ret, files[i], NULL) < 0)
+            return false;
+        there[i] = access(path, F_OK) == 0;
+    }
+    return (there[0] && there[1]) || (!there[2] && !there[3]);
+}
+
+int hob_pki_ensure(const char *dir, int64_t now_s, hob_diag *diag)
+{
     char path[4][PATH_MAX];
     pair ca, leaf;
     names today;
-    time_t now = time(NULL);
+    const time_t now = (time_t)now_s;
     int code, written = 0;
 
     pair_init(&ca);
@@ -419,7 +461,7 @@ int hob_pki_ensure(const char *dir, hob_diag *diag)
                          path[0], path[2]);
             goto end;
         }
-        code = make_ca(&ca, path[0], path[1], now, diag);
+        code = make_ca(&ca, path[0], path[1], diag);
         if (code < 0)
             goto end;
         written = 1;
@@ -427,7 +469,7 @@ int hob_pki_ensure(const char *dir, hob_diag *diag)
         code = 0;
         goto end;
     }
-    if (!leaf_is_good(&leaf, &today, now)) {
+    if (!leaf_is_good(&ca, &leaf, &today, now)) {
         if (!ca.has_key) {
             code = hob_fail(diag, HOB_ENOENT,
                             "%s must be renewed but the authority's key %s is missing", path[2],
@@ -438,7 +480,7 @@ int hob_pki_ensure(const char *dir, hob_diag *diag)
             code = hob_fail(diag, HOB_EFORMAT, "%s is not the key of %s", path[1], path[0]);
             goto end;
         }
-        if (hob_certificate_time(&ca.crt.valid_to) <= now) {
+        if (now >= HOB_CLOCK_LEAST_S && hob_certificate_time(&ca.crt.valid_to) <= now) {
             code = hob_fail(diag, HOB_EINVAL,
                             "%s has expired: remove the files of %s to start anew", path[0], dir);
             goto end;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * hobctl doctor: which devices there are, whether each is usable and why, which one `device =
- * "auto"` would take, and the limits of this machine that matter to hob. Reads only; changes
- * nothing. */
+ * "auto"` would take, the limits of this machine that matter to hob, and what is wrong with its
+ * installation. Reads only; changes nothing. */
 #include <inttypes.h>
 #include <sched.h>
 #include <string.h>
@@ -11,9 +11,10 @@
 #include <unistd.h>
 
 #include "daemon/ctl/ctl.h"
+#include "daemon/ctl/installation.h"
 #include "daemon/ctl/offline.h"
 #include "daemon/ctl/options.h"
-#include "hal/select.h"
+#include "daemon/ctl/server.h"
 
 typedef struct machine {
     struct utsname system;
@@ -71,9 +72,30 @@ static json_t *limit_json(uint64_t v)
     return v == (uint64_t)RLIM_INFINITY ? json_null() : json_integer((json_int_t)v);
 }
 
-static int print_json(const machine *m, const hob_choice *choices, int count, int chosen,
-                      hob_diag *diag)
+static const char *const state_names[] = {
+    [HOB_FINDING_GOOD] = "good", [HOB_FINDING_ADVICE] = "advice", [HOB_FINDING_WRONG] = "wrong"};
+
+/* NULL: no memory. */
+static json_t *findings_json(const hob_findings *f)
 {
+    json_t *list = json_array();
+    for (uint32_t i = 0; i < f->count; i++) {
+        const hob_finding *one = &f->list[i];
+        if (json_array_append_new(list, json_pack("{s:s,s:s,s:s,s:s}", "check", one->check, "state",
+                                                  state_names[one->state], "what", one->what,
+                                                  "mend", one->mend)) != 0) {
+            json_decref(list);
+            return NULL;
+        }
+    }
+    return json_pack("{s:s,s:o}", "config", f->config, "findings", list);
+}
+
+/* found: NULL: there is no installation. */
+static int print_json(const machine *m, const hob_choice *choices, int count, int chosen,
+                      const hob_findings *found, hob_diag *diag)
+{
+    json_t *installation = found ? findings_json(found) : json_null();
     json_t *devices = json_array();
     for (int i = 0; devices && i < count; i++) {
         const hob_device_info *d = &choices[i].info;
@@ -87,14 +109,15 @@ static int print_json(const machine *m, const hob_choice *choices, int count, in
             devices = NULL;
         }
     }
-    return hob_json_print(json_pack("{s:s,s:s,s:s,s:I,s:I,s:I,s:s,s:o,s:o,s:o,s:o?}", "version",
+    return hob_json_print(json_pack("{s:s,s:s,s:s,s:I,s:I,s:I,s:s,s:o,s:o,s:o,s:o?,s:o}", "version",
                                     HOB_VERSION, "kernel", m->system.release, "architecture",
                                     m->system.machine, "cores", (json_int_t)m->cores,
                                     "memory_bytes", (json_int_t)m->memory_bytes, "available_bytes",
                                     (json_int_t)m->available_bytes, "huge_pages", m->huge_pages,
                                     "open_files", limit_json(m->open_files), "locked_bytes",
                                     limit_json(m->locked_bytes), "devices", devices, "chosen",
-                                    chosen < 0 ? NULL : json_string(choices[chosen].info.name)),
+                                    chosen < 0 ? NULL : json_string(choices[chosen].info.name),
+                                    "installation", installation),
                           diag);
 }
 
@@ -134,15 +157,37 @@ static void print_text(const machine *m, const hob_choice *choices, int count, i
                "faster from huge pages\n");
 }
 
+static void print_findings(const hob_findings *f)
+{
+    printf("\n%s\n", f->config);
+    for (uint32_t i = 0; i < f->count; i++) {
+        const hob_finding *one = &f->list[i];
+        printf("%-14s %-6s ", one->check, state_names[one->state]);
+        hob_print_text(stdout, one->what, strlen(one->what));
+        printf("\n");
+        if (one->mend[0]) {
+            printf("%-14s %-6s -> ", "", "");
+            hob_print_text(stdout, one->mend, strlen(one->mend));
+            printf("\n");
+        }
+    }
+}
+
 int hob_ctl_doctor(int argc, char **argv)
 {
+    const char *config = NULL;
     bool json = false;
     const hob_option options[] = {
+        HOB_TEXT("--config", "FILE", &config,
+                 "of the installation to look at (else HOB_CONFIG, /etc/hob/hob.conf)"),
         HOB_FLAG("--json", &json, HOB_HELP_JSON),
     };
     const hob_syntax syntax = {
         .command = "doctor",
-        .summary = "Shows devices, limits of this machine, and what hob would use and why.",
+        .summary = "Shows devices, limits of this machine, what is wrong with its hob, and what to "
+                   "type.",
+        .notes = "Exit status 1: something is wrong, or no device is usable. Without --config a "
+                 "machine that has\nno such file is taken for one on which hob is not installed.",
         .options = options,
         .option_count = sizeof options / sizeof options[0]};
     hob_parsed parsed = hob_options_parse(&syntax, argc, argv, NULL);
@@ -162,11 +207,17 @@ int hob_ctl_doctor(int argc, char **argv)
     for (int i = 0; i < count && chosen < 0; i++)
         if (choices[i].usable)
             chosen = i;
+    static hob_findings found;
+    const bool installed = config || access(hob_server_config(), F_OK) == 0;
+    if (installed)
+        hob_installation_check(config ? config : hob_server_config(), choices, count, &found);
     if (json) {
-        if (print_json(&m, choices, count, chosen, &diag) < 0)
+        if (print_json(&m, choices, count, chosen, installed ? &found : NULL, &diag) < 0)
             return hob_ctl_failed("doctor", &diag);
     } else {
         print_text(&m, choices, count, chosen);
+        if (installed)
+            print_findings(&found);
     }
-    return chosen < 0 ? HOB_EXIT_FAILURE : HOB_EXIT_OK;
+    return chosen < 0 || !hob_findings_good(&found) ? HOB_EXIT_FAILURE : HOB_EXIT_OK;
 }

@@ -43,8 +43,8 @@ static const command commands[] = {
      hob_ctl_template},
     {"perplexity", "how well a model file predicts a text", hob_ctl_perplexity},
     {"bench", "prefill and decode speed of a model file", hob_ctl_bench},
-    {"setup", "certificates, a first API key and a configuration", hob_ctl_setup},
-    {"doctor", "devices, limits, and what hob would use", hob_ctl_doctor},
+    {"setup", "set up the hob of this machine, or a folder of its own", hob_ctl_setup},
+    {"doctor", "what is wrong with the hob of this machine, and what to type", hob_ctl_doctor},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
 

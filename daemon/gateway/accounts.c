@@ -13,6 +13,7 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include "daemon/conf/keys.h"
 #include "daemon/gateway/ingest.h"
 
 enum { DAY_S = 86400, TELL_US = 1000000, ROWS_MAX = 1000 };
@@ -54,6 +55,33 @@ static void wake(void *user)
     lws_cancel_service(g->context); /* Thread: store */
 }
 
+/* A store that never had a key, and no key file that brings one: the first start. Its key takes the way that those of a key
+ * file take. */
+static int make_first_key(hob_gateway *g, sqlite3 *db, hob_diag *diag)
+{
+    const char *keys_path = g->conf->keys;
+    char text_path[sizeof g->conf->keys + 8];
+    hob_key_file keys = {0};
+    bool any = true;
+
+    if (!keys_path[0])
+        return 0;
+    int code = hob_key_table_has_any(db, &any, diag);
+    if (code < 0 || any)
+        return code;
+    code = hob_key_file_load(keys_path, &keys, diag);
+    const bool brings = keys.count > 0;
+    hob_key_file_free(&keys);
+    if ((code < 0 && code != HOB_ENOENT) || brings)
+        return code;
+    if ((code = hob_key_file_text_path(keys_path, text_path, sizeof text_path, diag)) < 0 ||
+        (code = hob_key_file_add_first(keys_path, text_path, diag)) < 0)
+        return code;
+    hob_log(HOB_LOG_INFO, "first start: made an administrator's key: %s, for its owner alone",
+            text_path);
+    return 0;
+}
+
 int hob_accounts_open(hob_gateway *g, hob_diag *diag)
 {
     const int64_t now_s = (int64_t)time(NULL), today = now_s / DAY_S;
@@ -67,7 +95,8 @@ int hob_accounts_open(hob_gateway *g, hob_diag *diag)
     if ((code = hob_store_open(g->conf->store, &g->store, diag)) < 0)
         return code;
     sqlite3 *db = hob_store_database(g->store);
-    if ((code = hob_key_table_import(db, g->conf->keys, now_s, &imported, diag)) < 0 ||
+    if ((code = make_first_key(g, db, diag)) < 0 ||
+        (code = hob_key_table_import(db, g->conf->keys, now_s, &imported, diag)) < 0 ||
         (code = prune(db, now_s, diag)) < 0 ||
         (code = hob_key_table_each(db, 0, false, take_key, g, diag)) < 0 ||
         (code = hob_usage_table_each(db, 0, today, take_usage, g, diag)) < 0)

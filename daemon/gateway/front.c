@@ -5,6 +5,7 @@
  * therefore makes a new front, which takes in what is accepted from then on; the old one goes with its last connection. */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "daemon/gateway/state.h"
 
@@ -97,10 +98,12 @@ int hob_front_open(hob_gateway *g, const hob_conf *conf, hob_diag *diag)
     if (code == 0 && !conf->plain) {
         code = hob_certificate_load(conf->tls_cert, conf->tls_key, conf->client_ca, &f->certificate,
                                     diag);
-        if (code == 0 && f->certificate.expired && g->front)
+        const bool expired =
+            code == 0 && hob_certificate_expired(&f->certificate, (int64_t)time(NULL));
+        if (expired && g->front)
             code =
                 hob_fail(diag, HOB_EINVAL, "%s: has expired, or is not valid yet", conf->tls_cert);
-        else if (code == 0 && f->certificate.expired)
+        else if (expired)
             hob_log(HOB_LOG_WARN, "%s: has expired, or is not valid yet", conf->tls_cert);
         if (code == 0 && !(f->tls = open_tls(g, info, conf, &f->certificate, diag)))
             code = HOB_EIO;

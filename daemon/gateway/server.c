@@ -224,6 +224,7 @@ static void on_tick(lws_sorted_usec_list_t *sul)
     hob_ingest_tick(g, now);
     hob_listeners_tick(g);
     hob_fronts_tick(g);
+    hob_renewal_tick(g, now);
     return_memory(g);
     hob_notify_tick(g, now);
     hob_load_tick(&g->load, now);
@@ -321,6 +322,7 @@ int hob_gateway_run(hob_conf *conf, const char *path)
     if (set_descriptor_limit(descriptors, &diag) < 0 ||
         hob_loop_open(&g->loop, descriptors, hob_listener_take_in, &diag) < 0)
         goto fail;
+    hob_renewal_open(g);
     if (hob_meter_open(g) < 0 || open_context(g, &diag) < 0 || hob_front_open(g, conf, &diag) < 0 ||
         open_signals(g, &diag) < 0 || hob_listeners_open(g, &diag) < 0 ||
         hob_accounts_open(g, &diag) < 0 || hob_traces_open(g, &diag) < 0)

@@ -177,6 +177,22 @@ void hob_fronts_free(hob_gateway *g); /* after the context is gone */
 /* The common name of a certificate of the client's that was verified. */
 bool hob_front_client_name(const hob_conn *c, char *ret, size_t size);
 
+/* ---- renewal.c: a certificate of hob's own ---- */
+
+typedef struct hob_renewal {
+    hob_store_job job; /* the first member */
+    hob_gateway *g;
+    char dir[4096];
+    int written; /* by the job */
+    bool under_way;
+    bool to_serve;          /* a certificate was written and is not served yet */
+    uint64_t next_us;       /* when it is looked at again */
+    int64_t clock_offset_s; /* of the last look */
+} hob_renewal;
+/* Makes the files that hob owns and that are not there, before the first front. Blocks. */
+void hob_renewal_open(hob_gateway *g);
+void hob_renewal_tick(hob_gateway *g, uint64_t now_us);
+
 /* ---- reload.c, notify.c: the service manager ---- */
 
 void hob_gateway_reload(hob_gateway *g, uid_t by);
@@ -712,6 +728,7 @@ struct hob_gateway {
     struct lws_context *context;
     struct lws_vhost *inner; /* without clients: engines, signals, listening sockets */
     hob_front *front;        /* takes in what is accepted now */
+    hob_renewal renewal;
     hob_listener listeners[HOB_CONF_LISTENERS_MAX + 2];
     uint32_t listener_count;
     const hob_listener *accepting; /* whose connection is being made */

@@ -318,6 +318,20 @@ int hob_key_table_peek(const char *path, const uint8_t hash[32], int64_t now_s, 
     return code;
 }
 
+int hob_key_table_has_any(sqlite3 *db, bool *ret, hob_diag *diag)
+{
+    sqlite3_stmt *s = NULL;
+    int code = 0, step;
+    if (sqlite3_prepare_v2(db, "SELECT 1 FROM keys UNION ALL SELECT 1 FROM retired LIMIT 1", -1, &s,
+                           NULL) != SQLITE_OK ||
+        ((step = sqlite3_step(s)) != SQLITE_ROW && step != SQLITE_DONE))
+        code = hob_store_fail(db, diag);
+    else
+        *ret = step == SQLITE_ROW;
+    sqlite3_finalize(s);
+    return code;
+}
+
 int hob_key_table_was_revoked(sqlite3 *db, const char *label, bool *ret, hob_diag *diag)
 {
     sqlite3_stmt *s = NULL;

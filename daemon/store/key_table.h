@@ -47,6 +47,8 @@ HOB_MUST_CHECK int hob_key_table_find(sqlite3 *db, const char *name, hob_key_rec
 /* Whether a key with this hash is or was there, be it revoked or rotated since. */
 HOB_MUST_CHECK int hob_key_table_has_hash(sqlite3 *db, const uint8_t hash[32], bool *ret,
                                           hob_diag *diag);
+/* Whether there is or ever was any key. */
+HOB_MUST_CHECK int hob_key_table_has_any(sqlite3 *db, bool *ret, hob_diag *diag);
 /* Whether a key that is revoked had this label. */
 HOB_MUST_CHECK int hob_key_table_was_revoked(sqlite3 *db, const char *label, bool *ret,
                                              hob_diag *diag);

@@ -53,10 +53,11 @@ static void test_annotated_file_is_the_default(void **state)
     assert_int_equal(c.port, d.port);
     assert_string_equal(c.log_level, d.log_level);
     assert_false(c.plain);
-    assert_string_equal(c.tls_cert, "config/cert.pem");
-    assert_string_equal(c.tls_key, "config/key.pem");
-    assert_string_equal(c.keys, "config/keys");
-    assert_string_equal(c.store, "config/hob.db");
+    assert_string_equal(c.tls_cert, "/var/lib/hob/cert.pem"); /* the package's paths */
+    assert_string_equal(c.tls_key, "/var/lib/hob/key.pem");
+    assert_string_equal(c.keys, "/var/lib/hob/keys");
+    assert_string_equal(c.store, "/var/lib/hob/hob.db");
+    assert_string_equal(c.admin_socket, "/run/hob/hob.sock");
     for (int i = 0; i < HOB_LIMITS; i++) {
         uint32_t least, most;
         assert_true(hob_limit_ok((hob_limit)i, c.key_limits[i], &least, &most));
@@ -67,7 +68,7 @@ static void test_annotated_file_is_the_default(void **state)
     assert_memory_equal(&c.key_limits, &d.key_limits,
                         offsetof(hob_conf, log_level) - offsetof(hob_conf, key_limits));
     assert_int_equal(c.model_count, 1);
-    assert_string_equal(c.models[0].path, "config/model.gguf");
+    assert_string_equal(c.models[0].path, "/usr/share/hob/models/smollm2-135m-instruct-q4_1.gguf");
     /* What the file says of a model is what a model gets that says nothing. */
     assert_int_equal(
         load(BASE "models = ( { name = \"smollm2\"; path = \"model.gguf\"; } );", &d, &diag), 0);
@@ -100,6 +101,7 @@ static void test_every_documented_key_exists(void **state)
     assert_string_equal(diag.text, "");
     assert_int_equal(code, 0);
     assert_int_equal(c.listener_count, 4);
+    assert_int_equal(c.model_count, 2);
     assert_string_equal(c.client_ca, "/tmp/clients.pem");
 }
 

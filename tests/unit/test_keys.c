@@ -178,12 +178,51 @@ static void test_refused_names(void **state)
     assert_string_equal(text, "untouched");
 }
 
+static void test_the_first_key(void **state)
+{
+    (void)state;
+    hob_key_file keys = {0};
+    hob_diag diag;
+    char text_path[128], again[HOB_KEY_TEXT_MAX + 2], *text = NULL;
+    size_t len;
+    struct stat st;
+    unlink(path);
+    assert_int_equal(hob_key_file_text_path(path, text_path, sizeof text_path, &diag), 0);
+    assert_int_equal(hob_key_file_text_path(path, again, 8, &diag), HOB_ELIMIT);
+    for (int i = 0; i < 2; i++) { /* the second time as after a crash */
+        assert_int_equal(hob_key_file_add_first(path, text_path, &diag), 0);
+        assert_int_equal(hob_file_read(text_path, 256, &text, &len, &diag), 0);
+        assert_int_equal(stat(text_path, &st), 0);
+        assert_int_equal(st.st_mode & 0777, 0600);
+        assert_int_equal(len, 48);
+        assert_int_equal(text[47], '\n');
+        assert_string_not_equal(i ? again : "", text);
+        memcpy(again, text, len + 1);
+        free(text);
+    }
+    assert_int_equal(hob_key_file_load(path, &keys, &diag), 0);
+    assert_int_equal(keys.count, 2);
+    assert_true(keys.list[1].admin);
+    assert_true(hob_key_file_has(&keys, again, 47));
+    hob_key_file_free(&keys);
+    unlink(text_path);
+    /* Nothing is said to be made when the text could not be written. */
+    unlink(path);
+    assert_int_equal(hob_key_file_add_first(path, "/tmp/hob-no-such-dir/api_key", &diag), HOB_EIO);
+    assert_int_equal(access(path, F_OK), -1);
+    put("");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),   cmocka_unit_test(test_known_hash),
-        cmocka_unit_test(test_empty),        cmocka_unit_test(test_append_after_an_open_line),
-        cmocka_unit_test(test_broken_lines), cmocka_unit_test(test_refused_names),
+        cmocka_unit_test(test_the_first_key),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_known_hash),
+        cmocka_unit_test(test_empty),
+        cmocka_unit_test(test_append_after_an_open_line),
+        cmocka_unit_test(test_broken_lines),
+        cmocka_unit_test(test_refused_names),
     };
     return cmocka_run_group_tests_name("keys", tests, make_dir, drop_dir);
 }

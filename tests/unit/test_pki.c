@@ -2,6 +2,7 @@
  *
  * The box's certificates: the chain verifies for each of the names, keys are private, what exists is kept, and a leaf is
  * renewed under the same authority, with the same key, when it must be. */
+#include "daemon/conf/certificate.h"
 #include "daemon/conf/file.h"
 #include "daemon/conf/pki.h"
 
@@ -19,6 +20,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 static const char *const files[] = {"ca.pem", "ca.key", "cert.pem", "key.pem"};
@@ -62,13 +64,18 @@ static char *slurp(const char *name)
     return text;
 }
 
-static int ensure(void)
+static int ensure_at(int64_t now_s)
 {
     hob_diag diag = {""};
-    int code = hob_pki_ensure(dir, &diag);
+    int code = hob_pki_ensure(dir, now_s, &diag);
     if (code < 0)
         print_message("%s\n", diag.text);
     return code;
+}
+
+static int ensure(void)
+{
+    return ensure_at((int64_t)time(NULL));
 }
 
 static void load_chain(const char *name, mbedtls_x509_crt *ret)
@@ -240,6 +247,142 @@ static void test_a_lost_key_is_replaced(void **state)
     assert_int_equal(ensure(), 0);
 }
 
+/* A folder without any of the files, as before a first start. */
+static void clear(void)
+{
+    for (size_t i = 0; i < 4; i++)
+        unlink(in_dir(files[i]));
+}
+
+/* When the leaf and its authority are valid. */
+static void spans(int64_t ret[4])
+{
+    mbedtls_x509_crt chain;
+    load_chain("cert.pem", &chain);
+    assert_non_null(chain.next);
+    ret[0] = hob_certificate_time(&chain.valid_from);
+    ret[1] = hob_certificate_time(&chain.valid_to);
+    ret[2] = hob_certificate_time(&chain.next->valid_from);
+    ret[3] = hob_certificate_time(&chain.next->valid_to);
+    mbedtls_x509_crt_free(&chain);
+}
+
+#define DAY INT64_C(86400)
+#define NO_END INT64_C(253402300799)
+#define TODAY INT64_C(1893456000) /* 2030-01-01 */
+
+static void test_a_leaf_is_renewed_before_its_end(void **state)
+{
+    (void)state;
+    int64_t first[4], span[4];
+    clear();
+    assert_int_equal(ensure_at(TODAY), 1);
+    spans(first);
+    assert_true(first[0] < TODAY && first[1] > TODAY + 800 * DAY && first[1] < TODAY + 825 * DAY);
+    assert_int_equal(first[2], HOB_CLOCK_LEAST_S); /* whatever the clock says */
+    assert_int_equal(first[3], NO_END);
+    assert_int_equal(ensure_at(first[1] - 31 * DAY), 0);
+    assert_int_equal(ensure_at(first[1] - 30 * DAY), 0);
+    assert_int_equal(ensure_at(first[1] - 30 * DAY + 1), 1);
+    spans(span);
+    assert_true(span[0] > first[0] && span[1] > first[1]);
+    assert_memory_equal(first + 2, span + 2, 2 * sizeof *span);
+    assert_int_equal(ensure_at(first[1]), 0);
+}
+
+/* Each of these is followed by the right time, at which the leaf has to be good. */
+static void test_a_wrong_clock_is_survived(void **state)
+{
+    (void)state;
+    static const int64_t wrong[] = {0,
+                                    100 * DAY,
+                                    HOB_CLOCK_LEAST_S - 1,
+                                    TODAY + 3 * DAY,
+                                    TODAY - 3 * DAY,
+                                    TODAY + 9000 * DAY,
+                                    TODAY + 30000 * DAY};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        for (int there = 0; there < 2; there++) { /* at the first start, and later */
+            int64_t span[4];
+            char *ca, *after;
+            clear();
+            if (there)
+                assert_int_equal(ensure_at(TODAY - DAY), 1);
+            assert_true(ensure_at(wrong[i]) >= 0);
+            ca = slurp("ca.pem");
+            if (wrong[i] < HOB_CLOCK_LEAST_S) { /* then those whose clocks are right are served */
+                spans(span);
+                assert_true(span[0] <= TODAY && span[1] >= TODAY);
+            }
+            assert_true(ensure_at(TODAY) >= 0);
+            spans(span);
+            assert_true(span[0] <= TODAY && span[1] >= TODAY + 30 * DAY);
+            assert_true(span[1] < TODAY + 825 * DAY);
+            assert_true(span[2] <= TODAY && span[3] >= TODAY);
+            assert_int_equal(ensure_at(TODAY), 0); /* and is left alone then */
+            after = slurp("ca.pem");
+            assert_string_equal(ca, after); /* clients need no other */
+            free(ca);
+            free(after);
+        }
+    }
+}
+
+static void test_a_clock_that_stands_leaves_what_is_there(void **state)
+{
+    (void)state;
+    clear();
+    assert_int_equal(ensure_at(TODAY), 1);
+    assert_int_equal(ensure_at(0), 0);
+    assert_int_equal(ensure_at(HOB_CLOCK_LEAST_S - 1), 0);
+    assert_int_equal(ensure_at(TODAY), 0);
+    assert_int_equal(ensure_at(INT64_C(1) << 50), HOB_EINVAL); /* behind all certificates */
+    assert_int_equal(ensure_at(TODAY), 0);
+}
+
+static void test_what_hob_owns(void **state)
+{
+    (void)state;
+    char cert[128], key[128], ret[128];
+    clear();
+    snprintf(cert, sizeof cert, "%s", in_dir("cert.pem"));
+    snprintf(key, sizeof key, "%s", in_dir("key.pem"));
+    assert_true(hob_pki_owns(cert, key, ret, sizeof ret)); /* nothing is there yet */
+    assert_string_equal(ret, dir);
+    assert_false(hob_pki_owns(cert, "/etc/key.pem", ret, sizeof ret));
+    assert_false(hob_pki_owns("/etc/ssl/box.pem", "/etc/ssl/box.key", ret, sizeof ret));
+    assert_false(hob_pki_owns(cert, key, ret, 8));
+    assert_int_equal(ensure(), 1);
+    assert_true(hob_pki_owns(cert, key, ret, sizeof ret));
+    assert_int_equal(unlink(in_dir("ca.key")), 0); /* its owner keeps it elsewhere */
+    assert_false(hob_pki_owns(cert, key, ret, sizeof ret));
+    assert_int_equal(unlink(in_dir("ca.pem")), 0);
+    assert_false(hob_pki_owns(cert, key, ret, sizeof ret));
+    assert_int_equal(unlink(cert), 0);
+    assert_false(hob_pki_owns(cert, key, ret, sizeof ret)); /* a key of somebody's */
+    clear();
+    assert_int_equal(ensure(), 1);
+}
+
+/* Whatever the power takes away between two files, the next start makes the rest. */
+static void test_a_first_start_that_was_cut_off(void **state)
+{
+    (void)state;
+    static const char *const order[] = {"cert.pem", "key.pem", "ca.pem", "ca.key"};
+    char cert[128], key[128], ret[128];
+    snprintf(cert, sizeof cert, "%s", in_dir("cert.pem"));
+    snprintf(key, sizeof key, "%s", in_dir("key.pem"));
+    for (size_t cut = 1; cut <= 4; cut++) {
+        clear();
+        assert_int_equal(ensure(), 1);
+        for (size_t i = 0; i < cut; i++)
+            assert_int_equal(unlink(in_dir(order[i])), 0);
+        assert_true(hob_pki_owns(cert, key, ret, sizeof ret));
+        assert_int_equal(ensure(), 1);
+        assert_int_equal(verify("localhost"), 0);
+    }
+}
+
 static void test_owners_certificate_is_left_alone(void **state)
 {
     (void)state;
@@ -261,17 +404,17 @@ static void test_broken_and_missing_files_are_reported(void **state)
     assert_int_equal(unlink(in_dir("cert.pem")), 0);
     assert_int_equal(ensure(), 1);
     assert_int_equal(rename(in_dir("ca.pem"), in_dir("ca.old")), 0);
-    assert_int_equal(hob_pki_ensure(dir, &diag), HOB_EINVAL);
+    assert_int_equal(hob_pki_ensure(dir, (int64_t)time(NULL), &diag), HOB_EINVAL);
     assert_non_null(strstr(diag.text, "ca.pem"));
     assert_int_equal(rename(in_dir("ca.old"), in_dir("ca.pem")), 0);
     assert_int_equal(hob_file_write(in_dir("cert.pem"), "nonsense", 8, 0644, NULL), 0);
-    assert_int_equal(hob_pki_ensure(dir, &diag), HOB_EFORMAT);
+    assert_int_equal(hob_pki_ensure(dir, (int64_t)time(NULL), &diag), HOB_EFORMAT);
     assert_non_null(strstr(diag.text, "cert.pem"));
     assert_int_equal(unlink(in_dir("cert.pem")), 0);
     assert_int_equal(unlink(in_dir("ca.key")), 0);
-    assert_int_equal(hob_pki_ensure(dir, &diag), HOB_ENOENT);
+    assert_int_equal(hob_pki_ensure(dir, (int64_t)time(NULL), &diag), HOB_ENOENT);
     assert_non_null(strstr(diag.text, "ca.key"));
-    assert_int_equal(hob_pki_ensure("/tmp/hob-no-such-dir/inner", &diag), HOB_EIO);
+    assert_int_equal(hob_pki_ensure("/tmp/hob-no-such-dir/inner", 0, &diag), HOB_EIO);
 }
 
 int main(void)
@@ -281,6 +424,11 @@ int main(void)
         cmocka_unit_test(test_what_exists_is_kept),
         cmocka_unit_test(test_renewal_keeps_authority_and_key),
         cmocka_unit_test(test_a_lost_key_is_replaced),
+        cmocka_unit_test(test_a_leaf_is_renewed_before_its_end),
+        cmocka_unit_test(test_a_wrong_clock_is_survived),
+        cmocka_unit_test(test_a_clock_that_stands_leaves_what_is_there),
+        cmocka_unit_test(test_what_hob_owns),
+        cmocka_unit_test(test_a_first_start_that_was_cut_off),
         cmocka_unit_test(test_owners_certificate_is_left_alone),
         cmocka_unit_test(test_broken_and_missing_files_are_reported),
     };
