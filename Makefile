@@ -66,7 +66,7 @@ help: ## lists the targets
 
 # What the machine provides: packages, the private libraries, their flags. Checked at every build that compiles, which
 # costs a tenth of a second; the file changes, and with it everything is rebuilt, only when the answer does.
-ifneq ($(filter-out help clean format format-check setup $(if $(ISA)$(EMULATOR),kernels-check),$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out help clean format format-check setup arm64 $(if $(ISA)$(EMULATOR),kernels-check),$(or $(MAKECMDGOALS),all)),)
 include $(BUILD)/config.mk
 endif
 $(BUILD)/config.mk: FORCE
@@ -233,6 +233,13 @@ $(BUILD)/package/sbom.cdx.json: $(PROGRAMS) $(BUILD)/package/models packaging/de
 	@echo "  GEN $@"
 	$(Q)packaging/sbom/generate $(BUILD)/hobd $(BUILD)/hobctl $(BUILD)/package/models $@
 
+arm64: ## cross-builds hobd and hobctl for aarch64 into $(BUILD)/arm64
+	@packaging/setup/packages build neon package
+	@s=$$(packaging/setup/sysroot) && \
+	   HOB_DEPS_CC=aarch64-linux-gnu-gcc PKG_CONFIG_SYSROOT_DIR="$$s" PKG_CONFIG_LIBDIR="$$s/usr/lib/aarch64-linux-gnu/pkgconfig:$$s/usr/share/pkgconfig" \
+	   $(MAKE) $(PARALLEL) --no-print-directory CC=aarch64-linux-gnu-gcc BUILD='$(BUILD)/arm64' CFLAGS="--sysroot=$$s" LDFLAGS="--sysroot=$$s" programs
+programs: $(PROGRAMS)
+
 deb: all ## builds the Debian packages into $(BUILD)/deb, without a network once `make setup` has been run
 	@packaging/setup/packages package
 	@BUILD='$(BUILD)' packaging/deb/build
@@ -245,4 +252,4 @@ clean: ## removes what was built here (not ./var, not the cache)
 ifneq ($(wildcard $(BUILD)),)
 -include $(ALL_SRC:%.c=$(BUILD)/%.d)
 endif
-.PHONY: all help setup run test tests-ready tests-built check kernels-check native-kernels-check emulated-kernels-check cl-check bench asan ubsan tsan fuzz fuzz-run fuzz-gguf fuzz-gguf-run tidy format format-check install install-models deb rpm clean FORCE
+.PHONY: all help setup run test tests-ready tests-built check kernels-check native-kernels-check emulated-kernels-check cl-check bench asan ubsan tsan fuzz fuzz-run fuzz-gguf fuzz-gguf-run tidy format format-check install install-models arm64 programs deb rpm clean FORCE
