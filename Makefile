@@ -208,7 +208,9 @@ install: all $(BUILD)/man/hobctl.1 $(BUILD)/package/sbom.cdx.json ## installs pr
 	install -D -m 755 $(BUILD)/hobd '$(DESTDIR)$(PREFIX)/sbin/hobd'
 	install -D -m 755 $(BUILD)/hobctl '$(DESTDIR)$(PREFIX)/bin/hobctl'
 	install -D -m 644 config/hob.conf '$(DESTDIR)$(SYSCONFDIR)/hob/hob.conf'
-	install -D -m 644 packaging/systemd/hob.service '$(DESTDIR)$(UNITDIR)/hob.service'
+	install -d '$(DESTDIR)$(UNITDIR)'
+	sed 's#/usr/sbin/hobd#$(PREFIX)/sbin/hobd#; s#/etc/hob#$(SYSCONFDIR)/hob#' packaging/systemd/hob.service >'$(DESTDIR)$(UNITDIR)/hob.service'
+	chmod 644 '$(DESTDIR)$(UNITDIR)/hob.service'
 	install -D -m 644 packaging/systemd/hob.sysusers '$(DESTDIR)$(PREFIX)/lib/sysusers.d/hob.conf'
 	install -D -m 644 $(BUILD)/man/hobctl.1 '$(DESTDIR)$(PREFIX)/share/man/man1/hobctl.1'
 	install -D -m 644 $(BUILD)/man/hob.conf.5 '$(DESTDIR)$(PREFIX)/share/man/man5/hob.conf.5'
@@ -243,7 +245,7 @@ programs: $(PROGRAMS)
 deb: all ## builds the Debian packages into $(BUILD)/deb, without a network once `make setup` has been run
 	@packaging/setup/packages package
 	@BUILD='$(BUILD)' packaging/deb/build
-rpm: all ## builds the RPM packages into $(BUILD)/rpm, likewise
+rpm: all $(if $(filter deb,$(MAKECMDGOALS)),deb) ## builds the RPM packages into $(BUILD)/rpm, likewise
 	@packaging/setup/packages package
 	@BUILD='$(BUILD)' packaging/rpm/build
 clean: ## removes what was built here (not ./var, not the cache)

@@ -35,7 +35,8 @@ def make(tree, build, *targets, prefix=(), env=None):
 
 
 def copy_tree(to):
-    shutil.copytree(ROOT, to, ignore=shutil.ignore_patterns("build", "var", ".git", "__pycache__", "compile_commands.json"))
+    here = {"build", "var", ".git", "compile_commands.json"}
+    shutil.copytree(ROOT, to, ignore=lambda folder, names: here & set(names) if folder == str(ROOT) else {"__pycache__"} & set(names))
 
 
 def sums(build):
@@ -55,7 +56,11 @@ def newer(packages, tmp_path_factory):
     """The build folder of a version that is to come, with another configuration."""
     tree = tmp_path_factory.mktemp("newer") / "tree"
     copy_tree(tree)
-    shutil.copytree(packages, tree / "build", ignore=shutil.ignore_patterns("neon", "asan", "ubsan", "tsan", "fuzz", "corpus", "deb", "rpm"))
+    # The objects of what knows neither version nor configuration can stay.
+    for folder in ("hal", "models"):
+        shutil.copytree(packages / folder, tree / "build" / folder)
+    shutil.copy2(packages / "flags", tree / "build")
+    shutil.copy2(packages / "config.mk", tree / "build")
     changelog = tree / "packaging/deb/changelog"
     entry = changelog.read_text()
     version = re.match(r"hob \(([^)]+)\)", entry)[1]
@@ -69,8 +74,8 @@ def newer(packages, tmp_path_factory):
 
 
 def test_lintian(packages):
-    said = run("lintian", "--no-cfg", "--show-overrides", "--fail-on", "error,warning", *(packages / "deb").glob("*.changes"), check=False)
-    assert said.returncode == 0, said.stdout
+    said = run("lintian", "--no-cfg", "--show-overrides", *(packages / "deb").glob("*.changes"), check=False)
+    assert not re.findall(r"^[EW]: .*$", said.stdout, re.M), said.stdout
     # What is accepted on purpose is this and no more.
     accepted = re.findall(r"^O: (.*)$", said.stdout, re.M)
     assert accepted and all(line.startswith("hob: embedded-library mbedtls ") for line in accepted), said.stdout
@@ -186,8 +191,10 @@ def test_life_of_an_installation(packages, newer, tmp_path_factory):
 
 def test_arm64():
     make(ROOT, BUILD, "arm64")
-    command = ["generate", "--model", os.environ["HOB_TEST_MODEL"], "--prompt", "The hearth is", "--max-tokens", "6", "--device", "cpu", "--json"]
+    command = ["generate", "--model", os.environ["HOB_TEST_MODEL"], "--prompt", "The hearth is", "--max-tokens", "24", "--device", "cpu", "--json"]
     emulated = ["qemu-aarch64", "-L", run("packaging/setup/sysroot").stdout.split()[-1]]
+    devices = json.loads(run(*emulated, BUILD / "arm64/hobctl", "doctor", "--json", check=False).stdout)["devices"]
+    assert [d["isa"] for d in devices if d["name"] == "cpu"] == ["neon"]
     here = json.loads(run(BUILD / "hobctl", *command).stdout)
     there = json.loads(run(*emulated, BUILD / "arm64/hobctl", *command).stdout)
-    assert there["ids"] == here["ids"] and len(here["ids"]) == 6
+    assert there["ids"] == here["ids"] and len(here["ids"]) == 24
