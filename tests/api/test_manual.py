@@ -25,7 +25,7 @@ def helps():
     for name in re.findall(r"^  ([a-z]+)  +\S", ask(), re.M):
         found[name] = ask(name)
         if "\n\nusage: hobctl " + name + " COMMAND" in found[name]:
-            for below in re.findall(r"^  ([a-z]+)  +\S", found[name], re.M):
+            for below in re.findall(r"^  ([a-z]+) +\S", found[name], re.M):
                 found[f"{name} {below}"] = ask(name, below)
     return found
 
