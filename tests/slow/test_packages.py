@@ -8,9 +8,13 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "api"))
+from conftest import START_LIMIT_S, free_port  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("HOB_BUILD", ROOT / "build"))
@@ -153,7 +157,8 @@ def test_sbom(packages, tmp_path):
 
 
 def test_same_bytes_elsewhere(packages, tmp_path_factory):
-    """From nothing but sources and what was fetched: in another folder, at another time, by another user, with other settings."""
+    """From nothing but sources and what was fetched: in another folder, at another time, by another user, with other settings and,
+    where this is root, without a network."""
     home = tmp_path_factory.mktemp("another place")
     tree = home / "deeper" / "sources of hob"
     tree = Path(str(tree).replace(" ", "-"))
@@ -171,10 +176,38 @@ def test_same_bytes_elsewhere(packages, tmp_path_factory):
         for parent in home.parents:  # pytest's folders are for their owner
             if parent.stat().st_uid == 0 and str(parent).startswith("/tmp/"):
                 parent.chmod(0o755)
-        prefix = ["setpriv", f"--reuid={OTHER_USER}", f"--regid={OTHER_USER}", "--clear-groups"]
+        prefix = ["unshare", "--net", "setpriv", f"--reuid={OTHER_USER}", f"--regid={OTHER_USER}", "--clear-groups"]
     make(tree, "elsewhere", "deb", "rpm", prefix=["sh", "-c", 'umask 0027; exec "$@"', "sh", *prefix],
          env={"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "TZ": "Pacific/Kiritimati", "LANG": "C", "USER": "another"})
     assert sums(tree / "elsewhere") == sums(packages)
+
+
+def test_unpacked(packages, tmp_path):
+    """What a machine that can make no clean root can show: the packages' files, unpacked into a folder, start and answer."""
+    for deb in (packages / "deb").glob("*.deb"):
+        run("dpkg-deb", "-x", deb, tmp_path)
+    port = free_port()
+    conf = tmp_path / "etc/hob/hob.conf"
+    text = re.sub(r'"(/var/lib/hob|/run/hob|/usr/share/hob)', rf'"{tmp_path}\1', conf.read_text())
+    conf.write_text(text.replace('"0.0.0.0"', '"127.0.0.1"').replace("port = 8443;", f"port = {port};", 1))
+    state = tmp_path / "var/lib/hob"
+    state.mkdir(parents=True)
+    (tmp_path / "run/hob").mkdir(parents=True)
+    with open(tmp_path / "log", "w") as log:
+        hobd = subprocess.Popen([tmp_path / "usr/sbin/hobd", "--config", conf], stderr=log)
+    try:
+        ready = {"HOB_SOCKET": str(tmp_path / "run/hob/hob.sock")}
+        end = time.monotonic() + START_LIMIT_S
+        while run(tmp_path / "usr/bin/hobctl", "status", check=False, env=ready).returncode != 0:
+            assert hobd.poll() is None and time.monotonic() < end, (tmp_path / "log").read_text()
+            time.sleep(0.2)
+        client = {"HOB_URL": f"https://127.0.0.1:{port}", "HOB_CACERT": str(state / "ca.pem"),
+                  "HOB_API_KEY": (state / "api_key").read_text().strip()}
+        answer = run(tmp_path / "usr/bin/hobctl", "chat", "--max-tokens", "8", "What is a hearth?", env=client).stdout
+        assert re.search("[a-z]{3}", answer)
+    finally:
+        hobd.terminate()
+        assert hobd.wait(60) == 0
 
 
 def test_life_of_an_installation(packages, newer, tmp_path_factory):
