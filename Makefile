@@ -11,6 +11,8 @@ BUILD ?= build
 Q := $(if $(V),,@)
 PARALLEL = $(if $(filter -j%,$(MAKEFLAGS)),,-j$$(nproc))
 PREFIX ?= /usr/local
+SYSCONFDIR ?= $(PREFIX)/etc
+UNITDIR ?= $(PREFIX)/lib/systemd/system
 PORT ?= 8443
 FUZZ_SECONDS ?= 60
 CLANG_FORMAT ?= clang-format
@@ -20,6 +22,9 @@ CLANG_TIDY ?= clang-tidy
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla -Wno-format-truncation $(if $(CI),-Werror)
 HARDEN := -fPIE -fstack-protector-strong -fstack-clash-protection $(if $(SAN),-fno-omit-frame-pointer $(SAN),-D_FORTIFY_SOURCE=2)
 CFLAGS_ALL = -std=gnu11 -O2 -g -ffp-contract=off $(WARN) $(HARDEN) -I. -D_GNU_SOURCE $(PKG_CFLAGS) $(CFLAGS)
+# Where sources lie is not in the program, so that its bytes are the same wherever it is built. Not among the flags that
+# objects depend on: another place needs no other objects.
+PATHS = -ffile-prefix-map='$(CURDIR)=.' -ffile-prefix-map='$(DEPS)=deps'
 LDFLAGS_ALL = -pie -Wl,-z,relro,-z,now,-z,noexecstack $(SAN) $(LDFLAGS)
 LIBS = $(BUILD)/libhob.a $(DEPS_LIBS) $(PKG_LIBS) -lm -pthread
 
@@ -62,7 +67,7 @@ help: ## lists the targets
 
 # What the machine provides: packages, the private libraries, their flags. Checked at every build that compiles, which
 # costs a tenth of a second; the file changes, and with it everything is rebuilt, only when the answer does.
-ifneq ($(filter-out help clean format format-check setup $(if $(ISA)$(EMULATOR),kernels-check),$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out help clean format format-check setup arm64 $(if $(ISA)$(EMULATOR),kernels-check),$(or $(MAKECMDGOALS),all)),)
 include $(BUILD)/config.mk
 endif
 $(BUILD)/config.mk: FORCE
@@ -82,7 +87,7 @@ $(BUILD)/flags: FORCE
 $(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	@echo "  CC $<"
-	$(Q)$(CC) $(CFLAGS_ALL) $(ISA_FLAGS) -MMD -MP -c $< -o $@
+	$(Q)$(CC) $(CFLAGS_ALL) $(PATHS) $(ISA_FLAGS) -MMD -MP -c $< -o $@
 
 # The kernels' sources and the console's files are part of the program.
 $(BUILD)/hal/cl/program.o: $(wildcard kernels_cl/*)
@@ -203,14 +208,54 @@ format-check: ## fails where clang-format would change something
 # What goes in without FILES comes from the target deb.
 bundle: all $(if $(FILES),,deb) ## makes build/hob.bundle, an update for boxes without a network (FILES="…" of these, VERSION=, KEY=private.pem)
 	@BUILD='$(BUILD)' FILES='$(FILES)' VERSION='$(VERSION)' KEY='$(KEY)' packaging/bundle/make
-install: all ## installs the programs and the annotated configuration under $(DESTDIR)$(PREFIX)
-	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/share/hob'
-	install -m 755 $(PROGRAMS) '$(DESTDIR)$(PREFIX)/bin'
-	install -m 644 config/hob.conf '$(DESTDIR)$(PREFIX)/share/hob/hob.conf'
+install: all $(BUILD)/man/hobctl.1 $(BUILD)/package/sbom.cdx.json ## installs programs, configuration, manual pages, unit and SBOM under $(DESTDIR)$(PREFIX), the configuration in $(DESTDIR)$(SYSCONFDIR)
+	install -D -m 755 $(BUILD)/hobd '$(DESTDIR)$(PREFIX)/sbin/hobd'
+	install -D -m 755 $(BUILD)/hobctl '$(DESTDIR)$(PREFIX)/bin/hobctl'
+	install -D -m 644 config/hob.conf '$(DESTDIR)$(SYSCONFDIR)/hob/hob.conf'
+	install -d '$(DESTDIR)$(UNITDIR)'
+	sed 's#/usr/sbin/hobd#$(PREFIX)/sbin/hobd#; s#/etc/hob#$(SYSCONFDIR)/hob#' packaging/systemd/hob.service >'$(DESTDIR)$(UNITDIR)/hob.service'
+	chmod 644 '$(DESTDIR)$(UNITDIR)/hob.service'
+	install -D -m 644 packaging/systemd/hob.sysusers '$(DESTDIR)$(PREFIX)/lib/sysusers.d/hob.conf'
+	install -D -m 644 $(BUILD)/man/hobctl.1 '$(DESTDIR)$(PREFIX)/share/man/man1/hobctl.1'
+	install -D -m 644 $(BUILD)/man/hob.conf.5 '$(DESTDIR)$(PREFIX)/share/man/man5/hob.conf.5'
+	install -D -m 644 $(BUILD)/man/hobd.8 '$(DESTDIR)$(PREFIX)/share/man/man8/hobd.8'
+	install -D -m 644 $(BUILD)/man/hobctl.bash '$(DESTDIR)$(PREFIX)/share/bash-completion/completions/hobctl'
+	install -D -m 644 -t '$(DESTDIR)$(PREFIX)/share/doc/hob' README.md $(BUILD)/package/sbom.cdx.json
+	install -D -m 644 -t '$(DESTDIR)$(PREFIX)/share/doc/hob/examples' packaging/systemd/render.conf config/prometheus/* config/grafana/*
+install-models: $(BUILD)/package/models ## installs the default models under $(DESTDIR)$(PREFIX)
+	install -D -m 644 -t '$(DESTDIR)$(PREFIX)/share/hob/models' $(BUILD)/package/models/*.gguf
+
+# Manual pages and completion are made of --help and of config/hob.conf.
+$(BUILD)/man/hobctl.1: $(PROGRAMS) config/hob.conf packaging/deb/changelog $(wildcard packaging/man/*)
+	@echo "  GEN $(@D)"
+	$(Q)packaging/man/generate $(BUILD)/hobd $(BUILD)/hobctl $(@D)
+# The default models under the names that packages give them.
+$(BUILD)/package/models: $(BUILD)/hobctl packaging/setup/model packaging/setup/embedding
+	@rm -rf $@ && mkdir -p $@
+	@ln -sf "$$(MODEL= packaging/setup/model)" $@/smollm2-135m-instruct-q4_1.gguf
+	@packaging/setup/model minilm >/dev/null
+	@ln -sf "$$(BUILD='$(BUILD)' packaging/setup/embedding)" $@/all-minilm-l6-v2-q8_0.gguf
+$(BUILD)/package/sbom.cdx.json: $(PROGRAMS) $(BUILD)/package/models packaging/deb/changelog packaging/sbom/generate packaging/deps/build
+	@echo "  GEN $@"
+	$(Q)packaging/sbom/generate $(BUILD)/hobd $(BUILD)/hobctl $(BUILD)/package/models $@
+
+arm64: ## cross-builds hobd and hobctl for aarch64 into $(BUILD)/arm64
+	@packaging/setup/packages build neon package
+	@s=$$(packaging/setup/sysroot) && \
+	   HOB_DEPS_CC=aarch64-linux-gnu-gcc PKG_CONFIG_SYSROOT_DIR="$$s" PKG_CONFIG_LIBDIR="$$s/usr/lib/aarch64-linux-gnu/pkgconfig:$$s/usr/share/pkgconfig" \
+	   $(MAKE) $(PARALLEL) --no-print-directory CC=aarch64-linux-gnu-gcc BUILD='$(BUILD)/arm64' CFLAGS="--sysroot=$$s" LDFLAGS="--sysroot=$$s" programs
+programs: $(PROGRAMS)
+
+deb: all ## builds the Debian packages into $(BUILD)/deb, without a network once `make setup` has been run
+	@packaging/setup/packages package
+	@BUILD='$(BUILD)' packaging/deb/build
+rpm: all $(if $(filter deb,$(MAKECMDGOALS)),deb) ## builds the RPM packages into $(BUILD)/rpm, likewise
+	@packaging/setup/packages package
+	@BUILD='$(BUILD)' packaging/rpm/build
 clean: ## removes what was built here (not ./var, not the cache)
 	rm -rf build compile_commands.json
 
 ifneq ($(wildcard $(BUILD)),)
 -include $(ALL_SRC:%.c=$(BUILD)/%.d)
 endif
-.PHONY: all help setup run test tests-ready tests-built check kernels-check native-kernels-check emulated-kernels-check cl-check bench asan ubsan tsan fuzz fuzz-run fuzz-gguf fuzz-gguf-run tidy format format-check bundle install clean FORCE
+.PHONY: all help setup run test tests-ready tests-built check kernels-check native-kernels-check emulated-kernels-check cl-check bench asan ubsan tsan fuzz fuzz-run fuzz-gguf fuzz-gguf-run tidy format format-check install install-models arm64 programs deb rpm bundle clean FORCE

@@ -7,9 +7,7 @@
 #ifndef HOB_DAEMON_CTL_CTL_H
 #define HOB_DAEMON_CTL_CTL_H
 
-#ifndef HOB_VERSION
-#define HOB_VERSION "0.1.0"
-#endif
+#include "daemon/conf/version.h"
 
 enum {
     HOB_EXIT_OK = 0,

@@ -19,7 +19,7 @@ typedef enum hob_option_kind {
 
 typedef struct hob_option {
     const char *name;     /* "--model" */
-    const char *argument; /* "FILE", NULL for a flag */
+    const char *argument; /* "FILE"; the choices of one that has them; NULL for a flag */
     hob_option_kind kind;
     void *value;
     bool required;
@@ -45,7 +45,7 @@ typedef struct hob_option {
     }
 #define HOB_CHOICE(name_, value_, choices_, help_)                                                 \
     {                                                                                              \
-        .name = name_, .argument = "TYPE", .kind = HOB_OPTION_CHOICE, .value = value_,             \
+        .name = name_, .argument = choices_, .kind = HOB_OPTION_CHOICE, .value = value_,           \
         .choices = choices_, .help = help_                                                         \
     }
 #define HOB_U32(name_, value_, min_, max_, help_)                                                  \

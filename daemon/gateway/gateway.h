@@ -13,8 +13,7 @@
 #define HOB_DAEMON_GATEWAY_GATEWAY_H
 
 #include "daemon/conf/conf.h"
-
-#define HOB_VERSION "0.1.0"
+#include "daemon/conf/version.h"
 
 /* Runs until SIGTERM or SIGINT has drained it; returns the exit status. path: what SIGHUP reads conf from again, into the
  * same place; NULL for --dev, which also ends, with an error, when its engine cannot be started at all, instead of trying
