@@ -316,7 +316,7 @@ int hob_gateway_run(hob_conf *conf, const char *path)
     g->give_up = !path;
     hob_notify_open(g);
     g->signal_fd = g->arbiter_fd = -1;
-    g->started_us = hob_now_us();
+    g->started_us = g->links_us = hob_now_us();
     g->started_s = (int64_t)time(NULL);
     const uint32_t descriptors = conf->max_connections + 2 * FDS_BESIDE;
     if (set_descriptor_limit(descriptors, &diag) < 0 ||

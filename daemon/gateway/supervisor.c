@@ -285,13 +285,14 @@ uint64_t hob_link_patience_us(const hob_link *l)
     return 1000 * (step_ms < timeout_ms ? timeout_ms : step_ms < most_ms ? step_ms : most_ms);
 }
 
-static bool is_silent(hob_link *l)
+/* At now_us: what comes later, such as a suspension of the machine, is for the next look. */
+static bool is_silent(hob_link *l, uint64_t now_us)
 {
     const uint64_t most_us = hob_link_patience_us(l);
-    if (l->state != HOB_LINK_READY || hob_now_us() - l->heard_us <= most_us)
+    if (l->state != HOB_LINK_READY || l->heard_us + most_us >= now_us)
         return false;
     /* When it was the gateway that was held up, the heartbeats wait in the socket. */
-    return hob_link_read(l) == 0 && hob_now_us() - l->heard_us > most_us;
+    return hob_link_read(l) == 0 && l->heard_us + most_us < now_us;
 }
 
 static void fail_silent(hob_link *l)
@@ -354,7 +355,7 @@ static void finish_unload(hob_link *l, uint64_t now_us)
 void hob_links_tick(hob_gateway *g, uint64_t now_us)
 {
     /* A machine that was suspended stopped the engines, too: they get time to show that they live. */
-    const bool stood_still = g->links_us && now_us - g->links_us > STOOD_STILL_MS * (uint64_t)1000;
+    const bool stood_still = now_us - g->links_us > STOOD_STILL_MS * (uint64_t)1000;
     g->links_us = now_us;
     hob_links_reap(g);
     for (uint32_t i = 0; i < g->link_count && !g->ending; i++) {
@@ -364,7 +365,7 @@ void hob_links_tick(hob_gateway *g, uint64_t now_us)
         if (l->state == HOB_LINK_STARTING &&
             now_us - l->started_us > LOAD_TIMEOUT_S * (uint64_t)1000000)
             hob_link_fail(l, "it did not load its model in time");
-        else if (is_silent(l))
+        else if (is_silent(l, now_us))
             fail_silent(l);
         else if (l->state == HOB_LINK_READY && l->text_ms > g->conf->hang_timeout_ms &&
                  now_us - l->moved_us > g->conf->hang_timeout_ms * (uint64_t)1000)
