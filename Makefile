@@ -63,7 +63,7 @@ KERNELS := $(if $(KERNEL_SRC),$(BUILD)/kernels-check)
 all: $(BUILD)/libhob.a $(PROGRAMS) compile_commands.json ## builds build/hobd and build/hobctl, getting what is missing first
 
 help: ## lists the targets
-	@sed -n -E 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r t d; do printf '  %-14s %s\n' "$$t" "$$d"; done
+	@sed -n -E 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r t d; do printf '  %-14s %s\n' "$$t" "$$d"; done
 
 # What the machine provides: packages, the private libraries, their flags. Checked at every build that compiles, which
 # costs a tenth of a second; the file changes, and with it everything is rebuilt, only when the answer does.

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -156,30 +157,24 @@ def test_sbom(packages, tmp_path):
         assert f"{origin[1]}=={origin[2]}" in (ROOT / "packaging/setup/model").read_text()
 
 
-def test_same_bytes_elsewhere(packages, tmp_path_factory):
+def test_same_bytes_elsewhere(packages):
     """From nothing but sources and what was fetched: in another folder, at another time, by another user, with other settings and,
     where this is root, without a network."""
-    home = tmp_path_factory.mktemp("another place")
-    tree = home / "deeper" / "sources of hob"
-    tree = Path(str(tree).replace(" ", "-"))
-    copy_tree(tree)
-    cache = home / "cache/hob"
-    cache.mkdir(parents=True)
-    shutil.copytree(CACHE / "sources", cache / "sources")
-    (cache / "models").mkdir()
-    for model in (CACHE / "models").glob("*"):
-        if model.name.startswith(("SmolLM2-135M", "all-MiniLM")):
-            shutil.copytree(model, cache / "models" / model.name) if model.is_dir() else shutil.copy2(model, cache / "models")
-    prefix = []
-    if os.geteuid() == 0:
-        run("chown", "-R", f"{OTHER_USER}:{OTHER_USER}", home)
-        for parent in home.parents:  # pytest's folders are for their owner
-            if parent.stat().st_uid == 0 and str(parent).startswith("/tmp/"):
-                parent.chmod(0o755)
-        prefix = ["unshare", "--net", "setpriv", f"--reuid={OTHER_USER}", f"--regid={OTHER_USER}", "--clear-groups"]
-    make(tree, "elsewhere", "deb", "rpm", prefix=["sh", "-c", 'umask 0027; exec "$@"', "sh", *prefix],
-         env={"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "TZ": "Pacific/Kiritimati", "LANG": "C", "USER": "another"})
-    assert sums(tree / "elsewhere") == sums(packages)
+    with tempfile.TemporaryDirectory(prefix="hob-elsewhere-") as home:  # which that user reaches, unlike pytest's folders
+        tree, cache = Path(home) / "deeper/sources-of-hob", Path(home) / "cache/hob"
+        copy_tree(tree)
+        shutil.copytree(CACHE / "sources", cache / "sources")
+        (cache / "models").mkdir()
+        for model in (CACHE / "models").glob("*"):
+            if model.name.startswith(("SmolLM2-135M", "all-MiniLM")):
+                (shutil.copytree if model.is_dir() else shutil.copy2)(model, cache / "models" / model.name)
+        prefix = []
+        if os.geteuid() == 0:
+            run("chown", "-R", f"{OTHER_USER}:{OTHER_USER}", home)
+            prefix = ["unshare", "--net", "setpriv", f"--reuid={OTHER_USER}", f"--regid={OTHER_USER}", "--clear-groups"]
+        make(tree, "elsewhere", "deb", "rpm", prefix=["sh", "-c", 'umask 0027; exec "$@"', "sh", *prefix],
+             env={"HOME": home, "XDG_CACHE_HOME": f"{home}/cache", "TZ": "Pacific/Kiritimati", "LANG": "C", "USER": "another"})
+        assert sums(tree / "elsewhere") == sums(packages)
 
 
 def test_unpacked(packages, tmp_path):
