@@ -266,7 +266,7 @@ def test_chat_streams_and_stops(page, server):
     assert not page.all("#chat-messages li")
 
 
-def test_upload_then_a_cited_answer(page, tmp_path):
+def test_upload_then_a_cited_answer(page, server, tmp_path):
     file = tmp_path / "house <b>notes.md"
     file.write_text(NOTES)
     page.go("documents")
@@ -274,6 +274,13 @@ def test_upload_then_a_cited_answer(page, tmp_path):
     page["store-form"].find_element(By.TAG_NAME, "button").click()
     page.wait(lambda: "house is there" in page["documents-status"].text)
     page["upload-files"].send_keys(str(file))
+    page.js("window.real = window.fetch; window.fetch = (path, o) => o.method === 'POST' && path.endsWith('/files')"
+            " ? Promise.reject(new Error('broken off')) : window.real(path, o)")
+    page["upload"].find_element(By.TAG_NAME, "button").click()
+    page.wait(lambda: "broken off" in page["notice"].text)
+    page.js("window.fetch = window.real")
+    with openai_client(server) as c:
+        assert not c.files.list().data  # what came into no store is not kept
     page["upload"].find_element(By.TAG_NAME, "button").click()
     row = page.wait(lambda: [r for r in page.all("#files tr") if file.name in r.text and "ready" in r.text])[0]
     assert "1.0 KiB" in row.text or " B" in row.text
