@@ -28,28 +28,25 @@ function add(role, content) {
 
 /* ---- sources ---- */
 
-/* The bytes from first to end of a file's text, which comes in pages of passages. */
+/* The bytes from first to end of a file's text, which comes in pages of parts. Each says which bytes it has; before them may
+ * stand white space, of which the text had more. */
 async function passage(store, source) {
   const path = `/v1/vector_stores/${encodeURIComponent(store)}/files/${encodeURIComponent(source.file_id)}/content`;
-  const parts = [];
-  let length = 0;
-  for (let page = null; length < source.hob_end_byte;) {
+  const decoder = new TextDecoder();
+  let text = "", end = 0;
+  for (let page = null; end < source.hob_end_byte;) {
     const answer = await json("GET", page === null ? path : `${path}?page=${encodeURIComponent(page)}`);
     for (const part of answer.data) {
-      const bytes = new TextEncoder().encode(part.text);
-      parts.push(bytes);
-      length += bytes.length;
+      end = part.hob_end_byte;
+      if (end <= source.hob_first_byte || part.hob_first_byte >= source.hob_end_byte) continue;
+      const bytes = new TextEncoder().encode(part.text), space = bytes.length - (end - part.hob_first_byte);
+      const from = text ? 0 : space + Math.max(0, source.hob_first_byte - part.hob_first_byte);
+      text += decoder.decode(bytes.subarray(from, space + source.hob_end_byte - part.hob_first_byte));
     }
     if (!answer.has_more) break;
     page = answer.next_page;
   }
-  const all = new Uint8Array(length);
-  let at = 0;
-  for (const bytes of parts) {
-    all.set(bytes, at);
-    at += bytes.length;
-  }
-  return new TextDecoder().decode(all.subarray(source.hob_first_byte, source.hob_end_byte));
+  return text;
 }
 
 function addSources(item, store, sources) {

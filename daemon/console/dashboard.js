@@ -44,8 +44,8 @@ function showTiles(now, rate) {
   $("tiles").replaceChildren(
     tile("Tokens/s, answers", rate("hob_answer_tokens_total").toFixed(1)),
     tile("Tokens/s, prompts", rate("hob_prompt_tokens_total").toFixed(1)),
-    tile("Waiting", String(waiting)),
-    tile("Tokens waiting", String(sum(now, "hob_queue_tokens"))),
+    tile("No first token yet", String(waiting)),
+    tile("Their tokens", String(sum(now, "hob_queue_tokens"))),
     tile("Running", String(sum(now, "hob_engine_running"))),
     tile("Connections", String(sum(now, "hob_connections"))),
     tile("Refused, no room", String(sum(now, "hob_requests_shed_total"))),
@@ -110,7 +110,9 @@ async function look(admin) {
   const now = { at: performance.now(), metrics: parse(text) };
   const seconds = before ? (now.at - before.at) / 1000 : 0;
   const rate = name => before ? Math.max(0, sum(now.metrics, name) - sum(before.metrics, name)) / seconds : 0;
-  const busy = sum(now.metrics, "hob_queue_requests") + sum(now.metrics, "hob_engine_running");
+  /* One in prefill runs and waits for its first token: it is among both of those, and once among an engine's jobs. Where the
+   * engine is not up, all wait. */
+  const busy = Math.max(sum(now.metrics, "hob_engine_jobs"), sum(now.metrics, "hob_queue_requests"));
   stats = quantiles;
   tokens = [...tokens, rate("hob_answer_tokens_total")].slice(-KEPT);
   requests = [...requests, busy].slice(-KEPT);

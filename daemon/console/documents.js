@@ -89,7 +89,12 @@ $("upload").addEventListener("submit", async event => {
       $("upload-name").textContent = `Uploading ${file.name}`;
       $("upload-progress").value = 0;
       const stored = await upload(file, ratio => { $("upload-progress").value = ratio; });
-      await json("POST", path("files"), { file_id: stored.id });
+      try {
+        await json("POST", path("files"), { file_id: stored.id });
+      } catch (e) { /* in no store nobody would see it again */
+        await json("DELETE", `/v1/files/${encodeURIComponent(stored.id)}`).catch(() => {});
+        throw e;
+      }
       status(`${file.name} is uploaded.`);
       watch();
     }

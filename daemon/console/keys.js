@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Keys and their limits, for administrators: listed, added, revoked. A new key's text is shown once and is in this page
+ * Keys and their limits, for administrators: listed, added, changed, rotated, revoked. A new key's text is shown once and is in this page
  * until it is closed. */
 import { $, attempt, cell, confirmed, day, element, json, rowHead, time } from "/console/common.js";
 
@@ -31,6 +31,63 @@ async function revoke(key) {
   });
 }
 
+/* The old text ends at once: a person who wants both for a while has `hobctl keys rotate --grace`. */
+async function rotate(key) {
+  if (!await confirmed(`Give the key “${key.label}” a new text? Requests with the old one are refused from then on.`, "Rotate")) return;
+  await attempt(async () => {
+    const made = await json("POST", "/hob/v1/admin/keys/rotate", { key: key.label });
+    showMade(made);
+    $("keys-status").textContent = `${made.label} has a new text.`;
+    await refresh();
+  });
+}
+
+/* ---- limits of a key that is there ---- */
+
+let edited = null; /* as it was listed */
+
+function edit(key) {
+  edited = key;
+  $("limits-title").textContent = `Limits of ${key.label}`;
+  for (const name of LIMITS) $(`edit-${name}`).value = key.limits[name] ?? "";
+  $("limits").showModal();
+  $(`edit-${LIMITS[0]}`).focus();
+}
+
+/* Only what was changed: another administrator may have changed the rest meanwhile. */
+function changed() {
+  const body = {};
+  for (const name of LIMITS) {
+    const text = $(`edit-${name}`).value, value = text === "" ? null : Number(text);
+    if (value !== edited.limits[name]) body[name] = value;
+  }
+  return body;
+}
+
+$("limits-form").addEventListener("submit", async event => {
+  event.preventDefault();
+  const { label } = edited;
+  try {
+    await json("POST", "/hob/v1/admin/keys/set", { key: label, limits: changed() });
+  } catch (e) { /* where a person looks, with all that was written */
+    $("limits-error").textContent = e.message;
+    return;
+  }
+  $("limits").close();
+  $("keys-status").textContent = `The limits of ${label} are changed.`;
+  await attempt(refresh);
+  focusOn(`Limits of ${label}`);
+});
+$("limits-cancel").addEventListener("click", () => $("limits").close());
+$("limits").addEventListener("close", () => { $("limits-error").textContent = ""; });
+
+/* The rows are made anew: the focus goes to the button of that name again. */
+function focusOn(name) {
+  [...$("keys").querySelectorAll("button")].find(b => b.getAttribute("aria-label") === name)?.focus();
+}
+
+/* ---- the list ---- */
+
 function expiry(key) {
   if (!key.expires) return cell("never");
   return key.expires * 1000 < Date.now() ? cell(`${day(key.expires)}, expired`, "bad") : cell(day(key.expires));
@@ -39,9 +96,11 @@ function expiry(key) {
 function row(key) {
   return element("tr", {}, rowHead(key.label), cell(key.tenant), cell(key.role), cell(key.class), cell(names(key.models), "wrap"),
     cell(names(key.collections), "wrap"), cell(limits(key), "wrap"), expiry(key), cell(time(key.last_used)),
-    element("td", {}, element("button", {
-      type: "button", class: "danger", "aria-label": `Revoke ${key.label}`, click: () => revoke(key),
-    }, "Revoke")));
+    element("td", {}, element("div", { class: "row" },
+      element("button", { type: "button", "aria-label": `Limits of ${key.label}`, click: () => edit(key) }, "Limits"),
+      element("button", { type: "button", "aria-label": `Rotate ${key.label}`, click: () => rotate(key) }, "Rotate"),
+      element("button", { type: "button", class: "danger", "aria-label": `Revoke ${key.label}`, click: () => revoke(key) },
+        "Revoke"))));
 }
 
 /* Revoked ones are listed for a while, so that their usage has a name: they are left out here. */
@@ -103,8 +162,11 @@ $("made-close").addEventListener("click", () => {
   $("keys-title").focus();
 });
 
-$("key-limits").append(...LIMITS.map(name => element("div", {}, element("label", { for: `limit-${name}` }, spoken(name)),
-  element("input", { id: `limit-${name}`, type: "number", min: LEAST[name] ?? 0, step: 1 }))));
+const limitFields = prefix => LIMITS.map(name => element("div", {},
+  element("label", { for: `${prefix}-${name}` }, spoken(name)),
+  element("input", { id: `${prefix}-${name}`, type: "number", min: LEAST[name] ?? 0, step: 1 })));
+$("key-limits").append(...limitFields("limit"));
+$("edit-limits").append(...limitFields("edit"));
 
 export function show() {
   $("keys-status").textContent = "";
@@ -115,6 +177,7 @@ export const hide = hideMade;
 
 export function forget() {
   hideMade();
+  $("limits").close();
   $("key-form").reset();
   $("keys").replaceChildren();
 }

@@ -271,11 +271,12 @@ void hob_attachments_list(hob_conn *c, json_t *body)
 typedef struct text_user {
     hob_documents_request *r;
     hob_text text; /* of one part */
-    uint64_t end;  /* of what is written */
+    uint64_t end;  /* of what is written, on this page or those before */
     int64_t next;  /* chunk where the next page begins; -1: there is none */
 } text_user;
 
-/* A chunk repeats the end of the one before: what is written is the text once. */
+/* A chunk repeats the end of the one before: what is written is the text once, and of which bytes of the file's text it is.
+ * White space between chunks stands before these. */
 static int add_text(void *user, int64_t id, const hob_stored_chunk *k, hob_diag *diag)
 {
     text_user *u = user;
@@ -289,16 +290,33 @@ static int add_text(void *user, int64_t id, const hob_stored_chunk *k, hob_diag 
     if (known >= len)
         return 0;
     const char *gap =
-        hob_stored_gap(u->r->rows && k->first_byte > u->end ? k->first_byte - u->end : 0);
+        hob_stored_gap(u->end > 0 && k->first_byte > u->end ? k->first_byte - u->end : 0);
     hob_text_clear(&u->text);
     hob_text_puts(&u->text, gap);
     hob_text_add(&u->text, k->text + known, len - known);
     hob_text_puts(&u->r->answer,
                   u->r->rows++ ? ",{\"type\":\"text\",\"text\":" : "{\"type\":\"text\",\"text\":");
     hob_text_string(&u->r->answer, hob_text_data(&u->text), hob_text_len(&u->text));
-    hob_text_puts(&u->r->answer, "}");
+    hob_text_format(&u->r->answer, ",\"hob_first_byte\":%llu,\"hob_end_byte\":%llu}",
+                    (unsigned long long)(k->first_byte + known), (unsigned long long)k->end_byte);
     u->end = k->end_byte;
     return 0;
+}
+
+/* Where a page begins, in the words of the one before it: a chunk, and the end of the text that was written. */
+static bool read_cursor(const char *text, uint32_t *ret_chunk, uint64_t *ret_end)
+{
+    static const char digits[] = "0123456789";
+    const size_t n = strspn(text, digits), m = text[n] ? strspn(text + n + 1, digits) : 0;
+    *ret_chunk = 0;
+    *ret_end = 0;
+    if (!text[0])
+        return true;
+    if (n < 1 || n > 9 || text[n] != '-' || m < 1 || m > 18 || text[n + 1 + m])
+        return false;
+    *ret_chunk = (uint32_t)strtoul(text, NULL, 10);
+    *ret_end = strtoull(text + n + 1, NULL, 10);
+    return true;
 }
 
 /* Thread: search. */
@@ -308,18 +326,19 @@ static int run_content(sqlite3 *db, hob_store_job *j, hob_diag *diag)
     text_user u = {.r = r, .next = -1};
     hob_collection_key c;
     int64_t content = 0;
+    uint32_t from = 0;
     int code;
+    (void)read_cursor(r->word, &from, &u.end); /* was checked */
     if ((code = find_collection(db, r, &c, diag)) < 0 ||
         (code = hob_attachment_content(db, &r->scope, c.id, r->ids[1], &content, diag)) < 0)
         return code;
     hob_text_puts(&r->answer, "{\"object\":\"vector_store.file_content.page\",\"data\":[");
-    code = hob_content_chunks(db, content, (uint32_t)strtoul(r->word, NULL, 10), CONTENT_CHUNKS,
-                              add_text, &u, diag);
+    code = hob_content_chunks(db, content, from, CONTENT_CHUNKS, add_text, &u, diag);
     r->answer.failed |= u.text.failed;
     hob_text_free(&u.text);
     if (u.next >= 0)
-        hob_text_format(&r->answer, "],\"has_more\":true,\"next_page\":\"%lld\"}\n",
-                        (long long)u.next);
+        hob_text_format(&r->answer, "],\"has_more\":true,\"next_page\":\"%lld-%llu\"}\n",
+                        (long long)u.next, (unsigned long long)u.end);
     else
         hob_text_puts(&r->answer, "],\"has_more\":false,\"next_page\":null}\n");
     return u.next >= 0 ? 0 : code;
@@ -329,11 +348,13 @@ void hob_attachments_content(hob_conn *c, json_t *body)
 {
     hob_documents_request *r = hob_documents_request_new(c, run_content);
     hob_api_error e;
+    uint32_t chunk;
+    uint64_t end;
     (void)body;
     if (!r)
         return;
     if (hob_documents_query(r, PAGE_MAX, PAGE_DEFAULT, " page ", &e) < 0 ||
-        (r->word[strspn(r->word, "0123456789")] && hob_query_bad("page", r->word, "next_page", &e)))
+        (!read_cursor(r->word, &chunk, &end) && hob_query_bad("page", r->word, "next_page", &e)))
         hob_documents_refuse(r, &e);
     else
         hob_documents_read(r);

@@ -131,6 +131,8 @@ static const struct {
     {"GET", "/hob/v1/admin/status"},
     {"GET", "/hob/v1/admin/keys"},
     {"POST", "/hob/v1/admin/keys/add"},
+    {"POST", "/hob/v1/admin/keys/set"},
+    {"POST", "/hob/v1/admin/keys/rotate"},
     {"POST", "/hob/v1/admin/keys/revoke"},
 };
 

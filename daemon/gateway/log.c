@@ -5,6 +5,7 @@
  * says so in JOURNAL_STREAM, each line begins with its priority as <N>. */
 #include "daemon/gateway/log.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
@@ -68,23 +69,34 @@ int hob_log_open(const char *level, const char *format)
 
 /* ---- writing ---- */
 
-/* Waits for room as long as there is reason to. False: stderr takes nothing any more. */
-static bool write_all(const char *s, size_t len)
+/* Waits for room as long as there is reason to. How much of it was written: not all, where stderr takes nothing any more. */
+static size_t write_all(const char *s, size_t len)
 {
-    while (len > 0) {
+    size_t done = 0;
+    while (done < len) {
         struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
         if (poll(&p, 1, POLL_MS) <= 0 || !(p.revents & (POLLOUT | POLLERR | POLLHUP))) {
             if (state.ending)
-                return false;
+                return done;
             continue;
         }
-        const ssize_t n = write(STDERR_FILENO, s, len < PIPE_BUF ? len : PIPE_BUF);
-        if (n < 0)
-            return false; /* nowhere left to say so */
-        s += n;
-        len -= (size_t)n;
+        const size_t left = len - done;
+        const ssize_t n = write(STDERR_FILENO, s + done, left < PIPE_BUF ? left : PIPE_BUF);
+        if (n >= 0)
+            done += (size_t)n;
+        else if (errno != EAGAIN && errno != EINTR) /* somebody else has filled it */
+            return done;                            /* nowhere left to say so */
     }
-    return true;
+    return done;
+}
+
+/* Lines of which something is missing in what was written. */
+static uint64_t count_lost(const char *s, size_t len, size_t done)
+{
+    uint64_t n = 0;
+    for (size_t i = done; i < len; i++)
+        n += s[i] == '\n';
+    return n;
 }
 
 static size_t add_prefix(char *to, hob_log_level level)
@@ -112,10 +124,12 @@ static size_t add_notice(char *to, uint64_t dropped)
     return n + l.len;
 }
 
-/* Whole lines, as many as a pipe takes at once, or one that is longer. Holds the lock. */
-static size_t take_lines(char *to)
+/* Whole lines, as many as a pipe takes at once, or one that is longer; *ret_told: the first says that so many were dropped.
+ * Holds the lock. */
+static size_t take_lines(char *to, uint64_t *ret_told)
 {
     size_t len = 0;
+    *ret_told = state.untold;
     if (state.untold > 0) {
         len = add_notice(to, state.untold);
         state.untold = 0;
@@ -145,7 +159,8 @@ static void *run(void *user)
     (void)user;
     pthread_mutex_lock(&state.lock);
     for (;;) {
-        const size_t len = take_lines(lines);
+        uint64_t told;
+        const size_t len = take_lines(lines, &told);
         if (len == 0) {
             pthread_cond_signal(&state.idle);
             if (state.ending)
@@ -156,9 +171,18 @@ static void *run(void *user)
             continue;
         }
         pthread_mutex_unlock(&state.lock);
-        const bool written = write_all(lines, len);
+        const size_t done = write_all(lines, len);
         pthread_mutex_lock(&state.lock);
-        if (!written && state.ending)
+        if (done == len)
+            continue;
+        uint64_t lost = count_lost(lines, len, done);
+        if (told > 0 && !memchr(lines, '\n', done)) { /* the notice is among them */
+            state.untold += told;
+            lost--;
+        }
+        state.untold += lost;
+        state.dropped += lost;
+        if (state.ending)
             break;
     }
     pthread_mutex_unlock(&state.lock);
@@ -244,7 +268,7 @@ void hob_log_end(hob_log_line *l, hob_log_level level)
         return;
     }
     if (write(STDERR_FILENO, l->text, l->len) < 0)
-        return; /* nowhere left to say so */
+        state.dropped++; /* nowhere left to say so */
 }
 
 void hob_log(hob_log_level level, const char *format, ...)

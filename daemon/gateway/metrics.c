@@ -158,7 +158,7 @@ static void records(const hob_gateway *g, hob_text *t)
     hob_expose_counter(t, "hob_traces_dropped_total",
                        "Traces that were for the collector and are lost.", (double)dropped);
     hob_expose_counter(t, "hob_log_dropped_total",
-                       "Lines of the log that the standard error did not take in time.",
+                       "Lines of the log that the standard error did not take, or not in time.",
                        (double)hob_log_dropped());
 }
 

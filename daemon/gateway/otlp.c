@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * See otlp.h. The thread makes its requests with hobctl's client, each in a libwebsockets context of its own that lives as
- * long as the request: nothing of the loop's context is touched from here. A refusal that another try would not change (a 4xx
- * but 429) loses its batch; after others the same batch is sent again, after 1, 2, 4 … 60 s. */
+ * long as the request: nothing of the loop's context is touched from here. Where the collector could not be reached, or says
+ * by one of four statuses that it may be asked again (OTLP/HTTP, Retryable Response Codes), the same batch is sent again,
+ * after 1, 2, 4 … 60 s; another refusal loses its batch. */
 #include "daemon/gateway/otlp.h"
 
 #include <pthread.h>
@@ -19,7 +20,7 @@ enum {
     WAITING_MAX = 512, /* traces */
     BATCH_MAX = 64,
     CALL_MS = 10000,
-    LAST_CALL_MS = 2000,
+    LAST_MS = 2000, /* for all that is left at the end */
     RETRY_LEAST_S = 1,
     RETRY_MOST_S = 60,
 };
@@ -32,6 +33,7 @@ struct hob_otlp {
     hob_trace_record *waiting; /* [WAITING_MAX], a ring */
     uint32_t first, count;
     bool ending;
+    uint64_t end_us;            /* when it is ending: nothing is sent after that */
     volatile sig_atomic_t stop; /* ends a call that runs */
     atomic_ullong dropped, sent;
 };
@@ -95,11 +97,34 @@ static void wait_s(hob_otlp *o, uint32_t seconds)
         ;
 }
 
+static bool may_try_again(int status)
+{
+    return status == 0 || status == 429 || status == 502 || status == 503 || status == 504;
+}
+
+/* Holds the lock. */
+static void lose(hob_otlp *o, uint32_t n, const char *why)
+{
+    forget_batch(o, n);
+    o->dropped += n;
+    hob_log(HOB_LOG_WARN, "%u traces are lost: %s", n, why);
+}
+
+/* What the next call may take; 0: no time is left. Holds the lock. */
+static uint32_t time_for_call(const hob_otlp *o)
+{
+    const uint64_t now_us = hob_now_us();
+    if (!o->ending)
+        return CALL_MS;
+    return now_us < o->end_us ? (uint32_t)((o->end_us - now_us + 999) / 1000) : 0;
+}
+
 static void *run(void *user)
 {
     static hob_trace_record batch[BATCH_MAX]; /* of this thread alone */
     hob_otlp *o = user;
-    uint32_t retry_s = 0;
+    uint32_t retry_s = 0, limit_ms;
+    hob_diag diag = {""};
 
     pthread_mutex_lock(&o->lock);
     for (;;) {
@@ -110,10 +135,13 @@ static void *run(void *user)
         const bool last = o->ending;
         if (last)
             o->stop = 0; /* it has ended the call before */
+        if ((limit_ms = time_for_call(o)) == 0) {
+            hob_fail(&diag, HOB_EIO, "the collector takes too long");
+            break;
+        }
         const uint32_t n = copy_batch(o, batch);
-        hob_diag diag = {""};
         pthread_mutex_unlock(&o->lock);
-        const int status = send_batch(o, batch, n, last ? LAST_CALL_MS : CALL_MS, &diag);
+        const int status = send_batch(o, batch, n, limit_ms, &diag);
         pthread_mutex_lock(&o->lock);
         if (status / 100 == 2) {
             forget_batch(o, n);
@@ -121,14 +149,12 @@ static void *run(void *user)
             retry_s = 0;
             continue;
         }
-        if (last)
-            break;
-        if (status / 100 == 4 && status != 429) {
-            forget_batch(o, n);
-            o->dropped += n;
-            hob_log(HOB_LOG_WARN, "%u traces are lost: %s", n, diag.text);
+        if (!may_try_again(status)) {
+            lose(o, n, diag.text);
             continue;
         }
+        if (last)
+            break;
         if (retry_s == 0)
             hob_log(HOB_LOG_WARN, "traces wait: %s", diag.text);
         retry_s = retry_s == 0                 ? RETRY_LEAST_S
@@ -136,6 +162,8 @@ static void *run(void *user)
                                                : RETRY_MOST_S;
         wait_s(o, retry_s);
     }
+    if (o->count > 0)
+        lose(o, o->count, diag.text);
     pthread_mutex_unlock(&o->lock);
     return NULL;
 }
@@ -199,6 +227,7 @@ void hob_otlp_close(hob_otlp *o)
         return;
     pthread_mutex_lock(&o->lock);
     o->ending = true;
+    o->end_us = hob_now_us() + LAST_MS * UINT64_C(1000);
     o->stop = 1;
     pthread_cond_signal(&o->change);
     pthread_mutex_unlock(&o->lock);

@@ -16,7 +16,7 @@ HOB_MUST_CHECK int hob_otlp_open(const char *endpoint, const char *ca, hob_otlp 
 void hob_otlp_post(hob_otlp *o, const hob_trace_record *r); /* copied */
 size_t hob_otlp_bytes(const hob_otlp *o);                   /* that it holds; NULL: none */
 uint64_t hob_otlp_dropped(const hob_otlp *o, uint64_t *ret_sent);
-/* Tries once more to send what waits, for two seconds at most. NULL is fine. */
+/* Tries once more to send what waits, for two seconds at most in all; the rest is lost, and said in the log. NULL is fine. */
 void hob_otlp_close(hob_otlp *o);
 
 /* ---- trace_json.c: a request to the collector, trace by trace. Thread: any ---- */

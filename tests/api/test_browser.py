@@ -266,7 +266,7 @@ def test_chat_streams_and_stops(page, server):
     assert not page.all("#chat-messages li")
 
 
-def test_upload_then_a_cited_answer(page, tmp_path):
+def test_upload_then_a_cited_answer(page, server, tmp_path):
     file = tmp_path / "house <b>notes.md"
     file.write_text(NOTES)
     page.go("documents")
@@ -274,6 +274,13 @@ def test_upload_then_a_cited_answer(page, tmp_path):
     page["store-form"].find_element(By.TAG_NAME, "button").click()
     page.wait(lambda: "house is there" in page["documents-status"].text)
     page["upload-files"].send_keys(str(file))
+    page.js("window.real = window.fetch; window.fetch = (path, o) => o.method === 'POST' && path.endsWith('/files')"
+            " ? Promise.reject(new Error('broken off')) : window.real(path, o)")
+    page["upload"].find_element(By.TAG_NAME, "button").click()
+    page.wait(lambda: "broken off" in page["notice"].text)
+    page.js("window.fetch = window.real")
+    with openai_client(server) as c:
+        assert not c.files.list().data  # what came into no store is not kept
     page["upload"].find_element(By.TAG_NAME, "button").click()
     row = page.wait(lambda: [r for r in page.all("#files tr") if file.name in r.text and "ready" in r.text])[0]
     assert "1.0 KiB" in row.text or " B" in row.text
@@ -376,6 +383,58 @@ def test_traces(page, server):
     page.wait(lambda: answer.id not in page["waterfall-facts"].text)
 
 
+def button(page, name):
+    return page.driver.find_element(By.CSS_SELECTOR, f'[aria-label="{name}"]')
+
+
+def change_limits_and_rotate(page, server, key):
+    """Of otto, by keyboard alone where a dialog is open. Returns the new text."""
+    import openai
+    button(page, "Limits of otto").send_keys(Keys.ENTER)
+    page.wait(lambda: page["limits"].is_displayed())
+    assert page["limits-title"].text == "Limits of otto" and page["edit-tokens_per_day"].get_attribute("value") == "5000"
+    assert page.js("return document.activeElement.id") == "edit-requests_per_minute"
+    check_focus_order(page)
+    assert all(e.accessible_name.strip() for e in page.all("#limits, #limits input, #limits button"))
+    for scheme in ("light", "dark"):
+        page.look(390, 844, scheme)
+        check_contrast(page, f"limits {scheme}")
+    page.look(1100, 800)
+    page.write("edit-requests_per_minute", "99999999999" + Keys.ENTER)  # too many: it is said, and nothing is lost
+    page.wait(lambda: "limits.requests_per_minute" in page["limits-error"].text)
+    assert all("400" in line for line in page.log()) and page["edit-tokens_per_day"].get_attribute("value") == "5000"
+    page["limits-cancel"].send_keys(Keys.ENTER)
+    page.wait(lambda: not page["limits"].is_displayed())
+    assert page.js("return document.activeElement.getAttribute('aria-label')") == "Limits of otto"
+    button(page, "Limits of otto").send_keys(Keys.ENTER)
+    assert page["edit-requests_per_minute"].get_attribute("value") == "" and page["limits-error"].text == ""
+    page["edit-tokens_per_day"].clear()
+    page.write("edit-concurrent_requests", "3")
+    page.write("edit-tokens_per_minute", "0")
+    page.write("edit-requests_per_minute", "1" + Keys.ENTER)
+    page.wait(lambda: page["keys-status"].text == "The limits of otto are changed.")
+    row = page.wait(lambda: [r for r in page.all("#keys tr") if r.text.startswith("otto ")])[0]
+    wanted = "requests per minute: 1, tokens per minute: no limit, concurrent requests: 3"
+    assert wanted in row.text and "tokens per day" not in row.text
+    page.wait(lambda: page.js("return document.activeElement.getAttribute('aria-label')") == "Limits of otto")
+    with openai_client(server, key) as c:
+        ask = lambda: c.chat.completions.create(model="default", max_tokens=1, messages=[{"role": "user", "content": "Hi"}])  # noqa: E731
+        ask()
+        with pytest.raises(openai.RateLimitError):
+            ask()
+    button(page, "Rotate otto").send_keys(Keys.ENTER)
+    page.confirm()
+    page.wait(lambda: page["made"].is_displayed())
+    new = page["made-key"].get_attribute("value")
+    assert new.startswith("hob_") and new != key and page["made-title"].text == "The key of otto"
+    with openai_client(server, new) as c:
+        assert c.models.list().data
+    with openai_client(server, key) as c, pytest.raises(openai.AuthenticationError):
+        c.models.list()
+    page["made-close"].click()
+    return new
+
+
 def test_an_administrator_adds_and_revokes_a_key(page, server):
     page.go("keys")
     page.wait(lambda: page.all("#keys tr"))
@@ -393,6 +452,7 @@ def test_an_administrator_adds_and_revokes_a_key(page, server):
         assert c.models.list().data
     page["made-close"].click()
     assert not page["made"].is_displayed() and page["made-key"].get_attribute("value") == ""
+    key = change_limits_and_rotate(page, server, key)
     page.driver.find_element(By.CSS_SELECTOR, '[aria-label="Revoke otto"]').click()
     page.confirm()
     page.wait(lambda: not any(r.text.startswith("otto ") for r in page.all("#keys tr")))

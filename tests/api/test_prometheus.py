@@ -2,6 +2,7 @@
 """A real Prometheus (packaging/setup/packages prometheus) scrapes hobd under load: promtool has nothing to say, every rule is
 evaluated, every expression of the dashboard and every metric of the alerts yields data."""
 import json
+import re
 import shutil
 import subprocess
 import threading
@@ -18,6 +19,7 @@ from exposition import names_in
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not shutil.which("prometheus") or not shutil.which("promtool"),
                                                    reason="Prometheus is not installed")]
 RULES, DASHBOARD = ROOT / "config/prometheus/hob.rules.yml", ROOT / "config/grafana/hob.json"
+RULES_TEST = ROOT / "tests/data/hob.rules.test.yml"
 LOAD_S, INTERVAL = 45, "20s"
 
 
@@ -85,6 +87,13 @@ def test_promtool(server):
     done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and not done.stdout + done.stderr, done.stdout + done.stderr
     done = subprocess.run(["promtool", "check", "rules", str(RULES)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "SUCCESS" in done.stdout, done.stdout + done.stderr
+
+
+def test_each_alert_fires_and_is_quiet():
+    alerts = re.findall(r"alert: (\w+)", RULES.read_text())
+    assert len(alerts) > 10 and sorted(re.findall(r'alertname="(\w+)"', RULES_TEST.read_text())) == sorted(alerts)
+    done = subprocess.run(["promtool", "test", "rules", str(RULES_TEST)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and "SUCCESS" in done.stdout, done.stdout + done.stderr
 
 

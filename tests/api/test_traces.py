@@ -52,11 +52,12 @@ class Collector:
     """Takes OTLP/HTTP with JSON. `answers`: what it says to the next requests, then 200; 400 to what it cannot read."""
 
     def __init__(self):
-        self.requests, self.answers, self.seen = [], [], threading.Event()
+        self.requests, self.answers, self.seen, self.delay_s = [], [], threading.Event(), 0
         collector = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self):
+                time.sleep(collector.delay_s)
                 status, body = collector.answers.pop(0) if collector.answers else 200, None
                 try:
                     body = read_back(self.rfile.read(int(self.headers["content-length"])))
@@ -406,6 +407,51 @@ def test_lines_as_json(tmp_path, var, hobctl):
     line, = [line for line in lines if line.get("id") == name]
     assert line["status"] == 200 and line["answer_tokens"] == 12 and line["duration_ms"] > line["ttft_ms"] > 0
     assert lines[-1]["msg"] == "ended with 0"
+
+
+def lost(server):
+    return server.metric("hob_traces_dropped_total")
+
+
+def test_what_the_collector_refuses(tmp_path, var):
+    """It is asked again after the statuses that say so, and after no other; what is left at the end is lost, and said."""
+    c, refusals = Collector(), (500, 400, 301)
+    server = limited_server(tmp_path, var, "", more=f'traces = {{ sample_percent = 100; otlp_endpoint = "{c.url}"; }};\n')
+    with started(server), openai_client(server) as client:
+        for n, status in enumerate(refusals):
+            c.answers = [status]
+            ask(client, max_tokens=1)
+            server.wait_metric("hob_traces_dropped_total", lambda v: v == n + 1)
+        c.answers = [504, 502]
+        ask(client, max_tokens=1)
+        c.wait(lambda spans: spans)
+        assert [r[2] for r in c.requests] == [*refusals, 504, 502, 200] and lost(server) == len(refusals)
+        c.answers = [503] * 100
+        ask(client, max_tokens=1)
+        server.wait_metric("hob_traces_total", lambda v: v == len(refusals) + 2)
+        assert server.stop(30) == 0
+    assert "1 traces are lost: the server answered 503" in server.log.read_text().splitlines()[-2]
+    c.server.shutdown()
+    c.server.server_close()
+
+
+def test_a_collector_that_is_slow_at_the_end(tmp_path, var):
+    """All that waits has one deadline: not each batch of 64 one of its own."""
+    c, traces = Collector(), 150
+    server = limited_server(tmp_path, var, "", more=f'traces = {{ sample_percent = 100; otlp_endpoint = "{c.url}"; }};\n')
+    with started(server), openai_client(server) as client:
+        c.answers = [503] * 100
+        for _ in range(traces):
+            with pytest.raises(openai.BadRequestError):
+                ask(client, max_tokens=10**6)
+        server.wait_metric("hob_traces_total", lambda v: v == traces)
+        c.answers, c.delay_s = [], 1.5
+        assert server.stop(60) == 0
+    c.delay_s = 0
+    left = re.search(r"(\d+) traces are lost: ", server.log.read_text())
+    assert left and int(left[1]) > 0
+    c.server.shutdown()
+    c.server.server_close()
 
 
 def test_a_standard_error_that_nobody_reads(tmp_path, model):

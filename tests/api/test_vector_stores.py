@@ -2,9 +2,12 @@
 """/v1/vector_stores with OpenAI's own client: stores, files in them, batches, search with filters; what happens to equal, broken,
 cancelled and deleted files; and that nobody sees what is another's."""
 import asyncio
+import contextlib
 import io
 import random
+import re
 import shutil
+import sqlite3
 import time
 import zipfile
 
@@ -229,6 +232,46 @@ def test_chunks_as_asked_for(anna, store):
             anna.vector_stores.files.create(store.id, file_id=f.id, chunking_strategy={"type": "static", "static": {
                 "max_chunk_size_tokens": size, "chunk_overlap_tokens": overlap}})
         assert e.value.param == "chunking_strategy"
+
+
+def test_text_of_many_pages(tmp_path, var, model, embedder):
+    """Chunks overlap, or have white space between them, wherever a page ends. To be quick, they go into the store by hand."""
+    s = limited_server(tmp_path, var, "", tenants=("anna",))
+    conf = s.cwd / "var/hob.conf"
+    conf.write_text(conf.read_text().replace(str(model), str(embedder)))
+    with started(s), openai_client(s, "hob_anna") as c:
+        where = c.vector_stores.create(name="many")
+        f = c.vector_stores.files.upload_and_poll(vector_store_id=where.id, file=("many.txt", b"a small text"))
+    size, overlap, gap, count = 1 << 20, 1000, 5, 20
+    text, chunks, end = "", [], 0
+    for i in range(count):
+        first = end + gap if i % 2 else max(0, end - overlap)
+        text = text.ljust(first)
+        text += "".join(f"{n:08d}" for n in range(len(text), first + size, 8))[:first + size - len(text)]
+        end = first + size
+        chunks.append((first, end, text[first:end]))
+    with contextlib.closing(sqlite3.connect(s.cwd / "var/hob.db")) as db, db:
+        only, = db.execute("SELECT id FROM chunks").fetchall()
+        db.execute("DELETE FROM chunks")
+        db.executemany("INSERT INTO chunks VALUES (?, ?, ?, 1, '', ?)", [(only[0] + i, *one) for i, one in enumerate(chunks)])
+    with started(s):
+        path, page, parts, pages = f"/v1/vector_stores/{where.id}/files/{f.id}/content", "", [], 0
+        while page is not None:
+            answer = get_json(s, f"{path}?page={page}" if page else path)
+            parts, page, pages = parts + answer["data"], answer["next_page"], pages + 1
+        assert pages > 2 and answer["has_more"] is False
+        assert "".join(p["text"] for p in parts) == re.sub(" {5}", "\n\n", text)
+        for p in parts:
+            assert p["text"].lstrip("\n") == text[p["hob_first_byte"]:p["hob_end_byte"]]
+        for bad in ("x", "1", "-1", "1-", "1-2-3", "1--2", "1-x", "1" * 10 + "-0", "1-" + "9" * 19, "%2B1-2"):
+            with pytest.raises(openai.BadRequestError):
+                get_json(s, f"{path}?page={bad}")
+        assert get_json(s, f"{path}?page={count}-{end}")["data"] == []
+
+
+def get_json(s, path):
+    with openai_client(s, "hob_anna") as c:
+        return c.get(path.removeprefix("/v1"), cast_to=object)
 
 
 def test_what_is_refused(anna, store):

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The log: a line is one line of valid UTF-8 whatever was in it and however long it is; the ring forgets the oldest and says
- * how many; and a pipe that nobody reads costs lines, which are counted and told of, but holds nobody up. */
+ * how many; and a pipe that nobody reads costs lines, which are counted and told of, but holds nobody up; nor does a disk that is full. */
 #include "daemon/gateway/log.h"
 
 #include <fcntl.h>
@@ -184,6 +184,41 @@ static void test_blocked_pipe(void **state)
     fclose(f);
 }
 
+/* A disk that is full: what it does not take is counted, and told of when it takes lines again. */
+static void test_full_disk(void **state)
+{
+    (void)state;
+    enum { LINES = 10, LOOKS = 2000, LOOK_US = 5000 };
+    static char text[1 << 16];
+    const int saved = dup(STDERR_FILENO), full = open("/dev/full", O_WRONLY);
+    const uint64_t before = hob_log_dropped();
+    FILE *f = tmpfile();
+
+    assert_true(f && full >= 0 && dup2(full, STDERR_FILENO) >= 0);
+    close(full);
+    assert_int_equal(hob_log_open("info", "logfmt"), 0);
+    assert_int_equal(hob_log_start(), 0);
+    for (unsigned i = 0; i < LINES; i++) {
+        hob_log(HOB_LOG_INFO, "line %u", i);
+        for (unsigned n = 0; n < LOOKS && hob_log_dropped() - before <= i; n++)
+            usleep(LOOK_US);
+        assert_int_equal(hob_log_dropped() - before, i + 1); /* each a batch of its own */
+    }
+    assert_true(dup2(fileno(f), STDERR_FILENO) >= 0);
+    hob_log(HOB_LOG_INFO, "after");
+    hob_log_stop(10000);
+    assert_true(dup2(saved, STDERR_FILENO) >= 0);
+    close(saved);
+    rewind(f);
+    assert_non_null(fgets(text, sizeof text, f));
+    assert_non_null(strstr(text, "dropped=10"));
+    assert_non_null(fgets(text, sizeof text, f));
+    assert_non_null(strstr(text, "msg=after"));
+    assert_null(fgets(text, sizeof text, f));
+    assert_int_equal(hob_log_dropped() - before, LINES);
+    fclose(f);
+}
+
 static void test_names(void **state)
 {
     (void)state;
@@ -197,9 +232,9 @@ static void test_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fields), cmocka_unit_test(test_long_lines),
-        cmocka_unit_test(test_ring),   cmocka_unit_test(test_blocked_pipe),
-        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_fields),    cmocka_unit_test(test_long_lines),
+        cmocka_unit_test(test_ring),      cmocka_unit_test(test_blocked_pipe),
+        cmocka_unit_test(test_full_disk), cmocka_unit_test(test_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
