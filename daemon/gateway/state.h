@@ -234,6 +234,7 @@ extern const hob_admin_route hob_admin_store_routes[HOB_ADMIN_STORE_ROUTES];
 /* admin_log.c */
 enum { HOB_ADMIN_LOG_ROUTES = 2 };
 extern const hob_admin_route hob_admin_log_routes[HOB_ADMIN_LOG_ROUTES];
+void hob_log_serve(hob_conn *c, json_t *body); /* the log's: whoever follows it is no news in it */
 /* Who is behind c. act NULL: its administrator's route. */
 void hob_audit_describe(const hob_conn *c, const char *act, const char *object,
                         hob_audit_entry *ret);

@@ -23,6 +23,7 @@ struct hob_trace {
     uint64_t began_us, stall_us;
     bool asked;              /* there was a traceparent, valid or not: the answer has one, too */
     bool quiet;              /* its line is for those who look for it */
+    bool reads_log;          /* its own line would be news for the next that reads */
     bool content;            /* its key wants to see what was said */
     bool sampled;            /* by chance, or by the caller */
     hob_text prompt, answer; /* for content */
@@ -198,6 +199,7 @@ void hob_trace_head(hob_conn *c, bool body)
                c->route == HOB_ROUTE_METRICS || c->route == HOB_ROUTE_STATS ||
                (c->route == HOB_ROUTE_ADMIN && strcmp(c->admin_route->method, "GET") == 0) ||
                (!c->key && !c->admin && !c->g->conf->plain);
+    t->reads_log = c->route == HOB_ROUTE_ADMIN && c->admin_route->serve == hob_log_serve;
     enter_at(t, body ? HOB_SPAN_RECEIVE : HOB_SPAN_SERVE, hob_now_us());
 }
 
@@ -404,7 +406,7 @@ static void log_request(const hob_trace *t)
     char trace[2 * sizeof r->context.trace + 1];
     hob_log_line l;
 
-    if (!hob_log_begin(&l, level))
+    if ((t->reads_log && r->status == 200) || !hob_log_begin(&l, level))
         return;
     hob_trace_hex(r->context.trace, sizeof r->context.trace, trace);
     hob_log_line_word(&l, "msg", "request");
