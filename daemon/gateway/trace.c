@@ -13,7 +13,8 @@
 enum {
     PARTS_RESERVE = 4,     /* spans that stay free for stages */
     STALL_LEAST_US = 5000, /* a shorter one is none */
-    UPPER_SERVER_ERROR = 500,
+    SERVER_ERROR = 500,
+    UNSUPPORTED_VERSION = 505, /* of the client's doing */
 };
 
 struct hob_trace {
@@ -24,6 +25,7 @@ struct hob_trace {
     bool asked;              /* there was a traceparent, valid or not: the answer has one, too */
     bool quiet;              /* its line is for those who look for it */
     bool reads_log;          /* its own line would be news for the next that reads */
+    bool stranger;           /* nobody's: no key, no administrator's socket */
     bool content;            /* its key wants to see what was said */
     bool sampled;            /* by chance, or by the caller */
     hob_text prompt, answer; /* for content */
@@ -194,11 +196,12 @@ void hob_trace_head(hob_conn *c, bool body)
     set_key(t, c->key);
     t->r.route = hob_route_name(c->route);
     t->r.bytes_in = c->body_bytes;
+    t->stranger = !c->key && !c->admin && !c->g->conf->plain;
     /* What anybody can cause as often as he likes, and what is asked again and again. */
     t->quiet = c->route == HOB_ROUTE_LIVEZ || c->route == HOB_ROUTE_READYZ ||
                c->route == HOB_ROUTE_METRICS || c->route == HOB_ROUTE_STATS ||
                (c->route == HOB_ROUTE_ADMIN && strcmp(c->admin_route->method, "GET") == 0) ||
-               (!c->key && !c->admin && !c->g->conf->plain);
+               t->stranger;
     t->reads_log = c->route == HOB_ROUTE_ADMIN && c->admin_route->serve == hob_log_serve;
     enter_at(t, body ? HOB_SPAN_RECEIVE : HOB_SPAN_SERVE, hob_now_us());
 }
@@ -232,7 +235,8 @@ void hob_trace_fail(hob_trace *t, const hob_api_error *e)
     const bool shed = e->status == 429 && e->code && strcmp(e->code, "server_busy") == 0;
     t->r.reason = e->reason ? e->reason : e->code;
     t->r.status = e->status;
-    t->r.failed |= e->status >= UPPER_SERVER_ERROR || shed || t->r.first_token_us > 0;
+    const bool ours = e->status >= SERVER_ERROR && e->status != UNSUPPORTED_VERSION;
+    t->r.failed |= ours || shed || t->r.first_token_us > 0;
 }
 
 /* ---- the answer ---- */
@@ -442,7 +446,8 @@ void hob_trace_unref(hob_trace *t)
     if (t->r.status != 0 ||
         t->r.model[0]) { /* else it was a WebSocket's, or went before it was answered */
         log_request(t);
-        if ((t->sampled && !t->quiet) || t->r.slow || t->r.failed)
+        /* However slow a stranger makes his requests, they take no room from others'. */
+        if (!t->stranger && ((t->sampled && !t->quiet) || t->r.slow || t->r.failed))
             hob_traces_keep(t->g, &t->r);
     }
     hob_text_free(&t->prompt);

@@ -256,6 +256,37 @@ def test_what_is_not_sampled_is_kept_only_when_it_fails(server, anna, admin):
     assert gone["finish"] == "abandoned" and gone["status"] == "200"
 
 
+def test_strangers_leave_no_traces(tmp_path, var, hobctl):
+    server = limited_server(tmp_path, var, "", more="traces = { keep = 4; sample_percent = 0; slow_ms = 100; };\n")
+    with started(server):
+        def wire(text, pause_s=0):
+            with contextlib.closing(socket.create_connection(("127.0.0.1", server.port))) as raw, server.context.wrap_socket(
+                    raw, server_hostname="127.0.0.1") as s:
+                s.settimeout(20)
+                s.sendall(text.encode())
+                time.sleep(pause_s)
+                if pause_s:
+                    s.sendall(b"}")
+                answer = s.recv(4000)
+                return int(answer.split()[1])
+
+        def traces():
+            return json.loads(hobctl("trace", "--json", "--socket", tmp_path / "var/hob.sock").stdout)["data"]
+
+        trickled = ("POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                    "Content-Length: 2\r\n{}\r\n{{")
+        key = f"Authorization: Bearer {server.key}\r\n"
+        assert wire(trickled.format(key), 0.3) == 400
+        kept = [t["request"] for t in traces()]
+        assert len(kept) == 1  # it is slow, and somebody's
+        for _ in range(6):
+            assert wire(f"GET / HTTP/2.0\r\nHost: localhost\r\ntraceparent: {PARENT}\r\nConnection: close\r\n\r\n") == 505
+        assert wire(f"GET / HTTP/2.0\r\nHost: localhost\r\n{key}Connection: close\r\n\r\n") == 505
+        assert wire(trickled.format(""), 0.3) == 401
+        assert wire(trickled.format("Authorization: Bearer hob_nobody\r\n"), 0.3) == 401
+        assert [t["request"] for t in traces()] == kept
+
+
 def test_responses_over_a_websocket(server, admin):
     url = server.url.replace("https", "wss") + "/v1/responses"
     with connect(url, ssl=server.context, additional_headers={"Authorization": "Bearer hob_canarykey", "traceparent": PARENT.replace("0af7", "2af7")}) as ws:
