@@ -91,6 +91,7 @@ struct hob_link {
     uint32_t dimensions;  /* of its vectors, from HELLO; 0: it generates text */
     uint64_t embed_alone; /* the suspect that runs by itself: embed.c; 0: none */
     json_t *hello, *stats;
+    bool told;          /* stats are of the engine that runs: not what the last one said */
     uint32_t jobs;      /* sent and not finished */
     uint32_t estimates; /* of those: they are only prepared, and take nobody's place */
     uint32_t
