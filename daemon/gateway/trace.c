@@ -22,12 +22,13 @@ struct hob_trace {
     uint32_t refs, jobs;
     int stage; /* index of the span that is open; -1: none */
     uint64_t began_us, stall_us;
-    bool asked;              /* there was a traceparent, valid or not: the answer has one, too */
-    bool quiet;              /* its line is for those who look for it */
-    bool reads_log;          /* its own line would be news for the next that reads */
-    bool stranger;           /* nobody's: no key, no administrator's socket */
-    bool content;            /* its key wants to see what was said */
-    bool sampled;            /* by chance, or by the caller */
+    bool asked;     /* there was a traceparent, valid or not: the answer has one, too */
+    bool quiet;     /* its line is for those who look for it */
+    bool reads_log; /* its own line would be news for the next that reads */
+    bool stranger;  /* nobody's: no key, no administrator's socket */
+    bool content;   /* its key wants to see what was said */
+    bool sampled;   /* by chance, or by the caller */
+    bool caller_sampled;
     hob_text prompt, answer; /* for content */
     hob_trace_record r;
 };
@@ -152,7 +153,8 @@ static hob_trace *trace_new(hob_gateway *g, const hob_trace_context *caller, uin
     t->began_us = began_us;
     t->r.began_unix_us =
         (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000 - (hob_now_us() - began_us);
-    t->sampled = (caller && caller->sampled) || chance % 100 < g->conf->traces_sample_percent;
+    t->caller_sampled = caller && caller->sampled;
+    t->sampled = t->caller_sampled || chance % 100 < g->conf->traces_sample_percent;
     t->r.context.sampled = t->sampled;
     return t;
 }
@@ -264,6 +266,7 @@ void hob_trace_open_job(hob_job *j)
         if (has_caller) {
             caller = c->trace->r.context;
             memcpy(caller.span, c->trace->r.parent, sizeof caller.span);
+            caller.sampled = c->trace->caller_sampled; /* each has a chance of its own */
         }
         t = trace_new(j->g, has_caller ? &caller : NULL, j->arrived_us);
     } else
