@@ -305,7 +305,8 @@ static void first_token(const hob_job *j, const hob_tokens_message *m, uint64_t 
         const uint64_t waited_us = m->waited_us < most_us ? m->waited_us : most_us;
         s->kind = HOB_SPAN_QUEUE;
         enter_at(t, HOB_SPAN_PREFILL, from_us + waited_us);
-        t->r.spans[t->stage].count = m->chunks;
+        if (stage_of(t) == HOB_SPAN_PREFILL) /* there was room */
+            t->r.spans[t->stage].count = m->chunks;
     }
     enter_at(t, HOB_SPAN_DECODE, now_us);
 }
