@@ -39,32 +39,60 @@ static void print_lines(const json_t *answer)
     }
 }
 
+/* Another run of hobd than before: its lines count from 0. */
+static bool is_new_run(const json_t *answer, char run[32])
+{
+    const char *name = hob_json_text(answer, "run");
+    const bool is_new = run[0] && strcmp(run, name) != 0;
+    snprintf(run, 32, "%s", name);
+    return is_new;
+}
+
+static int print_answer(json_t *answer, bool json, hob_diag *diag)
+{
+    int r = 0;
+    if (!json)
+        print_lines(answer);
+    else if (json_array_size(json_object_get(answer, "data")) > 0)
+        r = hob_json_print(json_incref(answer), diag);
+    fflush(stdout);
+    return r;
+}
+
+/* What there is when it is asked first, in as many answers as that takes. Then, to follow, what comes: also of another hobd
+ * in this one's place. */
 static int show(const hob_server *server, uint32_t lines, bool follow, bool json, hob_diag *diag)
 {
-    char path[96];
+    char path[96], run[32] = "";
     hob_call call = {.method = "GET", .path = path};
-    json_t *answer = NULL;
-    int r;
+    long long next = 0, end = -1;
+    bool away = false;
 
     snprintf(path, sizeof path, "/hob/v1/admin/log?lines=%u", lines);
-    while ((r = hob_client_json(server, &call, &answer, diag)) == 0) {
-        const bool more = json_array_size(json_object_get(answer, "data")) > 0;
-        if (!json)
-            print_lines(answer);
-        else if (more && (r = hob_json_print(json_incref(answer), diag)) < 0)
-            break;
-        snprintf(path, sizeof path, "/hob/v1/admin/log?after=%lld",
-                 hob_json_number(answer, "next"));
-        fflush(stdout);
+    for (;;) {
+        json_t *answer = NULL;
+        int r = hob_client_json(server, &call, &answer, diag);
+        if (r < 0 && !(follow && run[0] && r == HOB_EIO))
+            return r;
+        if (r < 0 && !away)
+            fprintf(stderr, "hobctl logs: waits for hobd: %s\n", diag->text);
+        away = r < 0;
+        if (r == 0 && is_new_run(answer, run))
+            next = 0;
+        else if (r == 0) {
+            r = print_answer(answer, json, diag);
+            next = hob_json_number(answer, "next");
+            end = end < 0 ? hob_json_number(answer, "count") : end;
+            if (r < 0 || ferror(stdout) || (!follow && next >= end)) {
+                json_decref(answer);
+                return r;
+            }
+        }
         json_decref(answer);
-        answer = NULL;
-        if ((!follow && !more) || ferror(stdout))
-            break;
-        if (!more)
+        snprintf(path, sizeof path, "/hob/v1/admin/log?after=%lld", next);
+        if (follow)
             usleep(POLL_US);
     }
-    json_decref(answer);
-    return r;
 }
 
 int hob_ctl_logs(int argc, char **argv)

@@ -71,7 +71,9 @@ static double rate(const sight *s, const char *name)
 
 static const char *model_of(const sight *s, const hob_sample *one, char ret[64])
 {
-    return hob_sample_label(&s->now->metrics, one, "model", ret, 64) ? ret : "?";
+    if (!hob_sample_label(&s->now->metrics, one, "model", ret, 64))
+        snprintf(ret, 64, "?");
+    return ret;
 }
 
 /* ---- lines ---- */

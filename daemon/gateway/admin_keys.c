@@ -296,19 +296,42 @@ static key_job *job_new(hob_conn *c, json_t *fields,
     return k;
 }
 
-/* Into what the act was done to: the label that the key has, and the names of the fields that are set. */
+static int run_add(sqlite3 *db, hob_store_job *j, hob_diag *diag);
+
+/* Cut with dots where there is no room. */
+static void add_field(char *text, size_t size, bool first, const char *name, const char *value)
+{
+    const size_t n = strlen(text);
+    if ((size_t)snprintf(text + n, size - n, "%s%s=%s", first ? ": " : ", ", name, value) >=
+        size - n)
+        memcpy(text + size - sizeof "...", "...", sizeof "...");
+}
+
+/* Into what the act was done to: the label that the key has; what a new one may, or the fields that are set and their
+ * values, none of which is a secret. */
 static void name_object(const key_job *k, char *ret, size_t size)
 {
+    const hob_key_record *r = &k->record;
     const char *name;
     json_t *value;
     bool first = true;
-    size_t n = (size_t)snprintf(ret, size, "%s", k->record.label);
+    snprintf(ret, size, "%s", r->label);
+    if (k->act == run_add) {
+        add_field(ret, size, true, "role", r->admin ? "admin" : "user");
+        add_field(ret, size, false, "class", hob_class_name(r->priority));
+        add_field(ret, size, false, "log_content", r->log_content ? "true" : "false");
+    }
     json_object_foreach(k->fields, name, value)
     {
-        if (strcmp(name, "key") == 0 || n >= size ||
-            (json_is_object(value) && json_object_size(value) == 0))
+        if (strcmp(name, "key") == 0 || (json_is_object(value) && json_object_size(value) == 0))
             continue;
-        n += (size_t)snprintf(ret + n, size - n, first ? ": %s" : ", %s", name);
+        char *text =
+            json_is_string(value) ? NULL : json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
+        add_field(ret, size, first, name,
+                  text                    ? text
+                  : json_is_string(value) ? json_string_value(value)
+                                          : "?");
+        free(text);
         first = false;
     }
 }

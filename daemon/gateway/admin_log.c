@@ -203,12 +203,11 @@ static int take_lines(void *user, const char *name, const char *value, hob_api_e
 }
 
 /* The last lines, or those from line `after` on. "next" is where another request goes on; "missed" are lines that the ring has
- * forgotten meanwhile. */
-static void serve_log(hob_conn *c, json_t *body)
+ * forgotten meanwhile; "count" are those that there were, of the run of hobd that "run" names. */
+void hob_log_serve(hob_conn *c, json_t *body)
 {
-    static char line[HOB_LOG_LINE_MAX]; /* loop only */
+    static char line[HOB_LOG_LINE_MAX], run[32]; /* loop only */
     lines_wanted w = {.lines = LINES_DEFAULT};
-    hob_log_cursor at = {0};
     hob_api_error e = {0};
     hob_text t = {0};
     uint64_t missed, lost = 0;
@@ -220,26 +219,27 @@ static void serve_log(hob_conn *c, json_t *body)
         return;
     }
     const uint64_t count = hob_log_count();
+    if (!run[0])
+        hob_request_id(run, "run_");
     const uint64_t from = w.has_after ? w.after : count > w.lines ? count - w.lines : 0;
+    hob_log_cursor at = hob_log_seek(from);
     hob_text_puts(&t, "{\"object\":\"list\",\"data\":[");
     bool first = true;
     while (hob_text_len(&t) < ANSWER_BYTES &&
            (len = hob_log_read(&at, line, sizeof line, &missed))) {
-        if (missed > 0 && w.has_after && from < at.line - 1)
-            lost = at.line - 1 - from;
-        if (at.line - 1 < from)
-            continue;
+        lost += w.has_after ? missed : 0;
         hob_text_puts(&t, first ? "" : ",");
         hob_text_string(&t, line, len - 1); /* without its newline */
         first = false;
     }
-    hob_text_format(&t, "],\"missed\":%llu,\"next\":%llu}\n", (unsigned long long)lost,
-                    (unsigned long long)(at.line > from ? at.line : from));
+    hob_text_format(&t, "],\"missed\":%llu,\"next\":%llu,\"count\":%llu,\"run\":\"%s\"}\n",
+                    (unsigned long long)lost, (unsigned long long)at.line,
+                    (unsigned long long)count, run);
     hob_http_respond_json(c, &t);
     hob_text_free(&t);
 }
 
 const hob_admin_route hob_admin_log_routes[HOB_ADMIN_LOG_ROUTES] = {
     {"GET", "/hob/v1/admin/audit", serve_audit},
-    {"GET", "/hob/v1/admin/log", serve_log},
+    {"GET", "/hob/v1/admin/log", hob_log_serve},
 };

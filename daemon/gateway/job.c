@@ -119,6 +119,8 @@ void hob_job_fail(hob_job *j, const hob_api_error *e)
 {
     j->g->metrics.failed++;
     hob_meter_ended(j, e->status, HOB_FINISH_ERROR);
+    for (hob_job *k = j->conn && !j->websocket ? j->conn->jobs : NULL; k; k = k->conn_next)
+        hob_meter_ended(k, e->status, HOB_FINISH_ERROR); /* its answer ends with it */
     hob_trace_fail(j->trace, e);
     j->format->failed(j, e);
     hob_job_done(j);

@@ -115,6 +115,7 @@ static int on_message(void *user, const hob_message *m)
             return HOB_EFORMAT;
         json_decref(l->stats);
         l->stats = o;
+        l->told = true;
         return 0;
     case HOB_MSG_PREPARED: hob_job_prepared(l->g, l, m->id, m->payload, m->len); break;
     case HOB_MSG_COUNTED: hob_embed_counted(l->g, l, m); break;

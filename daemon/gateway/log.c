@@ -307,6 +307,14 @@ size_t hob_log_read(hob_log_cursor *c, char *ret, size_t size, uint64_t *ret_mis
     return n;
 }
 
+hob_log_cursor hob_log_seek(uint64_t line)
+{
+    pthread_mutex_lock(&state.lock);
+    const hob_log_cursor c = hob_log_ring_seek(&state.ring, line);
+    pthread_mutex_unlock(&state.lock);
+    return c;
+}
+
 uint64_t hob_log_count(void)
 {
     pthread_mutex_lock(&state.lock);

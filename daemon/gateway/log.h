@@ -36,6 +36,7 @@ void hob_log_end(hob_log_line *l, hob_log_level level);
 uint64_t hob_log_dropped(void); /* lines that stderr did not take, or not in time */
 /* The next line of the ring that c has not seen, as hob_log_ring_read. */
 size_t hob_log_read(hob_log_cursor *c, char *ret, size_t size, uint64_t *ret_missed);
-uint64_t hob_log_count(void); /* lines ever logged */
+hob_log_cursor hob_log_seek(uint64_t line); /* as hob_log_ring_seek */
+uint64_t hob_log_count(void);               /* lines ever logged */
 
 #endif

@@ -63,6 +63,17 @@ void hob_log_ring_add(hob_log_ring *r, uint8_t level, const char *line, size_t l
     r->end_line++;
 }
 
+hob_log_cursor hob_log_ring_seek(const hob_log_ring *r, uint64_t line)
+{
+    hob_log_cursor c = {.at = r->first, .line = r->first_line};
+    uint8_t level;
+    if (line < r->first_line) /* the next read says what was missed */
+        c.line = line;
+    for (; c.line < line && c.line < r->end_line; c.line++)
+        c.at += HEADER + header_at(r, c.at, &level);
+    return c;
+}
+
 size_t hob_log_ring_read(const hob_log_ring *r, hob_log_cursor *c, uint8_t *ret_level, char *ret,
                          size_t size, uint64_t *ret_missed)
 {

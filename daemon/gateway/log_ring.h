@@ -22,6 +22,8 @@ HOB_MUST_CHECK int hob_log_ring_open(hob_log_ring *r, size_t capacity); /* HOB_E
 void hob_log_ring_close(hob_log_ring *r);
 /* A line longer than the ring is left out. */
 void hob_log_ring_add(hob_log_ring *r, uint8_t level, const char *line, size_t len);
+/* A cursor at this line: at the next one to come, if there are not so many. */
+hob_log_cursor hob_log_ring_seek(const hob_log_ring *r, uint64_t line);
 /* The line at the cursor, which moves on: its length, at most size; 0: there is none yet, or it is longer than size and the
  * cursor stays. *ret_missed: lines that were gone when the cursor came to them. */
 size_t hob_log_ring_read(const hob_log_ring *r, hob_log_cursor *c, uint8_t *ret_level, char *ret,

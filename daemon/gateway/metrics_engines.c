@@ -54,9 +54,10 @@ static const struct known {
        1e-6},
 };
 
-/* Engines that embed have other figures than those that generate; the samples of one name have to stand together. */
+/* Engines that embed have other figures than those that generate; the samples of one name have to stand together. live: only
+ * of engines that run, since what a dead one used it does not use any more. */
 static void figures(const hob_gateway *g, hob_text *t, const struct known *list, size_t count,
-                    const char *type, const char *suffix)
+                    const char *type, const char *suffix, bool live)
 {
     char labels[HOB_LABELS_MAX], name[96];
 
@@ -64,13 +65,15 @@ static void figures(const hob_gateway *g, hob_text *t, const struct known *list,
         bool begun = false;
         snprintf(name, sizeof name, "hob_engine_%s%s", list[k].family, suffix);
         for (uint32_t i = 0; i < g->link_count; i++) {
-            const json_t *v = json_object_get(g->links[i].stats, list[k].name);
-            if (!json_is_number(v) || !isfinite(json_number_value(v)))
+            const hob_link *l = &g->links[i];
+            const json_t *v = json_object_get(l->stats, list[k].name);
+            if ((live && (l->state != HOB_LINK_READY || !l->told)) || !json_is_number(v) ||
+                !isfinite(json_number_value(v)))
                 continue;
             if (!begun)
                 hob_expose_family(t, name, type, list[k].help);
             begun = true;
-            hob_metrics_model(&g->links[i], labels);
+            hob_metrics_model(l, labels);
             hob_expose_sample(t, name, labels, json_number_value(v) * list[k].scale);
         }
     }
@@ -178,7 +181,7 @@ void hob_metrics_engines(hob_gateway *g, hob_text *t)
          "Whether the engine runs on the CPU because its device failed.", has_failed_device);
     each(g, t, "hob_engine_restarts_total", "counter", "Engines given up.", restarts);
     each(g, t, "hob_engine_jobs", "gauge", "Requests at the engine.", jobs);
-    figures(g, t, counters, sizeof counters / sizeof *counters, "counter", "_total");
-    figures(g, t, gauges, sizeof gauges / sizeof *gauges, "gauge", "");
+    figures(g, t, counters, sizeof counters / sizeof *counters, "counter", "_total", false);
+    figures(g, t, gauges, sizeof gauges / sizeof *gauges, "gauge", "", true);
     steps(g, t);
 }

@@ -91,6 +91,7 @@ struct hob_link {
     uint32_t dimensions;  /* of its vectors, from HELLO; 0: it generates text */
     uint64_t embed_alone; /* the suspect that runs by itself: embed.c; 0: none */
     json_t *hello, *stats;
+    bool told;          /* stats are of the engine that runs: not what the last one said */
     uint32_t jobs;      /* sent and not finished */
     uint32_t estimates; /* of those: they are only prepared, and take nobody's place */
     uint32_t
@@ -250,6 +251,7 @@ extern const hob_admin_route hob_admin_store_routes[HOB_ADMIN_STORE_ROUTES];
 /* admin_log.c */
 enum { HOB_ADMIN_LOG_ROUTES = 2 };
 extern const hob_admin_route hob_admin_log_routes[HOB_ADMIN_LOG_ROUTES];
+void hob_log_serve(hob_conn *c, json_t *body); /* the log's: whoever follows it is no news in it */
 /* Who is behind c. act NULL: its administrator's route. */
 void hob_audit_describe(const hob_conn *c, const char *act, const char *object,
                         hob_audit_entry *ret);

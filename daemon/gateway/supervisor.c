@@ -135,6 +135,7 @@ static void start(hob_link *l)
     l->state = HOB_LINK_STARTING;
     l->started_us = l->heard_us = hob_now_us();
     l->text_ms = l->step_ms = 0;
+    l->told = false;
     l->wsi =
         lws_adopt_descriptor_vhost(l->g->inner, LWS_ADOPT_RAW_FILE_DESC, fd, "hob-inner", NULL);
     if (!l->wsi) { /* which has closed the descriptor */

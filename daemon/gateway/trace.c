@@ -13,7 +13,8 @@
 enum {
     PARTS_RESERVE = 4,     /* spans that stay free for stages */
     STALL_LEAST_US = 5000, /* a shorter one is none */
-    UPPER_SERVER_ERROR = 500,
+    SERVER_ERROR = 500,
+    UNSUPPORTED_VERSION = 505, /* of the client's doing */
 };
 
 struct hob_trace {
@@ -21,10 +22,13 @@ struct hob_trace {
     uint32_t refs, jobs;
     int stage; /* index of the span that is open; -1: none */
     uint64_t began_us, stall_us;
-    bool asked;              /* there was a traceparent, valid or not: the answer has one, too */
-    bool quiet;              /* its line is for those who look for it */
-    bool content;            /* its key wants to see what was said */
-    bool sampled;            /* by chance, or by the caller */
+    bool asked;     /* there was a traceparent, valid or not: the answer has one, too */
+    bool quiet;     /* its line is for those who look for it */
+    bool reads_log; /* its own line would be news for the next that reads */
+    bool stranger;  /* nobody's: no key, no administrator's socket */
+    bool content;   /* its key wants to see what was said */
+    bool sampled;   /* by chance, or by the caller */
+    bool caller_sampled;
     hob_text prompt, answer; /* for content */
     hob_trace_record r;
 };
@@ -149,7 +153,8 @@ static hob_trace *trace_new(hob_gateway *g, const hob_trace_context *caller, uin
     t->began_us = began_us;
     t->r.began_unix_us =
         (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000 - (hob_now_us() - began_us);
-    t->sampled = (caller && caller->sampled) || chance % 100 < g->conf->traces_sample_percent;
+    t->caller_sampled = caller && caller->sampled;
+    t->sampled = t->caller_sampled || chance % 100 < g->conf->traces_sample_percent;
     t->r.context.sampled = t->sampled;
     return t;
 }
@@ -193,11 +198,13 @@ void hob_trace_head(hob_conn *c, bool body)
     set_key(t, c->key);
     t->r.route = hob_route_name(c->route);
     t->r.bytes_in = c->body_bytes;
+    t->stranger = !c->key && !c->admin && !c->g->conf->plain;
     /* What anybody can cause as often as he likes, and what is asked again and again. */
     t->quiet = c->route == HOB_ROUTE_LIVEZ || c->route == HOB_ROUTE_READYZ ||
                c->route == HOB_ROUTE_METRICS || c->route == HOB_ROUTE_STATS ||
                (c->route == HOB_ROUTE_ADMIN && strcmp(c->admin_route->method, "GET") == 0) ||
-               (!c->key && !c->admin && !c->g->conf->plain);
+               t->stranger;
+    t->reads_log = c->route == HOB_ROUTE_ADMIN && c->admin_route->serve == hob_log_serve;
     enter_at(t, body ? HOB_SPAN_RECEIVE : HOB_SPAN_SERVE, hob_now_us());
 }
 
@@ -230,7 +237,8 @@ void hob_trace_fail(hob_trace *t, const hob_api_error *e)
     const bool shed = e->status == 429 && e->code && strcmp(e->code, "server_busy") == 0;
     t->r.reason = e->reason ? e->reason : e->code;
     t->r.status = e->status;
-    t->r.failed |= e->status >= UPPER_SERVER_ERROR || shed || t->r.first_token_us > 0;
+    const bool ours = e->status >= SERVER_ERROR && e->status != UNSUPPORTED_VERSION;
+    t->r.failed |= ours || shed || t->r.first_token_us > 0;
 }
 
 /* ---- the answer ---- */
@@ -258,6 +266,7 @@ void hob_trace_open_job(hob_job *j)
         if (has_caller) {
             caller = c->trace->r.context;
             memcpy(caller.span, c->trace->r.parent, sizeof caller.span);
+            caller.sampled = c->trace->caller_sampled; /* each has a chance of its own */
         }
         t = trace_new(j->g, has_caller ? &caller : NULL, j->arrived_us);
     } else
@@ -296,7 +305,8 @@ static void first_token(const hob_job *j, const hob_tokens_message *m, uint64_t 
         const uint64_t waited_us = m->waited_us < most_us ? m->waited_us : most_us;
         s->kind = HOB_SPAN_QUEUE;
         enter_at(t, HOB_SPAN_PREFILL, from_us + waited_us);
-        t->r.spans[t->stage].count = m->chunks;
+        if (stage_of(t) == HOB_SPAN_PREFILL) /* there was room */
+            t->r.spans[t->stage].count = m->chunks;
     }
     enter_at(t, HOB_SPAN_DECODE, now_us);
 }
@@ -404,7 +414,7 @@ static void log_request(const hob_trace *t)
     char trace[2 * sizeof r->context.trace + 1];
     hob_log_line l;
 
-    if (!hob_log_begin(&l, level))
+    if ((t->reads_log && r->status == 200) || !hob_log_begin(&l, level))
         return;
     hob_trace_hex(r->context.trace, sizeof r->context.trace, trace);
     hob_log_line_word(&l, "msg", "request");
@@ -440,7 +450,8 @@ void hob_trace_unref(hob_trace *t)
     if (t->r.status != 0 ||
         t->r.model[0]) { /* else it was a WebSocket's, or went before it was answered */
         log_request(t);
-        if ((t->sampled && !t->quiet) || t->r.slow || t->r.failed)
+        /* However slow a stranger makes his requests, they take no room from others'. */
+        if (!t->stranger && ((t->sampled && !t->quiet) || t->r.slow || t->r.failed))
             hob_traces_keep(t->g, &t->r);
     }
     hob_text_free(&t->prompt);

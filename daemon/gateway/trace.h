@@ -2,7 +2,7 @@
  *
  * What becomes of one request, from its connection's acceptance to its last byte: its trace. Everything that works on the
  * request holds a reference; with the last one the trace ends: the request's line is logged, and the trace is kept and
- * exported if it was sampled, was slow or has failed.
+ * exported if it was sampled, was slow or has failed. Of requests without a valid key none is.
  *
  * Its stages follow one another without a gap, each begun by the end of the one before, so that they sum up to the request's
  * time. What happens within a stage (parts of a search, a reader that stalls) is a part of that stage. The caller's traceparent

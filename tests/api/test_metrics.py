@@ -5,7 +5,9 @@ those may look who should."""
 import contextlib
 import http.client
 import json
+import os
 import re
+import signal
 import socket
 import ssl
 import subprocess
@@ -15,7 +17,7 @@ from datetime import datetime, timezone
 import openai
 import pytest
 
-from conftest import ROOT, free_port, limited_server, openai_client, started
+from conftest import ROOT, dev_server, free_port, limited_server, openai_client, started
 from exposition import SUFFIXES, names_in, parse
 from wire import error_of
 
@@ -96,6 +98,19 @@ def test_requests_are_counted(load):
     assert families["hob_documents_completed_total"].get() == 1 and families["hob_vector_index_rows"].get() >= 1
 
 
+def test_choices_end_as_their_answer(server, load):
+    name, _ = load
+    with openai_client(server, "hob_anna") as c:
+        before = parse(server.get(METRICS)[1])["hob_requests_ended_total"]
+        with pytest.raises(openai.BadRequestError):
+            c.completions.create(model="default", prompt=["Hello.", "word " * 3000], max_tokens=3)
+    after = parse(server.get(METRICS)[1])["hob_requests_ended_total"]
+    assert after.get() - before.get() == 2
+    assert after.get(status="499") == before.get(status="499")
+    ended = {"status": "400", "finish": "error"}
+    assert after.get(route="completions", model=name, **ended) == 2
+
+
 def test_times_are_counted(load):
     name, families = load
     first, gaps = families["hob_time_to_first_token_seconds"], families["hob_inter_token_latency_seconds"]
@@ -137,6 +152,26 @@ def test_figures(server, load):
                 assert key in {"route", "model", "class", "status", "finish", "reason", "code", "stage", "line", "le", "version",
                                "device", "isa", "architecture"}, (family.name, key)
                 assert "anna" not in value
+
+
+def test_a_dead_engine_uses_nothing(tmp_path, model):
+    (tmp_path / "model.gguf").symlink_to(model)
+    server = dev_server(tmp_path, tmp_path / "model.gguf")
+    with started(server):
+        server.wait_metric("hob_engine_resident_bytes", lambda v: v > 0)
+        with openai_client(server) as c:
+            chat(c, 4)
+        server.wait_metric("hob_engine_finished_total", lambda v: v == 1)
+        (tmp_path / "model.gguf").unlink()  # no other can load it
+        for pid in server.engines():
+            os.kill(pid, signal.SIGKILL)
+        server.wait_metric("hob_engine_up", lambda v: v == 0)
+        families = parse(server.get(METRICS)[1])
+        for name in ("running", "waiting", "kv_blocks", "resident_bytes", "device_busy_ratio"):
+            assert f"hob_engine_{name}" not in families, name
+        assert families["hob_engine_finished_total"].get() == 1
+        (tmp_path / "model.gguf").symlink_to(model)
+        server.wait_metric("hob_engine_resident_bytes", lambda v: v > 0, 60)
 
 
 # ---- what config/ asks for ----

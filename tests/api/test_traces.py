@@ -257,6 +257,37 @@ def test_what_is_not_sampled_is_kept_only_when_it_fails(server, anna, admin):
     assert gone["finish"] == "abandoned" and gone["status"] == "200"
 
 
+def test_strangers_leave_no_traces(tmp_path, var, hobctl):
+    server = limited_server(tmp_path, var, "", more="traces = { keep = 4; sample_percent = 0; slow_ms = 100; };\n")
+    with started(server):
+        def wire(text, pause_s=0):
+            with contextlib.closing(socket.create_connection(("127.0.0.1", server.port))) as raw, server.context.wrap_socket(
+                    raw, server_hostname="127.0.0.1") as s:
+                s.settimeout(20)
+                s.sendall(text.encode())
+                time.sleep(pause_s)
+                if pause_s:
+                    s.sendall(b"}")
+                answer = s.recv(4000)
+                return int(answer.split()[1])
+
+        def traces():
+            return json.loads(hobctl("trace", "--json", "--socket", tmp_path / "var/hob.sock").stdout)["data"]
+
+        trickled = ("POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                    "Content-Length: 2\r\n{}\r\n{{")
+        key = f"Authorization: Bearer {server.key}\r\n"
+        assert wire(trickled.format(key), 0.3) == 400
+        kept = [t["request"] for t in traces()]
+        assert len(kept) == 1  # it is slow, and somebody's
+        for _ in range(6):
+            assert wire(f"GET / HTTP/2.0\r\nHost: localhost\r\ntraceparent: {PARENT}\r\nConnection: close\r\n\r\n") == 505
+        assert wire(f"GET / HTTP/2.0\r\nHost: localhost\r\n{key}Connection: close\r\n\r\n") == 505
+        assert wire(trickled.format(""), 0.3) == 401
+        assert wire(trickled.format("Authorization: Bearer hob_nobody\r\n"), 0.3) == 401
+        assert [t["request"] for t in traces()] == kept
+
+
 def test_responses_over_a_websocket(server, admin):
     url = server.url.replace("https", "wss") + "/v1/responses"
     with connect(url, ssl=server.context, additional_headers={"Authorization": "Bearer hob_canarykey", "traceparent": PARENT.replace("0af7", "2af7")}) as ws:
@@ -275,6 +306,23 @@ def test_responses_over_a_websocket(server, admin):
         assert line["route"] == "responses_websocket" and line["status"] == "200" and line["answer_tokens"] == "4"
         trace, = trace_of(admin, name)
         assert trace["id"].startswith("2af7") and trace["parent"] == PARENT.split("-")[2] and abs(sum_of(trace) - trace["ms"]) <= 0.02 * trace["ms"] + 0.01
+
+
+def test_chance_is_each_responses_own(tmp_path, var):
+    server = limited_server(tmp_path, var, "", more="traces = { sample_percent = 50; };\n")
+    with started(server):
+        parents = [PARENT.replace("0af7", f"0af{i}")[:-1] + "0" for i in range(8)]
+        for parent in parents:
+            headers = {"Authorization": f"Bearer {server.key}", "traceparent": parent}
+            with connect(server.url.replace("https", "wss") + "/v1/responses", ssl=server.context, additional_headers=headers) as ws:
+                for _ in range(20):
+                    ws.send(json.dumps({"type": "response.create", "model": "default", "input": "Hello.", "max_output_tokens": 1}))
+                    while json.loads(ws.recv())["type"] not in ("response.completed", "response.incomplete"):
+                        pass
+        listed = server.get("/hob/v1/traces?limit=1000")[1]
+        kept = [t["id"] for t in json.loads(listed)["data"] if t["route"] == "responses_websocket"]
+        for parent in parents:  # not all, whatever was decided of the socket's own trace
+            assert 0 < kept.count(parent.split("-")[1]) < 20
 
 
 def test_an_engine_that_dies_is_in_the_trace(server, anna, admin):
@@ -353,8 +401,9 @@ def test_administrators_leave_tracks(server, anna, admin, hobctl, tmp_path):
         acts = json.loads(admin("audit", "--json").stdout)["data"]
         if len(acts) >= 9 or time.monotonic() > end:
             break
-    wanted = [(user, "keys/add", "boss"), (user, "keys/add", "temp"), (user, "keys/set", "temp: class"),
-              (user, "keys/rotate", "temp: grace_s"), (user, "keys/revoke", "temp"), (user, "models/unload", "embedder"),
+    added = "role={}, class=interactive, log_content=false"
+    wanted = [(user, "keys/add", "boss: " + added.format("admin")), (user, "keys/add", "temp: " + added.format("user")),
+              (user, "keys/set", "temp: class=batch"), (user, "keys/rotate", "temp: grace_s=0"), (user, "keys/revoke", "temp"), (user, "models/unload", "embedder"),
               (user, "models/load", "embedder"), (user, "store/backup", str(copy)), ("key:boss", "documents/delete", f.id)]
     assert [(a["who"], a["act"], a["object"]) for a in reversed(acts)] == wanted
     assert all(abs(a["time"] - time.time()) < 60 for a in acts)
@@ -362,7 +411,7 @@ def test_administrators_leave_tracks(server, anna, admin, hobctl, tmp_path):
     assert text.split()[2:] == ["key:boss", "documents/delete", f.id]
     assert key not in server.log.read_text() + admin("audit").stdout.decode()
     lines = lines_of(admin, lambda lines: any(f.get("act") == "documents/delete" for f in lines))
-    assert [f["object"] for f in lines if f.get("act") == "keys/add"] == ["boss", "temp"]
+    assert [f["object"] for f in lines if f.get("act") == "keys/add"] == [w[2] for w in wanted[:2]]
 
 
 def test_nothing_of_what_was_said_is_written(server, anna, store, admin, collector):

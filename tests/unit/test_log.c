@@ -92,6 +92,36 @@ static void test_long_lines(void **state)
     free(value);
 }
 
+static void test_seek(void **state)
+{
+    (void)state;
+    hob_log_ring r;
+    char got[64];
+    uint64_t missed;
+    uint8_t level;
+
+    assert_int_equal(hob_log_ring_open(&r, 100), 0);
+    for (unsigned count = 0; count < 200; count++) {
+        for (uint64_t from = 0; from <= count + 2; from++) {
+            hob_log_cursor c = hob_log_ring_seek(&r, from);
+            const size_t n = hob_log_ring_read(&r, &c, &level, got, sizeof got - 1, &missed);
+            if (from >= count) {
+                assert_true(n == 0 && c.line == count);
+                continue;
+            }
+            const uint64_t there = from < r.first_line ? r.first_line : from;
+            got[n] = '\0';
+            assert_true(strtoull(got, NULL, 10) == there && c.line == there + 1);
+            assert_int_equal(missed, there - from);
+        }
+        char text[32];
+        const int n = snprintf(text, sizeof text, "%u%.*s", count, (int)(count % 17),
+                               "abcdefghijklmnopqrstuvwxyz");
+        hob_log_ring_add(&r, 0, text, (size_t)n);
+    }
+    hob_log_ring_close(&r);
+}
+
 static void test_ring(void **state)
 {
     (void)state;
@@ -232,9 +262,10 @@ static void test_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fields),    cmocka_unit_test(test_long_lines),
-        cmocka_unit_test(test_ring),      cmocka_unit_test(test_blocked_pipe),
-        cmocka_unit_test(test_full_disk), cmocka_unit_test(test_names),
+        cmocka_unit_test(test_fields),       cmocka_unit_test(test_long_lines),
+        cmocka_unit_test(test_ring),         cmocka_unit_test(test_seek),
+        cmocka_unit_test(test_blocked_pipe), cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -180,6 +180,16 @@ static void test_views(void **state)
     hob_top_draw(&now, &before, HOB_TOP_MEMORY, 0, 60, &p);
     assert_true(has(&p, "weights", "50 %  1.0 GiB of 2.0 GiB"));
 
+    hob_top_look nameless = {0};
+    look(&nameless, 3000000, "hob_engine_up{of=\"whom\"} 1\nhob_engine_up 1\n");
+    hob_top_draw(&nameless, NULL, HOB_TOP_OVERVIEW, 0, 80, &p);
+    hob_top_draw(&nameless, NULL, HOB_TOP_ENGINES, 0, 80, &p);
+    uint32_t unnamed = 0;
+    for (uint32_t i = 0; i < p.count; i++)
+        unnamed += strncmp(p.lines[i].text, "?  ", 3) == 0;
+    assert_int_equal(unnamed, 2);
+    hob_top_look_free(&nameless);
+
     for (int view = 0; view < HOB_TOP_VIEWS; view++)
         for (uint32_t columns = 0; columns < 300; columns++) {
             hob_top_draw(&now, &before, (hob_top_view)view, 0, columns, &p);
