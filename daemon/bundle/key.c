@@ -12,28 +12,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include "daemon/conf/file.h"
+#include "daemon/conf/pki.h"
 #include "models/digest.h"
 
 enum { PEM_MAX = 16 * 1024, HALF = HOB_BUNDLE_SIGNATURE_BYTES / 2 };
-
-static int random_bytes(void *unused, unsigned char *out, size_t len)
-{
-    (void)unused;
-    while (len > 0) {
-        const ssize_t n = getrandom(out, len, 0);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return MBEDTLS_ERR_ECP_RANDOM_FAILED;
-        out += n;
-        len -= (size_t)n;
-    }
-    return 0;
-}
 
 static int fail_crypto(hob_diag *diag, int code, const char *path, const char *what, int error)
 {
@@ -74,7 +59,7 @@ int hob_bundle_key_make(const char *path, hob_diag *diag)
     int error = mbedtls_pk_setup(&pk, mbedtls_pk_info_from_type(MBEDTLS_PK_ECKEY));
     if (error == 0)
         error =
-            mbedtls_ecp_gen_key(MBEDTLS_ECP_DP_SECP256R1, mbedtls_pk_ec(pk), random_bytes, NULL);
+            mbedtls_ecp_gen_key(MBEDTLS_ECP_DP_SECP256R1, mbedtls_pk_ec(pk), hob_pki_random, NULL);
     const int code = error != 0 ? fail_crypto(diag, HOB_EIO, path, "cannot make a key", error)
                                 : write_pair(&pk, path, public_path, diag);
     mbedtls_pk_free(&pk);
@@ -113,7 +98,7 @@ int hob_bundle_key_parse(const char *path, const char *text, size_t len, bool pr
     const uint8_t *pem = (const uint8_t *)text;
     mbedtls_pk_init(&pk);
     const int error = private_key
-                          ? mbedtls_pk_parse_key(&pk, pem, len + 1, NULL, 0, random_bytes, NULL)
+                          ? mbedtls_pk_parse_key(&pk, pem, len + 1, NULL, 0, hob_pki_random, NULL)
                           : mbedtls_pk_parse_public_key(&pk, pem, len + 1);
     if (error != 0) {
         mbedtls_pk_free(&pk);
@@ -174,7 +159,7 @@ int hob_bundle_sign(hob_bundle_key *k, const void *data, size_t len,
     mbedtls_mpi_init(&r);
     mbedtls_mpi_init(&s);
     int error = mbedtls_ecdsa_sign_det_ext(&k->group, &r, &s, &k->secret, digest, sizeof digest,
-                                           MBEDTLS_MD_SHA256, random_bytes, NULL);
+                                           MBEDTLS_MD_SHA256, hob_pki_random, NULL);
     if (error == 0)
         error = mbedtls_mpi_write_binary(&r, ret, HALF);
     if (error == 0)

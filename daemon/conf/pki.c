@@ -54,7 +54,7 @@ typedef struct names {
     char host[64]; /* "localhost" when the machine has no usable name */
 } names;
 
-static int random_bytes(void *unused, unsigned char *out, size_t len)
+int hob_pki_random(void *unused, unsigned char *out, size_t len)
 {
     (void)unused;
     while (len > 0) {
@@ -198,8 +198,8 @@ static int pair_load(pair *p, const char *crt_path, const char *key_path, hob_di
     text = NULL;
     code = hob_file_read(key_path, PEM_MAX, &text, &len, diag);
     if (code == 0) {
-        error = mbedtls_pk_parse_key(&p->key, (const uint8_t *)text, len + 1, NULL, 0, random_bytes,
-                                     NULL);
+        error = mbedtls_pk_parse_key(&p->key, (const uint8_t *)text, len + 1, NULL, 0,
+                                     hob_pki_random, NULL);
         free_secret(text, len);
         if (error != 0)
             return fail_tls(diag, "not a PEM private key", key_path, error);
@@ -215,8 +215,8 @@ static int make_key(mbedtls_pk_context *key, const char *path, hob_diag *diag)
     uint8_t pem[2048];
     int code, error = mbedtls_pk_setup(key, mbedtls_pk_info_from_type(MBEDTLS_PK_ECKEY));
     if (error == 0)
-        error =
-            mbedtls_ecp_gen_key(MBEDTLS_ECP_DP_SECP256R1, mbedtls_pk_ec(*key), random_bytes, NULL);
+        error = mbedtls_ecp_gen_key(MBEDTLS_ECP_DP_SECP256R1, mbedtls_pk_ec(*key), hob_pki_random,
+                                    NULL);
     if (error == 0)
         error = mbedtls_pk_write_key_pem(key, pem, sizeof pem);
     if (error != 0)
@@ -258,7 +258,7 @@ static int sign_certificate(const request *r, uint8_t *pem, size_t size)
     mbedtls_x509write_crt_set_issuer_key(&w, r->issuer_key);
     if (!format_time(r->from, from) || !format_time(r->to, to))
         goto end;
-    if ((error = random_bytes(NULL, serial, sizeof serial)) != 0)
+    if ((error = hob_pki_random(NULL, serial, sizeof serial)) != 0)
         goto end;
     serial[0] = (uint8_t)((serial[0] & 0x7f) |
                           0x40); /* positive, and its first octet is needed (RFC 5280, 4.1.2.2) */
@@ -287,7 +287,7 @@ static int sign_certificate(const request *r, uint8_t *pem, size_t size)
             (error = mbedtls_x509write_crt_set_subject_alternative_name(&w, san)) != 0)
             goto end;
     }
-    error = mbedtls_x509write_crt_pem(&w, pem, size, random_bytes, NULL);
+    error = mbedtls_x509write_crt_pem(&w, pem, size, hob_pki_random, NULL);
 end:
     mbedtls_x509write_crt_free(&w);
     return error;
@@ -303,7 +303,7 @@ static int make_ca(pair *ca, const char *crt_path, const char *key_path, hob_dia
                  .issuer_key = &ca->key,
                  .from = HOB_CLOCK_LEAST_S,
                  .to = no_end};
-    int code, error = random_bytes(NULL, tag, sizeof tag);
+    int code, error = hob_pki_random(NULL, tag, sizeof tag);
     if (error != 0)
         return fail_tls(diag, "no random numbers", crt_path, error);
     /* The tag tells two boxes' authorities apart in a client's list. */
@@ -390,7 +390,7 @@ static bool leaf_is_good(const pair *ca, const pair *leaf, const names *n, time_
 {
     if (!leaf->has_crt || !leaf->has_key)
         return false;
-    if (mbedtls_pk_check_pair(&leaf->crt.pk, &leaf->key, random_bytes, NULL) != 0)
+    if (mbedtls_pk_check_pair(&leaf->crt.pk, &leaf->key, hob_pki_random, NULL) != 0)
         return false;
     if (!time_is_good(ca, leaf, now))
         return false;
@@ -476,7 +476,7 @@ int hob_pki_ensure(const char *dir, int64_t now_s, hob_diag *diag)
                             path[1]);
             goto end;
         }
-        if (mbedtls_pk_check_pair(&ca.crt.pk, &ca.key, random_bytes, NULL) != 0) {
+        if (mbedtls_pk_check_pair(&ca.crt.pk, &ca.key, hob_pki_random, NULL) != 0) {
             code = hob_fail(diag, HOB_EFORMAT, "%s is not the key of %s", path[1], path[0]);
             goto end;
         }

@@ -25,4 +25,7 @@ bool hob_pki_owns(const char *cert, const char *key, char *ret, size_t size);
  * system. */
 HOB_MUST_CHECK int hob_pki_ensure(const char *dir, int64_t now_s, hob_diag *diag);
 
+/* Random bytes from the kernel, as mbedTLS wants them; 0 or an error of mbedTLS's. Thread: any */
+int hob_pki_random(void *unused, unsigned char *out, size_t len);
+
 #endif
