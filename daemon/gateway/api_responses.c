@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "daemon/gateway/responses.h"
+#include "daemon/gateway/trace.h"
 
 enum { CHECK_EVERY = 8, DELTAS_LEAST = 64 };
 
@@ -417,8 +418,10 @@ static void send_event(hob_job *j, event what, hob_delta from, hob_delta to, uin
         hob_http_stream_add(j->conn, t, j->id, tokens);
     else if (t->failed)
         hob_conn_kill(j->conn, "no memory for an event");
-    else
+    else {
+        hob_trace_queued(j, hob_text_len(t));
         hob_conn_queue(j->conn, hob_text_data(t), hob_text_len(t), j->id, tokens);
+    }
 }
 
 static void send_plain(hob_job *j, event what)

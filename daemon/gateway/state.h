@@ -373,7 +373,7 @@ int hob_websocket_callback(hob_conn *c, enum lws_callback_reasons reason, const 
                            size_t len);
 int hob_websocket_confirm(hob_conn *c); /* 0: go on; else the refusal is written: close */
 /* j or lane (may both be NULL): what the event names. */
-void hob_websocket_error(hob_conn *c, const hob_job *j, const char *lane, const hob_api_error *e);
+size_t hob_websocket_error(hob_conn *c, const hob_job *j, const char *lane, const hob_api_error *e);
 void hob_websocket_next(hob_conn *c); /* starts what its lane has set free */
 
 /* ---- job.c: one inference ---- */

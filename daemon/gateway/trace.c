@@ -220,6 +220,12 @@ void hob_trace_sent(hob_conn *c, size_t bytes)
         c->trace->r.bytes_out += bytes;
 }
 
+void hob_trace_queued(const hob_job *j, size_t bytes)
+{
+    if (j->trace)
+        j->trace->r.bytes_out += bytes;
+}
+
 void hob_trace_header(const hob_conn *c, char ret[HOB_TRACEPARENT_MAX + 16])
 {
     char value[HOB_TRACEPARENT_MAX];
@@ -256,31 +262,45 @@ static void set_prompt(hob_trace *t, const json_t *prepare)
     hob_text_json(&t->prompt, messages ? messages : json_object_get(prepare, "prompt"));
 }
 
+/* Of what has come over a WebSocket; NULL: no memory. */
+static hob_trace *event_new(const hob_conn *c, const hob_key *key, uint64_t arrived_us,
+                            size_t bytes)
+{
+    hob_trace_context caller; /* the same for all that comes there */
+    const bool has_caller = c->trace && c->trace->r.has_parent;
+    if (has_caller) {
+        caller = c->trace->r.context;
+        memcpy(caller.span, c->trace->r.parent, sizeof caller.span);
+        caller.sampled = c->trace->caller_sampled; /* each has a chance of its own */
+    }
+    hob_trace *t = trace_new(c->g, has_caller ? &caller : NULL, arrived_us);
+    if (!t)
+        return NULL;
+    memcpy(t->r.request_id, c->request_id, sizeof t->r.request_id);
+    t->r.route = "responses_websocket";
+    t->r.bytes_in = bytes;
+    set_key(t, key);
+    return t;
+}
+
+void hob_trace_refused(const hob_conn *c, size_t bytes_in, size_t bytes_out, const hob_api_error *e)
+{
+    hob_trace *t = event_new(c, c->key, hob_now_us(), bytes_in);
+    if (!t)
+        return;
+    t->r.bytes_out = bytes_out;
+    hob_trace_fail(t, e);
+    hob_trace_unref(t);
+}
+
 void hob_trace_open_job(hob_job *j)
 {
-    hob_conn *c = j->conn;
-    hob_trace_context caller; /* the same for all responses of a WebSocket */
-    hob_trace *t;
-    if (j->websocket) {
-        const bool has_caller = c->trace && c->trace->r.has_parent;
-        if (has_caller) {
-            caller = c->trace->r.context;
-            memcpy(caller.span, c->trace->r.parent, sizeof caller.span);
-            caller.sampled = c->trace->caller_sampled; /* each has a chance of its own */
-        }
-        t = trace_new(j->g, has_caller ? &caller : NULL, j->arrived_us);
-    } else
-        t = hob_trace_ref(c->trace);
+    hob_trace *t = j->websocket ? event_new(j->conn, j->key, j->arrived_us, j->request_bytes)
+                                : hob_trace_ref(j->conn->trace);
 
     j->trace = t;
     if (!t)
         return;
-    if (j->websocket) {
-        memcpy(t->r.request_id, c->request_id, sizeof t->r.request_id);
-        t->r.route = "responses_websocket";
-        t->r.bytes_in = j->request_bytes;
-        set_key(t, j->key);
-    }
     t->jobs++;
     memcpy(t->r.model, j->link->model->name, sizeof t->r.model);
     enter_at(t, HOB_SPAN_ADMISSION, hob_now_us());

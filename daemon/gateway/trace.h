@@ -82,6 +82,11 @@ void hob_trace_head(hob_conn *c, bool body); /* route and key are known; a body 
 void hob_trace_respond(hob_conn *c, int status);
 void hob_trace_fail(hob_trace *t, const hob_api_error *e); /* why it is refused, or ends */
 void hob_trace_sent(hob_conn *c, size_t bytes);
+void hob_trace_queued(const hob_job *j,
+                      size_t bytes); /* over a WebSocket, where many share what is sent */
+/* An event of a WebSocket that comes to no job: a line and a trace of its own. */
+void hob_trace_refused(const hob_conn *c, size_t bytes_in, size_t bytes_out,
+                       const hob_api_error *e);
 /* The line "traceparent: …\r\n" of a response to c; "" for who has sent none. */
 void hob_trace_header(const hob_conn *c, char ret[HOB_TRACEPARENT_MAX + 16]);
 

@@ -57,7 +57,7 @@ int hob_websocket_confirm(hob_conn *c)
     return -1;
 }
 
-void hob_websocket_error(hob_conn *c, const hob_job *j, const char *lane, const hob_api_error *e)
+size_t hob_websocket_error(hob_conn *c, const hob_job *j, const char *lane, const hob_api_error *e)
 {
     hob_text t = {0};
 
@@ -75,12 +75,16 @@ void hob_websocket_error(hob_conn *c, const hob_job *j, const char *lane, const 
         hob_text_string(&t, lane, strlen(lane));
     }
     hob_text_puts(&t, "}");
+    const size_t len = hob_text_len(&t);
     if (t.failed)
         hob_conn_kill(c, "no memory for an error");
     else
-        hob_conn_queue(c, hob_text_data(&t), hob_text_len(&t), 0, 0);
+        hob_conn_queue(c, hob_text_data(&t), len, 0, 0);
+    if (j)
+        hob_trace_queued(j, len);
     hob_metrics_status(&c->g->metrics, HOB_ROUTE_RESPONSES, e->status);
     hob_text_free(&t);
+    return len;
 }
 
 /* Starts every response whose lane has nothing before it. */
@@ -164,8 +168,11 @@ static void on_message(hob_conn *c)
     c->fragments = 0;
     if (event)
         on_event(c, event, bytes, &e);
-    if (e.status && c->state == HOB_CONN_SOCKET)
-        hob_websocket_error(c, NULL, json_string_value(json_object_get(event, "stream_id")), &e);
+    if (e.status && c->state == HOB_CONN_SOCKET) {
+        const size_t sent = hob_websocket_error(
+            c, NULL, json_string_value(json_object_get(event, "stream_id")), &e);
+        hob_trace_refused(c, bytes, sent, &e);
+    }
     json_decref(event);
 }
 

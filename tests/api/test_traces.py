@@ -291,19 +291,29 @@ def test_strangers_leave_no_traces(tmp_path, var, hobctl):
 def test_responses_over_a_websocket(server, admin):
     url = server.url.replace("https", "wss") + "/v1/responses"
     with connect(url, ssl=server.context, additional_headers={"Authorization": "Bearer hob_canarykey", "traceparent": PARENT.replace("0af7", "2af7")}) as ws:
-        ids = []
+        ids, sizes = [], []
         for _ in range(2):
+            size = 0
             ws.send(json.dumps({"type": "response.create", "model": "default", "input": "canaryprompt", "max_output_tokens": 4,
                                 "ignore_eos": True}))
             while True:
-                event = json.loads(ws.recv())
+                text = ws.recv()
+                event, size = json.loads(text), size + len(text.encode())
                 if event["type"] in ("response.completed", "response.incomplete"):
                     ids.append(event["response"]["id"])
+                    sizes.append(size)
                     break
-        lines = lines_of(admin, lambda lines: {f.get("response") for f in lines} >= set(ids))
-    for name in ids:
+        ws.send('{"type": "no.such.event"}')
+        refusal = ws.recv()
+        refused = lambda f: f.get("route") == "responses_websocket" and f["status"] == "400"
+        lines = lines_of(admin, lambda lines: {f.get("response") for f in lines} >= set(ids) and any(map(refused, lines)))
+    line, = filter(refused, lines)
+    assert line["reason"] == json.loads(refusal)["error"]["code"] and line["key"] == "canarykey"
+    assert (line["bytes_in"], line["bytes_out"]) == ("25", str(len(refusal)))
+    for name, size in zip(ids, sizes):
         line, = [f for f in lines if f.get("response") == name]
         assert line["route"] == "responses_websocket" and line["status"] == "200" and line["answer_tokens"] == "4"
+        assert line["bytes_out"] == str(size)
         trace, = trace_of(admin, name)
         assert trace["id"].startswith("2af7") and trace["parent"] == PARENT.split("-")[2] and abs(sum_of(trace) - trace["ms"]) <= 0.02 * trace["ms"] + 0.01
 
