@@ -12,6 +12,8 @@
 #include <unistd.h>
 
 #include "daemon/bundle/private.h"
+#include "daemon/conf/file.h"
+#include "daemon/engine/protocol.h"
 #include "models/strict_json.h"
 
 const char hob_bundle_magic[8] = {'h', 'o', 'b', 'b', 'u', 'n', 'd', 'l'};
@@ -176,11 +178,6 @@ fail:
 
 /* ---- the head ---- */
 
-static uint32_t get_u32(const uint8_t *p)
-{
-    return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
-}
-
 /* 1: all of it; 0: the file ends before. */
 static int read_at(int fd, void *to, size_t len, uint64_t at, hob_diag *diag)
 {
@@ -215,10 +212,10 @@ static int read_head(int fd, uint64_t size, uint8_t **ret, size_t *ret_len, hob_
         return rc < 0 ? rc : fail_truncated(diag, 0, sizeof start);
     if (memcmp(start, hob_bundle_magic, sizeof hob_bundle_magic) != 0)
         return hob_fail(diag, HOB_EFORMAT, "not a bundle: it does not begin with \"hobbundl\"");
-    if (get_u32(start + 8) != HOB_BUNDLE_FORMAT)
+    if (hob_get_u32(start + 8) != HOB_BUNDLE_FORMAT)
         return hob_fail(diag, HOB_EUNSUPPORTED, "bundle format %u, supported is %d",
-                        get_u32(start + 8), HOB_BUNDLE_FORMAT);
-    const uint32_t manifest = get_u32(start + 12);
+                        hob_get_u32(start + 8), HOB_BUNDLE_FORMAT);
+    const uint32_t manifest = hob_get_u32(start + 12);
     if (manifest < 1 || manifest > HOB_BUNDLE_MANIFEST_MAX)
         return hob_fail(diag, HOB_EFORMAT, "a manifest of %u bytes, allowed are 1 to %d", manifest,
                         HOB_BUNDLE_MANIFEST_MAX);
@@ -333,16 +330,10 @@ void hob_bundle_close(hob_bundle *b)
 
 int hob_bundle_write_all(int to, const void *data, size_t len, hob_diag *diag)
 {
-    for (size_t done = 0; done < len;) {
-        const ssize_t n = write(to, (const uint8_t *)data + done, len - done);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return hob_fail(diag, errno == ENOSPC || errno == EDQUOT ? HOB_ENOSPC : HOB_EIO,
-                            "cannot write: %s", strerror(errno));
-        done += (size_t)n;
-    }
-    return 0;
+    return hob_write_all(to, data, len)
+               ? 0
+               : hob_fail(diag, errno == ENOSPC || errno == EDQUOT ? HOB_ENOSPC : HOB_EIO,
+                          "cannot write: %s", strerror(errno));
 }
 
 int hob_bundle_run_pass(const hob_bundle_pass *p, uint8_t ret[HOB_DIGEST_BYTES], hob_diag *diag)

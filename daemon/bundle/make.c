@@ -14,6 +14,7 @@
 
 #include "daemon/bundle/private.h"
 #include "daemon/conf/file.h"
+#include "daemon/engine/protocol.h"
 
 typedef struct input {
     const char *path, *name; /* name: the path's last part */
@@ -105,12 +106,6 @@ static int write_manifest(const input *inputs, uint32_t count, const char *versi
     return code < 0 ? hob_fail(diag, HOB_EINVAL, "%s", why.text) : 0;
 }
 
-static void put_u32(uint8_t *p, uint32_t v)
-{
-    for (int i = 0; i < 4; i++)
-        p[i] = (uint8_t)(v >> 8 * i);
-}
-
 static int write_head(int out, const char *manifest, hob_bundle_key *key, hob_diag *diag)
 {
     const size_t len = strlen(manifest), signed_bytes = HOB_BUNDLE_START_BYTES + len;
@@ -118,8 +113,8 @@ static int write_head(int out, const char *manifest, hob_bundle_key *key, hob_di
     if (!head)
         return hob_fail(diag, HOB_ENOMEM, "no memory for the manifest");
     memcpy(head, hob_bundle_magic, sizeof hob_bundle_magic);
-    put_u32(head + 8, HOB_BUNDLE_FORMAT);
-    put_u32(head + 12, (uint32_t)len);
+    hob_put_u32(head + 8, HOB_BUNDLE_FORMAT);
+    hob_put_u32(head + 12, (uint32_t)len);
     memcpy(head + 16, key->id, sizeof key->id);
     memcpy(head + HOB_BUNDLE_START_BYTES, manifest, len);
     int code = hob_bundle_sign(key, head, signed_bytes, head + signed_bytes, diag);

@@ -5,6 +5,7 @@
 #include "daemon/conf/conf.h"
 
 #include "daemon/conf/fields.h"
+#include "models/digest.h"
 
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -270,6 +271,7 @@ static bool name_ok(const char *s)
 
 int hob_conf_check_model(const hob_conf *c, uint32_t index, hob_diag *diag)
 {
+    uint8_t digest[HOB_DIGEST_BYTES];
     const hob_conf_model *m = &c->models[index];
     char where[96];
     int code;
@@ -292,8 +294,7 @@ int hob_conf_check_model(const hob_conf *c, uint32_t index, hob_diag *diag)
         return code;
     if (!m->path[0])
         return hob_fail(diag, HOB_EINVAL, "%spath is missing: the GGUF file", where);
-    if (m->sha256[0] &&
-        (strlen(m->sha256) != 64 || strspn(m->sha256, "0123456789abcdefABCDEF") != 64))
+    if (m->sha256[0] && !hob_digest_parse(m->sha256, strlen(m->sha256), digest))
         return hob_fail(diag, HOB_EINVAL,
                         "%ssha256 is \"%.64s\": 64 hexadecimal digits are allowed", where,
                         m->sha256);

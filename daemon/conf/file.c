@@ -85,10 +85,22 @@ int hob_sync_parent(const char *path, hob_diag *diag)
     return code;
 }
 
+bool hob_write_all(int fd, const void *data, size_t len)
+{
+    for (size_t done = 0; done < len;) {
+        const ssize_t n = write(fd, (const char *)data + done, len - done);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return false;
+        done += (size_t)n;
+    }
+    return true;
+}
+
 int hob_file_write(const char *path, const void *data, size_t len, mode_t mode, hob_diag *diag)
 {
     char temporary[PATH_MAX];
-    size_t done = 0;
     int fd, n = snprintf(temporary, sizeof temporary, "%s.XXXXXX", path);
     if (n < 0 || (size_t)n >= sizeof temporary)
         return hob_fail(diag, HOB_EINVAL, "%s: the path is longer than %zu bytes", path,
@@ -98,15 +110,7 @@ int hob_file_write(const char *path, const void *data, size_t len, mode_t mode, 
                  O_CLOEXEC); /* created 0600: a secret is never readable under the temporary name */
     if (fd < 0)
         return hob_fail(diag, HOB_EIO, "%s: %s", temporary, strerror(errno));
-    while (done < len) {
-        ssize_t w = write(fd, (const char *)data + done, len - done);
-        if (w < 0 && errno == EINTR)
-            continue;
-        if (w <= 0)
-            goto fail;
-        done += (size_t)w;
-    }
-    if (fchmod(fd, mode) != 0 || fsync(fd) != 0)
+    if (!hob_write_all(fd, data, len) || fchmod(fd, mode) != 0 || fsync(fd) != 0)
         goto fail;
     n = close(fd);
     fd = -1;

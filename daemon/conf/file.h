@@ -16,6 +16,8 @@ HOB_MUST_CHECK int hob_file_read(const char *path, size_t max, char **ret, size_
 /* Replaces the file. HOB_EIO, HOB_EINVAL. Blocks on the file system. */
 HOB_MUST_CHECK int hob_file_write(const char *path, const void *data, size_t len, mode_t mode,
                                   hob_diag *diag);
+/* Writes all of it, however many calls that takes. False: errno says why. Blocks on the file system. */
+HOB_MUST_CHECK bool hob_write_all(int fd, const void *data, size_t len);
 /* The folder that path lies in reaches the disk: what was renamed there has its name after a crash. HOB_EIO. Blocks. */
 HOB_MUST_CHECK int hob_sync_parent(const char *path, hob_diag *diag);
 /* a + "/" + b into ret of size bytes; b alone when it is absolute or a is empty. HOB_ELIMIT. */

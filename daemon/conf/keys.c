@@ -4,6 +4,7 @@
 #include "daemon/conf/keys.h"
 
 #include "daemon/conf/file.h"
+#include "models/digest.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -46,24 +47,11 @@ const char *hob_class_name(unsigned priority)
     return classes[priority < 3 ? priority : 2];
 }
 
-static int hex_digit(char c)
+/* Small letters only, as hob writes them. */
+static bool hash_from_hex(const char *s, uint8_t hash[HOB_DIGEST_BYTES])
 {
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-static bool hash_from_hex(const char *s, uint8_t hash[32])
-{
-    if (strlen(s) != 64)
-        return false;
-    for (size_t i = 0; i < 32; i++) {
-        int high = hex_digit(s[2 * i]), low = hex_digit(s[2 * i + 1]);
-        if (high < 0 || low < 0)
-            return false;
-        hash[i] = (uint8_t)(high << 4 | low);
-    }
-    return true;
+    const size_t len = strlen(s);
+    return strspn(s, "0123456789abcdef") == len && hob_digest_parse(s, len, hash);
 }
 
 /* One line without its newline. Returns 1 for a key, 0 for an empty line or a comment. */
@@ -262,8 +250,7 @@ static int add_key(const char *path, const char *label, const char *tenant, cons
 {
     char line[256];
     line[0] = '\n';
-    for (size_t i = 0; i < 32; i++)
-        snprintf(line + 1 + 2 * i, 3, "%02x", (unsigned)hash[i]);
+    hob_digest_text(hash, line + 1);
     const int n = snprintf(line + 65, sizeof line - 65, " %s %s %s%s\n", label, tenant, class_name,
                            admin ? " admin" : "");
     return append_line(path, line, 65 + (size_t)n, diag);

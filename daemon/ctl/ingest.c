@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <glob.h>
 #include <limits.h>
-#include <mbedtls/sha256.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +17,7 @@
 #include "daemon/ctl/documents.h"
 #include "daemon/ctl/offline.h"
 #include "daemon/ctl/options.h"
+#include "models/digest.h"
 
 enum {
     BATCH = 50, /* files that are put into the store with one request */
@@ -30,7 +30,7 @@ enum {
 typedef struct item {
     char *path, *source;
     uint64_t bytes;
-    char sha256[65];
+    char sha256[HOB_DIGEST_TEXT];
     char id[HOB_CTL_ID_MAX];  /* of the file on the server; "": not sent */
     char old[HOB_CTL_ID_MAX]; /* of what it takes the place of */
     bool unchanged, failed;
@@ -151,25 +151,22 @@ static int add_argument(ingest *in, const char *argument, hob_diag *diag)
 
 static int hash_file(item *it, hob_diag *diag)
 {
-    uint8_t buffer[65536], hash[32];
-    mbedtls_sha256_context sha;
+    uint8_t buffer[65536], hash[HOB_DIGEST_BYTES];
+    hob_digest sha;
     size_t n;
     FILE *f = fopen(it->path, "re");
     if (!f)
         return hob_fail(diag, HOB_EIO, "%.150s: %s", it->path, strerror(errno));
-    mbedtls_sha256_init(&sha);
-    (void)mbedtls_sha256_starts(&sha, 0);
+    hob_digest_begin(&sha);
     it->bytes = 0;
     while ((n = fread(buffer, 1, sizeof buffer, f)) > 0 && !interrupted) {
-        (void)mbedtls_sha256_update(&sha, buffer, n);
+        hob_digest_add(&sha, buffer, n);
         it->bytes += n;
     }
-    (void)mbedtls_sha256_finish(&sha, hash);
-    mbedtls_sha256_free(&sha);
+    hob_digest_end(&sha, hash);
     const bool bad = ferror(f);
     fclose(f);
-    for (size_t i = 0; i < sizeof hash; i++)
-        snprintf(it->sha256 + 2 * i, 3, "%02x", hash[i]);
+    hob_digest_text(hash, it->sha256);
     return bad ? hob_fail(diag, HOB_EIO, "%.150s cannot be read", it->path) : 0;
 }
 

@@ -18,9 +18,8 @@ enum {
     PAGE_BYTES = 4096,
     PASSED_OVER_MS = 20, /* a turn is left free for the one who is due for so long */
     AGE_MS = 1000,       /* of waiting make one class */
-    FOLLOW_MS =
-        10, /* after a question's embedding: the search, and then the prompt that it is for */
-    FD_LEAST = 10, /* out of the way of the numbers that a child's descriptors get */
+    FOLLOW_MS = 10,      /* from a question's embedding, over the search, to its prompt */
+    FD_LEAST = 10,       /* out of the way of the numbers that a child's descriptors get */
     SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL,
 };
 
@@ -35,9 +34,8 @@ struct hob_arbiter_page {
     _Atomic uint32_t owner; /* slot + 1; 0: free */
     _Atomic uint32_t turn;
     _Atomic uint32_t tickets;
-    _Atomic uint32_t kept; /* 1: the turn is kept from HOB_ARBITER_BATCH .. */
-    _Atomic uint32_t kept_until_ms;
-    uint32_t unused[11];
+    _Atomic uint32_t kept_until_ms; /* from HOB_ARBITER_BATCH; in the past: it is not */
+    uint32_t unused[12];
     place slots[HOB_ARBITER_SLOTS];
 };
 _Static_assert(sizeof(hob_arbiter_page) <= PAGE_BYTES, "one page");
@@ -133,12 +131,10 @@ static int64_t rank(const place *s, uint32_t wanted, uint32_t now)
 }
 
 /* How long a turn is still kept from a claim of this rank. */
-static uint32_t kept_ms(hob_arbiter_page *p, int64_t rank, uint32_t now)
+static uint32_t kept_ms(const hob_arbiter_page *p, int64_t rank, uint32_t now)
 {
-    const int32_t left_ms = (int32_t)(atomic_load(&p->kept_until_ms) - now);
-    return rank > HOB_ARBITER_BATCH && atomic_load(&p->kept) && left_ms > 0 && left_ms <= FOLLOW_MS
-               ? (uint32_t)left_ms
-               : 0;
+    const uint32_t left_ms = atomic_load(&p->kept_until_ms) - now;
+    return rank > HOB_ARBITER_BATCH && left_ms <= FOLLOW_MS ? left_ms : 0;
 }
 
 static bool is_due(const hob_arbiter *a, uint32_t *ret_kept_ms)
@@ -188,7 +184,7 @@ bool hob_arbiter_enter(hob_arbiter *a, hob_arbiter_class class, uint32_t timeout
             atomic_compare_exchange_strong(&p->owner, &none, a->slot + 1)) {
             a->free_us = 0;
             if (class != HOB_ARBITER_BATCH)
-                atomic_store(&p->kept, 0);
+                atomic_store(&p->kept_until_ms, now_ms());
             return true;
         }
         if (atomic_exchange(&a->nudged, false) || now >= end_us)
@@ -223,10 +219,8 @@ void hob_arbiter_leave(hob_arbiter *a, bool again)
     if (class == 0)
         return;
     atomic_store(&mine->wanted, 0);
-    if (class == HOB_ARBITER_QUERY + 1) {
+    if (class == HOB_ARBITER_QUERY + 1)
         atomic_store(&p->kept_until_ms, now_ms() + FOLLOW_MS);
-        atomic_store(&p->kept, 1);
-    }
     if (again) /* at the end of the order */
         wish(a, (hob_arbiter_class)(class - 1));
     atomic_compare_exchange_strong(&p->owner, &held, 0);

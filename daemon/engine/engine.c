@@ -128,10 +128,9 @@ static int route(void *user, const hob_message *m)
     case HOB_MSG_ABORT:
         hob_prepared_drop(e, m->id); /* at once, so that `text` need not work on it */
         return hob_mailbox_put(&e->for_step, m);
-    case HOB_MSG_RUN:
+    case HOB_MSG_RUN: /* it may be of a better class than what waits for its turn */
         rc = hob_mailbox_put(&e->for_step, m);
-        hob_arbiter_nudge(
-            &e->arbiter); /* it may be of a better class than what waits for its turn */
+        hob_arbiter_nudge(&e->arbiter);
         return rc;
     case HOB_MSG_CREDIT: return hob_mailbox_put(&e->for_step, m);
     default:

@@ -7,6 +7,7 @@
 
 #include "daemon/gateway/documents.h"
 #include "daemon/gateway/query.h"
+#include "models/digest.h"
 
 enum { PAGE_DEFAULT = 20, PAGE_MAX = 100, CONTENT_CHUNKS = 1000000 };
 
@@ -21,6 +22,7 @@ const char *hob_attachment_status_name(hob_attachment_status s)
 static void write_object(hob_documents_request *r, const hob_attachment *a)
 {
     hob_text *t = &r->answer;
+    char digest[HOB_DIGEST_TEXT];
     hob_text_format(t,
                     "{\"id\":\"%s\",\"object\":\"vector_store.file\",\"created_at\":%lld,"
                     "\"usage_bytes\":%llu,\"vector_store_id\":\"%s\",\"status\":\"%s\","
@@ -40,8 +42,8 @@ static void write_object(hob_documents_request *r, const hob_attachment *a)
     hob_text_puts(t, ",\"hob_filename\":");
     hob_text_string(t, a->name, strlen(a->name));
     hob_text_puts(t, ",\"hob_sha256\":\"");
-    for (size_t i = 0; i < sizeof a->sha256; i++)
-        hob_text_format(t, "%02x", a->sha256[i]);
+    hob_digest_text(a->sha256, digest);
+    hob_text_puts(t, digest);
     hob_text_format(t,
                     "\",\"hob_bytes\":%llu,\"hob_bytes_read\":%llu,\"hob_chunks\":%u,"
                     "\"hob_chunks_embedded\":%u}",

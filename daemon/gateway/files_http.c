@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "daemon/gateway/documents.h"
+#include "models/digest.h"
 
 enum {
     FILES_MAX = 10000,       /* of a page, as OpenAI has it */
@@ -16,6 +17,7 @@ enum {
 
 void hob_file_object(hob_text *t, const hob_file *f)
 {
+    char digest[HOB_DIGEST_TEXT];
     hob_text_format(t, "{\"id\":\"%s\",\"object\":\"file\",\"bytes\":%llu,\"created_at\":%lld,",
                     f->public, (unsigned long long)f->bytes, (long long)f->created_s);
     hob_text_puts(t, "\"expires_at\":null,\"filename\":");
@@ -24,9 +26,8 @@ void hob_file_object(hob_text *t, const hob_file *f)
                     ",\"purpose\":\"%s\",\"status\":\"processed\",\"status_details\":null,"
                     "\"hob_sha256\":\"",
                     f->purpose);
-    for (size_t i = 0; i < sizeof f->sha256; i++)
-        hob_text_format(t, "%02x", f->sha256[i]);
-    hob_text_puts(t, "\"}");
+    hob_digest_text(f->sha256, digest);
+    hob_text_format(t, "%s\"}", digest);
 }
 
 /* ---- lists and objects ---- */

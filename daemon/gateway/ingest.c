@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "daemon/conf/file.h"
+
 enum {
     CUT_CHUNKS = 500,        /* that one transaction removes */
     STORE_CHUNKS = 256,      /* that one transaction stores, at most */
@@ -282,19 +284,11 @@ int hob_ingest_file(sqlite3 *db, hob_diag *diag)
                               "no file can be made beside the store: %s", strerror(errno));
 }
 
-static int write_all(int fd, const uint8_t *data, size_t len, hob_diag *diag)
+static int write_copy(int fd, const uint8_t *data, size_t len, hob_diag *diag)
 {
-    while (len > 0) {
-        const ssize_t n = write(fd, data, len);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return hob_fail(diag, errno == ENOSPC ? HOB_ENOSPC : HOB_EIO,
-                            "a copy beside the store: %s", strerror(errno));
-        data += n;
-        len -= (size_t)n;
-    }
-    return 0;
+    return hob_write_all(fd, data, len) ? 0
+                                        : hob_fail(diag, errno == ENOSPC ? HOB_ENOSPC : HOB_EIO,
+                                                   "a copy beside the store: %s", strerror(errno));
 }
 
 /* One part. Thread: store. */
@@ -312,7 +306,7 @@ static int run_copy(sqlite3 *db, hob_store_job *j, hob_diag *diag)
         return 0;
     if ((code = hob_file_read_part(db, p->content.tenant, p->file.id, &p->at, p->buffer,
                                    HOB_PART_BYTES, &len, diag)) < 0 ||
-        (code = write_all(p->document, p->buffer, len, diag)) < 0)
+        (code = write_copy(p->document, p->buffer, len, diag)) < 0)
         return code;
     p->copied += len;
     return 0;

@@ -372,7 +372,7 @@ void hob_websocket_tick(hob_conn *c, uint64_t now_us);
 int hob_websocket_callback(hob_conn *c, enum lws_callback_reasons reason, const char *in,
                            size_t len);
 int hob_websocket_confirm(hob_conn *c); /* 0: go on; else the refusal is written: close */
-/* j or lane (may both be NULL): what the event names. */
+/* j or lane (may both be NULL): what the event names. Returns the event's length. */
 size_t hob_websocket_error(hob_conn *c, const hob_job *j, const char *lane, const hob_api_error *e);
 void hob_websocket_next(hob_conn *c); /* starts what its lane has set free */
 
